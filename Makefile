@@ -1,0 +1,50 @@
+# Each target sets up .venv by itself and does nothing when the set-up is current.
+#   make demo                      the whole way on a synthetic archive
+#   make demo ARCHIVE=path-or-URI  the same on recordings of yours
+#   make test | lint | bench
+# torch: pip's own settings (find-links, index) decide which build is taken; without any, the package index's ordinary
+# build is, which runs with and without a GPU. A small CPU-only or another CUDA build: make TORCH_BACKEND=cpu (cu126, …).
+
+PYTHON ?= python3
+ARCHIVE ?=
+ROOT ?= $(if $(ARCHIVE),demo-$(notdir $(patsubst %/,%,$(ARCHIVE))),demo)
+TORCH_BACKEND ?=
+TESTS ?= tests
+
+BIN := .venv/bin
+READY := .venv/.ready
+PACKAGES := $(shell grep -E '^uv==' constraints.txt)
+
+.PHONY: setup demo test lint bench clean
+.DELETE_ON_ERROR:
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv (about 2 GB; only when pyproject.toml or constraints.txt changed)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "emeg needs Python 3.11 or newer, $(PYTHON) is older: make PYTHON=python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(PACKAGES)
+	UV_FIND_LINKS="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)" \
+	  $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
+	  --constraint constraints.txt --editable '.[dev,baselines]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/emeg demo --root '$(ROOT)' $(if $(ARCHIVE),--archive '$(ARCHIVE)')
+
+test: $(READY)
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

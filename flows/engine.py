@@ -1,0 +1,87 @@
+"""What every flow shares with the engine: which errors are retried, how progress and results are shown."""
+
+import logging
+import time
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from prefect import Task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+from pydantic import BaseModel
+
+from emeg.errors import TransientError
+
+SECONDS_BETWEEN_UPDATES = 2.0
+"""An update is a request to the server: a tenth of a second of waiting for every two of work."""
+
+
+def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether the same call may succeed later; any other error ends the run at once."""
+    return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+RETRY = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=10),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_transient,
+}
+"""Keyword arguments of every task: three more tries after about 10, 20 and 40 s, on transient errors only."""
+
+
+class ArtifactProgress:
+    """A progress artifact, and a log line for each tenth of the work."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self._artifact: UUID | None = None
+        self._last = 0.0
+        self._said = -1
+
+    def __enter__(self) -> Self:
+        created = create_progress_artifact(progress=0.0, key=f"{self._verb}-progress", description=f"emeg {self._verb}")
+        self._artifact = created if isinstance(created, UUID) else None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._artifact is not None:
+            update_progress_artifact(artifact_id=self._artifact, progress=100.0)
+
+    def __call__(self, done: int, total: int, message: str) -> None:
+        """Update the artifact at most every two seconds."""
+        percent = 100.0 * done / max(total, 1)
+        if int(percent) // 10 != self._said:
+            self._said = int(percent) // 10
+            logging.getLogger(f"emeg.flows.{self._verb}").info("%s: %d/%d %s", self._verb, done, total, message)
+        if self._artifact is not None and time.monotonic() - self._last >= SECONDS_BETWEEN_UPDATES:
+            self._last = time.monotonic()
+            update_progress_artifact(artifact_id=self._artifact, progress=min(percent, 100.0))
+
+
+def show(verb: str, config: BaseModel, result: BaseModel) -> None:
+    """Leave a table of the result and a page with the parameters beside the run."""
+    fields = result.model_dump(mode="json")
+    create_table_artifact(
+        key=f"{verb}-result",
+        table=[{"field": name, "value": _cell(value)} for name, value in fields.items()],
+        description=f"What emeg {verb} made",
+    )
+    parameters = "\n".join(f"| {name} | `{_cell(value)}` |" for name, value in config.model_dump(mode="json").items())
+    create_markdown_artifact(
+        key=f"{verb}-parameters", markdown=f"# emeg {verb}\n\n| parameter | value |\n| --- | --- |\n{parameters}\n"
+    )
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 300 else f"{text[:297]}…"

@@ -1,0 +1,21 @@
+"""Fine-tune and probe on a task, tested on people that nothing has seen."""
+
+from prefect import flow, task
+
+from emeg.evaluation import FinetuneConfig, FinetuneResult, finetune
+from emeg.flows.engine import RETRY, ArtifactProgress, show
+
+
+@task(name="finetune", **RETRY)
+def run_finetune(config: FinetuneConfig) -> FinetuneResult:
+    """Call the library with a progress artifact."""
+    with ArtifactProgress("finetune") as progress:
+        return finetune(config, progress=progress)
+
+
+@flow(name="finetune")
+def finetune_flow(config: FinetuneConfig) -> FinetuneResult:
+    """Fine-tune and probe on a task, tested on people that nothing has seen."""
+    result = run_finetune(config)
+    show("finetune", config, result)
+    return result

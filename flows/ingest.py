@@ -1,0 +1,21 @@
+"""Bring an archive into the store, standardised; the rest goes on when a recording is refused."""
+
+from prefect import flow, task
+
+from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.ingest import IngestConfig, IngestResult, ingest
+
+
+@task(name="ingest", **RETRY)
+def run_ingest(config: IngestConfig) -> IngestResult:
+    """Call the library with a progress artifact."""
+    with ArtifactProgress("ingest") as progress:
+        return ingest(config, progress=progress)
+
+
+@flow(name="ingest")
+def ingest_flow(config: IngestConfig) -> IngestResult:
+    """Bring an archive into the store, standardised; the rest goes on when a recording is refused."""
+    result = run_ingest(config)
+    show("ingest", config, result)
+    return result

@@ -1,0 +1,21 @@
+"""Cut the recordings into a frozen corpus, split by person."""
+
+from prefect import flow, task
+
+from emeg.data import ShardConfig, ShardResult, shard
+from emeg.flows.engine import RETRY, ArtifactProgress, show
+
+
+@task(name="shard", **RETRY)
+def run_shard(config: ShardConfig) -> ShardResult:
+    """Call the library with a progress artifact."""
+    with ArtifactProgress("shard") as progress:
+        return shard(config, progress=progress)
+
+
+@flow(name="shard")
+def shard_flow(config: ShardConfig) -> ShardResult:
+    """Cut the recordings into a frozen corpus, split by person."""
+    result = run_shard(config)
+    show("shard", config, result)
+    return result

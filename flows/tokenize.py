@@ -1,0 +1,21 @@
+"""Write the codes of a corpus, once."""
+
+from prefect import flow, task
+
+from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.training import TokenizeConfig, TokenizeResult, tokenize
+
+
+@task(name="tokenize", **RETRY)
+def run_tokenize(config: TokenizeConfig) -> TokenizeResult:
+    """Call the library with a progress artifact."""
+    with ArtifactProgress("tokenize") as progress:
+        return tokenize(config, progress=progress)
+
+
+@flow(name="tokenize")
+def tokenize_flow(config: TokenizeConfig) -> TokenizeResult:
+    """Write the codes of a corpus, once."""
+    result = run_tokenize(config)
+    show("tokenize", config, result)
+    return result

@@ -1,0 +1,21 @@
+"""Train a BrainTokenizer, in processes of its own."""
+
+from prefect import flow, task
+
+from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.training import TrainResult, TrainTokenizerConfig, train_tokenizer
+
+
+@task(name="train-tokenizer", **RETRY)
+def run_train_tokenizer(config: TrainTokenizerConfig) -> TrainResult:
+    """Call the library with a progress artifact."""
+    with ArtifactProgress("train-tokenizer") as progress:
+        return train_tokenizer(config, progress=progress)
+
+
+@flow(name="train-tokenizer")
+def train_tokenizer_flow(config: TrainTokenizerConfig) -> TrainResult:
+    """Train a BrainTokenizer, in processes of its own."""
+    result = run_train_tokenizer(config)
+    show("train-tokenizer", config, result)
+    return result

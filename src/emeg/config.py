@@ -1,0 +1,76 @@
+"""Base of every configuration: frozen, closed, documented, and hashable for product names."""
+
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from emeg.errors import UserError
+from emeg.hashing import hash_json
+
+_RUNTIME = {"runtime": True}
+
+
+def runtime_field(default: Any, **constraints: Any) -> Any:  # noqa: ANN401 - mirrors pydantic.Field
+    """Declare a field that cannot change a result (workers, device): it stays out of product names."""
+    return Field(default, json_schema_extra=_RUNTIME, **constraints)
+
+
+class Config(BaseModel):
+    """A frozen set of parameters. Unknown keys are refused; field docstrings are the help texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def product_fields(self) -> dict[str, Any]:
+        """Fields that can change a result, as plain JSON values, nested configurations included."""
+        return _product_fields(self)
+
+    def product_hash(self) -> str:
+        """Name of the product that these parameters alone would make."""
+        return hash_json(self.product_fields())
+
+    @classmethod
+    def from_yaml(cls, text: str, *, source: str) -> Self:
+        """Read from YAML; `source` names the text in errors.
+
+        Raises
+        ------
+        UserError
+            The text is not a mapping, or a field is unknown, missing or out of bounds.
+        """
+        try:
+            fields = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise UserError(f"{source}: not readable as YAML: {error}") from error
+        if not isinstance(fields, dict):
+            raise UserError(f"{source}: expected a mapping of parameters, found {type(fields).__name__}")
+        return cls.checked(fields, source=source)
+
+    @classmethod
+    def checked(cls, fields: dict[str, Any], *, source: str) -> Self:
+        """Validate `fields`; a failure is one line for each field at fault."""
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise UserError(f"{source}: {describe_faults(error)}") from error
+
+
+def describe_faults(error: ValidationError) -> str:
+    """Say in one line which fields were refused and why."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or '(all)'}: {fault['msg']}" for fault in error.errors())
+
+
+def _product_fields(config: BaseModel) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for name, info in type(config).model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and extra.get("runtime"):
+            continue
+        value = getattr(config, name)
+        plain = (
+            _product_fields(value)
+            if isinstance(value, BaseModel)
+            else config.model_dump(mode="json", include={name})[name]
+        )
+        fields[name] = plain
+    return fields

@@ -1,0 +1,121 @@
+"""Places on disk or in a bucket: one small handle over fsspec.
+
+Local writes are atomic (temporary name, fsync, rename); an object in a bucket appears only when complete.
+"""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from emeg.errors import UserError
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder below an fsspec URI."""
+
+    fs: fsspec.AbstractFileSystem
+    path: str
+
+    def __truediv__(self, name: str) -> "Location":
+        return Location(self.fs, f"{self.path.rstrip('/')}/{name}")
+
+    def __str__(self) -> str:
+        return self.path if self.is_local else str(self.fs.unstrip_protocol(self.path))
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether ordinary file calls reach it."""
+        return isinstance(self.fs, LocalFileSystem)
+
+    def local_path(self) -> Path:
+        """As a path of this machine.
+
+        Raises
+        ------
+        UserError
+            It lies in a bucket.
+        """
+        if not self.is_local:
+            raise UserError(f"{self}: this step needs a local folder, not a bucket")
+        return Path(self.path)
+
+    def exists(self) -> bool:
+        """Whether there is a file or folder."""
+        return bool(self.fs.exists(self.path))
+
+    def children(self) -> list["Location"]:
+        """Entries of a folder, sorted by name; empty where there is no folder."""
+        if not self.fs.isdir(self.path):
+            return []
+        self.fs.invalidate_cache(self.path)
+        return [
+            Location(self.fs, p)
+            for p in sorted(self.fs.ls(self.path, detail=False))
+            if p.rstrip("/") != self.path.rstrip("/")
+        ]
+
+    def read_bytes(self, start: int | None = None, end: int | None = None) -> bytes:
+        """Read the file, or bytes `start` to `end` of it."""
+        data: bytes = self.fs.cat_file(self.path, start=start, end=end)
+        return data
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write the whole file; it is there completely or not at all."""
+        if not self.is_local:
+            self.fs.pipe_file(self.path, data)
+            return
+        target = Path(self.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(target)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def read_json(self) -> Any:  # noqa: ANN401 - JSON
+        """Read a JSON file."""
+        return json.loads(self.read_bytes())
+
+    def write_json(self, value: object) -> None:
+        """Write a JSON file, keys sorted, so that equal values are equal bytes."""
+        self.write_bytes(
+            (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        )
+
+    def remove(self) -> None:
+        """Remove the file or the whole folder; nothing happens where there is none."""
+        if self.exists():
+            self.fs.rm(self.path, recursive=True)
+
+
+def locate(uri: str | Path) -> Location:
+    """Resolve a path or any fsspec URI (``s3://…``, ``memory://…``, ``file:…``).
+
+    Raises
+    ------
+    UserError
+        No file system is known for the protocol.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(str(uri))
+    except (ValueError, ImportError) as error:
+        raise UserError(f"{uri}: cannot be opened as a location: {error}") from error
+    return Location(fs, os.path.normpath(path) if isinstance(fs, LocalFileSystem) else str(path))

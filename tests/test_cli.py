@@ -1,0 +1,120 @@
+"""The command line: quick help, one-line refusals, flags over files, nothing imported that a verb does not use."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emeg.cli import VERBS, main, parse_config
+from emeg.config import Config, runtime_field
+from emeg.errors import UserError
+
+
+class Inner(Config):
+    """Settings inside settings."""
+
+    l_freq: float = 0.1
+    """Lower edge, Hz."""
+
+
+class Example(Config):
+    """Settings."""
+
+    archive: str
+    """Where recordings lie."""
+    names: tuple[str, ...] = ()
+    """Several."""
+    inner: Inner = Inner()
+    """Nested."""
+    workers: int = runtime_field(2, ge=1)
+    """Processes."""
+
+
+def parse(*flags: str) -> Example | None:
+    return parse_config("example", "An example.", Example, list(flags))
+
+
+def test_flags_become_a_configuration():
+    assert parse("--archive", "x", "--inner.l-freq", "0.5", "--names", "a", "--names", "b") == Example(
+        archive="x", inner=Inner(l_freq=0.5), names=("a", "b")
+    )
+
+
+def test_flags_win_over_a_file(tmp_path: Path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("archive: from-file\ninner: {l_freq: 0.3}\nworkers: 5\n")
+    assert parse("--config", str(file), "--workers", "3") == Example(
+        archive="from-file", inner=Inner(l_freq=0.3), workers=3
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "word"),
+    [
+        ((), "archive"),
+        (("--archive", "x", "--workers", "0"), "workers"),
+        (("--archive", "x", "--wokers", "2"), "wokers"),
+        (("--archive", "x", "--inner.l-freq", "low"), "l_freq"),
+        (("--config", "absent.yaml"), "absent.yaml"),
+    ],
+)
+def test_a_refused_flag_is_one_line_that_names_it(flags: tuple[str, ...], word: str):
+    with pytest.raises(UserError, match=word) as caught:
+        parse(*flags)
+    assert "\n" not in str(caught.value)
+
+
+def test_runtime_fields_stay_out_of_product_names():
+    assert Example(archive="x", workers=1).product_hash() == Example(archive="x", workers=9).product_hash()
+    assert Example(archive="x").product_hash() != Example(archive="x", inner=Inner(l_freq=1)).product_hash()
+
+
+def test_an_unknown_verb_ends_with_code_2(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["ingets"])
+    assert caught.value.code == 2
+    assert "ingest" in capsys.readouterr().err
+
+
+def test_a_users_mistake_ends_with_code_2_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["shard", "--root", str(tmp_path / "absent")])
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "absent" in message
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_for_every_parameter(verb: str, capsys: pytest.CaptureFixture[str]):
+    main([verb, "--help"])
+    assert "--root" in capsys.readouterr().out or verb in {"synthesize", "import-reference"}
+
+
+def test_every_field_of_every_configuration_is_documented():
+    import importlib
+
+    for verb in VERBS.values():
+        undocumented = _undocumented(getattr(importlib.import_module(verb.module), verb.config))
+        assert not undocumented, f"{verb.config}: {undocumented}"
+
+
+def _undocumented(config: type[Config]) -> list[str]:
+    missing = [name for name, field in config.model_fields.items() if not field.description]
+    for field in config.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
+            missing += _undocumented(field.annotation)
+    return missing
+
+
+def test_help_imports_no_room():
+    code = "import sys; from emeg.cli import main; main(['--help']); print([m for m in sys.modules if 'emeg.' in m])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "['emeg.errors', 'emeg.cli']"
+
+
+def test_ingest_imports_no_torch():
+    code = "import sys; from emeg.cli import main; main(['ingest', '--help']); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "False"
