@@ -1,0 +1,26 @@
+"""What a channel measures, where, in which unit; layouts; channel names.
+
+``mne.Info`` ──names, coils──▶ ``sensors_from_info`` ──▶ ``Sensors`` ──▶ ``check_geometry``
+                                                            ├──▶ ``layout_id``, ``model_positions``
+                                                            └──▶ ``topographic_xy`` (sensor maps)
+
+Importing needs numpy alone; mne is imported by the functions that read an ``mne.Info`` or a montage.
+"""
+
+from emeg.sensors.geometry import check_geometry
+from emeg.sensors.layout import Sensors, SensorType
+from emeg.sensors.names import is_bipolar, other_kind, standard_name
+from emeg.sensors.pick import PickedSensors, sensors_from_info
+from emeg.sensors.projection import topographic_xy
+
+__all__ = [
+    "PickedSensors",
+    "SensorType",
+    "Sensors",
+    "check_geometry",
+    "is_bipolar",
+    "other_kind",
+    "sensors_from_info",
+    "standard_name",
+    "topographic_xy",
+]

@@ -1,0 +1,195 @@
+"""The sensors of one recording: type, unit, position and orientation of every channel."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from emeg.errors import UserError
+from emeg.hashing import hash_json
+
+EEG_COIL = 1
+"""FIFF coil id of an EEG electrode (FIFFV_COIL_EEG)."""
+
+LAYOUT_STEP_M = 1e-4
+"""Positions closer than about 0.1 mm are one place for a layout id: far below any digitiser's error."""
+
+LAYOUT_STEP_ORIENTATION = 1e-3
+"""Orientations are rounded to 0.06 degrees for a layout id."""
+
+Frame = Literal["device", "head"]
+
+
+class SensorType(IntEnum):
+    """What a sensor measures; the codes are those of the BrainTokenizer's embedding (arXiv 2505.18185)."""
+
+    EEG = 0
+    MAGNETOMETER = 1
+    GRADIOMETER = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Sensors:
+    """C sensors in recording order.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Channel names as recorded.
+    types : int8, shape (C,)
+        `SensorType` codes.
+    units : tuple of str
+        ``"V"``, ``"T"`` or ``"T/m"``.
+    positions : float64, shape (C, 3)
+        Metres; EEG in head coordinates, MEG in `meg_frame`.
+    orientations : float64, shape (C, 3)
+        Unit vectors, as exactly as the file has them (single precision, 1e-4); zeros for EEG.
+    coils : int32, shape (C,)
+        FIFF coil ids; 1 for EEG.
+    meg_frame : {"device", "head"}
+        Frame of the MEG positions and orientations.
+
+    Raises
+    ------
+    UserError
+        The fields disagree about the number of sensors.
+    """
+
+    names: tuple[str, ...]
+    types: NDArray[np.int8]
+    units: tuple[str, ...]
+    positions: NDArray[np.float64]
+    orientations: NDArray[np.float64]
+    coils: NDArray[np.int32]
+    meg_frame: Frame = "device"
+
+    def __post_init__(self) -> None:
+        n = len(self.names)
+        arrays: dict[str, tuple[ArrayLike, type[np.generic], tuple[int, ...]]] = {
+            "types": (self.types, np.int8, (n,)),
+            "positions": (self.positions, np.float64, (n, 3)),
+            "orientations": (self.orientations, np.float64, (n, 3)),
+            "coils": (self.coils, np.int32, (n,)),
+        }
+        for name, (value, dtype, shape) in arrays.items():
+            array: NDArray[Any] = np.array(value, dtype)
+            if array.shape != shape:
+                raise UserError(f"sensors: {name} has shape {array.shape}, {n} names need {shape}")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        if len(self.units) != n:
+            raise UserError(f"sensors: {len(self.units)} units for {n} names")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def take(self, indices: Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]) -> Self:
+        """Select sensors by index (repeats and any order allowed) or by a boolean mask of length C."""
+        order = np.arange(len(self))[np.asarray(indices, dtype=None if len(indices) else np.intp)]
+        return type(self)(
+            names=tuple(self.names[i] for i in order),
+            types=self.types[order],
+            units=tuple(self.units[i] for i in order),
+            positions=self.positions[order],
+            orientations=self.orientations[order],
+            coils=self.coils[order],
+            meg_frame=self.meg_frame,
+        )
+
+    def of_type(self, *types: SensorType) -> NDArray[np.bool_]:
+        """Mark the sensors of the given types, shape (C,)."""
+        return np.isin(self.types, [int(t) for t in types])
+
+    @property
+    def is_eeg(self) -> NDArray[np.bool_]:
+        """Mark the EEG electrodes, shape (C,)."""
+        return self.of_type(SensorType.EEG)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """One JSON-able mapping a sensor: name, type, unit, position, orientation, coil, frame. Lossless."""
+        return [
+            {
+                "name": self.names[i],
+                "type": SensorType(int(self.types[i])).name.lower(),
+                "unit": self.units[i],
+                "position": self.positions[i].tolist(),
+                "orientation": self.orientations[i].tolist(),
+                "coil": int(self.coils[i]),
+                "frame": "head" if self.types[i] == SensorType.EEG else self.meg_frame,
+            }
+            for i in range(len(self))
+        ]
+
+    @classmethod
+    def from_records(cls, records: Iterable[Mapping[str, Any]]) -> Self:
+        """Rebuild from the mappings of `to_records`.
+
+        Raises
+        ------
+        UserError
+            A key is missing, a type is unknown, or MEG sensors name two frames.
+        """
+        rows = list(records)
+        try:
+            types = [SensorType[row["type"].upper()] for row in rows]
+            frames = {row["frame"] for row, kind in zip(rows, types, strict=True) if kind != SensorType.EEG}
+            if len(frames) > 1 or not frames <= {"device", "head"}:
+                raise UserError(
+                    f"sensor records: MEG sensors in frames {sorted(map(str, frames))}; one of device, head"
+                )
+            return cls(
+                names=tuple(row["name"] for row in rows),
+                types=np.array(types, np.int8),
+                units=tuple(row["unit"] for row in rows),
+                positions=np.array([row["position"] for row in rows], np.float64).reshape(-1, 3),
+                orientations=np.array([row["orientation"] for row in rows], np.float64).reshape(-1, 3),
+                coils=np.array([row["coil"] for row in rows], np.int32),
+                meg_frame=frames.pop() if frames else "device",
+            )
+        except KeyError as error:
+            raise UserError(f"sensor records: {error} is missing or unknown; records come from to_records()") from error
+
+    @cached_property
+    def layout_id(self) -> str:
+        """Name of the geometry: hash of types and rounded positions and orientations, in order, without names."""
+        return hash_json(
+            {
+                "types": self.types.tolist(),
+                "positions": np.rint(self.positions / LAYOUT_STEP_M).astype(int).tolist(),
+                "orientations": np.rint(self.orientations / LAYOUT_STEP_ORIENTATION).astype(int).tolist(),
+            }
+        )
+
+    def model_positions(self) -> NDArray[np.float32]:
+        """Positions as the sensor encoder reads them, float32, shape (C, 6): x, y, z, then orientation.
+
+        EEG and MEG each by themselves: minus their mean, divided by sqrt(3 · mean |p|²) after centring, so that
+        neither the frame's origin nor the head's size matters. Orientations stay as they are.
+
+        References
+        ----------
+        arXiv 2505.18185, section on the sensor encoder.
+        """
+        positions = self.positions.copy()
+        for group in (self.is_eeg, ~self.is_eeg):
+            if group.any():
+                positions[group] = _normalised(positions[group])
+        return np.concatenate([positions, self.orientations], axis=1).astype(np.float32)
+
+    @property
+    def modality(self) -> str:
+        """``"eeg"``, ``"meg"`` or ``"eeg+meg"``; empty without sensors."""
+        parts = {"eeg": self.is_eeg.any(), "meg": (~self.is_eeg).any()}
+        return "+".join(name for name, there in parts.items() if there)
+
+
+def _normalised(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    centred = positions - positions.mean(axis=0)
+    scale = np.sqrt(3.0 * np.mean(np.sum(centred**2, axis=1)))
+    # One sensor, or all in one place, has no size: it stays at the origin instead of becoming NaN.
+    normalised: NDArray[np.float64] = centred / scale if scale > 0 else centred
+    return normalised

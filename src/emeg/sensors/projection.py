@@ -1,0 +1,48 @@
+"""Flat maps of sensors, for plots."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.sensors.axes import HEAD_CENTRE, fit_sphere
+from emeg.sensors.layout import Sensors
+
+_MIN_FIT = 32
+
+
+def topographic_xy(sensors: Sensors) -> NDArray[np.float64]:
+    """Project positions to the plane: azimuthal equidistant about the crown, nose up, right ear to the right.
+
+    EEG and MEG each by themselves, seen from the middle of their head: EEG from a fixed height above the ears, so that
+    a few electrodes come out where a whole cap has them; MEG from the middle of the sphere fitted to the helmet.
+
+    Returns
+    -------
+    float64, shape (C, 2)
+        Distance 1 from the origin is 90° from the crown. The coils at one site coincide.
+    """
+    xy = np.zeros((len(sensors), 2))
+    for group in (sensors.is_eeg, ~sensors.is_eeg):
+        if group.any():
+            positions = sensors.positions[group]
+            centre = _head_centre(positions) if sensors.is_eeg[group].all() else _helmet_centre(positions)
+            xy[group] = _azimuthal_equidistant(positions - centre)
+    return xy
+
+
+def _head_centre(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([0.0, 0.0, HEAD_CENTRE * np.median(np.linalg.norm(positions, axis=1))])
+
+
+def _helmet_centre(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    if len(positions) < _MIN_FIT:
+        return np.zeros(3)
+    centre, radius, _ = fit_sphere(positions)
+    # A flat or tiny patch fits a sphere of any size; then the frame's origin is the better guess.
+    return centre if 0.05 < radius < 0.25 else np.zeros(3)
+
+
+def _azimuthal_equidistant(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    across = np.hypot(vectors[:, 0], vectors[:, 1])
+    from_crown = np.arctan2(across, vectors[:, 2]) / (np.pi / 2)
+    scale = np.divide(from_crown, across, out=np.zeros_like(across), where=across > 0)
+    return vectors[:, :2] * scale[:, None]

@@ -1,0 +1,142 @@
+"""Channel names, held against MNE's own list of the 10-05 system."""
+
+import mne
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emeg.sensors import is_bipolar, standard_name
+from emeg.sensors.names import STANDARD_NAMES, other_kind
+
+
+def test_the_table_is_mnes_10_05_system_without_the_four_old_names():
+    known = set(mne.channels.make_standard_montage("colin27_1005").ch_names)
+    assert known - {"T3", "T4", "T5", "T6"} == STANDARD_NAMES
+    assert len(STANDARD_NAMES) == 339
+
+
+@pytest.mark.parametrize(
+    ("recorded", "standard"),
+    [
+        ("Fc5.", "FC5"),
+        ("Cz..", "Cz"),
+        ("T10.", "T10"),
+        ("Fpz.", "Fpz"),
+        ("Afz.", "AFz"),
+        ("FP1", "Fp1"),
+        ("CZ", "Cz"),
+        ("EEG T3", "T7"),
+        ("T4", "T8"),
+        ("T5", "P7"),
+        ("EEG T6", "P8"),
+        ("EEG F3-A2", "F3"),
+        ("C4-M1", "C4"),
+        ("EEG Fp1-Ref", "Fp1"),
+        ("EEG FP1-REF", "Fp1"),
+        ("EEG FP1-LE", "Fp1"),
+        ("EEG F1-Ref-0", "F1"),
+        ("F1-1", "F1"),
+        ("POL O2", "O2"),
+        ("EEG.AF3", "AF3"),
+        ("poo9h", "POO9h"),
+        ("A1", "A1"),
+        ("M2", "M2"),
+        ("Fp1-F7", None),
+        ("EEG Fpz-Cz", None),
+        ("F7-T3", None),
+        ("EEG A2-A1", None),
+        ("M1-A2", None),
+        ("Fp1-F7-0", None),
+        ("EEG 001", None),
+        ("EEG", None),
+        ("", None),
+        ("VEOGo", None),
+        ("ECG ECG", None),
+        ("EOG Fp1", None),
+        ("REF_EEG REF_EEG", None),
+        ("Z2", None),
+        ("E12", None),
+        ("LL4", None),
+        ("T1", None),
+        ("SP1", None),
+    ],
+)
+def test_recorded_names(recorded, standard):
+    assert standard_name(recorded) == standard
+
+
+@pytest.mark.parametrize(
+    "name", ["Fp1-F7", "EEG Fpz-Cz", "A2-A1", "EEG A2-A1", "M1-M2", "T5-O1-1", "E12-E14", "F3 - C3"]
+)
+def test_derivations_are_bipolar(name):
+    assert is_bipolar(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["Fp1", "F3-A2", "EEG F1-Ref-0", "FP1-LE", "Ergo-Left", "MLC11-2908", "F1-0", "EEG 001", ""]
+)
+def test_one_electrode_is_not_bipolar(name):
+    assert not is_bipolar(name)
+
+
+@given(st.sampled_from(sorted(STANDARD_NAMES)), st.sampled_from(sorted(STANDARD_NAMES - {"A1", "A2", "M1", "M2"})))
+def test_a_derivation_never_becomes_its_first_electrode(first, second):
+    name = f"{first}-{second}"
+    assert is_bipolar(name)
+    assert standard_name(name) is None
+
+
+@given(
+    st.sampled_from(sorted(STANDARD_NAMES)),
+    st.sampled_from(["{}", "EEG {}", "{}.", "{}..", "EEG {}-Ref", "{}-LE", " {} ", "POL {}"]),
+    st.sampled_from([str.upper, str.lower, str]),
+)
+def test_any_dress_of_a_standard_name_is_seen_through(name, dress, case):
+    recorded = dress.format(case(name))
+    assert standard_name(recorded) == name
+    assert other_kind(recorded) is None
+    assert not is_bipolar(recorded)
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_judged_without_failing(name):
+    standard = standard_name(name)
+    assert standard is None or standard in STANDARD_NAMES
+    assert not (is_bipolar(name) and standard is not None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("EOG", "eye"),
+        ("VEOGo", "eye"),
+        ("HEOGli", "eye"),
+        ("EOG VEOG_II", "eye"),
+        ("LEOG", "eye"),
+        ("ECG ECG1", "heart"),
+        ("EEG EKG1-REF", "heart"),
+        ("EMG", "muscle"),
+        ("EMG-Ref", "muscle"),
+        ("REF_EEG REF_EEG", "reference or ground"),
+        ("ReRef", "reference or ground"),
+        ("VREF", "reference or ground"),
+        ("Ref", "reference or ground"),
+        ("DIG DTRIG", "trigger"),
+        ("Status", "trigger"),
+        ("STI 014", "trigger"),
+        ("DC1", "auxiliary"),
+        ("AUX_1", "auxiliary"),
+        ("EXG5", "auxiliary"),
+        ("BIP12", "auxiliary"),
+        ("Pulse", "body"),
+        ("SpO2", "body"),
+        ("Resp chest", "body"),
+        ("F3-Ref", None),
+        ("EEG 001", None),
+        ("SP1", None),
+        ("LE1", None),
+        ("E12", None),
+    ],
+)
+def test_channels_that_are_not_eeg_by_name(name, kind):
+    assert other_kind(name) == kind
