@@ -1,0 +1,39 @@
+"""Faults of the line to a bucket, told apart from a caller's mistakes."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from emeg.errors import TransientError
+from emeg.uri import Location
+
+_BUSY = {errno.EIO, errno.EBUSY, errno.EAGAIN}
+"""What s3fs makes of answers such as SlowDown, ServiceUnavailable and InternalError."""
+
+
+@contextmanager
+def line_to(place: Location) -> Iterator[None]:
+    """Turn what a dead, slow or overloaded line raises into `TransientError`; local folders have no line.
+
+    Raises
+    ------
+    TransientError
+        The same call may succeed later.
+    """
+    if place.is_local:
+        yield
+        return
+    from botocore import exceptions as boto  # type: ignore[import-untyped]
+
+    try:
+        yield
+    except (ConnectionError, TimeoutError, boto.ConnectionError, boto.HTTPClientError) as error:
+        raise _transient(place, error) from error
+    except OSError as error:
+        if error.errno in _BUSY:
+            raise _transient(place, error) from error
+        raise
+
+
+def _transient(place: Location, error: Exception) -> TransientError:
+    return TransientError(f"{place}: the store did not answer: {error}; the same call may succeed later")

@@ -1,0 +1,145 @@
+"""The rows and attributes that the store keeps beside the signals."""
+
+from enum import IntFlag
+from typing import Any, NamedTuple
+
+from pydantic import Field
+
+from emeg.config import Config
+
+
+class BadReason(IntFlag):
+    """Why a second of a channel is not good data; bits of the array ``bad``."""
+
+    FLAT = 1
+    NOISY = 2
+    NAN = 4
+    CLIPPED = 8
+    INTERPOLATED = 16
+    MARKED = 32
+
+
+class RecordingAttributes(Config):
+    """What a recording's Zarr group says about itself, beside its sensors."""
+
+    sfreq: float
+    """Sampling rate, Hz."""
+    pass_band: tuple[float, float]
+    """Lower and upper edge of the band that the signal keeps, Hz."""
+    notches: tuple[float, ...] = ()
+    """Frequencies removed as mains hum, Hz."""
+    device: str = ""
+    """Amplifier or helmet, as far as the files tell."""
+    layout: str
+    """Layout id of the sensors."""
+    source: str
+    """Path of the source file in its dataset."""
+    dataset: str
+    """Name of the dataset."""
+    subject: str
+    """Subject label in the dataset."""
+    licence: str = ""
+    """Licence of the dataset, as declared."""
+    config_hash: str
+    """Hash of the standardising configuration."""
+    version: str
+    """Version of emeg that wrote the recording."""
+
+
+class CatalogRow(Config):
+    """One recording in the catalogue; an empty text means that the dataset has no such entity."""
+
+    recording: str
+    """Recording id."""
+    dataset: str
+    """Name of the dataset."""
+    subject: str = ""
+    """Subject label."""
+    session: str = ""
+    """Session label."""
+    task: str = ""
+    """Task label."""
+    run: str = ""
+    """Run label."""
+    acquisition: str = ""
+    """Acquisition label."""
+    device: str = ""
+    """Amplifier or helmet."""
+    modality: str
+    """``eeg``, ``meg`` or ``eeg+meg``."""
+    source: str
+    """Path of the source file in its dataset."""
+    n_channels: int
+    """Channels in the recording."""
+    n_eeg: int
+    """EEG channels."""
+    n_magnetometers: int
+    """Magnetometers."""
+    n_gradiometers: int
+    """Gradiometers."""
+    layout: str
+    """Layout id."""
+    sfreq_source: float
+    """Sampling rate of the source, Hz."""
+    duration_s: float
+    """Length, seconds."""
+    pass_band_low: float
+    """Lower edge of the band kept, Hz."""
+    pass_band_high: float
+    """Upper edge of the band kept, Hz."""
+    notches: tuple[float, ...] = ()
+    """Frequencies removed as mains hum, Hz."""
+    mains: float = 0.0
+    """Mains frequency, Hz; 0 where none is known or found."""
+    bad_channels: tuple[str, ...] = ()
+    """Channels found or marked bad."""
+    interpolated: tuple[str, ...] = ()
+    """Channels replaced by interpolation."""
+    dropped: dict[str, str] = Field(default_factory=dict)
+    """Channels left out, and why."""
+    compensation_grade: int = 0
+    """Gradient compensation of the source (CTF)."""
+    sss: bool = False
+    """Whether the source went through signal space separation."""
+    n_projectors: int = 0
+    """Projectors found in the source."""
+    n_events: int = 0
+    """Events kept beside the recording."""
+    licence: str = ""
+    """Licence of the dataset, as declared."""
+    notes: tuple[str, ...] = ()
+    """What else a reader should know, one sentence each."""
+    config_hash: str
+    """Hash of the standardising configuration."""
+    version: str
+    """Version of emeg that wrote the recording."""
+
+
+class Event(NamedTuple):
+    """Something that happened during a recording."""
+
+    onset_s: float
+    duration_s: float
+    trial_type: str
+    value: str
+
+
+class QuarantineRecord(Config):
+    """A source that was refused."""
+
+    source: str
+    """Path in the dataset."""
+    dataset: str
+    """Name of the dataset."""
+    stage: str
+    """Where ingest was."""
+    reason: str
+    """What is wrong."""
+    next_action: str = ""
+    """What a person can do about it."""
+    sensors: tuple[dict[str, Any], ...] = ()
+    """Sensor records, as far as they were read."""
+    layout: str = ""
+    """Layout id, where the sensors were read."""
+    config_hash: str = ""
+    """Hash of the standardising configuration."""
