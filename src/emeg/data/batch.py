@@ -1,0 +1,70 @@
+"""Samples and batches: the arrays that a training or evaluation step is given."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Sample(NamedTuple):
+    """One stretch of one recording.
+
+    ``signal`` float32 (C, N) in V, T or T/m; ``pos`` float32 (C, 6); ``sensor_type`` int8 (C,); ``segment``: its row.
+    """
+
+    signal: NDArray[np.float32]
+    pos: NDArray[np.float32]
+    sensor_type: NDArray[np.int8]
+    segment: int
+
+
+class Batch(NamedTuple):
+    """Samples of one length; channels that a sample lacks are zeros, and False in the mask."""
+
+    signal: NDArray[np.float32]
+    """(B, C, N), V, T or T/m; not yet normalised."""
+    pos: NDArray[np.float32]
+    """(B, C, 6): position and orientation as `Sensors.model_positions` gives them."""
+    sensor_type: NDArray[np.int8]
+    """(B, C): 0 EEG, 1 magnetometer, 2 gradiometer."""
+    channel_mask: NDArray[np.bool_]
+    """(B, C): True for real channels."""
+    segments: NDArray[np.int64]
+    """(B,): rows of the corpus, or of the task windows."""
+
+
+def dequantise(
+    signal_CN: NDArray[np.int16], step_CK: NDArray[np.float32], edges: Sequence[int], start: int, stop: int
+) -> NDArray[np.float32]:
+    """Give samples `start` to `stop` in physical units, float32 (C, stop - start).
+
+    Chunk k holds samples ``edges[k]`` to ``edges[k + 1]`` and has one step a channel. The product is that of
+    `Recording.read`, bit for bit.
+    """
+    out = np.empty((signal_CN.shape[0], stop - start), np.float32)
+    for k in range(len(edges) - 1):
+        low, high = max(edges[k], start), min(edges[k + 1], stop)
+        if low < high:
+            np.multiply(signal_CN[:, low:high], step_CK[:, k : k + 1], out=out[:, low - start : high - start])
+    return out
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Put samples of one length side by side, padding channels with zeros."""
+    n_channels = max(len(s.sensor_type) for s in samples)
+    shape = (len(samples), n_channels)
+    batch = Batch(
+        signal=np.zeros((*shape, samples[0].signal.shape[1]), np.float32),
+        pos=np.zeros((*shape, 6), np.float32),
+        sensor_type=np.zeros(shape, np.int8),
+        channel_mask=np.zeros(shape, np.bool_),
+        segments=np.array([s.segment for s in samples], np.int64),
+    )
+    for b, sample in enumerate(samples):
+        c = len(sample.sensor_type)
+        batch.signal[b, :c] = sample.signal
+        batch.pos[b, :c] = sample.pos
+        batch.sensor_type[b, :c] = sample.sensor_type
+        batch.channel_mask[b, :c] = True
+    return batch
