@@ -41,7 +41,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_floors.py
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

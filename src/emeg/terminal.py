@@ -7,8 +7,19 @@ from typing import Self
 
 from pydantic import BaseModel
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+
+class ConsoleHandler(logging.Handler):
+    """Log lines above the bar, unbroken, so that they can be searched and cut."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self._console.print(self.format(record), soft_wrap=True, markup=False, highlight=False)
 
 
 class TerminalProgress:
@@ -31,9 +42,8 @@ class TerminalProgress:
         self._said = -1
 
     def __enter__(self) -> Self:
-        logging.basicConfig(
-            level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=self._console, show_path=False)]
-        )
+        handler = ConsoleHandler(self._console)
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%X", handlers=[handler])
         logging.getLogger("emeg").setLevel(logging.INFO)
         self._bars.start()
         return self

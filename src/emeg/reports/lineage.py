@@ -1,0 +1,82 @@
+"""Which products an evaluation rests on, each with what it was made from."""
+
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from emeg.evaluation.products import EvaluationFigures
+from emeg.store import Store
+
+
+class Product(NamedTuple):
+    """One row of the provenance table."""
+
+    kind: str
+    name: str
+    source: str
+
+
+class Lineage(NamedTuple):
+    """What the page needs of the products behind an evaluation."""
+
+    version: str
+    corpus: dict[str, Any]
+    """Manifest of the corpus."""
+    histories: dict[str, pa.Table]
+    """Stage -> its figures over steps (step, split, name, value)."""
+    products: tuple[Product, ...]
+    parts: tuple[tuple[str, dict[str, Any]], ...]
+    """Configurations, as stored with the products."""
+
+
+def find_lineage(store: Store, figures: EvaluationFigures) -> Lineage:
+    """Follow an evaluation's provenance through the store; products that are gone are named without a configuration."""
+    names = {
+        kind: str(figures.provenance.get(kind) or "")
+        for kind in ("corpus", "tokenizer", "tokens", "model", "finetuned")
+    }
+    corpus = _json(store, "corpora", names["corpus"], "manifest.json")
+    models = {kind: _json(store, "models", names[kind], "config.json") for kind in ("tokenizer", "model", "finetuned")}
+    histories = {
+        title: table
+        for title, kind in (("BrainTokenizer", "tokenizer"), ("BrainOmni", "model"))
+        if (table := _history(store, names[kind])) is not None
+    }
+    made_from = {
+        "corpus": f"{len(corpus.get('recordings', []))} recordings",
+        "tokenizer": f"corpus {names['corpus']}",
+        "tokens": f"corpus {names['corpus']}, tokenizer {names['tokenizer']}",
+        "model": f"tokens {names['tokens']}",
+        "finetuned": f"model {names['model']}, task windows of the held-out people",
+    }
+    titles = {
+        "corpus": "corpus",
+        "tokenizer": "BrainTokenizer",
+        "tokens": "tokens",
+        "model": "BrainOmni",
+        "finetuned": "fine-tuned",
+    }
+    parts = [("Corpus", {key: corpus.get(key) for key in ("config", "split_rule", "subjects")})] if corpus else []
+    parts += [(titles[kind], config) for kind, config in models.items() if config]
+    return Lineage(
+        version=figures.version,
+        corpus=corpus,
+        histories=histories,
+        products=tuple(Product(titles[kind], name, made_from[kind]) for kind, name in names.items() if name),
+        parts=tuple(parts),
+    )
+
+
+def _json(store: Store, room: str, name: str, file: str) -> dict[str, Any]:
+    if not name or not store.has(room, name):
+        return {}
+    value: dict[str, Any] = store.location(room, name, file).read_json()
+    return value
+
+
+def _history(store: Store, model: str) -> pa.Table | None:
+    place = store.location("models", model, "metrics.parquet") if model else None
+    if place is None or not place.exists():
+        return None
+    return pq.read_table(pa.BufferReader(place.read_bytes()))

@@ -1,0 +1,98 @@
+"""What stands on the page: products of the store become the values that the template shows."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.evaluation.products import EvaluationFigures
+from emeg.reports.lineage import Lineage, find_lineage
+from emeg.reports.sections.archive import corpus_section, ingested_section, quarantine_section
+from emeg.reports.sections.networks import reconstruction_section, training_section
+from emeg.reports.sections.task import task_section
+from emeg.store import CatalogRow, QuarantineRecord, Store
+
+SECTIONS = (
+    ("ingested", "Ingested"),
+    ("corpus", "Corpus"),
+    ("reconstruction", "Reconstruction"),
+    ("training", "Training"),
+    ("task", "Task"),
+    ("provenance", "Provenance"),
+)
+
+
+def page_context(
+    store: Store,
+    rows: Sequence[CatalogRow],
+    refused: Sequence[QuarantineRecord],
+    figures: EvaluationFigures,
+    arrays: Mapping[str, NDArray[Any]],
+) -> dict[str, object]:
+    """Gather everything the template asks for.
+
+    Parameters
+    ----------
+    rows, refused : sequence
+        The whole catalogue and quarantine of the store.
+    figures : EvaluationFigures
+    arrays : mapping of str to array
+        ``arrays.npz`` of the same evaluation.
+    """
+    lineage = find_lineage(store, figures)
+    datasets = sorted({row.dataset for row in rows})
+    return {
+        "title": f"What was learned from {', '.join(datasets)}",
+        "subtitle": _subtitle(rows, lineage),
+        "sections": SECTIONS,
+        "tiles": _tiles(rows, refused, figures),
+        "ingested": ingested_section(store, rows),
+        "quarantined": quarantine_section(refused),
+        "corpus": corpus_section(lineage.corpus),
+        "reconstruction": reconstruction_section(figures, arrays),
+        "training": training_section(lineage, figures, arrays),
+        "task": task_section(figures),
+        "task_missing": figures.task_missing_reason,
+        "provenance": _provenance(lineage, figures),
+    }
+
+
+def _subtitle(rows: Sequence[CatalogRow], lineage: Lineage) -> str:
+    devices = Counter(row.device for row in rows)
+    people = len({(row.dataset, row.subject) for row in rows})
+    return (
+        f"{people} people, {len(devices)} devices, {sum(row.duration_s for row in rows) / 3600:.2f} hours; "
+        f"emeg {lineage.version}"
+    )
+
+
+def _tiles(
+    rows: Sequence[CatalogRow], refused: Sequence[QuarantineRecord], figures: EvaluationFigures
+) -> list[tuple[str, str]]:
+    correlations = [device.pcc for device in figures.reconstruction if device.pcc is not None]
+    tiles = [
+        (str(len(rows)), "recordings ready"),
+        (str(len(refused)), "quarantined"),
+        (f"{np.mean(correlations):.2f}" if correlations else "–", "PCC on unseen people, mean over devices"),
+        (f"{min(c.n_used for c in figures.codebook)}" if figures.codebook else "–", "codes used, least of quantizers"),
+    ]
+    scored = {c.name: c.metrics["balanced_accuracy"].mean for c in figures.contestants if c.metrics}
+    for name, label in (("pretrained_full", "fine-tuned"), ("random_full", "from random weights")):
+        if scored.get(name) is not None:
+            tiles.append((f"{scored[name]:.2f}", f"balanced accuracy, {label}"))
+    if figures.task is not None:
+        tiles.append((f"{figures.task.chance:.2f}", "chance"))
+    return tiles
+
+
+def _provenance(lineage: Lineage, figures: EvaluationFigures) -> dict[str, object]:
+    parts = [
+        {"title": title, "text": json.dumps(value, indent=1, ensure_ascii=False)} for title, value in lineage.parts
+    ]
+    parts.append(
+        {"title": "Evaluation", "text": json.dumps(figures.provenance, indent=1, ensure_ascii=False, sort_keys=True)}
+    )
+    return {"products": [product._asdict() for product in lineage.products], "parts": parts}

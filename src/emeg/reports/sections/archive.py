@@ -1,0 +1,124 @@
+"""Sections on what came in: devices, recordings, quarantine, corpus."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from emeg.reports.figures import sensor_map
+from emeg.sensors import Sensors, topographic_xy
+from emeg.store import CatalogRow, QuarantineRecord, Store, open_recording
+
+MOST_NAMES = 12
+"""Longer lists are cut on the page; the catalogue has them whole."""
+
+
+def ingested_section(store: Store, rows: Sequence[CatalogRow]) -> dict[str, Any]:
+    """Devices with a sensor map each, and every recording."""
+    by_device: dict[str, list[CatalogRow]] = defaultdict(list)
+    for row in rows:
+        by_device[row.device].append(row)
+    maps = []
+    for device, group in sorted(by_device.items()):
+        shown = min(group, key=lambda row: (-row.n_channels, row.source))
+        sensors = open_recording(store, shown.recording).sensors
+        maps.append({"svg": _map(sensors, shown.bad_channels), "caption": f"{device}: {_count(shown)}"})
+    return {
+        "note": (
+            "Recordings were brought to 256 Hz and to the pass band in the table. Crosses in a map: channels found bad"
+            " in the recording shown. Colours: EEG teal, magnetometers yellow, gradiometers violet."
+        ),
+        "maps": maps,
+        "devices": [_device(device, group) for device, group in sorted(by_device.items())],
+        "recordings": [_recording(row) for row in sorted(rows, key=lambda row: (row.dataset, row.source))],
+    }
+
+
+def quarantine_section(refused: Sequence[QuarantineRecord]) -> list[dict[str, str]]:
+    """Every refused source, with its sensors as far as they were read."""
+    return [
+        {
+            "svg": _map(Sensors.from_records(record.sensors), ()) if record.sensors else "",
+            "source": record.source,
+            "stage": record.stage,
+            "reason": record.reason,
+            "next_action": record.next_action,
+        }
+        for record in sorted(refused, key=lambda record: (record.dataset, record.source))
+    ]
+
+
+def corpus_section(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Who is in which split."""
+    segments: dict[str, int] = defaultdict(int)
+    for shard in manifest["shards"]:
+        segments[shard["split"]] += shard["n_segments"]
+    people: dict[str, list[str]] = defaultdict(list)
+    for person, split in sorted(manifest["subjects"].items()):
+        people[split].append(person)
+    seconds = float(manifest["segment_s"])
+    return {
+        "note": (
+            f"Segments of {seconds:g} s. People are split, never segments: nobody is on two sides. Those held out were"
+            " seen by no training stage; the task's folds lie inside them."
+        ),
+        "splits": [
+            {
+                "split": split.replace("_", " "),
+                "people": len(people[split]),
+                "segments": segments[split],
+                "hours": f"{segments[split] * seconds / 3600:.2f}",
+                "names": shorten(people[split]),
+            }
+            for split in ("train", "validation", "held_out")
+        ],
+    }
+
+
+def shorten(names: Sequence[str]) -> str:
+    """List names, the first dozen of many."""
+    more = f" … ({len(names)} in all)" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
+
+
+def _map(sensors: Sensors, bad: Sequence[str]) -> str:
+    return sensor_map(topographic_xy(sensors), sensors.types, np.isin(np.array(sensors.names), list(bad)))
+
+
+def _count(row: CatalogRow) -> str:
+    counts = ((row.n_eeg, "EEG"), (row.n_magnetometers, "mag"), (row.n_gradiometers, "grad"))
+    return ", ".join(f"{count} {kind}" for count, kind in counts if count)
+
+
+def _device(device: str, group: Sequence[CatalogRow]) -> dict[str, Any]:
+    return {
+        "device": device,
+        "recordings": len(group),
+        "people": len({(row.dataset, row.subject) for row in group}),
+        "minutes": f"{sum(row.duration_s for row in group) / 60:.1f}",
+        "channels": _span(row.n_channels for row in group),
+        "source": _span(row.sfreq_source for row in group),
+        "band": f"{group[0].pass_band_low:g}–{_span(row.pass_band_high for row in group)}",
+        "mains": _span(row.mains for row in group),
+        "bad": f"{np.mean([len(row.bad_channels) for row in group]):.1f}",
+    }
+
+
+def _span(values: Any) -> str:  # noqa: ANN401 - any iterable of numbers
+    kinds = sorted({round(float(value), 2) for value in values})
+    return f"{kinds[0]:g}" if len(kinds) == 1 else f"{kinds[0]:g} to {kinds[-1]:g}"
+
+
+def _recording(row: CatalogRow) -> dict[str, Any]:
+    return {
+        "source": row.source,
+        "device": row.device,
+        "subject": row.subject,
+        "seconds": f"{row.duration_s:.1f}",
+        "channels": row.n_channels,
+        "events": row.n_events,
+        "bad": shorten(row.bad_channels),
+        "dropped": shorten([f"{name} ({reason})" for name, reason in row.dropped.items()]),
+        "notes": "; ".join(row.notes),
+    }

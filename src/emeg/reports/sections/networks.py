@@ -1,0 +1,129 @@
+"""Sections on the networks: reconstruction of unseen people, training curves, codebook use."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from emeg.evaluation.products import EvaluationFigures
+from emeg.reports.figures import codebook_use, curves, spectra, traces
+from emeg.reports.lineage import Lineage
+
+DRAWINGS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
+    "BrainTokenizer": (
+        ("loss", "train", ("loss", "time", "pcc_term", "amplitude", "phase", "commitment")),
+        ("correlation with the signal, validation people", "validation", ("pcc",)),
+        ("codes in use, validation people", "validation", ("codes_0", "codes_1", "codes_2", "codes_3")),
+    ),
+    "BrainOmni": (
+        ("cross-entropy of masked tokens", "train", ("loss",)),
+        ("cross-entropy, validation people", "validation", ("loss",)),
+        ("accuracy on masked tokens, validation people", "validation", ()),
+    ),
+}
+
+
+def reconstruction_section(figures: EvaluationFigures, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Correlation by device, example stretches, spectra."""
+    spectra_of: dict[str, list[str]] = {}
+    for place, device in enumerate(figures.reconstruction):
+        if f"spectra/{place}/freqs" in arrays:
+            drawn = spectra(
+                arrays[f"spectra/{place}/freqs"],
+                arrays[f"spectra/{place}/signal"],
+                arrays[f"spectra/{place}/reconstruction"],
+                f"{device.device}, {device.sensor_type}",
+            )
+            spectra_of.setdefault(device.device, []).append(drawn)
+    examples = []
+    for place, example in enumerate(figures.examples):
+        drawn = traces(
+            arrays[f"examples/{place}/signal"],
+            arrays[f"examples/{place}/reconstruction"],
+            example.channels,
+            example.sfreq,
+        )
+        examples.append(
+            {
+                "title": f"{example.device}, {example.subject}",
+                "traces": drawn,
+                "caption": f"Grey: signal; red: reconstruction from codes. PCC here {_number(example.pcc)}.",
+                "spectra": spectra_of.pop(example.device, []),
+            }
+        )
+    return {
+        "note": (
+            "Pearson correlation (PCC) of every channel and 2-s window with its reconstruction from codes, mean, on"
+            " held-out people; nothing masked, no noise. By band: the same correlation inside the band."
+        ),
+        "bands": list(figures.reconstruction[0].bands) if figures.reconstruction else [],
+        "rows": [
+            {
+                "device": device.device,
+                "sensors": f"{device.n_channels} {device.sensor_type}",
+                "people": device.n_subjects,
+                "segments": device.n_segments,
+                "pcc": _number(device.pcc),
+                "sd": _number(device.pcc_subjects_sd),
+                "bands": [_number(value) for value in device.bands.values()],
+            }
+            for device in figures.reconstruction
+        ],
+        "examples": examples,
+    }
+
+
+def training_section(
+    lineage: Lineage, figures: EvaluationFigures, arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    """Curves of both stages and how evenly unseen people use the codes."""
+    stages = [{"title": stage, "drawings": _drawings(stage, table)} for stage, table in lineage.histories.items()]
+    rows = [
+        {
+            "quantizer": level + 1,
+            "used": codebook.n_used,
+            "size": codebook.n_codes,
+            "perplexity": f"{codebook.perplexity:.0f}",
+        }
+        for level, codebook in enumerate(figures.codebook)
+    ]
+    return {
+        "note": "Every figure over steps lies in metrics.parquet of the model.",
+        "stages": stages,
+        "codebook": codebook_use(arrays["codebook/counts"]) if "codebook/counts" in arrays else "",
+        "codebook_rows": rows,
+        "codebook_note": (
+            "Codes that held-out people use. Perplexity: as many equally used codes would carry as much; a collapsed"
+            " codebook shows as a few codes and a perplexity near one."
+        ),
+    }
+
+
+def _drawings(stage: str, table: pa.Table) -> list[str]:
+    drawn = []
+    for label, split, wanted in DRAWINGS[stage]:
+        steps, values = _series(table, split, wanted)
+        if values:
+            drawn.append(curves(steps, values, label))
+    return drawn
+
+
+def _series(
+    table: pa.Table, split: str, wanted: tuple[str, ...]
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Pick series by name; where no names are wanted, those on accuracy."""
+    steps: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
+    for row in table.to_pylist():
+        name = row["name"]
+        fits = name in wanted if wanted else name.startswith("acc")
+        if row["split"] == split and fits and np.isfinite(row["value"]):
+            steps.setdefault(name, []).append(row["step"])
+            values.setdefault(name, []).append(row["value"])
+    return steps, values
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

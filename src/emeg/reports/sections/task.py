@@ -1,0 +1,82 @@
+"""Section on the task: contestants, folds, confusion."""
+
+from typing import Any
+
+import numpy as np
+
+from emeg.evaluation.products import ContestantFigures, EvaluationFigures, MetricFigures
+from emeg.reports.figures import confusion, scores
+from emeg.reports.sections.archive import shorten
+
+METRIC_TITLES = {
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "kappa": "κ",
+    "weighted_f1": "weighted F1",
+}
+
+
+def task_section(figures: EvaluationFigures) -> dict[str, Any] | None:
+    """Task table, drawings and folds; None where there is no task."""
+    task = figures.task
+    if task is None:
+        return None
+    metrics = list(dict.fromkeys(name for c in figures.contestants for name in c.metrics))
+    done = [c for c in figures.contestants if c.status == "done" and c.metrics]
+    folds = [[np.nan if value is None else value for value in c.metrics["balanced_accuracy"].folds] for c in done]
+    return {
+        "name": task.name,
+        "note": _note(figures),
+        "metrics": [METRIC_TITLES.get(name, name) for name in metrics],
+        "rows": [_row(c, metrics) for c in figures.contestants],
+        "remarks": [f"{c.title}: {c.status}, {c.reason}" for c in figures.contestants if c.status != "done"]
+        + ([task.notice] if task.notice else []),
+        "scores": scores([c.title for c in done], folds, task.chance, "balanced accuracy, a dot a fold, bar: mean"),
+        "confusions": [
+            {"svg": confusion(np.array(c.confusion), task.classes), "caption": c.title}
+            for c in done
+            if c.confusion and c.name != "chance"
+        ],
+        "folds": [
+            {
+                "fold": number + 1,
+                "train": shorten(fold.train),
+                "validation": shorten(fold.validation),
+                "test": shorten(fold.test),
+            }
+            for number, fold in enumerate(task.folds)
+        ],
+    }
+
+
+def _note(figures: EvaluationFigures) -> str:
+    task = figures.task
+    if task is None:
+        return ""
+    counts = ", ".join(f"{count} {name}" for name, count in task.windows_per_class.items())
+    left_out = "; ".join(f"{count} windows left out: {reason}" for reason, count in task.left_out.items())
+    channels = f" Baselines see {len(task.baseline_channels)} channels." if task.baseline_channels else ""
+    return (
+        f"{task.n_windows} windows of {task.definition['window_s']:g} s ({counts}), {task.n_subjects} held-out people;"
+        f" the definition was {'read from the events' if task.inferred else 'given'}. Every person is tested once, by"
+        " contestants fitted on other people and set on yet others. Cells: mean ± standard deviation over folds."
+        f"{channels}{' ' + left_out if left_out else ''}"
+    )
+
+
+def _row(contestant: ContestantFigures, metrics: list[str]) -> dict[str, Any]:
+    accuracy = contestant.metrics.get("balanced_accuracy")
+    return {
+        "name": contestant.title,
+        "ours": contestant.weights == "pretrained",
+        "cells": [_cell(contestant.metrics.get(name)) for name in metrics],
+        "folds": "" if accuracy is None else " ".join("–" if v is None else f"{v:.2f}" for v in accuracy.folds),
+    }
+
+
+def _cell(metric: MetricFigures | None) -> str:
+    if metric is None or metric.mean is None:
+        return "–"
+    spread = "" if metric.sd is None else f" ± {metric.sd:.2f}"
+    return f"{metric.mean:.2f}{spread}"

@@ -1,0 +1,27 @@
+"""The README's own commands, run once for all whole-way tests."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.integration.readme import Way, readme_commands
+
+
+@pytest.fixture(scope="session")
+def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
+    """The whole way on a small synthetic archive."""
+    way = Way(tmp_path_factory.mktemp("way"))
+    for command in readme_commands():
+        if "import-reference" not in command:
+            way.printed[command.split()[1]] = way.run(command)
+    return way
+
+
+@pytest.fixture
+def reference_weights(shared: Path, way: Way) -> Path:
+    """Weights and configuration of the reference release, under the names that the README uses."""
+    shutil.copy(shared / "parity" / "small.pt", way.folder / "weights.pt")
+    config = json.loads((shared / "parity" / "small.json").read_text())["config"]
+    (way.folder / "config.json").write_text(json.dumps(config))
+    return way.folder

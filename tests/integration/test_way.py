@@ -1,0 +1,118 @@
+"""Archive to report, by the commands of the README, and what must hold when they are run again."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.integration.readme import Way, readme_commands
+
+from emeg.cli import VERBS
+from emeg.data import Corpus
+from emeg.store import Store, read_catalog
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Content of every file that is not work in progress."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "runs" not in path.relative_to(folder).parts
+    }
+
+
+def test_the_readme_shows_every_verb():
+    shown = {command.split()[1] for command in readme_commands()}
+    assert shown | {"demo"} == set(VERBS)
+
+
+def test_every_stage_left_its_product(way: Way):
+    store = Store.open(way.store)
+    assert len(read_catalog(store)) == 18
+    for room, count in (("corpora", 1), ("tokens", 1), ("models", 3), ("evaluations", 1), ("reports", 1)):
+        assert len(store.names(room)) == count, room
+
+
+def test_nobody_is_on_two_sides(way: Way):
+    """Whom the task tests, no training stage has seen: read from the products themselves."""
+    store = Store.open(way.store)
+    subjects = Corpus.open(store).subjects
+    figures = json.loads((next((way.store / "evaluations").iterdir()) / "figures.json").read_text())
+    tested = [person for fold in figures["task"]["folds"] for person in fold["test"]]
+    assert sorted(tested) == sorted(set(tested)) == sorted(p for p, split in subjects.items() if split == "held_out")
+    for fold in figures["task"]["folds"]:
+        people = [person for side in ("train", "validation", "test") for person in fold[side]]
+        assert len(people) == len(set(people))
+
+
+@pytest.mark.slow
+def test_a_second_run_redoes_nothing(way: Way):
+    before = tree(way.store)
+    for command in readme_commands():
+        if "import-reference" not in command and "synthesize" not in command:
+            printed = way.run(command)
+            assert re.search(r"done_before\s+True|n_new\s+0", printed), f"{command}\n{printed}"
+    assert tree(way.store) == before
+
+
+@pytest.mark.slow
+def test_the_same_archive_gives_the_same_bytes(way: Way, tmp_path: Path):
+    """Ingest and shard again, elsewhere: recordings, catalogue and corpus are equal byte for byte."""
+    again = Way(tmp_path)
+    shutil.copytree(way.folder / "archive", tmp_path / "archive")
+    for command in readme_commands():
+        if command.split()[1] in {"ingest", "shard"}:
+            again.run(command)
+    expected = {
+        name: digest
+        for name, digest in tree(way.store).items()
+        if name.split("/")[0] in {"store.json", "recordings", "catalog", "corpora"}
+    }
+    assert tree(again.store) == expected
+
+
+def test_reference_weights_become_a_model(way: Way, reference_weights: Path):
+    (command,) = [command for command in readme_commands() if "import-reference" in command]
+    way.run(command)
+    assert (reference_weights / "brainomni" / "model.safetensors").exists()
+
+
+def test_the_report_is_one_page_that_asks_for_nothing_else(way: Way):
+    path = Path(way.printed["report"].splitlines()[-1])
+    html = path.read_text(encoding="utf-8")
+    assert not re.findall(r"""(?:src|href)=["'](?!#)[^"']+["']|url\((?!#)""", html)
+    assert "http://" not in re.sub(r"http://www\.w3\.org/[^\"']*", "", html)
+
+
+def test_a_browser_shows_the_report(way: Way, tmp_path: Path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    path = Path(way.printed["report"].splitlines()[-1])
+    done = subprocess.run(
+        [
+            chromium,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--virtual-time-budget=10000",
+            "--dump-dom",
+            path.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    for heading in ("What was ingested", "Reconstruction of unseen people", "Training", "Task", "provenance"):
+        assert heading in done.stdout
+    assert done.stdout.count("<svg") > 15
