@@ -1,0 +1,90 @@
+"""From the probabilities of every fold to rows of predictions and figures."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.evaluation.metrics import METRICS, Score, confusion, mean_and_sd, score
+from emeg.evaluation.products import ContestantFigures, MetricFigures
+from emeg.evaluation.task import Task
+
+NETWORKS = {
+    "pretrained_full": ("Pretrained, fine-tuned", "pretrained", "full"),
+    "pretrained_probe": ("Pretrained, linear probe", "pretrained", "probe"),
+    "random_full": ("Random weights, fine-tuned", "random", "full"),
+    "random_probe": ("Random weights, linear probe", "random", "probe"),
+}
+"""Title, weights and mode of the networks, in the order of tables; baselines follow."""
+
+
+class Outcome(NamedTuple):
+    """What one contestant made of one fold."""
+
+    probabilities: NDArray[np.float64]
+    """(test windows, classes), in the order of ``TaskWindows.of(fold.test)``."""
+    setting: dict[str, Any]
+    """What validation chose."""
+
+
+def network_name(weights: str, mode: str) -> str:
+    """Name a network's contestant: ``pretrained_full``, ``random_probe`` …."""
+    return f"{weights}_{mode}"
+
+
+def predictions(task: Task, name: str, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Make rows of `emeg.evaluation.products.PREDICTIONS`, one a fold and test window."""
+    _, weights, mode = NETWORKS.get(name, ("", "", ""))
+    windows = task.windows
+    return [
+        {
+            "contestant": name,
+            "weights": weights,
+            "mode": mode,
+            "fold": fold,
+            "subject": str(windows.subjects[i]),
+            "recording": str(windows.recordings[i]),
+            "start": int(windows.starts[i]),
+            "window": int(i),
+            "label": int(windows.labels[i]),
+            "probabilities": row.tolist(),
+        }
+        for fold, outcome in enumerate(outcomes)
+        for i, row in zip(windows.of(task.folds[fold].test), outcome.probabilities, strict=True)
+    ]
+
+
+def contestant_figures(task: Task, name: str, outcomes: Sequence[Outcome], *, title: str = "") -> ContestantFigures:
+    """Score every fold, all folds together, and every person."""
+    known, weights, mode = NETWORKS.get(name, (title, "", ""))
+    tests = [task.windows.of(fold.test) for fold in task.folds]
+    labels = [task.windows.labels[rows] for rows in tests]
+    scores = [score(y, o.probabilities) for y, o in zip(labels, outcomes, strict=True)]
+    everything = np.concatenate(tests)
+    probabilities = np.concatenate([outcome.probabilities for outcome in outcomes])
+    pooled = score(task.windows.labels[everything], probabilities)
+    of_people = task.windows.subjects[everything]
+    return ContestantFigures(
+        name=name,
+        title=title or known,
+        weights=weights,
+        mode=mode,
+        metrics={metric: _metric([s[metric] for s in scores], pooled[metric]) for metric in METRICS},
+        confusion=tuple(tuple(row) for row in confusion(task.windows.labels[everything], probabilities).tolist()),
+        subjects={
+            str(person): score(task.windows.labels[everything[own]], probabilities[own])["balanced_accuracy"].value
+            for person in np.unique(of_people)
+            for own in [of_people == person]
+        },
+        settings=tuple(outcome.setting for outcome in outcomes),
+    )
+
+
+def _metric(folds: list[Score], pooled: Score) -> MetricFigures:
+    mean, sd = mean_and_sd(folds)
+    notes = [f"fold {k + 1}: {s.note}" for k, s in enumerate(folds) if s.note]
+    notes += [f"pooled: {pooled.note}"] if pooled.note else []
+    return MetricFigures(
+        mean=mean.value, sd=sd.value, folds=tuple(s.value for s in folds), pooled=pooled.value, notes=tuple(notes)
+    )

@@ -1,0 +1,109 @@
+"""Logistic regression for many features and few windows, its penalty chosen on the validation people."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from emeg.errors import UserError
+from emeg.evaluation.metrics import score
+
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+"""Inverse strengths C to choose from; features are scaled so that one grid serves any number of them."""
+
+
+class Rows(NamedTuple):
+    """Which windows a fold trains on, chooses by and is tested on; no person is in two of them."""
+
+    train: NDArray[np.intp]
+    validation: NDArray[np.intp]
+    test: NDArray[np.intp]
+
+
+class Setting(NamedTuple):
+    """What was chosen on the validation people."""
+
+    features: str
+    penalty: float
+    validation: float
+    """Balanced accuracy there."""
+
+
+class Fitted(NamedTuple):
+    """Probabilities for the test windows, float64 (windows, classes), and the setting they were made with."""
+
+    probabilities: NDArray[np.float64]
+    setting: Setting | None
+
+
+def fit_logistic(
+    candidates: Mapping[str, NDArray[np.float64]], labels: NDArray[np.int64], n_classes: int, rows: Rows
+) -> Fitted:
+    """Fit on the training windows for every feature set and penalty, keep what does best on validation, test once.
+
+    Best is the highest balanced accuracy; among equals the lowest cross-entropy, then the stronger penalty. Classes
+    count the same however many windows they have. A class without a training window gets probability 0.
+
+    Parameters
+    ----------
+    candidates : mapping of str to float, shape (windows, features)
+        Feature sets; scaled here by mean and standard deviation of the training windows.
+    labels : int, shape (windows,)
+    rows : Rows
+        Rows of `candidates` and `labels`.
+
+    Raises
+    ------
+    UserError
+        There is no feature set.
+    """
+    best: tuple[tuple[float, float], Setting, NDArray[np.float64]] | None = None
+    for name, features in candidates.items():
+        train, validation, test = _row_space(features, rows)
+        for penalty in PENALTIES:
+            model = _fit(train, labels[rows.train], penalty)
+            on_validation = _probabilities(model, validation, n_classes)
+            accuracy = score(labels[rows.validation], on_validation)["balanced_accuracy"].value or 0.0
+            rank = (accuracy, -_cross_entropy(labels[rows.validation], on_validation))
+            if best is None or rank > best[0]:
+                best = rank, Setting(name, penalty, accuracy), _probabilities(model, test, n_classes)
+    if best is None:
+        raise UserError("logistic regression: there is no feature set to fit; give at least one")
+    return Fitted(best[2], best[1])
+
+
+def _row_space(features: NDArray[np.float64], rows: Rows) -> tuple[NDArray[np.float64], ...]:
+    """Scale, then rotate onto the span of the training windows: the penalty is blind to rotation, the solver is not."""
+    train = features[rows.train]
+    mean, sd = train.mean(axis=0), train.std(axis=0)
+    varies = sd > 1e-12 * np.maximum(np.abs(mean), 1e-300)
+    scale = np.where(varies, 1.0 / np.where(varies, sd, 1.0), 0.0) / np.sqrt(max(int(varies.sum()), 1))
+    _, size, basis = np.linalg.svd((train - mean) * scale, full_matrices=False)
+    basis = basis[size > 1e-10 * max(float(size.max(initial=0.0)), 1e-300)]
+    return tuple(((features[part] - mean) * scale) @ basis.T for part in rows)
+
+
+def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], penalty: float) -> LogisticRegression | int:
+    present = np.unique(labels)
+    if len(present) == 1:
+        return int(present[0])
+    return LogisticRegression(C=penalty, class_weight="balanced", max_iter=5000).fit(features, labels)
+
+
+def _probabilities(
+    model: LogisticRegression | int, features: NDArray[np.float64], n_classes: int
+) -> NDArray[np.float64]:
+    out = np.zeros((len(features), n_classes))
+    if isinstance(model, int):
+        out[:, model] = 1.0
+    elif len(features):
+        out[:, model.classes_] = model.predict_proba(features)
+    return out
+
+
+def _cross_entropy(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    if len(labels) == 0:
+        return 0.0
+    return float(-np.mean(np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12))))

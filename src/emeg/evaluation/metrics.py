@@ -1,0 +1,111 @@
+"""How good probabilities are, each figure defined whatever classes a test set happens to hold.
+
+A figure that cannot be computed is `None` with the reason, never NaN and never a silent zero.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import metrics as sk
+
+METRICS = ("balanced_accuracy", "auroc", "auprc", "kappa", "weighted_f1")
+"""In the order in which tables show them."""
+
+
+class Score(NamedTuple):
+    """One figure; `note` says why there is none, or over which classes it was taken."""
+
+    value: float | None
+    note: str = ""
+
+
+def score(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Score]:
+    """Compute every metric of `METRICS`.
+
+    Parameters
+    ----------
+    labels : int, shape (windows,)
+        True classes, 0 to K - 1.
+    probabilities : float, shape (windows, K)
+        Rows sum to one; the predicted class is the first of the largest.
+
+    Returns
+    -------
+    dict of str to Score
+        ``balanced_accuracy``: mean recall over the classes that occur in `labels`. ``auroc``, ``auprc``: for two
+        classes those of class 1; for more the mean of one class against the rest, over the classes that occur; not
+        defined where one class only occurs. ``kappa``: Cohen's; not defined where labels and predictions are all of one
+        class. ``weighted_f1``: F1 weighted by how often a class occurs; a class never predicted counts 0.
+
+    References
+    ----------
+    The metrics of arXiv 2505.18185, section 4; definitions are those of scikit-learn.
+    """
+    fault = _fault(labels, probabilities)
+    if fault:
+        return {name: Score(None, fault) for name in METRICS}
+    n_classes = probabilities.shape[1]
+    present = np.unique(labels)
+    predicted = probabilities.argmax(axis=1)
+    note = "" if len(present) == n_classes else f"over the {len(present)} of {n_classes} classes that occur"
+    return {
+        "balanced_accuracy": Score(
+            float(sk.recall_score(labels, predicted, labels=present, average="macro", zero_division=0)), note
+        ),
+        "auroc": _one_vs_rest(sk.roc_auc_score, labels, probabilities, present, note),
+        "auprc": _one_vs_rest(sk.average_precision_score, labels, probabilities, present, note),
+        "kappa": _kappa(labels, predicted, n_classes),
+        "weighted_f1": Score(
+            float(sk.f1_score(labels, predicted, labels=present, average="weighted", zero_division=0)), note
+        ),
+    }
+
+
+def confusion(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Count windows by true (row) and predicted (column) class, shape (K, K)."""
+    n_classes = probabilities.shape[1]
+    if len(labels) == 0:
+        return np.zeros((n_classes, n_classes), np.int64)
+    matrix = sk.confusion_matrix(labels, probabilities.argmax(axis=1), labels=np.arange(n_classes))
+    return np.asarray(matrix, np.int64)
+
+
+def mean_and_sd(scores: list[Score]) -> tuple[Score, Score]:
+    """Mean and standard deviation (n - 1) over folds; folds without a figure are left out and counted in the note."""
+    values = [s.value for s in scores if s.value is not None]
+    missing = len(scores) - len(values)
+    note = f"{missing} of {len(scores)} folds have no figure" if missing else ""
+    if not values:
+        return Score(None, note or "no folds"), Score(None, note or "no folds")
+    sd = Score(float(np.std(values, ddof=1)), note) if len(values) > 1 else Score(None, note or "one fold only")
+    return Score(float(np.mean(values)), note), sd
+
+
+def _fault(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> str:
+    if len(labels) == 0:
+        return "no windows"
+    if not np.isfinite(probabilities).all():
+        return f"{int((~np.isfinite(probabilities)).any(axis=1).sum())} of {len(labels)} predictions are not finite"
+    return ""
+
+
+def _one_vs_rest(
+    metric: Callable[..., float],
+    labels: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    present: NDArray[np.int64],
+    note: str,
+) -> Score:
+    if len(present) < 2:
+        return Score(None, "one class only occurs")
+    n_classes = probabilities.shape[1]
+    classes = [1] if n_classes == 2 else present.tolist()
+    return Score(float(np.mean([metric(labels == k, probabilities[:, k]) for k in classes])), note)
+
+
+def _kappa(labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: int) -> Score:
+    if len(np.unique(np.concatenate([labels, predicted]))) < 2:
+        return Score(None, "labels and predictions are all of one class")
+    return Score(float(sk.cohen_kappa_score(labels, predicted, labels=np.arange(n_classes))))

@@ -1,0 +1,294 @@
+"""What a tokenizer keeps of people it has never seen: correlation, spectra, examples.
+
+held-out segments ──normalise──▶ x ──tokenizer──▶ reconstruction ──▶ figures of every device and sensor type
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.data import BatchReader, Corpus, MicroBatch
+from emeg.data.order import hash_order
+from emeg.evaluation.products import DeviceFigures, ExampleFigures
+from emeg.evaluation.spectra import CLASSICAL_BANDS
+from emeg.progress import Progress, silent
+from emeg.store import Store, open_recording
+
+if TYPE_CHECKING:
+    import torch
+
+    from emeg.tokenizers.braintokenizer import BrainTokenizer
+    from emeg.training.loading import SignalBatch
+
+SENSOR_TYPES = ("eeg", "magnetometer", "gradiometer")
+"""By their codes."""
+BANDS = CLASSICAL_BANDS | {"high": (45.0, np.inf)}
+"""Hz; correlations are also taken inside these."""
+EXAMPLE_WINDOWS = 2
+"""Windows of the tokenizer in an example."""
+CHANNEL_SECONDS = 4000.0
+"""Work in one batch, channels times seconds: bounds memory."""
+
+
+class Reconstructed(NamedTuple):
+    """One segment."""
+
+    row: int
+    """Of the corpus."""
+    signal: NDArray[np.float32]
+    """(channel, window, sample), normalised as the networks read it: deviation about 1 over a sensor type."""
+    target: NDArray[np.float32]
+    """(channel, window, sample), each window mean 0 and deviation 1."""
+    made: NDArray[np.float32]
+    """(channel, window, sample), the reconstruction of `target`."""
+    sensor_type: NDArray[np.int8]
+    """(channel,)"""
+
+
+@dataclass
+class _Sums:
+    """Figures of one device and sensor type, a value a segment."""
+
+    n_channels: int = 0
+    n_flat: int = 0
+    pcc: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    """By person."""
+    bands: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    signal_power: list[NDArray[np.float64]] = field(default_factory=list)
+    made_power: list[NDArray[np.float64]] = field(default_factory=list)
+
+
+class ReconstructionOutcome(NamedTuple):
+    """Figures of all devices, and the arrays that the report draws (`emeg.evaluation.products`)."""
+
+    devices: tuple[DeviceFigures, ...]
+    examples: tuple[ExampleFigures, ...]
+    arrays: dict[str, NDArray[Any]]
+
+
+def choose_segments(corpus: Corpus, per_device: int, seed: int) -> dict[str, list[int]]:
+    """Choose held-out rows of every device, its people taking turns; who begins and which rows follow from the seed."""
+    queues: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for row in np.flatnonzero(corpus.column("split") == "held_out").tolist():
+        queues[str(corpus.column("device")[row])][str(corpus.column("subject")[row])].append(str(row))
+    chosen: dict[str, list[int]] = {}
+    for device, people in sorted(queues.items()):
+        turns = [
+            hash_order(people[person], "reconstruction", seed)
+            for person in hash_order(sorted(people), "reconstruction", seed)
+        ]
+        deal = [int(own[k]) for k in range(max(map(len, turns))) for own in turns if k < len(own)]
+        chosen[device] = deal[:per_device]
+    return chosen
+
+
+def judge_reconstruction(
+    store: Store,
+    tokenizer: "BrainTokenizer",
+    corpus: Corpus,
+    chosen: dict[str, list[int]],
+    *,
+    device: "torch.device",
+    n_examples: int,
+    example_channels: int,
+    progress: Progress = silent,
+) -> ReconstructionOutcome:
+    """Reconstruct held-out segments and compare with the signal.
+
+    Correlations are those of training: per channel and window, averaged. The encoder sees all channels; nothing is
+    drawn.
+    """
+    sums: dict[tuple[str, int], _Sums] = defaultdict(_Sums)
+    shown = _take_turns(list(chosen.values()), n_examples)
+    kept: dict[int, Reconstructed] = {}
+    done, total = 0, sum(map(len, chosen.values()))
+    for name, rows in chosen.items():
+        for one in reconstruct_rows(tokenizer, corpus, rows, device):
+            for kind in np.unique(one.sensor_type).tolist():
+                _add(sums[name, kind], one, kind, str(corpus.column("subject")[one.row]), corpus.sfreq)
+            if one.row in shown:
+                kept[one.row] = one
+            done += 1
+            progress(done, total, f"reconstruct {name}")
+    keys = sorted(sums)
+    arrays: dict[str, NDArray[Any]] = {}
+    for d, key in enumerate(keys):
+        arrays |= _spectra(d, sums[key], corpus.sfreq)
+    examples = []
+    for e, row in enumerate(shown):
+        figures, found = _example(store, corpus, kept[row], example_channels)
+        examples.append(figures)
+        arrays |= {f"examples/{e}/{name}": values for name, values in found.items()}
+    return ReconstructionOutcome(tuple(_device(key, sums[key]) for key in keys), tuple(examples), arrays)
+
+
+def reconstruct_rows(
+    tokenizer: "BrainTokenizer", corpus: Corpus, rows: Sequence[int], device: "torch.device"
+) -> Iterator[Reconstructed]:
+    """Reconstruct segments of a corpus, batches of one channel count at a time, in float32."""
+    import torch
+
+    from emeg.tokenizers.braintokenizer import normalise_signal
+    from emeg.tokenizers.braintokenizer.windows import cut_windows
+
+    for part, batch in _read(corpus, rows):
+        pos, types = batch.pos.to(device), batch.sensor_type.to(device)
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            x_BCN = normalise_signal(batch.signal.to(device), types)
+            target_BCWL = tokenizer.targets(x_BCN)
+            made_BCWL = tokenizer.reconstruct(x_BCN, pos, types)
+        signal_BCWL = cut_windows(x_BCN, tokenizer.config.window_length, 0.0)
+        signal, target, made = (t.float().cpu().numpy() for t in (signal_BCWL, target_BCWL, made_BCWL))
+        kinds = batch.sensor_type.numpy().astype(np.int8)
+        for b, row in enumerate(part):
+            yield Reconstructed(row, signal[b], target[b], made[b], kinds[b])
+
+
+def tokenize_rows(
+    tokenizer: "BrainTokenizer", corpus: Corpus, rows: Sequence[int], device: "torch.device"
+) -> Iterator[NDArray[np.int64]]:
+    """Give codes (segment, latent, step, quantizer), batch by batch, windows without overlap."""
+    import torch
+
+    from emeg.tokenizers.braintokenizer import normalise_signal
+
+    for _, batch in _read(corpus, rows):
+        pos, types = batch.pos.to(device), batch.sensor_type.to(device)
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            x_BCN = normalise_signal(batch.signal.to(device), types)
+            yield tokenizer.tokenize(x_BCN, pos, types).codes.cpu().numpy()
+
+
+def correlate(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Correlate (Pearson) along the last axis; NaN where `a` has no variance, 0 where only `b` has none."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    a = a - a.mean(axis=-1, keepdims=True)
+    b = b - b.mean(axis=-1, keepdims=True)
+    return _cosine(np.sum(a * b, axis=-1), np.sum(a * a, axis=-1), np.sum(b * b, axis=-1))
+
+
+def correlate_in_bands(
+    a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]], sfreq: float
+) -> dict[str, NDArray[np.float64]]:
+    """Correlate what `a` and `b` hold inside each of `BANDS`, along the last axis."""
+    freqs = np.fft.rfftfreq(a.shape[-1], 1.0 / sfreq)
+    fa, fb = np.fft.rfft(a, axis=-1), np.fft.rfft(b, axis=-1)
+    found = {}
+    for name, (low, high) in BANDS.items():
+        bins = (freqs >= low) & (freqs < high)
+        own, other = fa[..., bins], fb[..., bins]
+        products = np.sum((own * other.conj()).real, axis=-1)
+        found[name] = _cosine(products, np.sum(np.abs(own) ** 2, axis=-1), np.sum(np.abs(other) ** 2, axis=-1))
+    return found
+
+
+def _cosine(product: NDArray[np.float64], own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    scale = np.sqrt(own * other)
+    inside = np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
+    return np.where(own > 0, inside, np.nan)
+
+
+def _read(corpus: Corpus, rows: Sequence[int]) -> Iterator[tuple[list[int], "SignalBatch"]]:
+    from emeg.training.loading import signal_batch
+
+    reader = BatchReader(corpus)
+    for part in _batches(corpus, rows):
+        yield part, signal_batch(reader.read(MicroBatch(tuple(part), (0,) * len(part), corpus.n_samples)))
+
+
+def _batches(corpus: Corpus, rows: Sequence[int]) -> Iterator[list[int]]:
+    counts = corpus.column("channels")
+    seconds = corpus.n_samples / corpus.sfreq
+    for channels in sorted({int(counts[row]) for row in rows}):
+        own = [row for row in rows if counts[row] == channels]
+        size = max(1, int(CHANNEL_SECONDS / (channels * seconds)))
+        for first in range(0, len(own), size):
+            yield own[first : first + size]
+
+
+def _take_turns(queues: list[list[int]], limit: int) -> list[int]:
+    longest = max(map(len, queues), default=0)
+    return [queue[k] for k in range(longest) for queue in queues if k < len(queue)][:limit]
+
+
+def _add(sums: _Sums, one: Reconstructed, kind: int, person: str, sfreq: float) -> None:
+    own = one.sensor_type == kind
+    target, made = one.target[own], one.made[own]
+    pcc = correlate(target, made)
+    sums.n_channels = max(sums.n_channels, int(own.sum()))
+    sums.n_flat += int(np.isnan(pcc).sum())
+    alive = ~np.isnan(pcc)
+    if not alive.any():
+        return
+    sums.pcc[person].append(float(pcc[alive].mean()))
+    for band, values in correlate_in_bands(target[alive], made[alive], sfreq).items():
+        if np.isfinite(values).any():
+            sums.bands[band].append(float(np.nanmean(values)))
+    sums.signal_power.append(_median_power(target[alive], sfreq))
+    sums.made_power.append(_median_power(made[alive], sfreq))
+
+
+def _median_power(windows: NDArray[np.float32], sfreq: float) -> NDArray[np.float64]:
+    """Power per Hz (Hann), median over windows and channels."""
+    taper = np.hanning(windows.shape[-1] + 1)[:-1]
+    spectrum = np.fft.rfft(windows.astype(np.float64) * taper, axis=-1)
+    density = np.square(np.abs(spectrum)) * (2.0 / (sfreq * np.sum(taper**2)))
+    return np.asarray(np.median(density.reshape(-1, density.shape[-1]), axis=0))
+
+
+def _device(key: tuple[str, int], sums: _Sums) -> DeviceFigures:
+    means = [float(np.mean(values)) for values in sums.pcc.values()]
+    everything = [value for values in sums.pcc.values() for value in values]
+    return DeviceFigures(
+        device=key[0],
+        sensor_type=SENSOR_TYPES[key[1]],
+        n_segments=len(everything),
+        n_subjects=len(means),
+        n_channels=sums.n_channels,
+        pcc=float(np.mean(everything)) if everything else None,
+        pcc_subjects_sd=float(np.std(means, ddof=1)) if len(means) > 1 else None,
+        n_flat=sums.n_flat,
+        bands={name: float(np.mean(values)) for name, values in sums.bands.items()},
+    )
+
+
+def _spectra(place: int, sums: _Sums, sfreq: float) -> dict[str, NDArray[Any]]:
+    if not sums.signal_power:
+        return {}
+    n_freqs = len(sums.signal_power[0])
+    return {
+        f"spectra/{place}/freqs": np.fft.rfftfreq(2 * (n_freqs - 1), 1.0 / sfreq),
+        f"spectra/{place}/signal": np.mean(sums.signal_power, axis=0),
+        f"spectra/{place}/reconstruction": np.mean(sums.made_power, axis=0),
+    }
+
+
+def _example(
+    store: Store, corpus: Corpus, one: Reconstructed, n_channels: int
+) -> tuple[ExampleFigures, dict[str, NDArray[np.float32]]]:
+    """Cut an example out: a few channels spread over the montage, the first windows of the segment."""
+    recording = str(corpus.column("recording")[one.row])
+    alive = np.flatnonzero((one.target[:, :EXAMPLE_WINDOWS].std(axis=-1) > 0).all(axis=1))
+    alive = alive if len(alive) else np.arange(len(one.target))
+    picks = alive[np.unique(np.linspace(0, len(alive) - 1, min(n_channels, len(alive))).round().astype(int))]
+    signal = one.signal[picks, :EXAMPLE_WINDOWS]
+    made = one.made[picks, :EXAMPLE_WINDOWS]
+    # the reconstruction is of windows of mean 0 and deviation 1: put both back, or windows would not join
+    back = made * signal.std(axis=-1, ddof=1, keepdims=True) + signal.mean(axis=-1, keepdims=True)
+    pcc = correlate(one.target[picks, :EXAMPLE_WINDOWS], made)
+    names = open_recording(store, recording).sensors.names
+    figures = ExampleFigures(
+        device=str(corpus.column("device")[one.row]),
+        subject=str(corpus.column("subject")[one.row]),
+        recording=recording,
+        start_s=float(corpus.column("start")[one.row] / corpus.sfreq),
+        sfreq=corpus.sfreq,
+        channels=tuple(names[i] for i in picks),
+        pcc=float(np.nanmean(pcc)) if np.isfinite(pcc).any() else None,
+    )
+    flat = {"signal": signal, "reconstruction": back.astype(np.float32)}
+    return figures, {name: values.reshape(len(picks), -1) for name, values in flat.items()}

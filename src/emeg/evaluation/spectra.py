@@ -1,0 +1,89 @@
+"""Windows as the classical baselines see them: tapered Fourier coefficients of the bands that brains are read by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import rfft, rfftfreq
+from scipy.signal import detrend
+
+CLASSICAL_BANDS = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (13.0, 30.0)} | {
+    "gamma": (30.0, 45.0)
+}
+"""Hz. The last ends below the mains of either half of the world."""
+NARROW_S = 2.0
+"""Shortest window, s, that a tapered spectrum resolves into bands of 1 Hz (the main lobe is 4 / duration wide)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spectra:
+    """Windows of one set of channels, in frequency.
+
+    ``coefficients`` complex64 (B, C, F), square-rooted power per Hz, units of the signal; ``freqs`` float64 (F,), Hz;
+    ``sensor_type`` int8 (C,); ``pass_band`` Hz, the narrowest of the recordings'.
+    """
+
+    coefficients: NDArray[np.complex64]
+    freqs: NDArray[np.float64]
+    sensor_type: NDArray[np.int8]
+    pass_band: tuple[float, float]
+
+    @classmethod
+    def of(
+        cls,
+        signal_BCN: NDArray[np.float32],
+        *,
+        sfreq: float,
+        sensor_type: NDArray[np.int8],
+        pass_band: tuple[float, float],
+    ) -> Self:
+        """Take out the linear trend, taper (Hann), transform; coefficients from 1 to 45 Hz are kept."""
+        n_samples = signal_BCN.shape[-1]
+        taper = np.hanning(n_samples + 1)[:-1]
+        density = np.sqrt(2.0 / (sfreq * np.sum(taper**2)))
+        freqs = rfftfreq(n_samples, 1.0 / sfreq)
+        kept = (freqs >= CLASSICAL_BANDS["delta"][0]) & (freqs <= CLASSICAL_BANDS["gamma"][1])
+        straight = detrend(signal_BCN.astype(np.float64), axis=-1)
+        coefficients = rfft(straight * taper, axis=-1)[..., kept] * density
+        return cls(coefficients.astype(np.complex64), freqs[kept], sensor_type, pass_band)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Spectra"]) -> "Spectra":
+        """Put windows of the same channels one after the other."""
+        first = parts[0]
+        band = (max(p.pass_band[0] for p in parts), min(p.pass_band[1] for p in parts))
+        return cls(np.concatenate([p.coefficients for p in parts]), first.freqs, first.sensor_type, band)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of a window, s."""
+        return float(1.0 / (self.freqs[1] - self.freqs[0])) if len(self.freqs) > 1 else 0.0
+
+    def bins(self, low: float, high: float) -> NDArray[np.intp]:
+        """Coefficients from `low` up to, not including, `high` Hz that lie in the pass band."""
+        inside = (self.freqs >= self.pass_band[0]) & (self.freqs <= self.pass_band[1])
+        return np.flatnonzero((self.freqs >= low) & (self.freqs < high) & inside)
+
+    def classical_bands(self) -> dict[str, NDArray[np.intp]]:
+        """Delta to gamma, as far as the pass band goes: a band of which less than half is there is left out."""
+        bands: dict[str, NDArray[np.intp]] = {}
+        for name, (low, high) in CLASSICAL_BANDS.items():
+            inside = min(high, self.pass_band[1]) - max(low, self.pass_band[0])
+            found = self.bins(low, high)
+            if inside >= (high - low) / 2 and len(found):
+                bands[name] = found
+        return bands
+
+    def narrow_bands(self) -> dict[str, NDArray[np.intp]]:
+        """Bands of 1 Hz around 2, 3, … 44 Hz, where the windows are long enough to tell them apart."""
+        if self.duration_s < NARROW_S:
+            return {}
+        found = {f"{centre} Hz": self.bins(centre - 0.5, centre + 0.5) for centre in range(2, 45)}
+        return {name: bins for name, bins in found.items() if len(bins)}
+
+    def power(self, bands: dict[str, NDArray[np.intp]]) -> NDArray[np.float64]:
+        """Mean power per Hz, shape (B, C, bands)."""
+        power = np.square(np.abs(self.coefficients))
+        return np.stack([power[..., bins].mean(axis=-1, dtype=np.float64) for bins in bands.values()], axis=-1)

@@ -1,0 +1,47 @@
+"""From an archive of recordings to standardised recordings in the store.
+
+archive ─listing─▶ Source ─transfer─▶ local files ─readers, sidecars─▶ raw ─sensors─▶ picks
+                     └─ known? skip                                       ├─kernel─▶ 0.1-96 Hz, 256 Hz
+                                                                          ├─quality─▶ gates, bad channels
+                                                                          └─events
+                          all of it ─▶ store: recording, events, catalogue row (last), or a quarantine record
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emeg.ingest.archive import ingest
+    from emeg.ingest.config import IngestConfig, IngestResult, StandardiseConfig
+    from emeg.ingest.listing import Source, list_sources
+    from emeg.ingest.recording import Outcome, ingest_recording
+
+__all__ = [
+    "IngestConfig",
+    "IngestResult",
+    "Outcome",
+    "Source",
+    "StandardiseConfig",
+    "ingest",
+    "ingest_recording",
+    "list_sources",
+]
+
+_HOMES = {
+    "IngestConfig": "config",
+    "IngestResult": "config",
+    "Outcome": "recording",
+    "Source": "listing",
+    "StandardiseConfig": "config",
+    "ingest": "archive",
+    "ingest_recording": "recording",
+    "list_sources": "listing",
+}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
+    """Import a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"emeg.ingest.{_HOMES[name]}"), name)

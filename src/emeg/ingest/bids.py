@@ -1,0 +1,92 @@
+"""Names in BIDS: entities, suffix, and which sidecar belongs to which recording."""
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+_ENTITY = re.compile(r"^([a-zA-Z]+)-([^_\s]+)$")
+
+DATA_SUFFIXES = frozenset({"eeg", "meg", "ieeg", "nirs"})
+"""Suffixes of recordings."""
+
+_FREE_ENTITIES = frozenset({"space", "desc"})
+"""Entities that a sidecar may have beyond those of its recording."""
+
+
+class BidsName(NamedTuple):
+    """A file name taken apart: ``sub-01_task-rest_eeg.edf`` → entities, ``eeg``, ``.edf``."""
+
+    entities: dict[str, str]
+    suffix: str
+    extension: str
+
+
+def parse_name(path: str) -> BidsName:
+    """Take a file name apart; a name that is not BIDS has no entities and its whole stem as suffix."""
+    name = PurePosixPath(path).name
+    stem, dot, extension = name.partition(".")
+    if dot and not stem:  # hidden files
+        stem, extension = name, ""
+    entities: dict[str, str] = {}
+    suffix = ""
+    for part in stem.split("_"):
+        if match := _ENTITY.match(part):
+            entities[match[1].lower()] = match[2]
+        else:
+            suffix = part
+    if not entities:
+        suffix = stem
+    return BidsName(entities, suffix, f".{extension.lower()}" if extension else "")
+
+
+def path_entities(path: str) -> dict[str, str]:
+    """Entities of a file and of the folders above it (``sub-01/ses-02/eeg/…``); the file's own name wins."""
+    entities: dict[str, str] = {}
+    for part in PurePosixPath(path).parts:
+        entities.update(parse_name(part).entities)
+    return entities
+
+
+def sidecars_of(path: str, candidates: Iterable[str], *, suffix: str, extension: str) -> tuple[str, ...]:
+    """Pick a recording's sidecars by the BIDS inheritance rule, the most general first.
+
+    Parameters
+    ----------
+    path : str
+        The recording, relative to the dataset.
+    candidates : iterable of str
+        Every file of the dataset that may be one.
+    suffix, extension : str
+        Such as ``channels`` and ``.tsv``; for the ``.json`` of the recording itself its own suffix.
+
+    Returns
+    -------
+    tuple of str
+        Files in the recording's folder or above it whose entities all agree with the recording's; upper folders
+        first, then fewer entities first. Outside BIDS: the file named ``<recording's stem>_<suffix><extension>``.
+    """
+    folder = PurePosixPath(path).parent
+    recording = parse_name(path)
+    above = {str(folder), *map(str, folder.parents)}
+    own_name = f"{_stem(path)}_{suffix}{extension}".lower()
+    found: list[tuple[int, int, str]] = []
+    for candidate in candidates:
+        place = PurePosixPath(candidate)
+        if str(place.parent) not in above:
+            continue
+        name = parse_name(candidate)
+        own = place.name.lower() == own_name and place.parent == folder
+        if own or (
+            recording.entities
+            and name.suffix == suffix
+            and name.extension == extension
+            and all(recording.entities.get(k) == v for k, v in name.entities.items() if k not in _FREE_ENTITIES)
+        ):
+            found.append((len(place.parts), len(name.entities), candidate))
+    return tuple(candidate for _, _, candidate in sorted(found))
+
+
+def _stem(path: str) -> str:
+    name = PurePosixPath(path).name
+    return name[: -len(".fif.gz")] if name.lower().endswith(".fif.gz") else PurePosixPath(path).stem

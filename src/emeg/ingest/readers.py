@@ -1,0 +1,244 @@
+"""Open a recording with MNE-Python, whatever its format, and read it in stretches.
+
+Nothing is loaded on opening. Warnings become notes, or refusals where they say that data are missing.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.errors import RecordingError
+from emeg.ingest.headers import check_promises
+from emeg.ingest.listing import Source
+
+if TYPE_CHECKING:
+    import mne
+
+STRETCH_SAMPLES = 2**25
+"""Samples of all channels of the file that are read at once (256 MiB in double precision)."""
+
+_REFUSED_WARNINGS = ("truncated", "does not match the file size", "incomplete", "corrupt")
+"""Warnings of readers that mean lost data."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open recording and what its reader remarked."""
+
+    raw: "mne.io.BaseRaw"
+    notes: tuple[str, ...]
+
+
+def open_recording(source: Source, folder: Path) -> Opened:
+    """Open a recording without loading it.
+
+    Parameters
+    ----------
+    source : Source
+    folder : Path
+        Where the archive's files lie (`emeg.ingest.transfer.fetched`).
+
+    Raises
+    ------
+    RecordingError
+        The file is damaged or incomplete, or its reader refuses it.
+    """
+    if source.problem:
+        raise RecordingError(f"{source.path}: {source.problem}", next_action="add the missing file")
+    check_promises(folder / source.path, source.format, source.path)
+    with reading(source, folder) as remarks:
+        raw = _READERS.get(source.format, _read_any)(folder / source.path, _companions(source, folder))
+    _check_companions(source, folder, raw)
+    return Opened(raw, _judge(source, folder, remarks))
+
+
+def read_signal(source: Source, folder: Path, raw: "mne.io.BaseRaw", picks: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Read channels of the whole recording, float32, shape (picks, samples); channel means of the start removed.
+
+    A channel's offset (hundreds of millivolts in direct-coupled amplifiers) would cost float32 the signal's last
+    digits; the pass band has no use for it.
+
+    Raises
+    ------
+    RecordingError
+        The file ends or breaks before its last sample.
+    """
+    signal_CN = np.empty((len(picks), raw.n_times), np.float32)
+    length = max(1, STRETCH_SAMPLES // max(1, len(raw.ch_names)))
+    offset_C1: NDArray[np.float64] | None = None
+    for start in range(0, raw.n_times, length):
+        stop = min(start + length, raw.n_times)
+        with reading(source, folder) as remarks:
+            stretch_CN = raw.get_data(picks=picks, start=start, stop=stop)
+        _judge(source, folder, remarks)
+        if stretch_CN.shape[1] != stop - start:
+            raise RecordingError(f"{source.path}: the file ends after {start + stretch_CN.shape[1]} samples")
+        if offset_C1 is None:
+            mean_C1 = stretch_CN.mean(axis=1, keepdims=True)
+            offset_C1 = np.where(np.isfinite(mean_C1), mean_C1, 0.0)
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # what float32 cannot hold is infinite and is refused as such
+            signal_CN[:, start:stop] = stretch_CN - offset_C1
+    return signal_CN
+
+
+@contextlib.contextmanager
+def reading(source: Source, folder: Path) -> Iterator[list[str]]:
+    """Run what touches the file through MNE: warnings are collected, exceptions become one `RecordingError`."""
+    import mne
+
+    remarks: list[str] = []
+    printed = io.StringIO()  # mffpy prints what it misses
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        mne.utils.use_log_level("WARNING"),
+        contextlib.redirect_stdout(printed),
+    ):
+        warnings.simplefilter("always")
+        try:
+            yield remarks
+        except RecordingError:
+            raise
+        # The one place where any exception is caught: readers of two dozen formats meet damaged files with ValueError,
+        # OSError, struct.error, KeyError, XML and pickle-like errors, even a bare Exception (EDF annotations), and one
+        # bad file must not end the run. What was raised is kept in the reason.
+        except Exception as error:
+            raise RecordingError(
+                f"{source.path}: the reader for {source.format} gave up: {_clean(error, folder)}",
+                next_action="check that the file and its companions are complete and what their extensions say",
+            ) from error
+        finally:
+            remarks += [_clean(warning.message, folder) for warning in caught]
+            remarks += [_clean(line, folder) for line in printed.getvalue().splitlines()]
+
+
+def _clean(message: object, folder: Path) -> str:
+    """Make a reader's message one line without the place of the archive on this machine."""
+    text = " ".join(str(message).split()) or type(message).__name__
+    text = text.replace(f"{folder}/", "").replace(str(folder), "the archive")
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _judge(source: Source, folder: Path, remarks: list[str]) -> tuple[str, ...]:
+    for remark in remarks:
+        if any(word in remark.lower() for word in _REFUSED_WARNINGS):
+            raise RecordingError(f"{source.path}: {remark}", next_action="fetch the file again")
+    return tuple(dict.fromkeys(remarks))
+
+
+def _companions(source: Source, folder: Path) -> list[Path]:
+    return [folder / file.path for file in source.files if file.path != source.path]
+
+
+def _check_companions(source: Source, folder: Path, raw: "mne.io.BaseRaw") -> None:
+    """EEGLAB's .fdt is mapped, not read, on opening: compare its size with what the .set promises."""
+    for path in _companions(source, folder):
+        if path.suffix.lower() != ".fdt":
+            continue
+        promised = 4 * len(raw.ch_names) * raw.n_times
+        if path.stat().st_size < promised:
+            raise RecordingError(
+                f"{source.path}: the file is truncated: {path.name} has {path.stat().st_size} bytes,"
+                f" {raw.n_times} samples of {len(raw.ch_names)} channels need {promised}",
+                next_action="fetch the file again",
+            )
+
+
+Companions = list[Path]
+
+
+def _first(companions: Companions, *words: str) -> Path | None:
+    return next((path for path in companions if any(word in path.name.lower() for word in words)), None)
+
+
+def _read_any(path: Path, _: Companions) -> Any:  # noqa: ANN401 - mne is untyped
+    import mne
+
+    return mne.io.read_raw(path, preload=False)
+
+
+def _read_bti(path: Path, companions: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    config = _first(companions, "config")
+    shape = next((p for p in companions if p != config), None)
+    return mne.io.read_raw_bti(path, config, shape, preload=False)
+
+
+def _read_cnt(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    """ANT Neuro files are RIFF containers; Neuroscan's begin with ``Version``."""
+    import mne
+
+    with path.open("rb") as file:
+        head = file.read(4)
+    reader = mne.io.read_raw_ant if head in {b"RIFF", b"RF64"} else mne.io.read_raw_cnt
+    return reader(path, preload=False)
+
+
+def _read_ctf(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    return mne.io.read_raw_ctf(path, system_clock="ignore", preload=False)
+
+
+def _read_edf(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    try:
+        return mne.io.read_raw_edf(path, preload=False)
+    except UnicodeDecodeError:
+        return mne.io.read_raw_edf(path, preload=False, encoding="latin1")
+
+
+def _read_egi(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    return mne.io.read_raw_egi(path, preload=False, events_as_annotations=True)
+
+
+def _read_kit(path: Path, companions: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    markers = [p for p in companions if _first([p], "mrk", "marker") is not None]
+    elp = _first([p for p in companions if p not in markers], "elp", ".pos")
+    hsp = _first([p for p in companions if p not in markers], "hsp", "headshape")
+    hsp = None if hsp == elp else hsp
+    complete = markers and elp and hsp
+    return mne.io.read_raw_kit(
+        path,
+        mrk=(markers if len(markers) > 1 else markers[0]) if complete else None,
+        elp=elp if complete else None,
+        hsp=hsp if complete else None,
+        preload=False,
+    )
+
+
+def _read_nicolet(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    return mne.io.read_raw_nicolet(path, ch_type="eeg", preload=False)
+
+
+_READERS: dict[str, Callable[[Path, Companions], Any]] = {
+    "bti": _read_bti,
+    "cnt": _read_cnt,
+    "ctf": _read_ctf,
+    "edf": _read_edf,
+    "egi-mff": _read_egi,
+    "egi-raw": _read_egi,
+    "kit": _read_kit,
+    "nicolet": _read_nicolet,
+}
+
+
+def extension_of(source: Source) -> str:
+    """Name of the format for people: the extension, or the reader's name where there is none."""
+    return PurePosixPath(source.path).suffix.lower().lstrip(".") if source.format != "bti" else "bti"

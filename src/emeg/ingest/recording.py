@@ -1,0 +1,385 @@
+"""One unit of work: a source becomes a recording in the store, or a quarantine record."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg import __version__
+from emeg.errors import RecordingError
+from emeg.ingest.channels import ChannelTable, apply_channels, apply_electrodes
+from emeg.ingest.config import IngestConfig, StandardiseConfig
+from emeg.ingest.device import device_name
+from emeg.ingest.events import find_events
+from emeg.ingest.interpolation import interpolate
+from emeg.ingest.kernel.mains import detect_mains
+from emeg.ingest.kernel.response import Band, plan_band
+from emeg.ingest.kernel.standardise import standardise
+from emeg.ingest.listing import Source
+from emeg.ingest.quality import (
+    BadChannels,
+    bad_seconds,
+    find_bad_channels,
+    flat_channels,
+    refuse_amplitude,
+    refuse_nan,
+    same_signal,
+)
+from emeg.ingest.readers import open_recording, read_signal, reading
+from emeg.ingest.sidecars import Sidecars, number, read_sidecars
+from emeg.ingest.transfer import fetched, recording_id
+from emeg.sensors import PickedSensors, Sensors, SensorType, check_geometry, sensors_from_info
+from emeg.store import (
+    BadReason,
+    CatalogRow,
+    Event,
+    QuarantineRecord,
+    RecordingAttributes,
+    Store,
+    publish_row,
+    quarantine,
+    release,
+    write_recording,
+)
+
+if TYPE_CHECKING:
+    import mne
+
+_LOWEST_LOWPASS_HZ = 1.0
+"""A header that claims a low-pass at or below this has a wrong number in it, not a signal without a spectrum."""
+
+_CTF_GRADES = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a source."""
+
+    source: str
+    recording: str
+    state: Literal["ready", "quarantined"]
+    reason: str = ""
+
+
+@dataclass
+class _Found:
+    """What was learned of a source before it failed."""
+
+    sensors: Sensors | None = None
+
+
+@dataclass(frozen=True)
+class _Signal:
+    """A standardised recording, not yet written."""
+
+    values: NDArray[np.float32]
+    sensors: Sensors
+    bad: NDArray[np.uint8]
+    channels: BadChannels
+    interpolated: tuple[str, ...]
+    band: Band
+    mains: float
+    notes: tuple[str, ...]
+
+
+def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
+    """Bring one source into the store, or into quarantine with the reason.
+
+    Nothing is visible before it is complete; the catalogue row comes last.
+
+    Raises
+    ------
+    TransientError
+        A transfer failed; the same call may succeed later.
+    """
+    store = Store.open(config.root, create=True)
+    name = recording_id(source, config)
+    found = _Found()
+    try:
+        with fetched(source) as folder:
+            row, events = _ingest(store, name, source, folder, config, found)
+    except RecordingError as error:
+        record = _refusal(source, name, error, found)
+        quarantine(store, record)
+        return Outcome(source.path, name, "quarantined", record.reason)
+    publish_row(store, row, events)
+    release(store, source.dataset, source.path)
+    return Outcome(source.path, name, "ready")
+
+
+def _refusal(source: Source, name: str, error: RecordingError, found: _Found) -> QuarantineRecord:
+    message = str(error)
+    return QuarantineRecord(
+        source=source.path,
+        dataset=source.dataset,
+        stage=error.stage,
+        reason=message if message.startswith(source.path) else f"{source.path}: {message}",
+        next_action=error.next_action,
+        sensors=tuple(found.sensors.to_records()) if found.sensors is not None else (),
+        layout=found.sensors.layout_id if found.sensors is not None else "",
+        config_hash=name,
+    )
+
+
+def _ingest(
+    store: Store, name: str, source: Source, folder: Path, config: IngestConfig, found: _Found
+) -> tuple[CatalogRow, tuple[Event, ...]]:
+    opened = open_recording(source, folder)
+    raw = opened.raw
+    sidecars = read_sidecars(source, folder)
+    table = apply_channels(raw, sidecars)
+    with reading(source, folder):
+        placed = apply_electrodes(raw, sidecars)
+        events = find_events(raw, sidecars)
+    notes = [*opened.notes, *sidecars.notes, *table.notes, *placed]
+    picked = sensors_from_info(raw.info, montage=config.montage, meg_frame=config.standardise.meg_frame)
+    if not len(picked.sensors):
+        raise _no_usable_channel(picked)
+    found.sensors = picked.sensors
+    grade = _compensate(raw)
+    source_CN = _read(source, folder, raw, picked, table)
+    misplaced = _geometry_fault(picked.sensors)
+    signal = _standardise(source_CN, raw, picked, table, sidecars, config.standardise, misplaced)
+    notes += [*events.notes, *signal.notes, *_duration_note(raw, sidecars)]
+    device = device_name(picked.sensors, sidecars, source.format)
+    write_recording(
+        store,
+        name,
+        signal.values,
+        sensors=signal.sensors,
+        attributes=_attributes(source, signal, device, raw, config),
+        bad=signal.bad,
+    )
+    return _row(name, source, raw, signal, picked, device, grade, len(events.events), notes, config), events.events
+
+
+def _no_usable_channel(picked: PickedSensors) -> RecordingError:
+    reasons = Counter(picked.dropped.values())
+    example = {reason: name for name, reason in reversed(picked.dropped.items())}
+    listed = "; ".join(f"{n} such as {example[reason]!r}: {reason}" for reason, n in reasons.most_common(4))
+    return RecordingError(
+        f"no usable channel among {len(picked.dropped)} ({listed})",
+        stage="sensors",
+        next_action="give positions (electrodes.tsv, or a montage for the dataset) or types (channels.tsv)",
+    )
+
+
+def _compensate(raw: "mne.io.BaseRaw") -> int:
+    """Bring CTF data to the highest compensation grade that the file has coefficients for; returns the grade.
+
+    Recordings come at grade 0 to 3; the highest leaves the least of distant fields. It must be done while the
+    reference channels are still there. 4D's own compensation is no CTF grade and stays as recorded.
+    """
+    grades = [int(comp["kind"]) for comp in raw.info["comps"] if int(comp["kind"]) in _CTF_GRADES]
+    current = int(raw.compensation_grade or 0)
+    if grades and max(grades) != current:
+        raw.apply_gradient_compensation(max(grades), verbose="ERROR")
+        return max(grades)
+    return current
+
+
+def _read(
+    source: Source, folder: Path, raw: "mne.io.BaseRaw", picked: PickedSensors, table: ChannelTable
+) -> NDArray[np.float32]:
+    signal_CN = read_signal(source, folder, raw, picked.picks)
+    for channel, name in enumerate(picked.sensors.names):
+        if name in table.scales:
+            signal_CN[channel] *= np.float32(table.scales[name])
+    refuse_nan(signal_CN, picked.sensors)
+    return signal_CN
+
+
+def _geometry_fault(sensors: Sensors) -> RecordingError | None:
+    """Keep the gate's verdict for later: a file with wrong units often has them wrong in both, and both are told."""
+    try:
+        check_geometry(sensors)
+    except RecordingError as error:
+        return error
+    return None
+
+
+def _standardise(
+    source_CN: NDArray[np.float32],
+    raw: "mne.io.BaseRaw",
+    picked: PickedSensors,
+    table: ChannelTable,
+    sidecars: Sidecars,
+    config: StandardiseConfig,
+    misplaced: RecordingError | None,
+) -> _Signal:
+    sfreq = float(raw.info["sfreq"])
+    sensors = picked.sensors
+    notes: list[str] = []
+    mains = _mains(source_CN, raw, sidecars, notes)
+    lowpass = _lowpass(raw, sidecars, notes)
+    band = plan_band(
+        sfreq=sfreq,
+        l_freq=config.l_freq,
+        h_freq=config.h_freq,
+        lowpass=lowpass,
+        mains=mains if config.notch else 0.0,
+    )
+    signal_CN = standardise(source_CN, band, sfreq_in=sfreq, sfreq_out=config.sfreq)
+    flat_C = flat_channels(source_CN, signal_CN, sensors)
+    _refuse_units(signal_CN, sensors, flat_C, misplaced)
+    if same_signal(signal_CN[~flat_C]):
+        notes.append("all channels carry the same signal: a test signal of the amplifier, or a shorted cap")
+    channels = find_bad_channels(signal_CN, sensors, sfreq=config.sfreq, flat_C=flat_C, marked=table.bad)
+    _refuse_bad_share(channels, sensors, config.max_bad_share)
+    bad_CS = bad_seconds(source_CN, signal_CN, channels, sfreq_source=sfreq, sfreq=config.sfreq)
+    replaced = np.empty(0, np.intp)
+    if config.bad_channels == "interpolate" and len(channels.indices):
+        replaced = interpolate(signal_CN, sensors, channels.indices, raw.info, picked.picks)
+        bad_CS[replaced] |= int(BadReason.INTERPOLATED)
+    return _Signal(
+        signal_CN,
+        sensors,
+        bad_CS,
+        channels,
+        tuple(sensors.names[i] for i in sorted(replaced)),
+        band,
+        mains,
+        (*notes, *channels.notes),
+    )
+
+
+def _refuse_units(
+    signal_CN: NDArray[np.float32], sensors: Sensors, flat_C: NDArray[np.bool_], misplaced: RecordingError | None
+) -> None:
+    try:
+        refuse_amplitude(signal_CN, sensors, flat_C)
+    except RecordingError as error:
+        if misplaced is None:
+            raise
+        raise RecordingError(
+            f"{misplaced}; and {error}",
+            stage=misplaced.stage,
+            next_action=f"{misplaced.next_action}; {error.next_action}",
+        ) from error
+    if misplaced is not None:
+        raise misplaced
+
+
+def _refuse_bad_share(channels: BadChannels, sensors: Sensors, most: float) -> None:
+    n = len(channels.indices)
+    if n > most * len(sensors):
+        raise RecordingError(
+            f"{n} of {len(sensors)} channels are bad, more than the share of {most:g} that is accepted"
+            f" (such as {sensors.names[int(channels.indices[0])]!r})",
+            stage="signal",
+            next_action="look at the recording; raise max_bad_share if it is worth keeping",
+        )
+
+
+def _mains(source_CN: NDArray[np.float32], raw: "mne.io.BaseRaw", sidecars: Sidecars, notes: list[str]) -> float:
+    stated = sidecars.mains or float(raw.info["line_freq"] or 0.0)
+    if stated > 0.0:
+        return stated
+    detected = detect_mains(source_CN, float(raw.info["sfreq"]))
+    notes.append(
+        f"mains frequency not stated; {detected:g} Hz found in the spectrum"
+        if detected
+        else "mains frequency neither stated nor found in the spectrum"
+    )
+    return detected
+
+
+def _lowpass(raw: "mne.io.BaseRaw", sidecars: Sidecars, notes: list[str]) -> float:
+    """Low-pass of the source, Hz, from header and sidecar; 0 where none is below Nyquist."""
+    nyquist = float(raw.info["sfreq"]) / 2.0
+    stated = [value for value in (float(raw.info["lowpass"] or 0.0), sidecars.lowpass) if 0.0 < value < nyquist]
+    believed = [value for value in stated if value > _LOWEST_LOWPASS_HZ]
+    if len(believed) < len(stated):
+        notes.append(f"a low-pass of {min(stated):g} Hz is stated, which no recording has; not believed")
+    return min(believed, default=0.0)
+
+
+def _duration_note(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
+    stated, held = number(sidecars.json.get("RecordingDuration")), raw.n_times / float(raw.info["sfreq"])
+    if stated > 0.0 and abs(stated - held) > max(1.0, 0.01 * stated):
+        return (f"sidecar says {stated:g} s, the file holds {held:.3f} s",)
+    return ()
+
+
+def _attributes(
+    source: Source, signal: _Signal, device: str, raw: "mne.io.BaseRaw", config: IngestConfig
+) -> RecordingAttributes:
+    return RecordingAttributes(
+        sfreq=config.standardise.sfreq,
+        pass_band=_pass_band(signal, raw),
+        notches=signal.band.notches,
+        device=device,
+        layout=signal.sensors.layout_id,
+        source=source.path,
+        dataset=source.dataset,
+        subject=source.subject,
+        licence=source.licence,
+        config_hash=config.standardise.product_hash(),
+        version=__version__,
+    )
+
+
+def _pass_band(signal: _Signal, raw: "mne.io.BaseRaw") -> tuple[float, float]:
+    """Say what the signal holds: our band, or the source's high-pass where that is higher."""
+    highpass = round(float(raw.info["highpass"] or 0.0), 6)
+    low = highpass if signal.band.low < highpass < signal.band.high else signal.band.low
+    return low, signal.band.high
+
+
+def _row(
+    name: str,
+    source: Source,
+    raw: "mne.io.BaseRaw",
+    signal: _Signal,
+    picked: PickedSensors,
+    device: str,
+    grade: int,
+    n_events: int,
+    notes: list[str],
+    config: IngestConfig,
+) -> CatalogRow:
+    sensors = signal.sensors
+    low, high = _pass_band(signal, raw)
+    counts = {kind: int(np.count_nonzero(sensors.types == kind)) for kind in SensorType}
+    return CatalogRow(
+        recording=name,
+        dataset=source.dataset,
+        subject=source.subject,
+        session=source.session,
+        task=source.task,
+        run=source.run,
+        acquisition=source.acquisition,
+        device=device,
+        modality=sensors.modality,
+        source=source.path,
+        n_channels=len(sensors),
+        n_eeg=counts[SensorType.EEG],
+        n_magnetometers=counts[SensorType.MAGNETOMETER],
+        n_gradiometers=counts[SensorType.GRADIOMETER],
+        layout=sensors.layout_id,
+        sfreq_source=float(raw.info["sfreq"]),
+        duration_s=signal.values.shape[1] / config.standardise.sfreq,
+        pass_band_low=low,
+        pass_band_high=high,
+        notches=signal.band.notches,
+        mains=signal.mains,
+        bad_channels=tuple(sensors.names[i] for i in signal.channels.indices),
+        interpolated=signal.interpolated,
+        dropped=picked.dropped,
+        compensation_grade=grade,
+        sss=_is_sss(raw),
+        n_projectors=len(raw.info["projs"]),
+        n_events=n_events,
+        licence=source.licence,
+        notes=tuple(dict.fromkeys(notes)),
+        config_hash=config.standardise.product_hash(),
+        version=__version__,
+    )
+
+
+def _is_sss(raw: "mne.io.BaseRaw") -> bool:
+    """Signal space separation: MaxFilter and MNE write it into the processing history."""
+    return any(len(step.get("max_info", {}).get("sss_info", {})) > 0 for step in raw.info["proc_history"])

@@ -1,0 +1,130 @@
+"""What stands beside a recording: its JSON, channels, electrodes and events tables."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emeg.errors import RecordingError
+from emeg.ingest.listing import Source
+
+_LOW_PASS = re.compile(r"low.?pass|anti.?alias", re.IGNORECASE)
+_CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
+
+Rows = list[dict[str, str]]
+ABSENT = frozenset({"", "n/a", "N/A", "NA", "nan", "NaN"})
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """Contents of a recording's sidecars; ``None`` for a table that is not there."""
+
+    json: dict[str, Any] = field(default_factory=dict)
+    channels: Rows | None = None
+    events: Rows | None = None
+    electrodes: Rows | None = None
+    coordsystem: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mains(self) -> float:
+        """``PowerLineFrequency``, Hz; 0 where it is not known."""
+        return number(self.json.get("PowerLineFrequency"))
+
+    @property
+    def lowpass(self) -> float:
+        """Lowest low-pass cutoff among the filters that the JSON describes, Hz; 0 where none is stated."""
+        cutoffs = []
+        for group in ("SoftwareFilters", "HardwareFilters"):
+            filters = self.json.get(group)
+            for name, parameters in filters.items() if isinstance(filters, dict) else ():
+                if _LOW_PASS.search(name) and isinstance(parameters, dict):
+                    cutoffs += [number(value) for key, value in parameters.items() if _CUTOFF.search(key)]
+        return min((cutoff for cutoff in cutoffs if cutoff > 0.0), default=0.0)
+
+    def text(self, key: str) -> str:
+        """One field of the JSON as text, empty where absent or ``n/a``."""
+        value = self.json.get(key)
+        return "" if not isinstance(value, str) or value.strip() in ABSENT else value.strip()
+
+
+def number(value: object) -> float:
+    """Read a number, 0 for anything else (``n/a``, text, absent)."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    try:
+        return float(value) if isinstance(value, str) else 0.0
+    except ValueError:
+        return 0.0
+
+
+def read_sidecars(source: Source, folder: Path) -> Sidecars:
+    """Read the sidecars of a recording: JSON files merged from general to special, of each table the nearest.
+
+    Raises
+    ------
+    RecordingError
+        A sidecar is not readable as JSON or as a table.
+    """
+    notes: list[str] = []
+
+    def table(kind: str) -> Rows | None:
+        paths = source.sidecars_named(kind)
+        return _read_table(folder, paths[-1], notes) if paths else None
+
+    return Sidecars(
+        json=_merge(folder, source.sidecars_named("json"), notes),
+        channels=table("channels"),
+        events=table("events"),
+        electrodes=table("electrodes"),
+        coordsystem=_merge(folder, source.sidecars_named("coordsystem")[-1:], notes),
+        notes=tuple(notes),
+    )
+
+
+def _merge(folder: Path, paths: Iterable[str], notes: list[str]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            found = json.loads(_text(folder, path, notes))
+        except ValueError as error:
+            raise RecordingError(
+                f"{path}: not readable as JSON ({error})", next_action="repair or remove the sidecar"
+            ) from error
+        if not isinstance(found, dict):
+            raise RecordingError(
+                f"{path}: expected a JSON object, found {type(found).__name__}",
+                next_action="repair or remove the sidecar",
+            )
+        merged.update(found)
+    return merged
+
+
+def _read_table(folder: Path, path: str, notes: list[str]) -> Rows:
+    reader = csv.reader(io.StringIO(_text(folder, path, notes), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
+    lines = [line for line in reader if line]
+    if not lines:
+        return []
+    header = [name.strip() for name in lines[0]]
+    rows = []
+    for number_, line in enumerate(lines[1:], start=2):
+        if len(line) > len(header):
+            raise RecordingError(
+                f"{path}, line {number_}: {len(line)} fields under {len(header)} names; fields are separated by tabs",
+                next_action="repair the table",
+            )
+        rows.append({name: value.strip() for name, value in zip(header, line, strict=False)})
+    return rows
+
+
+def _text(folder: Path, path: str, notes: list[str]) -> str:
+    data = (folder / path).read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        notes.append(f"{path}: not UTF-8 as BIDS wants; read as Latin-1")
+        return data.decode("latin-1")

@@ -1,0 +1,254 @@
+"""BrainOmni: a transformer over the latent sources of a frozen BrainTokenizer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emeg.errors import UserError
+from emeg.models.blocks import Block
+from emeg.models.config import BrainOmniConfig
+from emeg.models.draws import PretrainingDraws, draw_pretraining_step
+from emeg.models.rotary import Rotary, rotary_tables
+from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
+from emeg.tokenizers.braintokenizer.initialise import RELEASE_STD, initialise_linear
+from emeg.tokenizers.braintokenizer.model import BrainTokenizer
+from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
+from emeg.tokenizers.braintokenizer.windows import stride_of
+
+KIND = "brainomni"
+MASK_TOKEN_SHARE = 0.8
+"""Of the masked places; the others take another place's feature."""
+
+
+class PretrainingLosses(NamedTuple):
+    """One pretraining step."""
+
+    total: Tensor
+    """Cross-entropy over masked places and codebooks, the mean."""
+    figures: dict[str, Tensor]
+    """Shares of codes found at masked places: ``accuracy`` over all codebooks, ``accuracy_0`` … for each; where
+    windows overlap, ``accuracy_overlapped`` at steps whose samples a neighbouring window sees too, and
+    ``accuracy_other`` at the others."""
+
+
+class BrainOmni(nn.Module):
+    """Predict masked codes; embed signals (arXiv 2505.18185, section 3.2).
+
+    Arguments `x`, `pos`, `sensor_type` and `channel_mask` are those of `BrainTokenizer`. Q, W and d stand for the
+    tokenizer's latent sources, its steps at this model's overlap, and `lm_dim`.
+
+    Parameters
+    ----------
+    config : BrainOmniConfig
+    tokenizer : BrainTokenizer or BrainTokenizerConfig
+        A configuration makes a new tokenizer.
+    """
+
+    def __init__(self, config: BrainOmniConfig, tokenizer: BrainTokenizer | BrainTokenizerConfig) -> None:
+        super().__init__()
+        if isinstance(tokenizer, BrainTokenizerConfig):
+            tokenizer = BrainTokenizer(tokenizer)
+        sizes = tokenizer.config
+        if config.num_quantizers_used > sizes.num_quantizers:
+            raise UserError(
+                f"num_quantizers_used is {config.num_quantizers_used}, but the tokenizer has {sizes.num_quantizers}"
+            )
+        self.config = config
+        self.tokenizer = tokenizer
+        self.mask_token = nn.Parameter(torch.empty(sizes.n_dim))
+        same = sizes.n_dim == config.lm_dim
+        self.projection = nn.Identity() if same else nn.Linear(sizes.n_dim, config.lm_dim)
+        self.blocks = nn.ModuleList(
+            Block(config.lm_dim, config.lm_head, config.lm_dropout) for _ in range(config.lm_depth)
+        )
+        self.predict_head = nn.Linear(config.lm_dim, config.num_quantizers_used * sizes.codebook_size)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        scheme = self.config.initialisation
+        for part in (self.projection, self.blocks):
+            initialise_linear(part, scheme)
+        # A small head starts from the loss of equal odds.
+        initialise_linear(self.predict_head, "release")
+        nn.init.trunc_normal_(self.mask_token, std=RELEASE_STD)
+
+    # Inference
+
+    def embed(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+        """Embed a signal: the last block's input, brought to length 1, (batch, Q, W, d).
+
+        Deterministic in evaluation mode. The gradient reaches the transformer, not the tokenizer.
+        """
+        return self.embed_latents(self._features(x, pos, sensor_type, channel_mask))
+
+    def logits(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+        """Predict codes with nothing masked: (batch, Q, W, quantizers · codes), codebook after codebook."""
+        hidden = self._enter(self._features(x, pos, sensor_type, channel_mask))
+        out: Tensor = self.predict_head(self._run(hidden, self.config.lm_depth, None))
+        return out
+
+    def embed_latents(self, latents: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Embed latents (batch, Q, W, n_dim), quantised or not, differentiably: (batch, Q, W, d).
+
+        Parameters
+        ----------
+        generator : torch.Generator, optional
+            Source of dropout in training mode; PyTorch's own if left out.
+        """
+        self._check_latents(latents)
+        hidden = self._run(self._enter(latents), self.config.lm_depth - 1, generator)
+        return F.normalize(hidden.float(), dim=-1)
+
+    # Training
+
+    def pretraining_loss(
+        self,
+        features: Tensor,
+        codes: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        draws: PretrainingDraws | None = None,
+    ) -> PretrainingLosses:
+        """Mask places and predict their codes.
+
+        Parameters
+        ----------
+        features : float32, shape (batch, Q, W, n_dim)
+            ``tokenizer.features_from_codes(codes)``.
+        codes : int, shape (batch, Q, W, quantizers)
+            What `BrainTokenizer.tokenize` gave, at this model's overlap.
+        generator : torch.Generator, optional
+            Source of masks and dropout; PyTorch's own if left out.
+        draws : PretrainingDraws, optional
+            Masks, instead of drawing them.
+        """
+        self._check_latents(features)
+        if codes.shape[:3] != features.shape[:3] or codes.shape[-1] < self.config.num_quantizers_used:
+            raise UserError(f"codes: {tuple(codes.shape)} does not go with features {tuple(features.shape)}")
+        if draws is None:
+            shape = (features.shape[0], features.shape[1], features.shape[2])
+            draws = draw_pretraining_step(generator, shape=shape, device=features.device)
+        masked_BQW = draws.uniform_mask <= self.config.mask_ratio
+        hidden = self._enter(self._mask(features, masked_BQW, draws))
+        # The head is the widest layer: it is asked at masked places only.
+        at_masked = self._run(hidden, self.config.lm_depth, generator)[masked_BQW]
+        logits_MKV = self.predict_head(at_masked).unflatten(-1, (self.config.num_quantizers_used, -1)).float()
+        codes_MK = codes[masked_BQW][:, : self.config.num_quantizers_used].long()
+        total = F.cross_entropy(logits_MKV.flatten(0, 1), codes_MK.flatten())
+        with torch.no_grad():
+            figures = self._accuracies(logits_MKV.argmax(dim=-1) == codes_MK, masked_BQW)
+        return PretrainingLosses(total, figures)
+
+    def overlapped_steps(self, n_steps: int) -> Tensor:
+        """Which of W steps see samples that a step of a neighbouring window sees too: bool (W,)."""
+        sizes = self.tokenizer.config
+        shared = sizes.window_length - stride_of(sizes.window_length, self.config.overlap_ratio)
+        n_shared, per_window = -(-shared // sizes.samples_per_step), sizes.steps_per_window
+        step = torch.arange(n_steps)
+        within = step % per_window
+        with_last = (within < n_shared) & (step >= per_window)
+        with_next = (within >= per_window - n_shared) & (step < n_steps - per_window)
+        return with_last | with_next
+
+    def _accuracies(self, right_MK: Tensor, masked_BQW: Tensor) -> dict[str, Tensor]:
+        right_MK = right_MK.float()
+        figures = {"accuracy": right_MK.mean()}
+        figures |= {f"accuracy_{level}": share for level, share in enumerate(right_MK.mean(dim=0).unbind())}
+        overlapped_W = self.overlapped_steps(masked_BQW.shape[-1])
+        if bool(overlapped_W.any()) and not bool(overlapped_W.all()):
+            overlapped_M = overlapped_W.to(masked_BQW.device).expand_as(masked_BQW)[masked_BQW]
+            for name, chosen_M in (("overlapped", overlapped_M), ("other", ~overlapped_M)):
+                right = (right_MK * chosen_M[:, None]).sum()
+                figures[f"accuracy_{name}"] = right / (chosen_M.sum() * right_MK.shape[1]).clamp(min=1)
+        return figures
+
+    def _mask(self, features: Tensor, masked_BQW: Tensor, draws: PretrainingDraws) -> Tensor:
+        with_token_BQW = draws.uniform_mask_token <= MASK_TOKEN_SHARE
+        elsewhere = features.flatten(0, 2)[draws.shuffle].view_as(features)
+        replaced = torch.where(with_token_BQW[..., None], self.mask_token.to(features.dtype), elsewhere)
+        return torch.where(masked_BQW[..., None], replaced, features)
+
+    # Parts
+
+    def _features(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None) -> Tensor:
+        overlap = self.config.overlap_ratio
+        return self.tokenizer.tokenize(x, pos, sensor_type, overlap=overlap, channel_mask=channel_mask).features
+
+    def _enter(self, features: Tensor) -> Tensor:
+        neuros_Q1D = self.tokenizer.encoder.neuros.detach()[:, None]
+        out: Tensor = self.projection(features + neuros_Q1D)
+        return out
+
+    def _run(self, hidden: Tensor, n_blocks: int, generator: torch.Generator | None) -> Tensor:
+        rotary = self.rotary(hidden.shape[2], hidden.device)
+        for block in list(self.blocks)[:n_blocks]:
+            hidden = block(hidden, rotary, generator)
+        return hidden
+
+    def rotary(self, n_steps: int, device: torch.device) -> Rotary:
+        """Tables for attention in time; computed anew each time, so that no cast can reach them."""
+        return rotary_tables(n_steps, self.config.lm_dim // 2, mode=self.config.rotary, device=device)
+
+    def _check_latents(self, latents: Tensor) -> None:
+        sizes = self.tokenizer.config
+        if latents.ndim != 4 or latents.shape[1] != sizes.n_neuro or latents.shape[3] != sizes.n_dim:
+            raise UserError(
+                f"latents: expected (batch, {sizes.n_neuro}, step, {sizes.n_dim}), got {tuple(latents.shape)}"
+            )
+
+    # Files
+
+    def save_pretrained(self, folder: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+        """Write ``config.json`` and ``model.safetensors``, the tokenizer's numbers included."""
+        save_model(
+            folder,
+            self.state_dict(),
+            kind=KIND,
+            config=self.config,
+            tokenizer=self.tokenizer.config,
+            provenance=provenance,
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Load what `save_pretrained` wrote, in evaluation mode.
+
+        Raises
+        ------
+        UserError
+            A file is missing or of another kind, or names or shapes differ from what the configuration asks for.
+        """
+        card = read_card(folder, KIND)
+        source = f"{folder}/config.json"
+        config = BrainOmniConfig.checked(card["config"], source=f"{source}: config")
+        tokenizer = BrainTokenizerConfig.checked(card.get("tokenizer", {}), source=f"{source}: tokenizer")
+        model = cls(config, tokenizer)
+        load_strictly(model, load_weights(folder), source=str(folder))
+        return model.eval()
+
+    @classmethod
+    def from_reference(cls, weights: Path, config: Mapping[str, Any]) -> Self:
+        """Load weights of the reference release, in evaluation mode.
+
+        Parameters
+        ----------
+        weights : Path
+            State dict with the release's names, ``.pt`` (read without pickled code) or ``.safetensors``.
+        config : mapping
+            The release's configuration: sizes of tokenizer and transformer side by side.
+
+        Raises
+        ------
+        UserError
+            The file is not readable, or names, shapes or settings do not fit; all of them are listed.
+        """
+        from emeg.models.reference import read_reference
+
+        reference = read_reference(Path(weights), config)
+        model = cls(reference.config, reference.tokenizer)
+        load_strictly(model, reference.state, source=str(weights))
+        return model.eval()

@@ -1,0 +1,234 @@
+"""Weights of the reference release: its names, its configuration, and what its rotary tables say."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from emeg.config import Config
+from emeg.errors import UserError
+from emeg.hashing import sha256_bytes, sha256_file
+from emeg.models.config import BrainOmniConfig
+from emeg.models.rotary import rotary_tables
+from emeg.progress import Progress, silent
+from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
+from emeg.tokenizers.braintokenizer.pretrained import CARD, load_strictly, preview, read_card
+
+RENAMED = (
+    (".conv.conv.", ".conv."),
+    (".convtr.convtr.", ".convtr."),
+    (".weight_g", ".parametrizations.weight.original0"),
+    (".weight_v", ".parametrizations.weight.original1"),
+    (".rvq.layers.", ".layers."),
+    ("._codebook.", "."),
+)
+"""Parts of the release's names and ours."""
+ROTARY_TABLE = ".rope_embedding_layer.rotate"
+ROTARY_FREQUENCIES = ".rope_embedding_layer.freqs"
+TABLE_TOLERANCE = 4e-3
+"""Largest difference between a stored rotary table and ours: what is left of a cosine in bfloat16."""
+
+
+class ImportReferenceConfig(Config):
+    """Convert weights of the reference release into a model's folder."""
+
+    weights: str
+    """State dict with the release's names: .pt or .safetensors."""
+    config: str
+    """JSON file with the release's configuration, by itself or under the name `config`."""
+    out: str
+    """Folder to write config.json and model.safetensors into."""
+
+
+class ImportReferenceResult(Config):
+    """What was imported."""
+
+    out: str
+    """The model's folder."""
+    n_parameters: int
+    """Numbers that learn, tokenizer included."""
+    n_loaded: int
+    """Names of the release that were loaded."""
+    n_derived: int
+    """Names of the release that are computed instead: rotary tables and their frequencies."""
+    rotary: str
+    """`complex`, or `cosine` where the tables have no imaginary part."""
+    done_before: bool = False
+    """Whether the folder held this import already."""
+
+
+class Reference(NamedTuple):
+    """A release's checkpoint in our words."""
+
+    config: BrainOmniConfig
+    tokenizer: BrainTokenizerConfig
+    state: dict[str, Tensor]
+    derived: tuple[str, ...]
+    """The release's names that are computed, not loaded."""
+
+
+def our_name(reference_name: str) -> str | None:
+    """Translate a parameter's name; None where we compute it instead of loading it."""
+    if reference_name.endswith((ROTARY_TABLE, ROTARY_FREQUENCIES)):
+        return None
+    for theirs, ours in RENAMED:
+        reference_name = reference_name.replace(theirs, ours)
+    return reference_name
+
+
+def reference_configs(config: Mapping[str, Any], *, rotary: str) -> tuple[BrainOmniConfig, BrainTokenizerConfig]:
+    """Split the release's configuration into ours.
+
+    Raises
+    ------
+    UserError
+        A setting is missing, unknown or of a kind that we do not have.
+    """
+    known = set(BrainOmniConfig.model_fields) | set(BrainTokenizerConfig.model_fields)
+    fields = dict(config)
+    method = fields.pop("quantize_optimize_method", "ema")
+    if method != "ema":
+        raise UserError(f"quantize_optimize_method is {method!r}; only codebooks that follow running means are known")
+    if unknown := sorted(set(fields) - known):
+        raise UserError(f"the reference's configuration has settings that are not known here: {preview(unknown)}")
+    needed = {
+        "n_dim",
+        "n_filters",
+        "n_neuro",
+        "n_head",
+        "codebook_size",
+        "num_quantizers",
+        "lm_dim",
+        "lm_head",
+        "lm_depth",
+    }
+    if missing := sorted(needed - set(fields)):
+        raise UserError(f"the reference's configuration lacks {preview(missing)}")
+    ours: list[Any] = []
+    for cls in (BrainOmniConfig, BrainTokenizerConfig):
+        own = {name: value for name, value in fields.items() if name in cls.model_fields}
+        if cls is BrainOmniConfig:
+            own["rotary"] = rotary
+        ours.append(cls.checked(own, source="the reference's configuration"))
+    return ours[0], ours[1]
+
+
+def read_reference(weights: Path, config: Mapping[str, Any]) -> Reference:
+    """Read a release's checkpoint.
+
+    Raises
+    ------
+    UserError
+        Not readable, no state dict, or with other rotary tables than this model has.
+    """
+    stored = _read_state(weights)
+    tables = {name: value for name, value in stored.items() if name.endswith(ROTARY_TABLE)}
+    rotary = rotary_mode(tables.values(), source=str(weights))
+    model_config, tokenizer_config = reference_configs(config, rotary=rotary)
+    for name, table in tables.items():
+        _check_table(name, table, model_config.lm_dim // 2)
+    state, derived = {}, []
+    for name, value in stored.items():
+        ours = our_name(name)
+        if ours is None:
+            derived.append(name)
+        else:
+            state[ours] = value.float() if value.is_floating_point() else value
+    return Reference(model_config, tokenizer_config, state, tuple(derived))
+
+
+def rotary_mode(tables: Iterable[Tensor], *, source: str) -> str:
+    """Say whether rotary tables turn (``complex``) or have lost their imaginary part (``cosine``).
+
+    A cast to bfloat16 keeps the real part of a complex table only; the weights were trained with what was left.
+    """
+    modes = {"complex" if table.is_complex() and bool(table.imag.any()) else "cosine" for table in tables}
+    if len(modes) > 1:
+        raise UserError(f"{source}: some rotary tables hold cosines only and some do not; the file is damaged")
+    return modes.pop() if modes else "complex"
+
+
+def _check_table(name: str, table: Tensor, width: int) -> None:
+    if table.ndim != 2 or table.shape[1] != width // 2:
+        raise UserError(f"{name}: shape {tuple(table.shape)}, expected (steps, {width // 2})")
+    ours = rotary_tables(len(table), width, mode="complex")
+    real = table.real if table.is_complex() else table
+    difference = float((real.float() - ours.cos).abs().max())
+    if table.is_complex() and bool(table.imag.any()) and ours.sin is not None:
+        difference = max(difference, float((table.imag - ours.sin).abs().max()))
+    if difference > TABLE_TOLERANCE:
+        raise UserError(f"{name}: differs by {difference:.2g} from the rotary positions that this model computes")
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise UserError(f"{path}: not readable as weights ({type(error).__name__}: {_first_line(error)})") from error
+    if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
+        raise UserError(f"{path}: expected a state dict, names and tensors only; save the model's state_dict() instead")
+    return dict(stored)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: not readable: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: not readable as JSON: {error}") from error
+    if isinstance(value, dict) and isinstance(value.get("config"), dict):
+        value = value["config"]
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: expected the release's configuration, an object")
+    return value
+
+
+def import_reference(config: ImportReferenceConfig, *, progress: Progress = silent) -> ImportReferenceResult:
+    """Convert weights of the reference release into a folder that `BrainOmni.from_pretrained` loads.
+
+    Raises
+    ------
+    UserError
+        A file is missing or not readable, or names, shapes or settings do not fit.
+    """
+    from emeg.models.brainomni import KIND, BrainOmni
+
+    out, weights = Path(config.out), Path(config.weights)
+    reference_config = _read_config(Path(config.config))
+    progress(0, 2, "reading the release's weights")
+    reference = read_reference(weights, reference_config)
+    provenance = {
+        "imported_from": "reference release",
+        "weights_sha256": sha256_file(weights),
+        "config_sha256": sha256_bytes(json.dumps(reference_config, sort_keys=True).encode()),
+    }
+    done_before = (out / CARD).is_file() and read_card(out, KIND).get("provenance") == provenance
+    model = BrainOmni(reference.config, reference.tokenizer)
+    load_strictly(model, reference.state, source=str(weights))
+    if not done_before:
+        progress(1, 2, f"writing {out}")
+        model.save_pretrained(out, provenance=provenance)
+    progress(2, 2, "imported")
+    return ImportReferenceResult(
+        out=str(out),
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        n_loaded=len(reference.state),
+        n_derived=len(reference.derived),
+        rotary=reference.config.rotary,
+        done_before=done_before,
+    )

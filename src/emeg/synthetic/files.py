@@ -1,0 +1,209 @@
+"""How a recording is written: a file of its device's format and the BIDS sidecars, without clock, host or user."""
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mne
+import numpy as np
+
+from emeg.synthetic.design import Cue, Design
+from emeg.synthetic.devices import CTF_AXIAL, VECTORVIEW_PLANAR, Cap, Device
+
+_FIFF_ID_STRUCT = 31  # type of a tag that holds file format version, machine and time
+_FIFF_MACHINE = slice(4, 12)  # its bytes that hold the machine's address
+_MATLAB_HEADER = b"MATLAB 5.0 MAT-file".ljust(116)  # the writer puts platform and clock here
+_COORDINATES = {"units": "m", "system": "CapTrak"}  # RAS through the fiducials: MNE's head coordinates
+
+
+def write_recording(folder: Path, entities: str, raw: mne.io.RawArray, device: Device, design: Design) -> Path:
+    """Write one recording with its sidecars.
+
+    Parameters
+    ----------
+    folder : Path
+        The subject's data type folder.
+    entities : str
+        ``sub-01_task-rest_acq-opm64``.
+
+    Returns
+    -------
+    Path
+        The recording's file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{entities}_{device.datatype}{device.extension}"
+    _write_signal(path, raw, device)
+    write_json(path.with_suffix(".json"), _sidecar(raw, device, design))
+    write_table(folder / f"{entities}_channels.tsv", _channel_rows(raw, device))
+    if design.cues:
+        write_table(folder / f"{entities}_events.tsv", _event_rows(design.cues, device))
+        write_json(folder / f"{entities}_events.json", _EVENT_COLUMNS)
+    _write_coordinates(folder, entities, raw, device)
+    return path
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON; equal values give equal bytes."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a BIDS table: tabs, a header, ``n/a`` for None."""
+    lines = ["\t".join(rows[0]), *("\t".join("n/a" if v is None else str(v) for v in row.values()) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_signal(path: Path, raw: mne.io.RawArray, device: Device) -> None:
+    if device.extension == ".fif":
+        raw.save(path, fmt="single", verbose="error")
+        _blank_fiff_machine(path)
+        return
+    # each channel with a step of its own: a noisy one must not coarsen the others in a 16-bit file
+    mne.export.export_raw(path, raw, physical_range="channelwise", add_ch_type=False, verbose="error")
+    if device.extension == ".set":
+        with path.open("r+b") as file:
+            file.write(_MATLAB_HEADER)
+
+
+def _blank_fiff_machine(path: Path) -> None:
+    """Put zeros wherever a FIFF file names the machine that wrote it; its tags follow each other from the start.
+
+    Without a measurement date MNE writes no clock, but the machine's network address all the same.
+    """
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        position = 0
+        while position < size:
+            file.seek(position)
+            _, kind, length, following = struct.unpack(">iiii", file.read(16))
+            if kind == _FIFF_ID_STRUCT:
+                file.seek(position + 16 + _FIFF_MACHINE.start)
+                file.write(bytes(_FIFF_MACHINE.stop - _FIFF_MACHINE.start))
+            if following < 0:
+                break
+            position = following or position + 16 + length
+
+
+def _sidecar(raw: mne.io.RawArray, device: Device, design: Design) -> dict[str, Any]:
+    common: dict[str, Any] = {
+        "TaskName": design.task,
+        "TaskDescription": _TASKS[design.task],
+        "Manufacturer": "Simulated",
+        "ManufacturersModelName": device.name,
+        "SamplingFrequency": device.sfreq,
+        "PowerLineFrequency": device.mains_hz,
+        "SoftwareFilters": "n/a",
+        "RecordingDuration": float(design.duration_s),
+        "RecordingType": "continuous",
+    }
+    if isinstance(device.sensors, Cap):
+        common |= {
+            "EEGReference": f"mean of {' and '.join(device.sensors.reference)}",
+            "EEGPlacementScheme": device.sensors.montage,
+            "EEGChannelCount": len(raw.ch_names),
+            "CapManufacturer": "Simulated",
+            "CapManufacturersModelName": device.resembles,
+        }
+    else:
+        common |= {
+            "DewarPosition": "upright",
+            "DigitizedLandmarks": False,
+            "DigitizedHeadPoints": False,
+            "ContinuousHeadLocalization": False,
+            "MEGChannelCount": len(raw.ch_names),
+        }
+    return common
+
+
+_TASKS = {
+    "imagery": "Imagine moving the left or the right hand for as long as the cue stays.",
+    "tones": "Listen to tones.",
+    "rest": "Sit quietly.",
+}
+
+
+def _channel_rows(raw: mne.io.RawArray, device: Device) -> list[dict[str, Any]]:
+    """List every channel as good: which are not is for its reader to find."""
+    rows = []
+    for channel in raw.info["chs"]:
+        kind, unit = _bids_type(int(channel["coil_type"]), device)
+        rows.append(
+            {
+                "name": channel["ch_name"],
+                "type": kind,
+                "units": unit,
+                "low_cutoff": "n/a",
+                "high_cutoff": "n/a",
+                "sampling_frequency": f"{device.sfreq:g}",
+                "status": "good",
+                "status_description": "n/a",
+            }
+        )
+    return rows
+
+
+def _bids_type(coil: int, device: Device) -> tuple[str, str]:
+    if device.datatype == "eeg":
+        return "EEG", "V" if device.extension == ".fif" else "uV"
+    if coil == VECTORVIEW_PLANAR:
+        return "MEGGRADPLANAR", "T/m"
+    return ("MEGGRADAXIAL" if coil == CTF_AXIAL else "MEGMAG"), "T"
+
+
+def _event_rows(cues: Iterable[Cue], device: Device) -> list[dict[str, Any]]:
+    return [
+        {
+            "onset": f"{cue.onset_s:.3f}",
+            "duration": f"{cue.duration_s:.3f}",
+            "trial_type": cue.trial_type,
+            "value": cue.value,
+            "sample": round(cue.onset_s * device.sfreq),
+        }
+        for cue in cues
+    ]
+
+
+_EVENT_COLUMNS = {
+    "trial_type": {
+        "Description": "What the person is asked to do, or hears.",
+        "Levels": {
+            "left_imagery": "Imagine moving the left hand.",
+            "right_imagery": "Imagine moving the right hand.",
+            "tone": "A tone of 100 ms.",
+        },
+    },
+    "value": {"Description": "Trigger code."},
+    "sample": {"Description": "Sample of the onset, counted from 0."},
+}
+
+
+def _write_coordinates(folder: Path, entities: str, raw: mne.io.RawArray, device: Device) -> None:
+    # BIDS keeps one set of coordinates for a subject, acquisition and session, whatever the task
+    space = "_".join(part for part in entities.split("_") if not part.startswith("task-"))
+    if isinstance(device.sensors, Cap):
+        if device.sensors.digitised:
+            write_table(folder / f"{space}_electrodes.tsv", _electrode_rows(raw))
+            system, units = _COORDINATES["system"], _COORDINATES["units"]
+            write_json(
+                folder / f"{space}_coordsystem.json", {"EEGCoordinateSystem": system, "EEGCoordinateUnits": units}
+            )
+        return
+    write_json(
+        folder / f"{space}_coordsystem.json",
+        {
+            "MEGCoordinateSystem": "ElektaNeuromag",
+            "MEGCoordinateUnits": "m",
+            "MEGCoordinateSystemDescription": "Coils in device coordinates; the file has the device-to-head transform.",
+        },
+    )
+
+
+def _electrode_rows(raw: mne.io.RawArray) -> list[dict[str, Any]]:
+    places = np.array([channel["loc"][:3] for channel in raw.info["chs"]])
+    return [
+        {"name": name, **{axis: f"{value:.6f}" for axis, value in zip("xyz", place, strict=True)}}
+        for name, place in zip(raw.ch_names, places, strict=True)
+    ]

@@ -1,0 +1,57 @@
+"""What each sensor picks up from each dipole: MNE's forward solution in a sphere."""
+
+import mne
+import numpy as np
+from mne.io.constants import FIFF
+from numpy.typing import NDArray
+
+from emeg.synthetic.devices import reference_rows
+from emeg.synthetic.people import HEAD_CENTRE_M, Person
+from emeg.synthetic.sources import Sources
+
+FloatArray = NDArray[np.float64]
+
+_SHELLS = {"relative_radii": (0.90, 0.92, 0.97, 1.0), "brain": 0.33, "fluid": 1.0, "scalp": 0.33}
+"""Brain, cerebrospinal fluid, skull, scalp: radii relative to the head's, S/m (as in MNE; skull: the person's)."""
+
+
+def leadfield(info: mne.Info, person: Person, sources: Sources) -> FloatArray:
+    """Compute the gain of every sensor for every dipole.
+
+    Parameters
+    ----------
+    info : mne.Info
+        Sensors from `describe_sensors`.
+
+    Returns
+    -------
+    float64 (C, S)
+        V, T or T/m for 1 A·m, the amplifier's reference already subtracted and its electrodes left out.
+    """
+    is_eeg = info["chs"][0]["kind"] == FIFF.FIFFV_EEG_CH
+    conductivities = (_SHELLS["brain"], _SHELLS["fluid"], person.skull_conductivity, _SHELLS["scalp"])
+    sphere = mne.make_sphere_model(
+        HEAD_CENTRE_M, person.head_radius, None, _SHELLS["relative_radii"], conductivities, verbose="error"
+    )
+    space = mne.setup_volume_source_space(
+        pos={"rr": sources.positions, "nn": sources.orientations},
+        sphere=(*HEAD_CENTRE_M, person.head_radius),
+        sphere_units="m",
+        mindist=0.0,
+        verbose="error",
+    )
+    # sphere: head and MRI coordinates are the same
+    solution = mne.make_forward_solution(
+        info, None, space, sphere, meg=not is_eeg, eeg=is_eeg, mindist=0.0, verbose="error"
+    )
+    fixed = mne.convert_forward_solution(solution, force_fixed=True, verbose="error")
+    gain_CS: FloatArray = fixed["sol"]["data"]
+    if gain_CS.shape != (len(info["chs"]), len(sources.names)):
+        raise RuntimeError(
+            f"forward solution of shape {gain_CS.shape} for {len(info['chs'])} sensors, {len(sources.names)} dipoles"
+        )
+    reference = reference_rows(info)
+    if not reference:
+        return gain_CS
+    kept = np.setdiff1d(np.arange(len(gain_CS)), reference)
+    return np.asarray(gain_CS[kept] - gain_CS[reference].mean(axis=0))

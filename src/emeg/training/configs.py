@@ -1,0 +1,263 @@
+"""Parameters and results of the training verbs; importing them loads no network library.
+
+Defaults are the small ``nano`` recipe. ``preset`` names another file of `emeg.recipes` (or a YAML file of one's own):
+what it holds takes the place of the defaults, what the caller gives wins over both.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from emeg.config import Config, runtime_field
+from emeg.data.plan import SamplingConfig
+from emeg.errors import UserError
+
+Precision = Literal["auto", "32-true", "bf16-mixed"]
+NetworkValue = bool | int | float | str | tuple[int, ...]
+
+
+class OptimiserConfig(Config):
+    """AdamW with warm-up and cosine."""
+
+    learning_rate: PositiveFloat = 2e-3
+    """Peak learning rate."""
+    quantizer_learning_rate: PositiveFloat = 3e-4
+    """Peak learning rate of the quantiser's projections (there are none where codebook and latent sizes agree)."""
+    betas: tuple[float, float] = (0.5, 0.9)
+    """Decay of the gradient's mean and of its square."""
+    eps: PositiveFloat = 1e-8
+    """Floor of the denominator."""
+    weight_decay: float = Field(0.01, ge=0.0)
+    """On matrices only: norms, embeddings, heads and the quantiser have none."""
+    warmup: float = Field(0.1, ge=0.0, le=1.0)
+    """Share of the steps over which the learning rate rises."""
+    start_factor: float = Field(0.1, gt=0.0, le=1.0)
+    """Factor on the learning rate at the first step."""
+    final_factor: float = Field(0.05, ge=0.0, le=1.0)
+    """Factor on the learning rate at the last step."""
+    gradient_clip: float = Field(1.0, ge=0.0)
+    """Largest norm of the gradient; 0 leaves it as it is."""
+
+
+class _Recipe(Config):
+    """Fields that a recipe file may fill in."""
+
+    recipe_kind: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_recipe(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        preset = given.get("preset", cls.model_fields["preset"].default)
+        return _merged(read_recipe(cls.recipe_kind, str(preset)), given)
+
+
+def read_recipe(kind: str, preset: str) -> dict[str, Any]:
+    """Read ``<kind>-<preset>.yaml`` of `emeg.recipes`, or the file `preset` where it ends in ``.yaml``.
+
+    Raises
+    ------
+    UserError
+        There is no such recipe, or it is not a mapping.
+    """
+    shelf = resources.files("emeg") / "recipes"
+    file = Path(preset) if preset.endswith((".yaml", ".yml")) else shelf / f"{kind}-{preset}.yaml"
+    if not file.is_file():
+        known = sorted(
+            entry.name.removeprefix(f"{kind}-").removesuffix(".yaml")
+            for entry in shelf.iterdir()
+            if entry.name.startswith(f"{kind}-")
+        )
+        raise UserError(
+            f"preset {preset!r}: there is no such recipe; known are {', '.join(known)}, or give a .yaml file"
+        )
+    recipe = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    if not isinstance(recipe, dict):
+        raise UserError(f"{file}: a recipe is a mapping of parameters, found {type(recipe).__name__}")
+    return recipe
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+class TrainingConfig(_Recipe):
+    """What both trainings share."""
+
+    root: str = runtime_field(...)
+    """Store: a folder or any fsspec URI."""
+    preset: str = runtime_field("nano")
+    """Recipe whose values are the defaults: a name, or a .yaml file."""
+    network: str = "nano"
+    """Preset of the network's sizes."""
+    overrides: dict[str, NetworkValue] = Field(default_factory=dict)
+    """Parameters of the network that differ from its preset."""
+    optimiser: OptimiserConfig = OptimiserConfig()
+    """Optimiser and learning rate."""
+    steps: PositiveInt = 1500
+    """Optimiser steps."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the training segments; where given, it sets the number of steps."""
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights and of every draw while training."""
+    precision: Precision = "auto"
+    """Arithmetic: auto is bf16-mixed on a GPU that has it, otherwise 32-true."""
+    validate_every: PositiveInt = 250
+    """Steps between two validations; there is one at the end besides."""
+    validation_segments: PositiveInt = 64
+    """Segments looked at in one validation, for each device and channel count."""
+    final_segments: PositiveInt = 256
+    """Segments looked at for the final figures, for each device and channel count."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights become the model: those of the last step, or those that validated best."""
+    log_every: PositiveInt = runtime_field(10)
+    """Steps between two lines of the history."""
+    checkpoint_every: PositiveInt = runtime_field(250)
+    """Steps between two checkpoints."""
+    resume: Literal["auto", "never"] = runtime_field("auto")
+    """auto: go on from the newest checkpoint of the same run; never: start anew."""
+    processes: PositiveInt = runtime_field(1)
+    """Ranks on this machine; it must divide the micro-batches of a step."""
+    threads: int = runtime_field(0, ge=0)
+    """Threads of one rank, 0: as the machine has it. Results are equal bit for bit at equal threads only."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = runtime_field("auto")
+    """Where to train."""
+    run_dir: str | None = runtime_field(None)
+    """Folder of the work in progress; default <root>/runs, or a temporary folder where the root is a bucket."""
+    launched: bool = runtime_field(True)
+    """Train in a process of its own; off: in the calling process, for debugging."""
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Count the steps of the whole run."""
+        return self.steps if self.epochs is None else max(1, round(self.epochs * steps_per_epoch))
+
+
+class TrainTokenizerConfig(TrainingConfig):
+    """Train a BrainTokenizer on a corpus."""
+
+    recipe_kind: ClassVar[str] = "tokenizer"
+
+    corpus: str | None = None
+    """Corpus to train on; may be left out where the store holds one only."""
+    sampling: SamplingConfig = SamplingConfig(budget_channel_seconds=304.0, crop_s=2.0)
+    """What a step sees: budget, crop, micro-batches, mixture."""
+    ramp_steps: int = Field(300, ge=0)
+    """Steps over which the L1, amplitude and phase terms come in; without it the network stays on a plateau."""
+
+
+class PretrainConfig(TrainingConfig):
+    """Train BrainOmni on stored tokens."""
+
+    recipe_kind: ClassVar[str] = "brainomni"
+
+    tokens: str | None = None
+    """Tokens to train on; may be left out where the store holds one set only."""
+    optimiser: OptimiserConfig = OptimiserConfig(
+        learning_rate=1e-3, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.05, final_factor=0.1
+    )
+    """Optimiser and learning rate."""
+    batch_segments: PositiveInt = 8
+    """Segments in a micro-batch."""
+    micro_batches: PositiveInt = 1
+    """Micro-batches in a step."""
+    weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """How often an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg). Absent: once."""
+    steps: PositiveInt = 300
+    """Optimiser steps."""
+    validate_every: PositiveInt = 50
+    """Steps between two validations; there is one at the end besides."""
+    keep: Literal["last", "best"] = "best"
+    """Which weights become the model: those of the last step, or those that validated best."""
+
+
+class TokenizeConfig(Config):
+    """Write the codes of a corpus, once."""
+
+    root: str = runtime_field(...)
+    """Store: a folder or any fsspec URI."""
+    corpus: str | None = None
+    """Corpus to tokenize; may be left out where the store holds one only."""
+    tokenizer: str | None = None
+    """BrainTokenizer to use; may be left out where the store holds one only."""
+    overlap: float = Field(0.25, ge=0.0, lt=1.0)
+    """Share of a window that its successor sees too."""
+    batch_channel_seconds: PositiveFloat = runtime_field(4000.0)
+    """Work in one batch, channels times seconds: bounds memory."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = runtime_field("auto")
+    """Where to compute; always in float32, since bf16 would change codes."""
+
+
+class TrainResult(Config):
+    """What a training made."""
+
+    model: str
+    """Name of the product below <root>/models."""
+    run: str
+    """Name of the work below <root>/runs: checkpoints, logs."""
+    steps: int
+    """Optimiser steps taken."""
+    seconds: float
+    """Seconds of training, those before a resume included; 0 where the model was there before."""
+    metrics: dict[str, float]
+    """Final figures: ``<split>/<name>``, ``<split>/<name>/<device>/<channels>``."""
+    done_before: bool
+    """The model was there before."""
+
+
+class TokenizeResult(Config):
+    """What tokenizing made."""
+
+    tokens: str
+    """Name of the product below <root>/tokens."""
+    n_segments: int
+    """Segments in it."""
+    tokenizer: str
+    """Model that made the codes."""
+    corpus: str
+    """Corpus that was read."""
+    done_before: bool
+    """The tokens were there before."""
+
+
+class FinetuneRecipe(Config):
+    """How a classifier is fitted to one fold of a task."""
+
+    mode: Literal["full", "probe"] = "full"
+    """full: encoder, backbone and head are trained; probe: logistic regression on frozen features."""
+    backbone_learning_rates: tuple[PositiveFloat, ...] = (1e-4, 3e-4)
+    """Learning rates of encoder and backbone to choose from, by balanced accuracy on the validation people."""
+    head_factor: PositiveFloat = 10.0
+    """Learning rate of the head, in units of the backbone's."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Decay of the gradient's mean and of its square."""
+    eps: PositiveFloat = 1e-6
+    """Floor of the denominator."""
+    weight_decay: float = Field(0.05, ge=0.0)
+    """On matrices only."""
+    label_smoothing: float = Field(0.1, ge=0.0, lt=1.0)
+    """Share of the target spread over all classes."""
+    head_dropout: float = Field(0.1, ge=0.0, lt=1.0)
+    """Dropout before the head."""
+    epochs: PositiveInt = 12
+    """Passes over the training windows, at most."""
+    patience: PositiveInt = 4
+    """Epochs without a better balanced accuracy on validation after which training ends."""
+    batch_size: PositiveInt = 32
+    """Windows in a step."""
+    gradient_clip: float = Field(1.0, ge=0.0)
+    """Largest norm of the gradient; 0 leaves it as it is."""
+    penalties: tuple[PositiveFloat, ...] = (1e-3, 1e-2, 1e-1, 1.0)
+    """Inverse strengths C of the probe's penalty to choose from, on the validation people."""
+    overlap: float = Field(0.25, ge=0.0, lt=1.0)
+    """Share of a tokenizer window that its successor sees too."""
+    seed: int = Field(0, ge=0)
+    """Seed of the head's weights, the order of windows and dropout."""

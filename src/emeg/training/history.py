@@ -1,0 +1,94 @@
+"""Figures of a run, step by step: a CSV while it runs, a table in the finished model's folder."""
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class Figure(NamedTuple):
+    """One number."""
+
+    step: int
+    split: str
+    name: str
+    value: float
+
+
+_SCHEMA = pa.schema([("step", pa.int64()), ("split", pa.string()), ("name", pa.string()), ("value", pa.float64())])
+_COLUMNS = ("step", "split", "name", "value", "seconds")
+
+
+@dataclass
+class History:
+    """Figures in the order in which they came; `file`, where given, gets each as a line with the seconds so far."""
+
+    file: Path | None = None
+
+    def __post_init__(self) -> None:
+        self.figures: list[Figure] = []
+        self.seconds_before = 0.0
+        self._began = time.monotonic()
+        self._lines = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.seconds_before + time.monotonic() - self._began
+
+    def add(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Append one row for each value."""
+        rows = [Figure(step, split, name, float(value)) for name, value in values.items()]
+        self.figures += rows
+        if self.file is None:
+            return
+        if self._lines == 0:
+            self._rewrite()
+            return
+        with self.file.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows((*row, f"{self.seconds:.2f}") for row in rows)
+
+    def latest(self, split: str) -> dict[str, float]:
+        """Last value of each name in `split`."""
+        return {figure.name: figure.value for figure in self.figures if figure.split == split}
+
+    def state(self) -> dict[str, list[float] | list[int] | list[str] | float]:
+        """Plain lists, so that a checkpoint holding them loads without running code."""
+        return {
+            "step": [figure.step for figure in self.figures],
+            "split": [figure.split for figure in self.figures],
+            "name": [figure.name for figure in self.figures],
+            "value": [figure.value for figure in self.figures],
+            "seconds": self.seconds,
+        }
+
+    def load(self, state: Mapping[str, Sequence[object]]) -> None:
+        """Take up the figures of a checkpoint; what its run wrote after it is dropped from the CSV."""
+        columns = zip(state["step"], state["split"], state["name"], state["value"], strict=True)
+        self.figures = [
+            Figure(int(str(step)), str(split), str(name), float(str(value))) for step, split, name, value in columns
+        ]
+        self.seconds_before = float(str(state["seconds"]))
+        self._began = time.monotonic()
+        self._lines = 0
+
+    def write_table(self, path: Path) -> None:
+        """Write step, split, name and value as parquet; the same figures give the same bytes."""
+        columns = list(zip(*self.figures, strict=True)) or [(), (), (), ()]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+        pq.write_table(pa.table(arrays, schema=_SCHEMA), path, compression="zstd")
+
+    def _rewrite(self) -> None:
+        if self.file is None:
+            return
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(_COLUMNS)
+            writer.writerows((*row, f"{self.seconds:.2f}") for row in self.figures)
+        self._lines = 1

@@ -1,0 +1,184 @@
+"""From the sampling plan to tensors: what Lightning iterates over, and what its checkpoints remember of it.
+
+The state is the plan's four values (corpus, seed, epoch, step) and knows no rank: Lightning gives every rank the
+state of rank 0, so a run may go on with another number of ranks.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emeg.data import Batch, BatchReader, Corpus, Loader, MicroBatch, SamplingConfig, SamplingPlan, TokenSet
+from emeg.training.place import Place
+
+
+class SignalBatch(NamedTuple):
+    """Signals of one micro-batch, on their way to the network."""
+
+    step: int
+    """Optimiser step that this micro-batch is part of."""
+    micro_batch: int
+    """Its place in the step, whatever the rank."""
+    signal: Tensor
+    """float32 (B, C, N), V, T or T/m."""
+    pos: Tensor
+    """float32 (B, C, 6)."""
+    sensor_type: Tensor
+    """int64 (B, C)."""
+    channel_mask: Tensor | None
+    """bool (B, C); `None` where all channels are real."""
+    segments: tuple[int, ...]
+    """Rows of the corpus."""
+
+
+class TokenBatch(NamedTuple):
+    """Codes of one micro-batch."""
+
+    step: int
+    micro_batch: int
+    codes: Tensor
+    """int64 (B, Q, W, K)."""
+    segments: tuple[int, ...]
+
+
+def signal_batch(batch: Batch, *, step: int = 0, micro_batch: int = 0) -> SignalBatch:
+    """Turn arrays into tensors (without copying the signal)."""
+    return SignalBatch(
+        step,
+        micro_batch,
+        torch.from_numpy(batch.signal),
+        torch.from_numpy(batch.pos),
+        torch.from_numpy(batch.sensor_type.astype(np.int64)),
+        None if batch.channel_mask.all() else torch.from_numpy(batch.channel_mask),
+        tuple(batch.segments.tolist()),
+    )
+
+
+class SignalReader:
+    """Reads micro-batches of a corpus as tensors."""
+
+    def __init__(self, reader: BatchReader) -> None:
+        self._reader = reader
+
+    def read(self, micro_batch: MicroBatch) -> Batch:
+        """Give arrays, as the reader does."""
+        return self._reader.read(micro_batch)
+
+    def batch(self, step: int, number: int, read: Any) -> SignalBatch:  # noqa: ANN401 - what `read` gave
+        """Turn what was read into tensors."""
+        return signal_batch(read, step=step, micro_batch=number)
+
+
+class TokenReader:
+    """Reads micro-batches of a token set; a segment's codes are read whole."""
+
+    def __init__(self, tokens: TokenSet) -> None:
+        self._codes = tokens.codes
+
+    def read(self, micro_batch: MicroBatch) -> tuple[tuple[int, ...], NDArray[np.int64]]:
+        """Give rows and their codes."""
+        return micro_batch.segments, self._codes[list(micro_batch.segments)].astype(np.int64)
+
+    def batch(self, step: int, number: int, read: Any) -> TokenBatch:  # noqa: ANN401 - what `read` gave
+        """Turn what was read into tensors."""
+        segments, codes = read
+        return TokenBatch(step, number, torch.from_numpy(codes), segments)
+
+
+class StepLoader:
+    """Micro-batches of the steps from the present one to `n_steps`, this rank's share of each, as tensors.
+
+    Its length counts the whole run, a resumed one too, since Lightning counts batches from the run's start.
+    """
+
+    def __init__(
+        self,
+        plan: SamplingPlan,
+        reader: SignalReader | TokenReader,
+        *,
+        n_steps: int,
+        place: Place,
+    ) -> None:
+        # the loader hands out whatever its reader reads
+        self._loader = Loader(plan, reader, stop=n_steps, rank=place.rank, n_ranks=place.world)  # type: ignore[arg-type]
+        self._reader = reader
+        self._n_batches = n_steps * self._loader.batches_per_step
+
+    def __len__(self) -> int:
+        """Micro-batches of this rank in the whole run."""
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[Any]:
+        for loaded in self._loader:
+            yield self._reader.batch(loaded.step, loaded.micro_batch, loaded.batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Say where the run is; the same on every rank."""
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a checkpoint was written.
+
+        Raises
+        ------
+        UserError
+            It belongs to another corpus or seed.
+        """
+        self._loader.load_state_dict(state)
+
+
+class FixedLoader:
+    """Given micro-batches, each read once: validation, shared out over ranks so that each counts once."""
+
+    def __init__(self, micro_batches: list[MicroBatch], reader: SignalReader | TokenReader, place: Place) -> None:
+        self._share = list(enumerate(micro_batches))[place.rank :: place.world]
+        self._reader = reader
+        self.is_empty = not micro_batches
+
+    def __len__(self) -> int:
+        """Micro-batches of this rank."""
+        return len(self._share)
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, micro_batch in self._share:
+            yield self._reader.batch(0, number, self._reader.read(micro_batch))
+
+
+def fixed_batches(corpus: Corpus, split: str, sampling: SamplingConfig, limit: int) -> list[MicroBatch]:
+    """Take up to `limit` whole segments of each device and channel count, evenly spread, one channel count a batch."""
+    by_channels: dict[int, list[int]] = defaultdict(list)
+    for row in spread(corpus, split, limit):
+        by_channels[int(corpus.column("channels")[row])].append(row)
+    batches = []
+    for channels, rows in sorted(by_channels.items()):
+        # no gradients are kept, so that four times the training's budget fits
+        size = max(1, int(4 * sampling.budget_channel_seconds * corpus.sfreq / (channels * corpus.n_samples)))
+        batches += _batches_of(rows, size, corpus.n_samples)
+    return batches
+
+
+def token_batches(corpus: Corpus, split: str, limit: int, size: int) -> list[MicroBatch]:
+    """Take up to `limit` segments of each device and channel count, evenly spread, `size` a batch."""
+    return _batches_of(spread(corpus, split, limit), size, corpus.n_samples)
+
+
+def spread(corpus: Corpus, split: str, limit: int) -> list[int]:
+    """Rows of a split, at most `limit` of each device and channel count, in corpus order."""
+    groups: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for row in np.flatnonzero(corpus.column("split") == split).tolist():
+        groups[int(corpus.column("channels")[row]), str(corpus.column("device")[row])].append(row)
+    taken: list[int] = []
+    for members in groups.values():
+        n = min(limit, len(members))
+        taken += [members[i * len(members) // n] for i in range(n)]
+    return sorted(taken)
+
+
+def _batches_of(rows: list[int], size: int, n_samples: int) -> list[MicroBatch]:
+    chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
+    return [MicroBatch(tuple(chunk), (0,) * len(chunk), n_samples) for chunk in chunks]

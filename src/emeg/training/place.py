@@ -1,0 +1,43 @@
+"""Where a training process stands: among the ranks, and on disk."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from emeg.training.configs import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where this process stands among the ranks, and where the run's files are."""
+
+    folder: Path
+    rank: int
+    world: int
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.folder / "checkpoints"
+
+    @property
+    def metrics_file(self) -> Path | None:
+        """CSV of the history; the first rank writes it."""
+        return self.folder / "metrics.csv" if self.is_first else None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+
+def find_place(config: TrainingConfig, run: str, environment: Mapping[str, str]) -> Place:
+    """Say where the run `run` works; ranks are told apart by the launcher's ``RANK`` and ``WORLD_SIZE``."""
+    if config.run_dir is not None:
+        folder = Path(config.run_dir) / run
+    elif "://" in config.root and not config.root.startswith("file:"):
+        folder = Path(tempfile.gettempdir()) / "emeg-runs" / run
+    else:
+        folder = Path(config.root.removeprefix("file://").removeprefix("file:")) / "runs" / run
+    return Place(folder.absolute(), int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))

@@ -1,0 +1,234 @@
+"""One Lightning run: trainer, checkpoints, resume; the same for the tokenizer and for BrainOmni."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+
+from emeg.errors import UserError
+from emeg.progress import Progress
+from emeg.training.checkpoints import AtomicCheckpointIO, newest_checkpoint
+from emeg.training.configs import Precision, TrainingConfig
+from emeg.training.loading import FixedLoader, StepLoader
+from emeg.training.modules import Training
+from emeg.training.place import Place
+from emeg.training.signals import StopOnSignal
+
+logger = logging.getLogger(__name__)
+
+SIGNAL_CHECK_STEPS = 5
+"""Steps between two looks at whether any rank was told to stop: one small all-reduce each."""
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device that is there.
+
+    Raises
+    ------
+    UserError
+        This machine or this build of torch has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, available in there.items() if available)
+    if not there[name]:
+        raise UserError(f"device={name}: torch {torch.__version__} finds none on this machine; use device=auto")
+    return torch.device(name)
+
+
+def pick_precision(name: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
+    """Resolve ``auto``: bf16-mixed where the GPU has bf16, otherwise 32-true."""
+    if name != "auto":
+        return name
+    return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+
+
+class ReportProgress(Callback):
+    """Tell `progress` how far the run is."""
+
+    def __init__(self, progress: Progress, total: int, *, every_n_steps: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._every_n_steps = every_n_steps
+        self._step = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Report after each few steps, from rank 0."""
+        step = trainer.global_step
+        if trainer.is_global_zero and step != self._step and (step % self._every_n_steps == 0 or step == self._total):
+            self._step = step
+            self._progress(step, self._total, str(getattr(pl_module, "headline", "")))
+
+
+def make_trainer(
+    config: TrainingConfig,
+    place: Place,
+    *,
+    n_steps: int,
+    micro_batches: int,
+    monitor: tuple[str, str],
+    progress: Progress,
+) -> Trainer:
+    """Build the trainer of one run.
+
+    Parameters
+    ----------
+    n_steps : int
+        Optimiser steps of the whole run.
+    micro_batches : int
+        In a step, over all ranks.
+    monitor : tuple of str
+        Validation figure that says which weights are best, and ``"min"`` or ``"max"``.
+    """
+    device = pick_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    share = micro_batches // place.world
+    with quiet():
+        return Trainer(
+            accelerator=device.type if device.type != "cuda" else "gpu",
+            devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place.world > 1 else 1,
+            num_nodes=place.world // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place.world > 1 else 1,
+            strategy=DDPStrategy(broadcast_buffers=False) if place.world > 1 else "auto",
+            precision=pick_precision(config.precision, device),
+            max_steps=n_steps,
+            max_epochs=-1,
+            accumulate_grad_batches=share,
+            val_check_interval=min(config.validate_every, n_steps) * share,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            plugins=[AtomicCheckpointIO()],
+            callbacks=[
+                *_checkpointing(config, place.checkpoints, monitor),
+                StopOnSignal(place.checkpoints, every_n_steps=SIGNAL_CHECK_STEPS),
+                ReportProgress(progress, n_steps, every_n_steps=config.log_every),
+            ],
+            logger=TensorBoardLogger(place.folder, name="", version="tensorboard"),
+            default_root_dir=place.folder,
+            log_every_n_steps=config.log_every,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+
+
+def _checkpointing(config: TrainingConfig, folder: Path, monitor: tuple[str, str]) -> list[Callback]:
+    figure, mode = monitor
+    newest = ModelCheckpoint(
+        dirpath=folder,
+        filename="last-{step:08d}",
+        auto_insert_metric_name=False,
+        every_n_train_steps=config.checkpoint_every,
+        save_top_k=1,
+        monitor=None,
+        enable_version_counter=False,
+    )
+    best = ModelCheckpoint(
+        dirpath=folder,
+        filename="best-{step:08d}",
+        auto_insert_metric_name=False,
+        monitor=figure,
+        mode=mode,
+        save_top_k=1,
+        save_weights_only=True,
+        save_on_train_epoch_end=False,
+        enable_version_counter=False,
+    )
+    return [newest, best]
+
+
+def fit(
+    trainer: Trainer,
+    module: Training,
+    train: StepLoader,
+    validation: FixedLoader,
+    *,
+    config: TrainingConfig,
+    place: Place,
+) -> None:
+    """Train from the newest checkpoint of this run, or from the start.
+
+    Raises
+    ------
+    InterruptedRunError
+        A signal asked for it; a checkpoint is there.
+    UserError
+        A loss is not finite.
+    """
+    newest = newest_checkpoint(place.checkpoints) if config.resume == "auto" else None
+    if newest is not None:
+        logger.info("going on from %s", newest)
+    with quiet():
+        trainer.fit(
+            module,
+            train_dataloaders=train,
+            val_dataloaders=None if validation.is_empty else validation,
+            ckpt_path=newest,
+            weights_only=True,
+        )
+
+
+def final_figures(
+    trainer: Trainer, module: Training, batches: Mapping[str, FixedLoader], *, keep: str
+) -> dict[str, dict[str, float]]:
+    """Look at the finished weights: figures of each split that has segments."""
+    if keep == "best":
+        module.load_state_dict(best_weights(trainer))
+    figures = {}
+    for split, loader in batches.items():
+        if loader.is_empty:
+            continue
+        module.split = f"final_{split}"
+        with quiet():
+            trainer.validate(module, dataloaders=loader, verbose=False)
+        figures[split] = module.history.latest(module.split)
+    return figures
+
+
+def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """State of the module that validated best.
+
+    Raises
+    ------
+    UserError
+        No validation has taken place.
+    """
+    paths = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
+    if not paths or not paths[0]:
+        raise UserError("keep=best needs a validation; there was none, so choose keep=last or more steps")
+    state: dict[str, torch.Tensor] = torch.load(paths[0], map_location="cpu", weights_only=True)["state_dict"]
+    return state
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning from advising on workers and samplers that this loader does not have."""
+    lightning = logging.getLogger("lightning.pytorch")
+    level = lightning.level
+    lightning.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in (
+            ".*isinstance\\(treespec, LeafSpec\\).*",
+            ".*srun.*command is available.*",
+            ".*does not have many workers.*",
+            ".*GPU available but not used.*",
+            ".*module\\(s\\) in eval mode at the start of training.*",  # the frozen tokenizer, on purpose
+            ".*Checkpoint directory .* exists and is not empty.*",
+            ".*number of training batches .* is smaller than the logging interval.*",
+        ):
+            warnings.filterwarnings("ignore", message=text)
+        try:
+            yield
+        finally:
+            lightning.setLevel(level)

@@ -1,0 +1,176 @@
+"""Train a BrainTokenizer on a corpus: what the training process does."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emeg.data import BatchReader, Corpus, SamplingPlan
+from emeg.progress import Progress, silent
+from emeg.store import Store
+from emeg.tokenizers.braintokenizer import AdamWRecipe, BrainTokenizer, normalise_signal, parameter_groups
+from emeg.training.configs import OptimiserConfig, TrainResult, TrainTokenizerConfig
+from emeg.training.figures import Group, ReconstructionFigures, plateau
+from emeg.training.history import History
+from emeg.training.loading import FixedLoader, SignalBatch, SignalReader, StepLoader, fixed_batches
+from emeg.training.modules import Training
+from emeg.training.names import tokenizer_name, tokenizer_network
+from emeg.training.place import find_place
+from emeg.training.products import name_recordings, publish
+from emeg.training.running import final_figures, fit, make_trainer
+from emeg.training.schedule import loss_ramp
+
+logger = logging.getLogger(__name__)
+
+FINAL_SPLITS = ("validation", "held_out")
+"""Splits of the final figures; the second is looked at only here."""
+
+
+class TokenizerTraining(Training):
+    """Masked, noisy reconstruction; codebooks follow their running means once a micro-batch."""
+
+    network: BrainTokenizer
+    verb = "train-tokenizer"
+    title = "BrainTokenizer"
+
+    def __init__(
+        self,
+        network: BrainTokenizer,
+        *,
+        figures: ReconstructionFigures,
+        group_of: Sequence[Group],
+        ramp_steps: int,
+        **rest: Any,  # noqa: ANN401 - of `Training`
+    ) -> None:
+        super().__init__(network, **rest)
+        self._figures = figures
+        self._group_of = group_of
+        self._ramp_steps = ramp_steps
+
+    def training_step(self, batch: SignalBatch, batch_idx: int) -> Tensor:
+        """Give the loss of one micro-batch."""
+        generator = self.draw(batch.step, batch.micro_batch)
+        x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+        with self.naming(batch.step, batch.segments):
+            losses = self.network.training_loss(
+                x_BCN,
+                batch.pos,
+                batch.sensor_type,
+                batch.channel_mask,
+                generator=generator,
+                loss_ramp=loss_ramp(batch.step, self._ramp_steps),
+                follow=False,
+            )
+        terms = losses._asdict()
+        loss: Tensor = terms.pop("total")
+        self.count(batch.step, batch.segments, loss, terms)
+        return loss
+
+    def follow(self) -> None:
+        """Let the codebooks follow what all micro-batches of the step, on all ranks, were given."""
+        self.network.update_codebooks()
+
+    def validation_step(self, batch: SignalBatch, batch_idx: int) -> None:
+        """Reconstruct whole segments, nothing hidden, no noise."""
+        x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+        given = (x_BCN, batch.pos, batch.sensor_type)
+        latents_BQWD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
+        self._figures.add(
+            [self._group_of[segment] for segment in batch.segments],
+            self.network.reconstruct(*given, channel_mask=batch.channel_mask),
+            self.network.targets(x_BCN),
+            self.network.quantizer.encode(latents_BQWD),
+            latents_BQWD,
+            batch.channel_mask,
+        )
+
+    def save(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """Write config.json and model.safetensors."""
+        self.network.save_pretrained(folder, provenance=provenance)
+
+    def on_validation_epoch_end(self) -> None:
+        """Pool ranks, record, and say so where the tokenizer has not left the plateau."""
+        self._figures.pool(self.add_up)
+        figures = self._figures.figures()
+        self._figures.reset()
+        self.record(self.split, figures, step=self.trainer.global_step)
+        self.log("validation/pcc", figures["pcc"], logger=False, batch_size=1)
+        missing = plateau(figures, n_codes=self.network.config.codebook_size)
+        if missing and self.trainer.global_step >= self._ramp_steps:
+            logger.warning(
+                "step %d: the tokenizer sits on a plateau (%s); if that stays so, look at learning rate and ramp",
+                self.trainer.global_step,
+                missing,
+            )
+
+
+def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) -> TrainResult:
+    """Train in this process (one of the ranks, where there are several) and publish the model."""
+    store = Store.open(config.root)
+    corpus = Corpus.open(store, config.corpus)
+    config = config.model_copy(update={"corpus": corpus.name})
+    name = tokenizer_name(config)
+    place = find_place(config, name, os.environ)
+    plan = SamplingPlan(corpus, config.sampling)
+    n_steps = config.total_steps(plan.n_steps())
+    module = tokenizer_training(config, corpus, n_steps, History(place.metrics_file))
+    reader = SignalReader(BatchReader(corpus))
+    trainer = make_trainer(
+        config,
+        place,
+        n_steps=n_steps,
+        micro_batches=config.sampling.micro_batches,
+        monitor=("validation/pcc", "max"),
+        progress=progress,
+    )
+    train = StepLoader(plan, reader, n_steps=n_steps, place=place)
+    validation = FixedLoader(
+        fixed_batches(corpus, "validation", config.sampling, config.validation_segments), reader, place
+    )
+    fit(trainer, module, train, validation, config=config, place=place)
+    final = {
+        split: FixedLoader(fixed_batches(corpus, split, config.sampling, config.final_segments), reader, place)
+        for split in FINAL_SPLITS
+    }
+    figures = final_figures(trainer, module, final, keep=config.keep)
+    return publish(store, name, trainer, module, place, corpus=corpus, config=config, figures=figures, inputs={})
+
+
+def tokenizer_training(
+    config: TrainTokenizerConfig, corpus: Corpus, n_steps: int, history: History
+) -> TokenizerTraining:
+    """Build the module: new weights, every device and channel count of the corpus as a group."""
+    torch.manual_seed(config.seed)
+    network = BrainTokenizer(tokenizer_network(config))
+    sizes = network.config
+    devices, channels = corpus.column("device"), corpus.column("channels")
+    group_of = [Group(str(d), int(c)) for d, c in zip(devices, channels, strict=True)]
+    return TokenizerTraining(
+        network,
+        figures=ReconstructionFigures(
+            sorted(set(group_of)), n_quantizers=sizes.num_quantizers, n_codes=sizes.codebook_size, n_dim=sizes.n_dim
+        ),
+        group_of=group_of,
+        ramp_steps=config.ramp_steps,
+        groups=parameter_groups(network, _adamw(config.optimiser)),
+        optimiser=config.optimiser,
+        n_steps=n_steps,
+        seed=config.seed,
+        log_every=config.log_every,
+        history=history,
+        describe=lambda segments: name_recordings(corpus, segments),
+    )
+
+
+def _adamw(config: OptimiserConfig) -> AdamWRecipe:
+    return AdamWRecipe(
+        learning_rate=config.learning_rate,
+        quantizer_learning_rate=config.quantizer_learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+    )

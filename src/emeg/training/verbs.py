@@ -1,0 +1,60 @@
+"""The verbs that train: is the model there? Otherwise start the training's own processes, and wait.
+
+This side loads no network library, so that finding a finished model takes no time.
+"""
+
+import os
+
+from emeg.progress import Progress, silent
+from emeg.store import Store
+from emeg.training.configs import PretrainConfig, TrainResult, TrainTokenizerConfig
+from emeg.training.launching import is_launched, launch
+from emeg.training.names import brainomni_name, finished, tokenizer_name
+
+
+def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) -> TrainResult:
+    """Train a BrainTokenizer on a corpus, in processes of its own unless they are there already (torchrun, Slurm).
+
+    Raises
+    ------
+    UserError
+        There is no such corpus or preset, or a loss is not finite.
+    TransientError
+        The run was told to stop; the same call goes on from its checkpoint.
+    RuntimeError
+        The training process crashed.
+    """
+    store = Store.open(config.root)
+    config = config.model_copy(update={"corpus": store.only("corpora", config.corpus)})
+    name = tokenizer_name(config)
+    if store.has("models", name):
+        return finished(store, name)
+    if not config.launched or is_launched(os.environ):
+        from emeg.training.tokenizer import fit_tokenizer
+
+        return fit_tokenizer(config, progress=progress)
+    return TrainResult.model_validate(launch("train-tokenizer", config, config.processes, progress=progress))
+
+
+def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainResult:
+    """Train BrainOmni on stored tokens, in processes of its own unless they are there already.
+
+    Raises
+    ------
+    UserError
+        There are no such tokens, no such preset, or a loss is not finite.
+    TransientError
+        The run was told to stop; the same call goes on from its checkpoint.
+    RuntimeError
+        The training process crashed.
+    """
+    store = Store.open(config.root)
+    config = config.model_copy(update={"tokens": store.only("tokens", config.tokens)})
+    name = brainomni_name(config)
+    if store.has("models", name):
+        return finished(store, name)
+    if not config.launched or is_launched(os.environ):
+        from emeg.training.pretraining import fit_pretraining
+
+        return fit_pretraining(config, progress=progress)
+    return TrainResult.model_validate(launch("pretrain", config, config.processes, progress=progress))

@@ -1,0 +1,235 @@
+"""The network as a whole: sizes, start, draws, learning, files, refusals."""
+
+import copy
+import json
+
+import pytest
+import torch
+
+from emeg.errors import UserError
+from emeg.tokenizers.braintokenizer import PRESETS, BrainTokenizer, BrainTokenizerConfig, pcc
+from emeg.tokenizers.braintokenizer.seanet import CPU_ROWS
+
+
+def signal(batch=2, channels=6, samples=256, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(batch, channels, samples, generator=generator)
+    pos = torch.randn(batch, channels, 6, generator=generator)
+    return x, pos, torch.randint(3, (batch, channels), generator=generator)
+
+
+@pytest.mark.parametrize(("preset", "count"), [("nano", 319_866), ("paper", 5_050_338)])
+def test_presets_have_the_published_numbers_of_parameters(preset, count):
+    model = BrainTokenizer(PRESETS[preset])
+    assert sum(parameter.numel() for parameter in model.parameters()) == count
+
+
+def dependence_on_input(initialisation):
+    """Share of the first output that depends on what goes in."""
+    torch.manual_seed(0)
+    model = BrainTokenizer(PRESETS["nano"].model_copy(update={"initialisation": initialisation})).eval()
+    x, pos, kind = signal(batch=8, channels=19, samples=512)
+    with torch.no_grad():
+        latents = model.encoder(
+            x[:, :, None], model.sensor_embed(pos[:1].expand(8, -1, -1), kind[:1].expand(8, -1)), None, None
+        )
+        out = model.decoder(
+            torch.nn.functional.normalize(latents, dim=-1), model.sensor_embed(pos, kind)[:1].expand(8, -1, -1), None
+        )
+    return float(out.std(dim=0).mean() / out.square().mean().sqrt())
+
+
+def test_the_start_lets_the_signal_through():
+    assert dependence_on_input("emeg") > 0.3
+    assert dependence_on_input("release") < 1e-3
+
+
+def test_initialisation_changes_no_name_or_shape():
+    one, other = (
+        BrainTokenizer(BrainTokenizerConfig(n_filters=4, n_dim=16, codebook_dim=16, codebook_size=8, initialisation=i))
+        for i in ("emeg", "release")
+    )
+    assert {k: v.shape for k, v in one.state_dict().items()} == {k: v.shape for k, v in other.state_dict().items()}
+
+
+def test_rows_taken_a_few_at_a_time_give_the_same(tiny, monkeypatch):
+    tiny.eval()
+    given = signal(batch=3, channels=CPU_ROWS // 2, samples=300)
+    latents = tiny.encode_latents(*given)
+    monkeypatch.setattr("emeg.tokenizers.braintokenizer.seanet.CPU_ROWS", 10**9)
+    torch.testing.assert_close(latents, tiny.encode_latents(*given), rtol=1e-5, atol=1e-5)
+
+
+def test_order_of_channels_does_not_matter(tiny):
+    x, pos, kind = signal(channels=9)
+    order = torch.randperm(9)
+    tiny.eval()
+    torch.testing.assert_close(
+        tiny.encode_latents(x, pos, kind),
+        tiny.encode_latents(x[:, order], pos[:, order], kind[:, order]),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    rebuilt = tiny.reconstruct(x, pos, kind)
+    torch.testing.assert_close(
+        rebuilt[:, order], tiny.reconstruct(x[:, order], pos[:, order], kind[:, order]), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_step_is_its_generators(tiny_config):
+    def step(seed):
+        torch.manual_seed(0)
+        model = BrainTokenizer(tiny_config.model_copy(update={"dropout": 0.2})).train()
+        torch.manual_seed(seed + 1)  # chance elsewhere must not matter
+        losses = model.training_loss(*signal(), generator=torch.Generator().manual_seed(seed))
+        return losses.total.item(), model.quantizer.codebooks[0].embed
+
+    assert step(4)[0] == step(4)[0]
+    assert torch.equal(step(4)[1], step(4)[1])
+    assert step(4)[0] != step(5)[0]
+
+
+def test_hidden_channels_do_not_reach_the_encoder(tiny):
+    x, pos, kind = signal(channels=8)
+    seen = torch.ones(2, 8, dtype=torch.bool)
+    seen[:, 2] = False
+    tiny.eval()
+    one = tiny.reconstruct(x, pos, kind, seen=seen)
+    x[:, 2] = 100.0
+    assert torch.equal(one, tiny.reconstruct(x, pos, kind, seen=seen))
+    assert not torch.equal(one, tiny.reconstruct(x, pos, kind))
+
+
+def test_encoding_is_differentiable_and_leaves_quantizer_and_decoder_alone(tiny):
+    tiny.train()
+    before = copy.deepcopy(tiny.quantizer.state_dict())
+    tiny.encode_latents(*signal(), overlap=0.25).sum().backward()
+    assert all(parameter.grad is None for parameter in tiny.decoder.parameters())
+    assert tiny.encoder.neuros.grad.abs().max() > 0
+    tiny.update_codebooks()
+    assert all(torch.equal(value, before[name]) for name, value in tiny.quantizer.state_dict().items())
+
+
+def test_tokens_do_not_depend_on_the_precision_around_them(tiny):
+    tiny.eval()
+    plain = tiny.tokenize(*signal())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = tiny.tokenize(*signal())
+    assert torch.equal(plain.codes, inside.codes)
+    assert torch.equal(tiny.features_from_codes(plain.codes.to(torch.int16)), inside.features)
+
+
+def test_mixed_precision_trains(tiny):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = tiny.train().training_loss(*signal(), generator=torch.Generator().manual_seed(0))
+    losses.total.backward()
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in losses)
+
+
+def test_it_learns_a_few_sources(tiny_config):
+    """Three oscillations seen by five sensors: the recipe finds them at once, the release's start does not."""
+
+    def learn(initialisation):
+        torch.manual_seed(0)
+        model = BrainTokenizer(tiny_config.model_copy(update={"initialisation": initialisation}))
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, betas=(0.5, 0.9), eps=1e-5)
+        generator = torch.Generator().manual_seed(0)
+        mixing, pos = torch.randn(5, 3, generator=generator), torch.randn(1, 5, 6, generator=generator)
+        kind = torch.zeros(8, 5, dtype=torch.long)
+
+        def batch():
+            phase = 6.28 * torch.rand(8, 3, 1, generator=generator)
+            cycles = torch.tensor([2.0, 3.0, 5.0])[:, None] * 6.2832 * torch.arange(128) / 128
+            return mixing @ torch.sin(cycles + phase), pos.expand(8, -1, -1), kind
+
+        for step in range(30 if initialisation == "emeg" else 15):
+            optimiser.zero_grad()
+            model.train().training_loss(*batch(), generator=generator, loss_ramp=step / 300).total.backward()
+            optimiser.step()
+        model.eval()
+        x, *rest = batch()
+        return float(pcc(model.reconstruct(x, *rest), model.targets(x)).mean())
+
+    assert learn("emeg") > 0.4
+    assert abs(learn("release")) < 0.05
+
+
+def test_round_trip_through_a_folder(tiny, tiny_config, tmp_path):
+    tiny.train().training_loss(*signal(), generator=torch.Generator().manual_seed(0))
+    tiny.eval().save_pretrained(tmp_path / "a", provenance={"corpus": "x"})
+    loaded = BrainTokenizer.from_pretrained(tmp_path / "a")
+    assert not loaded.training
+    assert loaded.config == tiny_config
+    assert torch.equal(loaded.tokenize(*signal()).features, tiny.tokenize(*signal()).features)
+    card = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert (card["kind"], card["provenance"]) == ("braintokenizer", {"corpus": "x"})
+    loaded.save_pretrained(tmp_path / "b", provenance={"corpus": "x"})
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_folder_that_does_not_fit_is_refused(tiny, tiny_config, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    with pytest.raises(UserError, match=r"config\.json"):
+        BrainTokenizer.from_pretrained(tmp_path)
+    tiny.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    state = load_file(weights)
+    first = next(iter(state))
+    save_file({k: v for k, v in state.items() if k != first}, weights)
+    with pytest.raises(UserError, match=f"missing: {first}"):
+        BrainTokenizer.from_pretrained(tmp_path)
+    save_file({**state, "stray": torch.zeros(1), first: torch.zeros(1, 2, 3)}, weights)
+    with pytest.raises(UserError, match="unknown: stray.*another shape: " + first):
+        BrainTokenizer.from_pretrained(tmp_path)
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match="safetensors"):
+        BrainTokenizer.from_pretrained(tmp_path)
+    card = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**card, "kind": "brainomni"}))
+    with pytest.raises(UserError, match="kind is 'brainomni'"):
+        BrainTokenizer.from_pretrained(tmp_path)
+
+
+def spoiled():
+    x, pos, kind = signal()
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    nan, far = x.clone(), kind.clone()
+    nan[1, 3, 5] = torch.nan
+    far[0, 2] = 3
+    none = mask.clone()
+    none[1] = False
+    yield "x: expected", (x[0], pos, kind)
+    yield "pos: expected shape", (x, pos[..., :3], kind)
+    yield "sensor_type: expected shape", (x, pos, kind[:, :5])
+    yield "sensor_type: expected whole", (x, pos, kind.float())
+    yield r"sensor_type: outside 0.*'sample': 0, 'channel': 2", (x, pos, far)
+    yield r"x: NaN.*'sample': 1, 'channel': 3", (nan, pos, kind)
+    yield "pos: NaN", (x, pos * torch.nan, kind)
+    yield "channel_mask: expected bool", (x, pos, kind, mask.long())
+    yield "channel_mask: expected shape", (x, pos, kind, mask[:, :5])
+    yield "no real channel", (x, pos, kind, none)
+
+
+@pytest.mark.parametrize(("message", "given"), list(spoiled()), ids=lambda v: v if isinstance(v, str) else "")
+def test_bad_input_is_refused_with_its_place(tiny, message, given):
+    for method in (tiny.training_loss, tiny.reconstruct):
+        with pytest.raises(UserError, match=message):
+            method(*given)
+
+
+@pytest.mark.parametrize(
+    "codes", [torch.zeros(2, 4, dtype=torch.long), torch.full((2, 3), 32), torch.full((2, 3), -1), torch.zeros(2, 3)]
+)
+def test_codes_of_another_tokenizer_are_refused(tiny, codes):
+    with pytest.raises(UserError, match="codes"):
+        tiny.features_from_codes(codes)
+
+
+@pytest.mark.parametrize(
+    "change", [{"ratios": (8, 3, 2)}, {"n_dim": 66}, {"n_filters": 7}, {"strides": 2}, {"codebook_size": 1}]
+)
+def test_sizes_that_do_not_fit_are_refused(change):
+    with pytest.raises(UserError):
+        BrainTokenizerConfig.checked(change, source="test")

@@ -1,0 +1,97 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from emeg.data import SamplingConfig
+from emeg.errors import UserError
+from emeg.hashing import sha256_file
+from emeg.models import BrainOmni
+from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig, pretrain, tokenize, train_tokenizer
+
+SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
+
+
+@pytest.fixture(scope="module")
+def tokens_root(root, tmp_path_factory) -> str:
+    """Store with a small tokenizer and its tokens."""
+    folder = tmp_path_factory.mktemp("pretraining") / "store"
+    shutil.copytree(root, folder, ignore=shutil.ignore_patterns("models", "runs", "tokens"))
+    torch.set_num_threads(1)
+    sampling = SamplingConfig(budget_channel_seconds=60, crop_s=2.0)
+    train_tokenizer(
+        TrainTokenizerConfig(
+            root=str(folder), overrides=SMALL, steps=40, ramp_steps=10, sampling=sampling, launched=False, device="cpu"
+        )
+    )
+    tokenize(TokenizeConfig(root=str(folder), device="cpu"))
+    return str(folder)
+
+
+def config_of(tokens_root, tmp_path, **changes) -> PretrainConfig:
+    fields = {
+        "root": tokens_root,
+        "overrides": {"lm_dim": 32, "lm_head": 4, "lm_depth": 2},
+        "steps": 12,
+        "batch_segments": 4,
+        "micro_batches": 2,
+        "validate_every": 4,
+        "log_every": 3,
+        "checkpoint_every": 5,
+        "run_dir": str(tmp_path / "runs"),
+        "device": "cpu",
+        "launched": False,
+    }
+    return PretrainConfig(**{**fields, **changes})
+
+
+def test_product_loads_with_its_frozen_tokenizer(tokens_root, tmp_path):
+    result = pretrain(config_of(tokens_root, tmp_path))
+    models = Path(tokens_root) / "models"
+    card = json.loads((models / result.model / "config.json").read_text())
+    model = BrainOmni.from_pretrained(models / result.model)
+    before = BrainOmni(model.config, model.tokenizer.config.__class__(**card["tokenizer"]))
+    del before
+    from emeg.tokenizers.braintokenizer import BrainTokenizer
+
+    tokenizer = BrainTokenizer.from_pretrained(models / card["provenance"]["tokenizer"])
+    for name, value in tokenizer.state_dict().items():
+        assert torch.equal(value, model.tokenizer.state_dict()[name]), name
+    for split in ("validation", "held_out"):
+        for name in ("loss", "accuracy", "accuracy_0", "accuracy_3", "accuracy_overlapped", "accuracy_other"):
+            assert f"{split}/{name}" in result.metrics
+    assert pretrain(config_of(tokens_root, tmp_path)).done_before
+
+
+def test_same_seed_gives_the_same_bytes_and_another_does_not(tokens_root, tmp_path):
+    def weights(name, seed):
+        other = tmp_path / name
+        shutil.copytree(tokens_root, other)
+        result = pretrain(config_of(str(other), other, seed=seed, steps=3))
+        folder = other / "models" / result.model
+        return [sha256_file(path) for path in sorted(folder.iterdir())]
+
+    assert weights("a", 1) == weights("b", 1)
+    assert weights("c", 2) != weights("d", 1)
+
+
+def test_it_learns_from_stored_tokens(tokens_root, tmp_path):
+    result = pretrain(config_of(tokens_root, tmp_path, steps=60, optimiser={"learning_rate": 3e-3}))
+    uniform = torch.log(torch.tensor(16.0)).item()
+    assert result.metrics["validation/loss"] < 0.95 * uniform
+
+
+def test_best_weights_are_those_of_the_best_validation(tokens_root, tmp_path):
+    import pyarrow.parquet as pq
+
+    result = pretrain(config_of(tokens_root, tmp_path, steps=16, keep="best", optimiser={"learning_rate": 2e-2}))
+    table = pq.read_table(Path(tokens_root) / "models" / result.model / "metrics.parquet").to_pandas()
+    seen = table[(table["split"] == "validation") & (table["name"] == "loss")]["value"]
+    assert result.metrics["validation/loss"] == pytest.approx(seen.min(), rel=1e-5)
+
+
+def test_another_overlap_is_refused(tokens_root, tmp_path):
+    with pytest.raises(UserError, match="overlap 0.25"):
+        pretrain(config_of(tokens_root, tmp_path, overrides={"lm_dim": 32, "lm_head": 4, "overlap_ratio": 0.5}))

@@ -1,0 +1,61 @@
+"""Inputs of the networks' methods, looked at before anything is computed."""
+
+import torch
+from torch import Tensor
+
+from emeg.errors import UserError
+
+
+def check_input(x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None) -> None:
+    """Refuse shapes, types and values that no result could be right for.
+
+    Parameters
+    ----------
+    x : float, shape (batch, channel, sample)
+    pos : float, shape (batch, channel, 6)
+    sensor_type : int, shape (batch, channel)
+    channel_mask : bool, shape (batch, channel), optional
+
+    Raises
+    ------
+    UserError
+        Says which argument, what was expected and what came.
+    """
+    if x.ndim != 3 or 0 in x.shape:
+        raise UserError(f"x: expected (batch, channel, sample), none of them 0, got {tuple(x.shape)}")
+    batch, channels, _ = x.shape
+    _expect("pos", pos, (batch, channels, 6))
+    _expect("sensor_type", sensor_type, (batch, channels))
+    for name, tensor in (("x", x), ("pos", pos)):
+        if not tensor.is_floating_point():
+            raise UserError(f"{name}: expected floating point, got {tensor.dtype}")
+    if sensor_type.is_floating_point() or sensor_type.dtype == torch.bool:
+        raise UserError(f"sensor_type: expected whole numbers, got {sensor_type.dtype}")
+    real_BC = torch.ones_like(sensor_type, dtype=torch.bool)
+    if channel_mask is not None:
+        _expect("channel_mask", channel_mask, (batch, channels))
+        if channel_mask.dtype != torch.bool:
+            raise UserError(f"channel_mask: expected bool (True for real channels), got {channel_mask.dtype}")
+        real_BC = channel_mask
+    _check_values(x, pos, sensor_type, real_BC)
+
+
+def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise UserError(f"{name}: expected shape {shape} to fit x, got {tuple(tensor.shape)}")
+
+
+def _check_values(x: Tensor, pos: Tensor, sensor_type: Tensor, real_BC: Tensor) -> None:
+    faults = {
+        "channel_mask: a sample has no real channel": ~real_BC.any(dim=1),
+        "sensor_type: outside 0 (EEG), 1 (magnetometer), 2 (gradiometer)": ((sensor_type < 0) | (sensor_type > 2))
+        & real_BC,
+        "x: NaN or infinite; repair or leave out such stretches": ~x.isfinite().all(dim=-1) & real_BC,
+        "pos: NaN or infinite; leave out channels without a place": ~pos.isfinite().all(dim=-1) & real_BC,
+    }
+    # One look at the device for all of them.
+    found = torch.stack([fault.any() for fault in faults.values()]).tolist()
+    for (message, fault), is_there in zip(faults.items(), found, strict=True):
+        if is_there:
+            place = fault.nonzero()[0].tolist()
+            raise UserError(f"{message} (first at {dict(zip(('sample', 'channel'), place, strict=False))})")

@@ -1,0 +1,81 @@
+"""Between channels and latent sources: SEANet on each channel, attention across them."""
+
+import torch
+from torch import Tensor, nn
+
+from emeg.tokenizers.braintokenizer.attention import attend, join_heads, split_heads
+from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
+from emeg.tokenizers.braintokenizer.seanet import SeanetDecoder, SeanetEncoder
+
+
+class SpatialEncoder(nn.Module):
+    """Windows of many channels → latent sources."""
+
+    def __init__(self, config: BrainTokenizerConfig) -> None:
+        super().__init__()
+        self.neuros = nn.Parameter(torch.randn(config.n_neuro, config.n_dim))
+        self.seanet_encoder = SeanetEncoder(
+            config.n_filters, config.ratios, config.n_dim, config.kernel_size, config.last_kernel_size
+        )
+        self.k_proj = nn.Linear(config.n_dim, config.n_dim)
+        self.backwardsolution = nn.ModuleDict(
+            {"v": nn.Linear(config.n_dim, config.n_dim), "proj": nn.Linear(config.n_dim, config.n_dim)}
+        )
+        self.n_head, self.dropout_p = config.n_head, config.dropout
+
+    def forward(
+        self, x_BCNL: Tensor, sensor_BCD: Tensor, seen_BC: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
+        """Gather the channels' features at each step: (B, Q, N, S, D)."""
+        batch, channels, windows, _ = x_BCNL.shape
+        rows = self.seanet_encoder(x_BCNL.reshape(batch * channels * windows, -1, 1))
+        features = torch.unflatten(rows, 0, (batch, channels, windows)).permute(0, 2, 3, 1, 4)  # B N S C D
+        steps = features.shape[2]
+        key = self.k_proj(features + sensor_BCD[:, None, None])
+        value = self.backwardsolution["v"](features)
+        query = split_heads(self.neuros.to(key.dtype), self.n_head).expand(batch * windows * steps, -1, -1, -1)
+        gathered = attend(
+            query,
+            split_heads(key.flatten(0, 2), self.n_head),
+            split_heads(value.flatten(0, 2), self.n_head),
+            key_mask=None if seen_BC is None else seen_BC.repeat_interleave(windows * steps, dim=0),
+            dropout_p=self.dropout_p if self.training else 0.0,
+            generator=generator,
+        )
+        latents = self.backwardsolution["proj"](join_heads(gathered))
+        out: Tensor = torch.unflatten(latents, 0, (batch, windows, steps)).permute(0, 3, 1, 2, 4)
+        return out
+
+
+class SpatialDecoder(nn.Module):
+    """Latent sources → windows of any channels whose sensors are known."""
+
+    def __init__(self, config: BrainTokenizerConfig) -> None:
+        super().__init__()
+        self.forwardsolution = nn.ModuleDict(
+            {"kv": nn.Linear(config.n_dim, 2 * config.n_dim), "proj": nn.Linear(config.n_dim, config.n_dim)}
+        )
+        self.seanet_decoder = SeanetDecoder(
+            config.n_filters, config.ratios, config.n_dim, config.kernel_size, config.last_kernel_size
+        )
+        self.n_head, self.dropout_p = config.n_head, config.dropout
+
+    def forward(self, latents_BQNSD: Tensor, sensor_BCD: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Spread the latents over the channels and synthesise their signals: (B, C, N, L)."""
+        batch, _, windows, steps, _ = latents_BQNSD.shape
+        rows = latents_BQNSD.permute(0, 2, 3, 1, 4).flatten(0, 2)
+        key, value = self.forwardsolution["kv"](rows).chunk(2, dim=-1)
+        query = split_heads(sensor_BCD.to(key.dtype), self.n_head).repeat_interleave(windows * steps, dim=0)
+        spread = attend(
+            query,
+            split_heads(key, self.n_head),
+            split_heads(value, self.n_head),
+            dropout_p=self.dropout_p if self.training else 0.0,
+            generator=generator,
+        )
+        features = self.forwardsolution["proj"](join_heads(spread))
+        channels = features.shape[1]
+        by_channel = torch.unflatten(features, 0, (batch, windows, steps)).permute(0, 3, 1, 2, 4)
+        signal = self.seanet_decoder(by_channel.reshape(batch * channels * windows, steps, -1))
+        out: Tensor = signal.squeeze(-1).unflatten(0, (batch, channels, windows))
+        return out
