@@ -36,7 +36,7 @@ def test_ranking_figures_of_three_classes_are_the_mean_of_one_against_the_rest()
     labels = np.array([0, 1, 2, 2])
     probabilities = np.array([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6], [0.3, 0.4, 0.3]])
     found = score(labels, probabilities)
-    # class 0: .6 above all, 3/3; class 1: .3 ties once, beats .2, loses to .4, 1.5/3; class 2: .6 and .3 above both, 4/4
+    # class 0: .6 above all, 3/3; class 1: .3 ties once, beats .2, loses to .4, 1.5/3; class 2: 4/4
     assert found["auroc"].value == pytest.approx((1 + 0.5 + 1) / 3)
 
 

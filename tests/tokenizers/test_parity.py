@@ -174,3 +174,11 @@ def test_float64_gradients_show_the_references_own_rounding(reference, parity, s
         theirs.append(relative(reference_gradient, exact_parameter.grad))
     assert max(ours) < 3e-3
     assert 1e-4 < max(theirs) < 3e-3
+
+
+def test_without_the_phase_term_rounding_is_no_matter(reference, parity, monkeypatch):
+    """So the wide tolerance of gradients is the phase term's alone."""
+    monkeypatch.setattr("emeg.tokenizers.braintokenizer.model.PHASE_WEIGHT", 0.0)
+    rounded, exact = Step(reference, parity), Step(reference, parity, torch.float64)
+    for (name, one, _), (_, other, _) in zip(rounded.pairs("grad/"), exact.pairs("grad/"), strict=True):
+        assert relative(one.grad, other.grad) < 1e-4, name

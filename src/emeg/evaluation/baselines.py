@@ -140,9 +140,7 @@ def _components(spectra: Spectra, train: NDArray[np.intp]) -> NDArray[np.float64
     return np.asarray(axes[:, kept].T * scale)
 
 
-def _tangent(
-    spectra: Spectra, bins: NDArray[np.intp], filters: NDArray[np.float64], rows: Rows
-) -> NDArray[np.float64]:
+def _tangent(spectra: Spectra, bins: NDArray[np.intp], filters: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
     """Tangent vectors of the covariances in one band, shape (windows, components · (components + 1) / 2)."""
     from pyriemann.tangentspace import TangentSpace
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from emeg.config import Config, runtime_field
 from emeg.data.tasks import TaskConfig
@@ -33,6 +33,9 @@ class FinetuneConfig(Config):
     """Seed of the folds, of random weights and of every draw while training."""
     recipe: FinetuneRecipe = FinetuneRecipe()
     """How a fold is fitted; its mode and seed are set by the fields above."""
+    channel_seconds: PositiveFloat | None = 60_000.0
+    """Signal, channels times seconds, that one full fit may read for training: where all learning rates and epochs of
+    the recipe would take more, they are fewer. None: the recipe as it is."""
     threads: int = runtime_field(0, ge=0)
     """Threads, 0: as the machine has it. Results are equal bit for bit at equal threads only."""
     device: Device = runtime_field("auto")

@@ -151,8 +151,8 @@ def _name(config: EvaluateConfig, subject: Subject) -> str:
         "corpus": subject.corpus.name,
         "tokens": subject.tokens,
         "missing": subject.missing_reason,
-        # a baseline that was not installed may be by now
-        "packages": {name: version is not None for name, version in _versions().items()},
+        # they stand in the product, and a baseline that was not installed may be by now
+        "versions": _versions(),
     }
     return hash_json({"kind": "evaluation", "version": __version__, "config": fields})
 

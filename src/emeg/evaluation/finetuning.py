@@ -20,12 +20,14 @@ from emeg.store import Store
 from emeg.uri import locate
 
 if TYPE_CHECKING:
-    from emeg.training import FoldOutcome
+    from emeg.training import FinetuneRecipe, FoldOutcome
     from emeg.training.task_windows import FoldIndices
 
 logger = logging.getLogger(__name__)
 
 KIND = "finetuned"
+FEWEST_EPOCHS = 4
+"""Fewer than these, and trying several learning rates tells less than training longer with one."""
 
 
 class Work(NamedTuple):
@@ -147,17 +149,40 @@ def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Wo
     ]
     for number, work in enumerate(works):
         progress(number, len(works), f"{work.weights} weights, {work.mode}, fold {work.fold + 1}")
+        indices = fold_indices(plan.task, work.fold)
+        signal = float(plan.task.windows.channels[indices.train].sum()) * plan.task.config.window_s
+        recipe = config.recipe.model_copy(update={"mode": work.mode, "seed": config.seed})
         outcome = finetune_fold(
             model,
             windows,
-            fold_indices(plan.task, work.fold),
-            config.recipe.model_copy(update={"mode": work.mode, "seed": config.seed}),
+            indices,
+            affordable(recipe, signal, config.channel_seconds),
             weights="trained" if work.weights == "pretrained" else "random",
             device=config.device,
             keep_state=work.weights == "pretrained" and work.mode == config.modes[0],
         )
         yield work, outcome
     progress(len(works), len(works), "done")
+
+
+def affordable(recipe: "FinetuneRecipe", epoch_channel_seconds: float, budget: float | None) -> "FinetuneRecipe":
+    """Cut a recipe to a budget: fewer epochs; below `FEWEST_EPOCHS` the largest learning rate alone; never under two.
+
+    Parameters
+    ----------
+    recipe : FinetuneRecipe
+    epoch_channel_seconds : float
+        Signal of one pass over the training windows, channels times seconds.
+    budget : float, optional
+        The same for a whole fit, all learning rates together.
+    """
+    if budget is None or recipe.mode == "probe":
+        return recipe
+    rates = recipe.backbone_learning_rates
+    epochs = int(budget / (epoch_channel_seconds * len(rates)))
+    if epochs < FEWEST_EPOCHS and epochs < recipe.epochs:
+        rates, epochs = (max(rates),), int(budget / epoch_channel_seconds)
+    return recipe.model_copy(update={"backbone_learning_rates": rates, "epochs": min(recipe.epochs, max(epochs, 2))})
 
 
 def fold_indices(task: Task, fold: int) -> "FoldIndices":

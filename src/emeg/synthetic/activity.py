@@ -30,8 +30,8 @@ _THETA = 30e-9
 _TONE_PEAK = 60e-9
 _BLINK_PEAK = 350e-9
 
-_N_NETWORKS = 10
-_NETWORK_ANGLE = 0.45  # rad: cortex a few centimetres apart acts together
+_N_NETWORKS = 8
+_NETWORK_ANGLE = 0.5  # rad: cortex a few centimetres apart acts together
 _LOCAL_SHARE = 0.25  # of the background's rms, independent from dipole to dipole
 _KNEE_HZ = 1.0  # the background is flat below
 
@@ -63,7 +63,12 @@ def draw_activity(person: Person, sources: Sources, design: Design, *, seed: int
     """Draw the activity of one run; `run` names it, so that each run of a person has draws of its own."""
     n_samples = round(design.duration_s * RATE)
     moments = np.zeros((len(sources.names), n_samples))
-    moments[:N_BACKGROUND] = _background(person, sources, n_samples, generator(seed, person.label, run, "background"))
+    moments[:N_BACKGROUND] = _background(
+        person,
+        _network_weights(sources, generator(seed, "networks")),
+        n_samples,
+        generator(seed, person.label, run, "background"),
+    )
     _add_alpha(moments, person, sources, generator(seed, person.label, run, "alpha"))
     _add_theta(moments, person, sources, generator(seed, person.label, run, "theta"))
     _add_mu(moments, person, sources, design.cues, generator(seed, person.label, run, "mu"))
@@ -74,13 +79,20 @@ def draw_activity(person: Person, sources: Sources, design: Design, *, seed: int
     return Activity(series * np.clip((HIGHEST_HZ - frequency) / 10.0, 0.0, 1.0), design.duration_s, blinks)
 
 
-def _background(person: Person, sources: Sources, n_samples: int, rng: np.random.Generator) -> FloatArray:
+def _network_weights(sources: Sources, rng: np.random.Generator) -> FloatArray:
+    """Draw how strongly each background dipole takes part in each network (background, networks).
+
+    Networks are stretches of cortex that act together; with the same generator they are the same in everybody.
+    """
     directions = sources.positions[:N_BACKGROUND] - sources.positions[:N_BACKGROUND].mean(axis=0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     centres = directions[rng.choice(N_BACKGROUND, _N_NETWORKS, replace=False)]
     angles = np.arccos(np.clip(directions @ centres.T, -1.0, 1.0))
-    weights = np.exp(-0.5 * (angles / _NETWORK_ANGLE) ** 2)
-    weights *= rng.lognormal(0.0, 0.4, _N_NETWORKS)
+    return np.asarray(np.exp(-0.5 * (angles / _NETWORK_ANGLE) ** 2) * rng.lognormal(0.0, 0.4, _N_NETWORKS))
+
+
+def _background(person: Person, weights: FloatArray, n_samples: int, rng: np.random.Generator) -> FloatArray:
+    weights = weights * rng.lognormal(0.0, 0.2, _N_NETWORKS)
     weights /= np.sqrt((weights**2).sum(axis=1).mean())
     shared = weights @ _power_law(_N_NETWORKS, n_samples, person.exponent, rng)
     local = _power_law(N_BACKGROUND, n_samples, person.exponent - 0.3, rng)  # small patches are faster

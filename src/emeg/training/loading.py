@@ -133,20 +133,30 @@ class StepLoader:
 
 
 class FixedLoader:
-    """Given micro-batches, each read once: validation, shared out over ranks so that each counts once."""
+    """Given micro-batches, each read once: validation, shared out over ranks so that each counts once.
+
+    All ranks have the same number of turns, or they would wait for each other; one that has nothing left gets `None`.
+    """
 
     def __init__(self, micro_batches: list[MicroBatch], reader: SignalReader | TokenReader, place: Place) -> None:
         self._share = list(enumerate(micro_batches))[place.rank :: place.world]
+        self._n_turns = -(-len(micro_batches) // place.world)
         self._reader = reader
-        self.is_empty = not micro_batches
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no rank has anything."""
+        return self._n_turns == 0
 
     def __len__(self) -> int:
-        """Micro-batches of this rank."""
-        return len(self._share)
+        """Turns, the same on every rank."""
+        return self._n_turns
 
     def __iter__(self) -> Iterator[Any]:
         for number, micro_batch in self._share:
             yield self._reader.batch(0, number, self._reader.read(micro_batch))
+        for _ in range(self._n_turns - len(self._share)):
+            yield None
 
 
 def fixed_batches(corpus: Corpus, split: str, sampling: SamplingConfig, limit: int) -> list[MicroBatch]:

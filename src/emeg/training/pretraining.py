@@ -50,8 +50,10 @@ class BrainOmniTraining(Training):
         self.count(batch.step, batch.segments, loss, figures)
         return loss
 
-    def validation_step(self, batch: TokenBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: TokenBatch | None, batch_idx: int) -> None:
         """Predict with the same places masked in every validation: the draws are those of step 0."""
+        if batch is None:
+            return
         loss, figures = self._predict(batch, self.draw(0, batch.micro_batch))
         values = {"loss": loss, **figures}
         n = len(batch.segments)

@@ -100,7 +100,7 @@ def make_trainer(
             accelerator=device.type if device.type != "cuda" else "gpu",
             devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place.world > 1 else 1,
             num_nodes=place.world // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place.world > 1 else 1,
-            strategy=DDPStrategy(broadcast_buffers=False) if place.world > 1 else "auto",
+            strategy=DDPStrategy(forward_sync_buffers=False) if place.world > 1 else "auto",
             precision=pick_precision(config.precision, device),
             max_steps=n_steps,
             max_epochs=-1,

@@ -74,8 +74,10 @@ class TokenizerTraining(Training):
         """Let the codebooks follow what all micro-batches of the step, on all ranks, were given."""
         self.network.update_codebooks()
 
-    def validation_step(self, batch: SignalBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: SignalBatch | None, batch_idx: int) -> None:
         """Reconstruct whole segments, nothing hidden, no noise."""
+        if batch is None:
+            return
         x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
         given = (x_BCN, batch.pos, batch.sensor_type)
         latents_BQWD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
