@@ -33,7 +33,7 @@ class FinetuneConfig(Config):
     """Seed of the folds, of random weights and of every draw while training."""
     recipe: FinetuneRecipe = FinetuneRecipe()
     """How a fold is fitted; its mode and seed are set by the fields above."""
-    channel_seconds: PositiveFloat | None = 60_000.0
+    channel_seconds: PositiveFloat | None = 30_000.0
     """Signal, channels times seconds, that one full fit may read for training: where all learning rates and epochs of
     the recipe would take more, they are fewer. None: the recipe as it is."""
     threads: int = runtime_field(0, ge=0)

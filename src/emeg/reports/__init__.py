@@ -9,12 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emeg.reports.report import ReportConfig, ReportResult, report
+    from emeg.reports.reporting import ReportConfig, ReportResult, report
 
 __all__ = ["ReportConfig", "ReportResult", "report"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
     if name in __all__:
-        return getattr(importlib.import_module("emeg.reports.report"), name)
+        value = getattr(importlib.import_module("emeg.reports.reporting"), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from emeg.synthetic.design import Cue, Design
 from emeg.synthetic.people import Person
-from emeg.synthetic.randomness import generator
+from emeg.synthetic.randomness import generator, power_law
 from emeg.synthetic.sources import N_BACKGROUND, Sources
 
 FloatArray = NDArray[np.float64]
@@ -33,7 +33,6 @@ _BLINK_PEAK = 350e-9
 _N_NETWORKS = 8
 _NETWORK_ANGLE = 0.5  # rad: cortex a few centimetres apart acts together
 _LOCAL_SHARE = 0.25  # of the background's rms, independent from dipole to dipole
-_KNEE_HZ = 1.0  # the background is flat below
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,21 +93,12 @@ def _network_weights(sources: Sources, rng: np.random.Generator) -> FloatArray:
 def _background(person: Person, weights: FloatArray, n_samples: int, rng: np.random.Generator) -> FloatArray:
     weights = weights * rng.lognormal(0.0, 0.2, _N_NETWORKS)
     weights /= np.sqrt((weights**2).sum(axis=1).mean())
-    shared = weights @ _power_law(_N_NETWORKS, n_samples, person.exponent, rng)
-    local = _power_law(N_BACKGROUND, n_samples, person.exponent - 0.3, rng)  # small patches are faster
+    shared = weights @ power_law(_N_NETWORKS, n_samples, person.exponent, rng, rate=RATE, highest_hz=HIGHEST_HZ)
+    local = power_law(
+        N_BACKGROUND, n_samples, person.exponent - 0.3, rng, rate=RATE, highest_hz=HIGHEST_HZ
+    )  # small patches are faster
     mixed = np.sqrt(1 - _LOCAL_SHARE**2) * shared + _LOCAL_SHARE * local
     return np.asarray(_BACKGROUND * person.background_gain * mixed)
-
-
-def _power_law(n_signals: int, n_samples: int, exponent: float, rng: np.random.Generator) -> FloatArray:
-    """Noise (signals, samples) of unit variance with power 1 / (knee + f)^exponent, up to the highest frequency."""
-    frequency = np.fft.rfftfreq(n_samples, 1.0 / RATE)
-    used = (frequency > 0) & (frequency < HIGHEST_HZ)
-    amplitude = np.zeros(len(frequency))
-    amplitude[used] = (_KNEE_HZ**exponent + frequency[used] ** exponent) ** -0.5
-    spectrum = rng.standard_normal((n_signals, len(frequency), 2)) @ np.array([1.0, 1.0j])
-    noise = np.fft.irfft(spectrum * amplitude, n_samples, axis=1)
-    return np.asarray(noise / noise.std(axis=1, keepdims=True))
 
 
 def _add_alpha(moments: FloatArray, person: Person, sources: Sources, rng: np.random.Generator) -> None:
@@ -203,7 +193,7 @@ def _bursts(n_samples: int, on_s: float, off_s: float, rng: np.random.Generator)
 
 def _phase(frequency: float, n_samples: int, rng: np.random.Generator) -> FloatArray:
     """Phase of a rhythm whose frequency wanders by about 0.4 Hz within seconds."""
-    wander = 0.4 * _power_law(1, n_samples, 2.0, rng)[0]
+    wander = 0.4 * power_law(1, n_samples, 2.0, rng, rate=RATE, highest_hz=HIGHEST_HZ)[0]
     return np.asarray(rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.cumsum(frequency + wander) / RATE)
 
 

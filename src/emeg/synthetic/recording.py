@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 
 from emeg.synthetic.activity import Activity
 from emeg.synthetic.devices import OPM, VECTORVIEW_MAGNETOMETER, VECTORVIEW_PLANAR, Device, reference_rows
+from emeg.synthetic.randomness import power_law
 
 FloatArray = NDArray[np.float64]
 
 _PLANAR_BASELINE_M = 0.0168
 _AXIAL_BASELINE_M = 0.05
+_SWAY_T = (0.7e-12, 1.2e-12)  # rms of each component; more in the lighter shields that OPMs stand in
+_SWAY_T_PER_M = 6e-12
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,16 @@ def _electrode_drift_and_mains(device: Device, info: mne.Info, n_samples: int, r
 
 
 def _field_drift_and_mains(device: Device, info: mne.Info, n_samples: int, rng: np.random.Generator) -> FloatArray:
-    """Draw a distant source's field and its gradient inside a shielded room, as each coil sees them."""
+    """Draw what far sources do inside a shielded room, as each coil sees it: a field and its gradient.
+
+    Below 0.1 Hz they drift; up to some 10 Hz lifts, traffic and a trembling floor leave about as much field as a brain.
+    """
     uniform, gradient = _coil_patterns(info)
     rms_T, rms_T_per_m = (2e-12, 1e-11) if OPM in device.noise_density else (1e-12, 5e-12)
     slow = uniform @ (rms_T * _slow(3, n_samples, device.sfreq, rng))
     slow += gradient @ (rms_T_per_m * _slow(5, n_samples, device.sfreq, rng))
+    slow += uniform @ (_SWAY_T[OPM in device.noise_density] * _sway(3, n_samples, device.sfreq, rng))
+    slow += gradient @ (_SWAY_T_PER_M * _sway(5, n_samples, device.sfreq, rng))
     hum = uniform @ rng.normal(0.0, 0.4e-12, 3) + gradient @ rng.normal(0.0, 2e-12, 5)
     return slow + _mains(device, hum, rng.normal(0.0, 0.1, len(hum)), n_samples, rng)
 
@@ -113,6 +121,11 @@ def _slow(n_signals: int, n_samples: int, sfreq: float, rng: np.random.Generator
         coefficient = rng.standard_normal((n_signals, 2)) @ np.array([1.0, 1.0j]) / cycles
         drift += (coefficient[:, None] * wave).real
     return np.asarray(drift / np.sqrt((drift**2).mean()))
+
+
+def _sway(n_signals: int, n_samples: int, sfreq: float, rng: np.random.Generator) -> FloatArray:
+    """Disturbance (signals, samples) of unit rms that is gone above 15 Hz."""
+    return power_law(n_signals, n_samples, 2.0, rng, rate=sfreq, highest_hz=15.0)
 
 
 def _mains(device: Device, size: FloatArray, phase: FloatArray, n_samples: int, rng: np.random.Generator) -> FloatArray:

@@ -11,9 +11,10 @@ from emeg.evaluation.products import EvaluationFigures
 from emeg.reports.figures import codebook_use, curves, spectra, traces
 from emeg.reports.lineage import Lineage
 
+BANDS = ("delta", "theta", "alpha", "beta", "gamma", "high")
 DRAWINGS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
     "BrainTokenizer": (
-        ("loss", "train", ("loss", "time", "pcc_term", "amplitude", "phase", "commitment")),
+        ("loss", "train", ("loss", "time", "amplitude", "phase", "commitment")),
         ("correlation with the signal, validation people", "validation", ("pcc",)),
         ("codes in use, validation people", "validation", ("codes_0", "codes_1", "codes_2", "codes_3")),
     ),
@@ -47,7 +48,7 @@ def reconstruction_section(figures: EvaluationFigures, arrays: Mapping[str, NDAr
         )
         examples.append(
             {
-                "title": f"{example.device}, {example.subject}",
+                "title": f"{example.device}, {example.subject}, from {example.start_s:g} s",
                 "traces": drawn,
                 "caption": f"Grey: signal; red: reconstruction from codes. PCC here {_number(example.pcc)}.",
                 "spectra": spectra_of.pop(example.device, []),
@@ -58,7 +59,7 @@ def reconstruction_section(figures: EvaluationFigures, arrays: Mapping[str, NDAr
             "Pearson correlation (PCC) of every channel and 2-s window with its reconstruction from codes, mean, on"
             " held-out people; nothing masked, no noise. By band: the same correlation inside the band."
         ),
-        "bands": list(figures.reconstruction[0].bands) if figures.reconstruction else [],
+        "bands": BANDS,
         "rows": [
             {
                 "device": device.device,
@@ -67,7 +68,7 @@ def reconstruction_section(figures: EvaluationFigures, arrays: Mapping[str, NDAr
                 "segments": device.n_segments,
                 "pcc": _number(device.pcc),
                 "sd": _number(device.pcc_subjects_sd),
-                "bands": [_number(value) for value in device.bands.values()],
+                "bands": [_number(device.bands.get(band)) for band in BANDS],
             }
             for device in figures.reconstruction
         ],

@@ -22,17 +22,17 @@ def task_section(figures: EvaluationFigures) -> dict[str, Any] | None:
     task = figures.task
     if task is None:
         return None
-    metrics = list(dict.fromkeys(name for c in figures.contestants for name in c.metrics))
+    metrics = [name for name in METRIC_TITLES if any(name in c.metrics for c in figures.contestants)]
     done = [c for c in figures.contestants if c.status == "done" and c.metrics]
     folds = [[np.nan if value is None else value for value in c.metrics["balanced_accuracy"].folds] for c in done]
     return {
         "name": task.name,
         "note": _note(figures),
-        "metrics": [METRIC_TITLES.get(name, name) for name in metrics],
+        "metrics": [METRIC_TITLES[name] for name in metrics],
         "rows": [_row(c, metrics) for c in figures.contestants],
         "remarks": [f"{c.title}: {c.status}, {c.reason}" for c in figures.contestants if c.status != "done"]
         + ([task.notice] if task.notice else []),
-        "scores": scores([c.title for c in done], folds, task.chance, "balanced accuracy, a dot a fold, bar: mean"),
+        "scores": scores([c.title for c in done], folds, task.chance, "balanced accuracy (dots: folds)"),
         "confusions": [
             {"svg": confusion(np.array(c.confusion), task.classes), "caption": c.title}
             for c in done
