@@ -93,5 +93,5 @@ def test_best_weights_are_those_of_the_best_validation(tokens_root, tmp_path):
 
 
 def test_another_overlap_is_refused(tokens_root, tmp_path):
-    with pytest.raises(UserError, match="overlap 0.25"):
+    with pytest.raises(UserError, match=r"overlap 0\.25"):
         pretrain(config_of(tokens_root, tmp_path, overrides={"lm_dim": 32, "lm_head": 4, "overlap_ratio": 0.5}))

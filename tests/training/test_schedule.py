@@ -30,7 +30,7 @@ def test_learning_rate_starts_peaks_and_ends_where_told(total, warmup, start, fi
 
 
 def test_ramp_rises_to_one_and_stays():
-    assert [loss_ramp(step, 300) for step in (0, 150, 300, 4000)] == [0.0, 0.5, 1.0, 1.0]
+    assert [loss_ramp(step, 300) for step in (0, 150, 300, 4000)] == [0.0, 0.25, 1.0, 1.0]
     assert loss_ramp(0, 0) == 1.0
 
 

@@ -33,7 +33,7 @@ class OptimiserConfig(Config):
     """Floor of the denominator."""
     weight_decay: float = Field(0.01, ge=0.0)
     """On matrices only: norms, embeddings, heads and the quantiser have none."""
-    warmup: float = Field(0.1, ge=0.0, le=1.0)
+    warmup: float = Field(0.02, ge=0.0, le=1.0)
     """Share of the steps over which the learning rate rises."""
     start_factor: float = Field(0.1, gt=0.0, le=1.0)
     """Factor on the learning rate at the first step."""
@@ -162,7 +162,7 @@ class PretrainConfig(TrainingConfig):
     tokens: str | None = None
     """Tokens to train on; may be left out where the store holds one set only."""
     optimiser: OptimiserConfig = OptimiserConfig(
-        learning_rate=1e-3, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.05, final_factor=0.1
+        learning_rate=1e-3, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.05, warmup=0.1, final_factor=0.1
     )
     """Optimiser and learning rate."""
     batch_segments: PositiveInt = 8

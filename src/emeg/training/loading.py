@@ -149,7 +149,7 @@ class FixedLoader:
         return self._n_turns == 0
 
     def __len__(self) -> int:
-        """Turns, the same on every rank."""
+        """Count turns, the same on every rank."""
         return self._n_turns
 
     def __iter__(self) -> Iterator[Any]:

@@ -71,7 +71,7 @@ class BrainOmniTraining(Training):
         self._seen = torch.zeros_like(self._seen)
         means = {name: total / n for name, (total, n) in zip(self._names, sums, strict=True) if n > 0}
         self.record(self.split, means, step=self.trainer.global_step)
-        self.log("validation/loss", means["loss"], logger=False, batch_size=1)
+        self.log("validation/loss", means["loss"], logger=False, batch_size=1, sync_dist=True)
 
     def _predict(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with self.naming(batch.step, batch.segments):

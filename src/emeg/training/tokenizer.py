@@ -100,7 +100,7 @@ class TokenizerTraining(Training):
         figures = self._figures.figures()
         self._figures.reset()
         self.record(self.split, figures, step=self.trainer.global_step)
-        self.log("validation/pcc", figures["pcc"], logger=False, batch_size=1)
+        self.log("validation/pcc", figures["pcc"], logger=False, batch_size=1, sync_dist=True)
         missing = plateau(figures, n_codes=self.network.config.codebook_size)
         if missing and self.trainer.global_step >= self._ramp_steps:
             logger.warning(
