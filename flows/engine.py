@@ -2,8 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from prefect import Task
@@ -19,6 +20,9 @@ from pydantic import BaseModel
 
 from emeg.errors import TransientError
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 SECONDS_BETWEEN_UPDATES = 2.0
 """An update is a request to the server: a tenth of a second of waiting for every two of work."""
 
@@ -28,13 +32,20 @@ def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
-RETRY = {
-    "retries": 3,
-    "retry_delay_seconds": exponential_backoff(backoff_factor=10),
-    "retry_jitter_factor": 0.5,
-    "retry_condition_fn": is_transient,
-}
-"""Keyword arguments of every task: three more tries after about 10, 20 and 40 s, on transient errors only."""
+def verb_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a task: three more tries after about 10, 20 and 40 s, on transient errors only."""
+
+    def decorate(function: Callable[P, R]) -> Task[P, R]:
+        return Task(
+            function,
+            name=name,
+            retries=3,
+            retry_delay_seconds=exponential_backoff(backoff_factor=10),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=is_transient,
+        )
+
+    return decorate
 
 
 class ArtifactProgress:

@@ -2,23 +2,23 @@
 
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import flow
 from prefect.artifacts import create_link_artifact
 
 from emeg.evaluation import EvaluateConfig, EvaluateResult, FinetuneConfig, evaluate
-from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.flows.finetune import run_finetune
 from emeg.reports import ReportConfig, ReportResult, report
 
 
-@task(name="evaluate", **RETRY)
+@verb_task("evaluate")
 def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("evaluate") as progress:
         return evaluate(config, progress=progress)
 
 
-@task(name="report", **RETRY)
+@verb_task("report")
 def run_report(config: ReportConfig) -> ReportResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("report") as progress:

@@ -1,12 +1,12 @@
 """Fine-tune and probe on a task, tested on people that nothing has seen."""
 
-from prefect import flow, task
+from prefect import flow
 
 from emeg.evaluation import FinetuneConfig, FinetuneResult, finetune
-from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.flows.engine import ArtifactProgress, show, verb_task
 
 
-@task(name="finetune", **RETRY)
+@verb_task("finetune")
 def run_finetune(config: FinetuneConfig) -> FinetuneResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("finetune") as progress:

@@ -1,12 +1,12 @@
 """Bring an archive into the store, standardised; the rest goes on when a recording is refused."""
 
-from prefect import flow, task
+from prefect import flow
 
-from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.ingest import IngestConfig, IngestResult, ingest
 
 
-@task(name="ingest", **RETRY)
+@verb_task("ingest")
 def run_ingest(config: IngestConfig) -> IngestResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("ingest") as progress:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from prefect import flow, task
+from prefect import flow
 from prefect.settings import (
     PREFECT_LOGGING_EXTRA_LOGGERS,
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -13,7 +13,7 @@ from prefect.settings import (
 from emeg.config import Config, runtime_field
 from emeg.data import ShardConfig
 from emeg.evaluation import EvaluateConfig, FinetuneConfig, missing_task
-from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.flows.evaluate import run_evaluate, run_report
 from emeg.flows.finetune import run_finetune
 from emeg.flows.ingest import run_ingest
@@ -62,7 +62,7 @@ class PipelineConfig(Config):
     """Processes of ingest."""
 
 
-@task(name="synthesize", **RETRY)
+@verb_task("synthesize")
 def run_synthesize(config: SynthesizeConfig) -> SynthesizeResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("synthesize") as progress:

@@ -1,12 +1,12 @@
 """Train BrainOmni on stored tokens, in processes of its own."""
 
-from prefect import flow, task
+from prefect import flow
 
-from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.training import PretrainConfig, TrainResult, pretrain
 
 
-@task(name="pretrain", **RETRY)
+@verb_task("pretrain")
 def run_pretrain(config: PretrainConfig) -> TrainResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("pretrain") as progress:

@@ -1,12 +1,12 @@
 """Cut the recordings into a frozen corpus, split by person."""
 
-from prefect import flow, task
+from prefect import flow
 
 from emeg.data import ShardConfig, ShardResult, shard
-from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.flows.engine import ArtifactProgress, show, verb_task
 
 
-@task(name="shard", **RETRY)
+@verb_task("shard")
 def run_shard(config: ShardConfig) -> ShardResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("shard") as progress:

@@ -1,12 +1,12 @@
 """Write the codes of a corpus, once."""
 
-from prefect import flow, task
+from prefect import flow
 
-from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.training import TokenizeConfig, TokenizeResult, tokenize
 
 
-@task(name="tokenize", **RETRY)
+@verb_task("tokenize")
 def run_tokenize(config: TokenizeConfig) -> TokenizeResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("tokenize") as progress:

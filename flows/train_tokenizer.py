@@ -1,12 +1,12 @@
 """Train a BrainTokenizer, in processes of its own."""
 
-from prefect import flow, task
+from prefect import flow
 
-from emeg.flows.engine import RETRY, ArtifactProgress, show
+from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.training import TrainResult, TrainTokenizerConfig, train_tokenizer
 
 
-@task(name="train-tokenizer", **RETRY)
+@verb_task("train-tokenizer")
 def run_train_tokenizer(config: TrainTokenizerConfig) -> TrainResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("train-tokenizer") as progress:

@@ -8,12 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from emeg.errors import UserError
 from emeg.hashing import hash_json
 
-_RUNTIME = {"runtime": True}
-
 
 def runtime_field(default: Any, **constraints: Any) -> Any:  # noqa: ANN401 - mirrors pydantic.Field
     """Declare a field that cannot change a result (workers, device): it stays out of product names."""
-    return Field(default, json_schema_extra=_RUNTIME, **constraints)
+    return Field(default, json_schema_extra={"runtime": True}, **constraints)
 
 
 class Config(BaseModel):
