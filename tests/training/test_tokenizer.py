@@ -14,7 +14,7 @@ from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training import TokenizeConfig, TrainTokenizerConfig, tokenize, train_tokenizer
 from emeg.training.history import History
-from emeg.training.loading import SignalReader, StepLoader
+from emeg.training.loading import SignalBatch, SignalReader, StepLoader, keep_channels
 from emeg.training.place import Place
 from emeg.training.signals import InterruptedRunError
 from emeg.training.tokenizer import tokenizer_training
@@ -220,3 +220,30 @@ def test_defaults_are_the_nano_recipe(root):
     given = TrainTokenizerConfig(root=root)
     bare = TrainTokenizerConfig.model_construct(root=root)
     assert given.product_fields() == bare.product_fields()
+
+
+def test_kept_channels_are_real_ones_and_go_together():
+    generator = torch.Generator().manual_seed(0)
+    number = torch.arange(7.0).expand(40, 7)
+    mask = torch.ones(40, 7, dtype=torch.bool)
+    mask[:20, 4:] = False
+    batch = SignalBatch(0, 0, number[..., None], number[..., None].expand(-1, -1, 6), number.long() % 3, mask, ())
+    kept = keep_channels(batch, 5, generator)
+    assert kept.signal.shape == (40, 5, 1)
+    for x, pos, kind, real in zip(kept.signal, kept.pos, kept.sensor_type, kept.channel_mask, strict=True):
+        channels = x[:, 0]
+        assert len(set(channels.tolist())) == 5
+        assert torch.equal(pos[:, 5], channels)
+        assert torch.equal(kind, channels.long() % 3)
+        assert set(range(4)) <= set(channels.tolist()) if not real.all() else True
+    drawn = {tuple(sorted(row.tolist())) for row in kept.signal[20:, :, 0]}
+    assert len(drawn) > 5
+    assert keep_channels(batch, 7, generator) is batch
+
+
+def test_budget_counts_the_channels_that_are_shown(root):
+    corpus = Corpus.open(Store.open(root))
+    sampling = SamplingConfig(budget_channel_seconds=40, crop_s=2.0, max_channels=5)
+    plan = SamplingPlan(corpus, sampling)
+    sizes = {len(b.segments) for step in range(plan.n_steps()) for b in plan.micro_batches(0, step)}
+    assert max(sizes) == 4

@@ -27,6 +27,9 @@ class SamplingConfig(Config):
     """Size of a micro-batch: channels · seconds · segments. 10,000 is 15 segments of 64 channels and 10 s."""
     crop_s: PositiveFloat | None = None
     """Cut each training segment to this many seconds, at a place drawn anew each time. None: whole segments."""
+    max_channels: PositiveInt | None = None
+    """Channels of a segment that training shows the network at a time, drawn anew each time; only these count in the
+    budget. None: all."""
     micro_batches: PositiveInt = 1
     """Micro-batches a step, whatever the number of ranks, which must divide it."""
     weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
@@ -148,11 +151,12 @@ class SamplingPlan:
                 f" micro_batches={m}; lower micro_batches, or ingest more"
             )
         budget = self.config.budget_channel_seconds * self.corpus.sfreq
-        limits = [_segments_within(budget, c * self.n_samples) for c in self._channels]
+        shown = [min(c, self.config.max_channels or c) for c in self._channels]
+        limits = [_segments_within(budget, c * self.n_samples) for c in shown]
         counts = [-(-n // limit) for n, limit in zip(self._sizes, limits, strict=True)]
         while sum(counts) % m:
             # split the costliest kind further: steps stay alike, and every segment is still seen exactly once
-            cost = [n * c / k if k < n else 0.0 for n, c, k in zip(self._sizes, self._channels, counts, strict=True)]
+            cost = [n * c / k if k < n else 0.0 for n, c, k in zip(self._sizes, shown, counts, strict=True)]
             if not any(cost):
                 break  # one segment each already: the epoch ends before its last, unfinished step
             counts[int(np.argmax(cost))] += 1

@@ -16,7 +16,7 @@ from emeg.tokenizers.braintokenizer import AdamWRecipe, BrainTokenizer, normalis
 from emeg.training.configs import OptimiserConfig, TrainResult, TrainTokenizerConfig
 from emeg.training.figures import Group, ReconstructionFigures, plateau
 from emeg.training.history import History
-from emeg.training.loading import FixedLoader, SignalBatch, SignalReader, StepLoader, fixed_batches
+from emeg.training.loading import FixedLoader, SignalBatch, SignalReader, StepLoader, fixed_batches, keep_channels
 from emeg.training.modules import Training
 from emeg.training.names import tokenizer_name, tokenizer_network
 from emeg.training.place import find_place
@@ -44,20 +44,25 @@ class TokenizerTraining(Training):
         figures: ReconstructionFigures,
         group_of: Sequence[Group],
         ramp_steps: int,
+        max_channels: int | None,
         **rest: Any,  # noqa: ANN401 - of `Training`
     ) -> None:
         super().__init__(network, **rest)
         self._figures = figures
         self._group_of = group_of
         self._ramp_steps = ramp_steps
+        self._max_channels = max_channels
 
     def training_step(self, batch: SignalBatch, batch_idx: int) -> Tensor:
         """Give the loss of one micro-batch."""
         generator = self.draw(batch.step, batch.micro_batch)
-        x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+        # normalised with all channels, as it will be when the model is used
+        batch = batch._replace(signal=normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask))
+        if self._max_channels is not None:
+            batch = keep_channels(batch, self._max_channels, generator)
         with self.naming(batch.step, batch.segments):
             losses = self.network.training_loss(
-                x_BCN,
+                batch.signal,
                 batch.pos,
                 batch.sensor_type,
                 batch.channel_mask,
@@ -158,6 +163,7 @@ def tokenizer_training(
         ),
         group_of=group_of,
         ramp_steps=config.ramp_steps,
+        max_channels=config.sampling.max_channels,
         groups=parameter_groups(network, _adamw(config.optimiser)),
         optimiser=config.optimiser,
         n_steps=n_steps,
