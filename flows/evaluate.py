@@ -5,24 +5,25 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_link_artifact
 
-from emeg.evaluation import EvaluateConfig, EvaluateResult, FinetuneConfig, evaluate
+from emeg import evaluation, reports
+from emeg.evaluation import EvaluateConfig, EvaluateResult, FinetuneConfig
 from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.flows.finetune import run_finetune
-from emeg.reports import ReportConfig, ReportResult, report
+from emeg.reports import ReportConfig, ReportResult
 
 
 @verb_task("evaluate")
 def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("evaluate") as progress:
-        return evaluate(config, progress=progress)
+        return evaluation.evaluate(config, progress=progress)
 
 
 @verb_task("report")
 def run_report(config: ReportConfig) -> ReportResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("report") as progress:
-        return report(config, progress=progress)
+        return reports.report(config, progress=progress)
 
 
 @flow(name="evaluate")

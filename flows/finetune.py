@@ -2,7 +2,8 @@
 
 from prefect import flow
 
-from emeg.evaluation import FinetuneConfig, FinetuneResult, finetune
+from emeg import evaluation
+from emeg.evaluation import FinetuneConfig, FinetuneResult
 from emeg.flows.engine import ArtifactProgress, show, verb_task
 
 
@@ -10,7 +11,7 @@ from emeg.flows.engine import ArtifactProgress, show, verb_task
 def run_finetune(config: FinetuneConfig) -> FinetuneResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("finetune") as progress:
-        return finetune(config, progress=progress)
+        return evaluation.finetune(config, progress=progress)
 
 
 @flow(name="finetune")

@@ -2,15 +2,16 @@
 
 from prefect import flow
 
+from emeg import ingest
 from emeg.flows.engine import ArtifactProgress, show, verb_task
-from emeg.ingest import IngestConfig, IngestResult, ingest
+from emeg.ingest import IngestConfig, IngestResult
 
 
 @verb_task("ingest")
 def run_ingest(config: IngestConfig) -> IngestResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("ingest") as progress:
-        return ingest(config, progress=progress)
+        return ingest.ingest(config, progress=progress)
 
 
 @flow(name="ingest")

@@ -10,9 +10,10 @@ from prefect.settings import (
     temporary_settings,
 )
 
+from emeg import evaluation, synthetic
 from emeg.config import Config, runtime_field
 from emeg.data import ShardConfig
-from emeg.evaluation import EvaluateConfig, FinetuneConfig, missing_task
+from emeg.evaluation import EvaluateConfig, FinetuneConfig
 from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.flows.evaluate import run_evaluate, run_report
 from emeg.flows.finetune import run_finetune
@@ -24,7 +25,7 @@ from emeg.flows.train_tokenizer import run_train_tokenizer
 from emeg.ingest import IngestConfig
 from emeg.progress import Progress, silent
 from emeg.reports import ReportConfig, ReportResult
-from emeg.synthetic import SynthesizeConfig, SynthesizeResult, synthesize
+from emeg.synthetic import SynthesizeConfig, SynthesizeResult
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
 
 DEMO_SETTINGS = {
@@ -66,7 +67,7 @@ class PipelineConfig(Config):
 def run_synthesize(config: SynthesizeConfig) -> SynthesizeResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("synthesize") as progress:
-        return synthesize(config, progress=progress)
+        return synthetic.synthesize(config, progress=progress)
 
 
 @flow(name="pipeline")
@@ -90,7 +91,7 @@ def pipeline_flow(config: PipelineConfig) -> ReportResult:
         )
     ).model
     finetuned = None
-    if not missing_task(root, corpus):
+    if not evaluation.missing_task(root, corpus):
         finetuned = run_finetune(FinetuneConfig(root=root, model=model, corpus=corpus, seed=seed)).model
     evaluated = run_evaluate(EvaluateConfig(root=root, finetuned=finetuned, model=model, corpus=corpus, seed=seed))
     page = run_report(ReportConfig(root=root, evaluation=evaluated.evaluation))

@@ -2,15 +2,16 @@
 
 from prefect import flow
 
+from emeg import training
 from emeg.flows.engine import ArtifactProgress, show, verb_task
-from emeg.training import PretrainConfig, TrainResult, pretrain
+from emeg.training import PretrainConfig, TrainResult
 
 
 @verb_task("pretrain")
 def run_pretrain(config: PretrainConfig) -> TrainResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("pretrain") as progress:
-        return pretrain(config, progress=progress)
+        return training.pretrain(config, progress=progress)
 
 
 @flow(name="pretrain")

@@ -2,7 +2,8 @@
 
 from prefect import flow
 
-from emeg.data import ShardConfig, ShardResult, shard
+from emeg import data
+from emeg.data import ShardConfig, ShardResult
 from emeg.flows.engine import ArtifactProgress, show, verb_task
 
 
@@ -10,7 +11,7 @@ from emeg.flows.engine import ArtifactProgress, show, verb_task
 def run_shard(config: ShardConfig) -> ShardResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("shard") as progress:
-        return shard(config, progress=progress)
+        return data.shard(config, progress=progress)
 
 
 @flow(name="shard")

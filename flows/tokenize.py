@@ -2,15 +2,16 @@
 
 from prefect import flow
 
+from emeg import training
 from emeg.flows.engine import ArtifactProgress, show, verb_task
-from emeg.training import TokenizeConfig, TokenizeResult, tokenize
+from emeg.training import TokenizeConfig, TokenizeResult
 
 
 @verb_task("tokenize")
 def run_tokenize(config: TokenizeConfig) -> TokenizeResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("tokenize") as progress:
-        return tokenize(config, progress=progress)
+        return training.tokenize(config, progress=progress)
 
 
 @flow(name="tokenize")

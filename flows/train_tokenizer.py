@@ -2,15 +2,16 @@
 
 from prefect import flow
 
+from emeg import training
 from emeg.flows.engine import ArtifactProgress, show, verb_task
-from emeg.training import TrainResult, TrainTokenizerConfig, train_tokenizer
+from emeg.training import TrainResult, TrainTokenizerConfig
 
 
 @verb_task("train-tokenizer")
 def run_train_tokenizer(config: TrainTokenizerConfig) -> TrainResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("train-tokenizer") as progress:
-        return train_tokenizer(config, progress=progress)
+        return training.train_tokenizer(config, progress=progress)
 
 
 @flow(name="train-tokenizer")

@@ -119,6 +119,8 @@ def parse_config(name: str, summary: str, config_class: type[Config], flags: lis
         built.append(config)
 
     receive.__annotations__["config"] = Annotated[config_class, cyclopts.Parameter(name="*")]
+    if not any(field.is_required() for field in config_class.model_fields.values()):
+        receive.__defaults__ = (config_class(),)
     app = cyclopts.App(
         name=f"emeg {name}",
         help=f"{summary}\n\n--config FILE.yaml gives parameters under the same names; flags win.",
