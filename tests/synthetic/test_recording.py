@@ -99,3 +99,19 @@ def test_bad_channels_are_drawn_apart_and_as_often_as_asked():
     assert {len(bad.flat) for bad in draws} == {0, 3}
     assert 0.35 < np.mean([bool(bad.noisy) for bad in draws]) < 0.65
     assert draw_bad_channels(names, 0.0, generator(0)) == BadChannels()
+
+
+@pytest.mark.parametrize("name", DEVICE_NAMES)
+def test_most_of_a_recording_is_brain_and_eyes(name):
+    device = DEVICES[name]
+    sources = place_sources(PERSON, seed=0)
+    activity = draw_activity(PERSON, sources, short_run("rest", duration_s=30, rng=generator(1)), seed=0, run="x")
+    info = describe_sensors(device, PERSON, seed=0)
+    gain = leadfield(info, PERSON, sources)
+    full = record(device, info, gain, activity, BadChannels(), generator(0, name)).get_data()
+    rest = record(device, info, 0.0 * gain, activity, BadChannels(), generator(0, name)).get_data()
+    band = butter(2, (0.3, 45), "bandpass", fs=device.sfreq, output="sos")
+    full, rest = (
+        sosfiltfilt(band, signal)[:, int(3 * device.sfreq) : -int(3 * device.sfreq)] for signal in (full, rest)
+    )
+    assert np.median(rest.var(axis=1) / full.var(axis=1)) < 0.2

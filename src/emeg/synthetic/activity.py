@@ -122,7 +122,7 @@ def _add_mu(
 ) -> None:
     n_samples = moments.shape[1]
     for side, frequency in (("left", person.mu_left_hz), ("right", person.mu_right_hz)):
-        envelope = _bursts(n_samples, 0.7, 0.35, rng)
+        envelope = _bursts(n_samples, 0.5, 0.15, rng)
         phase = _phase(frequency, n_samples, rng)
         arch = np.cos(phase) + 0.25 * np.cos(2.0 * phase + 0.6)  # mu is arch-shaped: a second harmonic in the beta band
         moments[sources.index(f"mu-{side}")] += _MU * person.mu_gain * envelope * arch

@@ -75,7 +75,7 @@ def draw_person(index: int, *, n_subjects: int, seed: int) -> Person:
         alpha_gain=float(rng.lognormal(0.0, 0.3)),
         mu_gain=float(rng.lognormal(0.0, 0.3)),
         background_gain=float(rng.lognormal(0.0, 0.15)),
-        contralateral_drop=float(rng.uniform(0.45, 0.8)),
+        contralateral_drop=float(rng.uniform(0.5, 0.8)),
         ipsilateral_drop=float(rng.uniform(0.0, 0.2)),
         blinks_per_minute=float(rng.uniform(6.0, 16.0)),
     )

@@ -14,8 +14,8 @@ FloatArray = NDArray[np.float64]
 
 _PLANAR_BASELINE_M = 0.0168
 _AXIAL_BASELINE_M = 0.05
-_SWAY_T = (0.7e-12, 1.2e-12)  # rms of each component; more in the lighter shields that OPMs stand in
-_SWAY_T_PER_M = 6e-12
+_SWAY_T = (0.15e-12, 0.3e-12)  # rms of each component; more in the lighter shields that OPMs stand in
+_SWAY_T_PER_M = 1e-12
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _electrode_drift_and_mains(device: Device, info: mne.Info, n_samples: int, r
 def _field_drift_and_mains(device: Device, info: mne.Info, n_samples: int, rng: np.random.Generator) -> FloatArray:
     """Draw what far sources do inside a shielded room, as each coil sees it: a field and its gradient.
 
-    Below 0.1 Hz they drift; up to some 10 Hz lifts, traffic and a trembling floor leave about as much field as a brain.
+    Below 0.1 Hz they drift; up to some 10 Hz lifts, traffic and a trembling floor leave a fraction of a brain's field.
     """
     uniform, gradient = _coil_patterns(info)
     rms_T, rms_T_per_m = (2e-12, 1e-11) if OPM in device.noise_density else (1e-12, 5e-12)
