@@ -1,5 +1,6 @@
 """The whole way, archive to report, as one flow of the other verbs."""
 
+import logging
 from typing import Any
 
 from prefect import flow
@@ -111,5 +112,6 @@ def demo(config: PipelineConfig, *, progress: Progress = silent) -> ReportResult
     progress(0, 1, f"archive {config.archive or '(synthetic)'} to a report below {config.root}")
     with temporary_settings(DEMO_SETTINGS):
         page = pipeline_flow(config)
+    logging.getLogger("prefect").setLevel(logging.WARNING)  # the server's farewell would follow the page's path
     progress(1, 1, "report")
     return page

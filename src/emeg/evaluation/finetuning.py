@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from emeg import __version__
 from emeg.data import Corpus
 from emeg.errors import UserError
@@ -150,7 +152,8 @@ def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Wo
     for number, work in enumerate(works):
         progress(number, len(works), f"{work.weights} weights, {work.mode}, fold {work.fold + 1}")
         indices = fold_indices(plan.task, work.fold)
-        signal = float(plan.task.windows.channels[indices.train].sum()) * plan.task.config.window_s
+        shown = np.minimum(plan.task.windows.channels[indices.train], config.recipe.max_channels or np.inf)
+        signal = float(shown.sum()) * plan.task.config.window_s
         recipe = config.recipe.model_copy(update={"mode": work.mode, "seed": config.seed})
         outcome = finetune_fold(
             model,

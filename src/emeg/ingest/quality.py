@@ -124,7 +124,7 @@ def _check_gate(gate: Gate, median: float, n: int) -> None:
     if gate.low <= median <= gate.high:
         return
     thousands = round(np.log10(max(median, 1e-300) / gate.typical) / 3.0)
-    factor = f" by a factor near 1000^{abs(thousands)}" if thousands else ""
+    factor = f" by a factor near 1{',000' * abs(thousands)}" if thousands else ""
     side = "small" if median < gate.low else "large"
     raise RecordingError(
         f"the median standard deviation of {n} {gate.label} channels is {_with_unit(median, gate.unit)}, plausible are"

@@ -15,7 +15,7 @@ from emeg.models import BrainOmni, TaskHead
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training.configs import FinetuneRecipe
-from emeg.training.loading import signal_batch
+from emeg.training.loading import keep_channels, signal_batch
 from emeg.training.running import pick_precision, quiet
 from emeg.training.schedule import draw_seed, lr_factor
 from emeg.training.task_windows import (
@@ -39,9 +39,8 @@ class Classifier(nn.Module):
         self.head = TaskHead.of(backbone, n_classes, dropout=dropout)
         self._overlap = overlap
 
-    def forward(self, signal_BCN: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None) -> Tensor:
-        """Logits (B, classes) of windows in physical units."""
-        x_BCN = normalise_signal(signal_BCN, sensor_type, channel_mask)
+    def forward(self, x_BCN: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None) -> Tensor:
+        """Logits (B, classes) of normalised windows."""
         latents_BQWD = self.backbone.tokenizer.encode_latents(
             x_BCN, pos, sensor_type, overlap=self._overlap, channel_mask=channel_mask
         )
@@ -105,9 +104,13 @@ class FineTuning(LightningModule):
         clip = self._recipe.gradient_clip
         torch.nn.utils.clip_grad_norm_(self.classifier.parameters(), clip if clip > 0 else math.inf)
 
-    def logits(self, indices: NDArray[np.int64]) -> Tensor:
-        """Read windows and give their logits (B, classes)."""
+    def logits(self, indices: NDArray[np.int64], *, generator: torch.Generator | None = None) -> Tensor:
+        """Read windows and give their logits (B, classes); with a generator, of some channels only, drawn from it."""
         batch = signal_batch(self._windows.read(indices.tolist()))
+        # normalised with all channels, as when the classifier is used
+        batch = batch._replace(signal=normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask))
+        if generator is not None and self._recipe.max_channels is not None:
+            batch = keep_channels(batch, self._recipe.max_channels, generator)
         mask = None if batch.channel_mask is None else batch.channel_mask.to(self.device)
         logits: Tensor = self.classifier(
             batch.signal.to(self.device), batch.pos.to(self.device), batch.sensor_type.to(self.device), mask
@@ -115,12 +118,14 @@ class FineTuning(LightningModule):
         return logits
 
     def training_step(self, indices: NDArray[np.int64], batch_idx: int) -> Tensor:
-        """Cross-entropy with label smoothing; dropout is drawn by (seed, step)."""
-        torch.manual_seed(draw_seed(self._recipe.seed, self.global_step, 0))
+        """Cross-entropy with label smoothing; dropout and the channels shown are drawn by (seed, step)."""
+        seed = draw_seed(self._recipe.seed, self.global_step, 0)
+        torch.manual_seed(seed)
+        logits = self.logits(indices, generator=torch.Generator().manual_seed(seed))
         labels = torch.from_numpy(np.asarray(self._windows.labels)[indices]).to(self.device)
         weights = None if self._weights is None else self._weights.to(self.device)
         return nn.functional.cross_entropy(
-            self.logits(indices).float(), labels, weight=weights, label_smoothing=self._recipe.label_smoothing
+            logits.float(), labels, weight=weights, label_smoothing=self._recipe.label_smoothing
         )
 
     def validation_step(self, indices: NDArray[np.int64], batch_idx: int) -> None:

@@ -233,9 +233,9 @@ class FinetuneRecipe(Config):
 
     mode: Literal["full", "probe"] = "full"
     """full: encoder, backbone and head are trained; probe: logistic regression on frozen features."""
-    backbone_learning_rates: tuple[PositiveFloat, ...] = (1e-4, 3e-4)
+    backbone_learning_rates: tuple[PositiveFloat, ...] = (3e-4, 1e-3)
     """Learning rates of encoder and backbone to choose from, by balanced accuracy on the validation people."""
-    head_factor: PositiveFloat = 10.0
+    head_factor: PositiveFloat = 3.0
     """Learning rate of the head, in units of the backbone's."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay of the gradient's mean and of its square."""
@@ -247,12 +247,15 @@ class FinetuneRecipe(Config):
     """Share of the target spread over all classes."""
     head_dropout: float = Field(0.1, ge=0.0, lt=1.0)
     """Dropout before the head."""
-    epochs: PositiveInt = 12
+    epochs: PositiveInt = 10
     """Passes over the training windows, at most."""
     patience: PositiveInt = 4
     """Epochs without a better balanced accuracy on validation after which training ends."""
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt = 16
     """Windows in a step."""
+    max_channels: PositiveInt | None = 16
+    """Channels of a window that training shows at a time, drawn anew each time; validation and test see all.
+    None: all in training too."""
     gradient_clip: float = Field(1.0, ge=0.0)
     """Largest norm of the gradient; 0 leaves it as it is."""
     penalties: tuple[PositiveFloat, ...] = (1e-3, 1e-2, 1e-1, 1.0)
