@@ -35,7 +35,7 @@ REFUSED = {
     "eeglab": ("sensors", "32 such as 'EEG 000'"),
     "eeglab-single": ("sensors", "32 such as 'EEG 000'"),
     "opm-cerca": ("sensors", "128 such as 'LJ_Y': no position"),
-    "gtec-gdf": ("signal", "6.95 nV, plausible are 200 nV to 1 mV: numbers too small by a factor near 1000"),
+    "gtec-gdf": ("signal", "6.95 nV, plausible are 200 nV to 1 mV: numbers too small by a factor near 1,000"),
     "gtec-fif": (
         "sensors",
         "millimetres taken for metres; and the median standard deviation of 8 EEG channels is 6.95 mV",

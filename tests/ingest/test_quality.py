@@ -66,7 +66,7 @@ def test_few_channels_are_not_judged_by_each_other(head):
     assert len(judge(signal, sensors).indices) == 0
 
 
-@pytest.mark.parametrize(("factor", "words"), [(1e-3, "too small by a factor near 1000"), (1e3, "too large")])
+@pytest.mark.parametrize(("factor", "words"), [(1e-3, "too small by a factor near 1,000"), (1e3, "too large")])
 def test_units_that_are_wrong_by_a_thousand_are_refused(head, factor, words):
     signal, sensors = head
     with pytest.raises(RecordingError, match=words) as caught:

@@ -30,11 +30,11 @@ from emeg.evaluation.products import (
     write_table,
 )
 from emeg.evaluation.reconstruction import ReconstructionOutcome, choose_segments, judge_reconstruction, tokenize_rows
-from emeg.evaluation.task import Ancestry, Task, ancestry, find_model, make_task, missing_task, model_config
+from emeg.evaluation.task import Ancestry, Task, ancestry, make_task, missing_task
 from emeg.evaluation.threads import torch_threads
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
-from emeg.store import Store
+from emeg.store import Store, find_model, model_config
 
 logger = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from emeg.errors import UserError
 from emeg.evaluation.configs import FinetuneConfig, FinetuneResult, Mode
 from emeg.evaluation.contestants import Outcome, contestant_figures, network_name, predictions
 from emeg.evaluation.products import HISTORIES, PREDICTIONS, FoldPeople, write_table
-from emeg.evaluation.task import Ancestry, Task, ancestry, check_unseen, find_model, make_task, model_config
+from emeg.evaluation.task import Ancestry, Task, ancestry, check_unseen, make_task
 from emeg.evaluation.threads import torch_threads
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
-from emeg.store import Store
+from emeg.store import Store, find_model, model_config
 from emeg.uri import locate
 
 if TYPE_CHECKING:

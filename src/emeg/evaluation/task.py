@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from emeg.data import Corpus, Fold, TaskConfig, TaskWindows, TokenSet, infer_task, subject_folds, task_windows
 from emeg.errors import UserError
-from emeg.store import CatalogRow, Store, read_catalog
+from emeg.store import CatalogRow, Store, model_config, read_catalog
 
 HELD_OUT = "held_out"
 
@@ -84,32 +84,6 @@ def check_unseen(people: set[str], corpora: Mapping[str, Mapping[str, str]]) -> 
                 f" {corpus}, on which the model was trained; figures on people it has seen say nothing about others:"
                 " use people whom the corpus holds out"
             )
-
-
-def find_model(store: Store, kind: str, name: str | None) -> str:
-    """Resolve a model of one kind (braintokenizer, brainomni, finetuned): `name`, or the only one.
-
-    Raises
-    ------
-    UserError
-        It is missing or of another kind, or none was named and there is not exactly one.
-    """
-    if name is not None:
-        found = model_config(store, store.only("models", name)).get("kind")
-        if found != kind:
-            raise UserError(f"{store.root}: model {name} is a {found}, a {kind} is needed here")
-        return name
-    names = [name for name in store.names("models") if model_config(store, name).get("kind") == kind]
-    if len(names) != 1:
-        listed = ", ".join(names) or "there is none yet"
-        raise UserError(f"{store.root}: models/ must hold one {kind} or one must be named; {listed}")
-    return names[0]
-
-
-def model_config(store: Store, name: str) -> dict[str, Any]:
-    """Read ``config.json`` of a model."""
-    config: dict[str, Any] = store.location("models", name, "config.json").read_json()
-    return config
 
 
 class Ancestry(NamedTuple):

@@ -26,13 +26,16 @@ if TYPE_CHECKING:
         read_quarantine,
         release,
     )
+    from emeg.store.models import find_model, model_config
     from emeg.store.recordings import Recording, open_recording, write_recording
 
 _LAZY = {
     "Recording": "recordings",
     "catalog_table": "catalog",
     "compact_catalog": "catalog",
+    "find_model": "models",
     "has_row": "catalog",
+    "model_config": "models",
     "open_recording": "recordings",
     "publish_row": "catalog",
     "quarantine": "catalog",
@@ -55,7 +58,9 @@ __all__ = [
     "Store",
     "catalog_table",
     "compact_catalog",
+    "find_model",
     "has_row",
+    "model_config",
     "open_recording",
     "publish_row",
     "quarantine",

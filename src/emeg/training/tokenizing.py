@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from emeg.data import BatchReader, Corpus, MicroBatch, tokens_name, write_tokens
 from emeg.progress import Progress, silent
-from emeg.store import Store
+from emeg.store import Store, find_model
 from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training.configs import TokenizeConfig, TokenizeResult
 from emeg.training.loading import signal_batch
@@ -32,7 +32,7 @@ def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> Tokenize
     """
     store = Store.open(config.root)
     corpus = Corpus.open(store, config.corpus)
-    model = store.only("models", config.tokenizer)
+    model = find_model(store, "braintokenizer", config.tokenizer)
     name = tokens_name(corpus.name, model, config.overlap)
     done_before = store.has("tokens", name)
     if not done_before:

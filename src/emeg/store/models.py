@@ -1,0 +1,32 @@
+"""Finding a model by its kind: tokenizers, backbones and fine-tuned models lie in one folder."""
+
+from typing import Any
+
+from emeg.errors import UserError
+from emeg.store.products import Store
+
+
+def find_model(store: Store, kind: str, name: str | None) -> str:
+    """Resolve a model of one kind (braintokenizer, brainomni, finetuned): `name`, or the only one.
+
+    Raises
+    ------
+    UserError
+        It is missing or of another kind, or none was named and there is not exactly one.
+    """
+    if name is not None:
+        found = model_config(store, store.only("models", name)).get("kind")
+        if found != kind:
+            raise UserError(f"{store.root}: model {name} is a {found}, a {kind} is needed here")
+        return name
+    names = [name for name in store.names("models") if model_config(store, name).get("kind") == kind]
+    if len(names) != 1:
+        listed = ", ".join(names) or "there is none yet"
+        raise UserError(f"{store.root}: models/ must hold one {kind} or one must be named; {listed}")
+    return names[0]
+
+
+def model_config(store: Store, name: str) -> dict[str, Any]:
+    """Read ``config.json`` of a model."""
+    config: dict[str, Any] = store.location("models", name, "config.json").read_json()
+    return config
