@@ -39,7 +39,7 @@ _STYLE: Any = {
 
 def _svg(figure: Figure) -> str:
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
     # Hundredths of a point are finer than any screen, and halve the page.
     return re.sub(r"(\d\.\d\d)\d+", r"\1", text[text.index("<svg") :])
