@@ -34,8 +34,8 @@ def loss_ramp(step: int, n_steps: int) -> float:
     """Factor on the L1, amplitude and phase terms: min(1, step / n_steps)²; 1 where there is no ramp.
 
     At the start the gradient of L1 is thirty times that of the correlation and points to an output that does not
-    depend on the input. Squared, the ramp leaves the correlation ahead of it for the first fifty steps, whatever
-    the seed; with a straight ramp that hung on a short warm-up (docs/decisions/0004).
+    depend on the input. Squared, the ramp leaves the correlation ahead of it for the first fifty steps. That alone is
+    not enough with many channels, where two of three seeds stayed on the plateau (docs/decisions/0004).
     """
     return 1.0 if n_steps == 0 else min(1.0, step / n_steps) ** 2
 
