@@ -70,9 +70,14 @@ class Server:
         return done.stdout
 
     def ask(self, method: str, path: str, **json: Any) -> Any:
-        answer = httpx.request(method, self.url + path, json=json or None, timeout=30)
-        answer.raise_for_status()
-        return answer.json()
+        """The answer; asked again while SQLite is locked by another request, which the server says with 503."""
+        end = time.monotonic() + 60
+        while True:
+            answer = httpx.request(method, self.url + path, json=json or None, timeout=60)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
+                answer.raise_for_status()
+                return answer.json()
+            time.sleep(1)
 
     def healthy(self) -> bool | None:
         try:
