@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "emeg"
 FLOORS = (
-    ("sensors", "config", "errors", "hashing", "uri", "progress", "terminal"),
+    ("sensors", "registry", "config", "errors", "hashing", "uri", "progress", "terminal"),
     ("store", "tokenizers"),
     ("synthetic", "ingest", "data", "models"),
     ("training", "inference"),
@@ -21,7 +21,7 @@ FLOORS = (
     ("flows", "cli"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-ROOMS = ("sensors", "store", "synthetic", "ingest", "data", "models", "training", "evaluation", "reports")
+ROOMS = ("sensors", "registry", "store", "synthetic", "ingest", "data", "models", "training", "evaluation", "reports")
 HEAVY = ("torch", "mne", "prefect", "lightning")
 SMALL = {"config", "errors", "hashing", "uri", "progress"}
 """Modules of the ground floor that its other modules may use: `config` uses `errors`, `sensors` uses `hashing`."""

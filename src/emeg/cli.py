@@ -33,6 +33,7 @@ class Verb:
 VERBS = {
     "demo": Verb("emeg.flows.pipeline", "demo", "PipelineConfig", "The whole way, archive to report, on one machine."),
     "synthesize": Verb("emeg.synthetic", "synthesize", "SynthesizeConfig", "Write a BIDS archive from physics."),
+    "datasets": Verb("emeg.registry", "datasets", "DatasetsConfig", "What is known of public datasets, and its rules."),
     "ingest": Verb("emeg.ingest", "ingest", "IngestConfig", "Bring an archive into the store, standardised."),
     "shard": Verb("emeg.data", "shard", "ShardConfig", "Cut recordings into a frozen corpus, split by person."),
     "train-tokenizer": Verb(

@@ -68,7 +68,14 @@ class TerminalProgress:
 
 
 def show_result(result: object) -> None:
-    """Write the fields of a result, one a line, to standard output; a path comes last and alone, ready to be opened."""
+    """Write the fields of a result, one a line, to standard output; a path comes last and alone, ready to be opened.
+
+    A result that has ``as_text`` says itself how it wants to be read.
+    """
+    as_text = getattr(result, "as_text", None)
+    if as_text is not None:
+        sys.stdout.write(f"{as_text()}\n")
+        return
     if not isinstance(result, BaseModel):
         sys.stdout.write(f"{result}\n")
         return

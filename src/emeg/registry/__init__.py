@@ -1,0 +1,29 @@
+"""What is known of public datasets before one byte is fetched: one YAML entry each, checked, and what follows from it.
+
+``recipes/datasets/<id>.yaml`` ──`Registry.load`──▶ `Entry` ──▶ `Treatment` of its recordings (ingest)
+                                                     └──▶ people shared, never pretrained on, unseen devices (shard)
+"""
+
+from emeg.registry.entry import (
+    Channels,
+    Entry,
+    Pattern,
+    SharedSubjects,
+    SubjectKey,
+    Treatment,
+)
+from emeg.registry.shelf import Registry
+from emeg.registry.showing import DatasetsConfig, DatasetsResult, datasets
+
+__all__ = [
+    "Channels",
+    "DatasetsConfig",
+    "DatasetsResult",
+    "Entry",
+    "Pattern",
+    "Registry",
+    "SharedSubjects",
+    "SubjectKey",
+    "Treatment",
+    "datasets",
+]

@@ -1,0 +1,146 @@
+"""All entries together: finding one, who shares people with whom, and what may be pretrained on."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib import resources
+
+from emeg.errors import UserError
+from emeg.registry.entry import LEAKING, Entry
+
+logger = logging.getLogger(__name__)
+
+
+class Registry:
+    """Entries by id; `Registry.load` reads those that come with emeg.
+
+    Raises
+    ------
+    UserError
+        Two entries have one id, or an entry that shares people with a task is not ``never_pretrain``.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self._entries: dict[str, Entry] = {}
+        for entry in entries:
+            if entry.id in self._entries:
+                raise UserError(f"dataset registry: two entries are called {entry.id}; keep one")
+            self._entries[entry.id] = entry
+        self._links = self._linked(LEAKING)
+        self._suspected = self._linked(frozenset({"suspected"}))
+        self._refuse_leaks()
+
+    @classmethod
+    def load(cls) -> "Registry":
+        """Read ``recipes/datasets/*.yaml`` of the package, once a process."""
+        return _load()
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries[name] for name in sorted(self._entries))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, name: str) -> Entry | None:
+        """Entry of a dataset, `None` for one that the registry does not know."""
+        return self._entries.get(name.lower())
+
+    def get(self, name: str) -> Entry:
+        """Entry of a dataset.
+
+        Raises
+        ------
+        UserError
+            There is none.
+        """
+        found = self.find(name)
+        if found is None:
+            near = [known for known in sorted(self._entries) if name.lower()[:4] in known] or sorted(self._entries)
+            raise UserError(
+                f"dataset registry: no entry {name!r}; there are {', '.join(near[:8])}, … (emeg datasets lists all)"
+            )
+        return found
+
+    def people_of(self, name: str) -> frozenset[str]:
+        """Datasets that share people with `name` over however many steps, itself included; suspicions left out."""
+        family, fresh = {name}, {name}
+        while fresh:
+            fresh = {other for one in fresh for other in self._links.get(one, ())} - family
+            family |= fresh
+        return frozenset(family)
+
+    def suspected(self, name: str) -> frozenset[str]:
+        """Datasets of which only a suspicion says that they share people with `name`."""
+        return frozenset(self._suspected.get(name, ())) - self.people_of(name)
+
+    def never_pretrain(self, name: str) -> str:
+        """Say why a dataset must not be pretrained on; empty where it may."""
+        for other in sorted(self.people_of(name), key=lambda one: (one != name, one)):
+            entry = self._entries.get(other)
+            if entry is None or not entry.never_pretrain:
+                continue
+            kind = "is a task" if "task" in entry.roles else "is kept from pretraining"
+            return f"{name} {kind}" if other == name else f"{name} has people of {other}, which {kind}"
+        return ""
+
+    def check_pretraining(self, names: Iterable[str], *, held_out_devices: bool = True) -> None:
+        """Refuse datasets that must not be pretrained on: tasks, their people, and devices kept unseen.
+
+        Raises
+        ------
+        UserError
+            Says which and why; all of them in one message.
+        """
+        faults = []
+        for name in sorted(set(names)):
+            reason = self.never_pretrain(name) or (self.unseen(name) if held_out_devices else "")
+            if reason:
+                faults.append(reason)
+        if faults:
+            raise UserError(f"not to be pretrained on: {'; '.join(faults)}; choose other datasets")
+
+    def unseen(self, name: str) -> str:
+        """Say why a dataset's device must stay unseen in pretraining; empty where it may be seen."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return ""
+        if entry.unseen_device:
+            return f"{name} is the dataset of an unseen device"
+        own = {_device(device.vendor, device.model) for device in (entry.device, *entry.other_devices)}
+        for other in self:
+            if other.unseen_device and _device(other.device.vendor, other.device.model) in own:
+                return f"{name} is recorded with the device of {other.id}, which is kept unseen"
+        return ""
+
+    def _linked(self, kinds: frozenset[str]) -> Mapping[str, set[str]]:
+        links: dict[str, set[str]] = {}
+        for entry in self._entries.values():
+            for shared in entry.same_subjects_as:
+                if shared.kind in kinds:
+                    links.setdefault(entry.id, set()).add(shared.id)
+                    links.setdefault(shared.id, set()).add(entry.id)
+        return links
+
+    def _refuse_leaks(self) -> None:
+        for entry in self._entries.values():
+            reason = self.never_pretrain(entry.id)
+            if reason and not entry.never_pretrain:
+                raise UserError(f"dataset registry: {reason}; {entry.id} needs never_pretrain: true")
+
+
+def _device(vendor: str, model: str) -> str:
+    """One spelling of a device: ``SynAmps 2`` and ``SynAmps2`` are one."""
+    return "".join(character for character in f"{vendor}{model}".lower() if character.isalnum())
+
+
+@cache
+def _load() -> Registry:
+    shelf = resources.files("emeg") / "recipes" / "datasets"
+    entries = []
+    for file in sorted(shelf.iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            entry = Entry.from_yaml(file.read_text(encoding="utf-8"), source=file.name)
+            if f"{entry.id}.yaml" != file.name:
+                raise UserError(f"dataset registry: {file.name} holds {entry.id}; the file is named after the id")
+            entries.append(entry)
+    return Registry(entries)
