@@ -5,6 +5,7 @@ Local writes are atomic (temporary name, fsync, rename); an object in a bucket a
 
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,16 +107,38 @@ class Location:
             self.fs.rm(self.path, recursive=True)
 
 
+OPENNEURO_BUCKET = "s3://openneuro.org"
+"""Public bucket of OpenNeuro: below an accession lies its latest snapshot, and no other."""
+
+_ACCESSION = re.compile(r"openneuro:(?://)?(ds\d{6})/?")
+_ANONYMOUS = "anonymous:"
+
+
 def locate(uri: str | Path) -> Location:
     """Resolve a path or any fsspec URI (``s3://…``, ``memory://…``, ``file:…``).
+
+    ``openneuro:ds000117`` is an accession's folder in OpenNeuro's public bucket; ``anonymous:s3://bucket/prefix`` is a
+    bucket that is asked without credentials.
 
     Raises
     ------
     UserError
-        No file system is known for the protocol.
+        No file system is known for the protocol, or an accession is none.
     """
+    text, options = str(uri), {}
+    if text.startswith("openneuro:"):
+        accession = _ACCESSION.fullmatch(text)
+        if accession is None:
+            raise UserError(
+                f"{text}: no accession of OpenNeuro; write openneuro:ds and six digits (openneuro:ds000117)"
+            )
+        text, options = f"{OPENNEURO_BUCKET}/{accession[1]}", {"anon": True}
+    elif text.startswith(_ANONYMOUS):
+        text, options = text.removeprefix(_ANONYMOUS), {"anon": True}
+        if not text.startswith("s3://"):
+            raise UserError(f"{uri}: only buckets are asked anonymously: anonymous:s3://bucket/prefix")
     try:
-        fs, path = fsspec.core.url_to_fs(str(uri))
+        fs, path = fsspec.core.url_to_fs(text, **options)
     except (ValueError, ImportError) as error:
         raise UserError(f"{uri}: cannot be opened as a location: {error}") from error
     return Location(fs, os.path.normpath(path) if isinstance(fs, LocalFileSystem) else str(path))

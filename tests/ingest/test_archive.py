@@ -15,6 +15,7 @@ from tests.ingest.conftest import ingested
 from emeg.errors import TransientError
 from emeg.hashing import sha256_file
 from emeg.ingest import IngestConfig, ingest, list_sources
+from emeg.ingest.config import TransferConfig
 from emeg.ingest.transfer import fetched
 from emeg.store import open_recording, read_catalog
 
@@ -98,7 +99,8 @@ def test_a_file_that_arrives_short_is_worth_another_try(tmp_path):
     memory.pipe_file("/short/a/x.edf", b"0" * 1000)
     [source] = list_sources(IngestConfig(archive="memory://short", root="unused"))
     memory.pipe_file("/short/a/x.edf", b"0" * 10)
-    with pytest.raises(TransientError, match="10 bytes arrived, 1000 are listed"), fetched(source):
+    once = TransferConfig(attempts=1)
+    with pytest.raises(TransientError, match="10 bytes arrived, 1000 are listed"), fetched(source, once):
         pass
 
 

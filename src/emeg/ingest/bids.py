@@ -1,6 +1,7 @@
 """Names in BIDS: entities, suffix, and which sidecar belongs to which recording."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -9,6 +10,9 @@ _ENTITY = re.compile(r"^([a-zA-Z]+)-([^_\s]+)$")
 
 DATA_SUFFIXES = frozenset({"eeg", "meg", "ieeg", "nirs"})
 """Suffixes of recordings."""
+
+SIDECAR_EXTENSIONS = (".json", ".tsv")
+"""What a sidecar ends in."""
 
 _FREE_ENTITIES = frozenset({"space", "desc"})
 """Entities that a sidecar may have beyond those of its recording."""
@@ -48,43 +52,52 @@ def path_entities(path: str) -> dict[str, str]:
     return entities
 
 
-def sidecars_of(path: str, candidates: Iterable[str], *, suffix: str, extension: str) -> tuple[str, ...]:
-    """Pick a recording's sidecars by the BIDS inheritance rule, the most general first.
+class SidecarIndex:
+    """Files of a dataset that may be sidecars, found by folder: a recording looks only where one of its own may lie.
 
     Parameters
     ----------
-    path : str
-        The recording, relative to the dataset.
-    candidates : iterable of str
-        Every file of the dataset that may be one.
-    suffix, extension : str
-        Such as ``channels`` and ``.tsv``; for the ``.json`` of the recording itself its own suffix.
-
-    Returns
-    -------
-    tuple of str
-        Files in the recording's folder or above it whose entities all agree with the recording's; upper folders
-        first, then fewer entities first. Outside BIDS: the file named ``<recording's stem>_<suffix><extension>``.
+    paths : iterable of str
+        Files of the dataset, relative to it; tables and JSON files are kept.
     """
-    folder = PurePosixPath(path).parent
-    recording = parse_name(path)
-    above = {str(folder), *map(str, folder.parents)}
-    own_name = f"{_stem(path)}_{suffix}{extension}".lower()
-    found: list[tuple[int, int, str]] = []
-    for candidate in candidates:
-        place = PurePosixPath(candidate)
-        if str(place.parent) not in above:
-            continue
-        name = parse_name(candidate)
-        own = place.name.lower() == own_name and place.parent == folder
-        if own or (
-            recording.entities
-            and name.suffix == suffix
-            and name.extension == extension
-            and all(recording.entities.get(k) == v for k, v in name.entities.items() if k not in _FREE_ENTITIES)
-        ):
-            found.append((len(place.parts), len(name.entities), candidate))
-    return tuple(candidate for _, _, candidate in sorted(found))
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._by_place: dict[tuple[str, str, str], list[tuple[str, BidsName]]] = defaultdict(list)
+        self._by_name: dict[str, str] = {}
+        for path in paths:
+            if path.endswith(SIDECAR_EXTENSIONS):
+                name = parse_name(path)
+                self._by_place[str(PurePosixPath(path).parent), name.suffix, name.extension].append((path, name))
+                self._by_name[path.lower()] = path
+
+    def find(self, path: str, *, suffix: str, extension: str) -> tuple[str, ...]:
+        """Pick a recording's sidecars by the BIDS inheritance rule, the most general first.
+
+        Parameters
+        ----------
+        path : str
+            The recording, relative to the dataset.
+        suffix, extension : str
+            Such as ``channels`` and ``.tsv``; for the ``.json`` of the recording itself its own suffix.
+
+        Returns
+        -------
+        tuple of str
+            Files in the recording's folder or above it whose entities all agree with the recording's; upper folders
+            first, then fewer entities first. Outside BIDS: the file ``<recording's stem>_<suffix><extension>``.
+        """
+        folder = PurePosixPath(path).parent
+        recording = parse_name(path)
+        found: set[tuple[int, int, str]] = set()
+        for place in (folder, *folder.parents) if recording.entities else ():
+            for candidate, name in self._by_place.get((str(place), suffix, extension), ()):
+                entities = {k: v for k, v in name.entities.items() if k not in _FREE_ENTITIES}
+                if all(recording.entities.get(k) == v for k, v in entities.items()):
+                    found.add((len(PurePosixPath(candidate).parts), len(name.entities), candidate))
+        own = self._by_name.get(str(folder / f"{_stem(path)}_{suffix}{extension}").lower())
+        if own is not None:
+            found.add((len(PurePosixPath(own).parts), len(parse_name(own).entities), own))
+        return tuple(candidate for _, _, candidate in sorted(found))
 
 
 def _stem(path: str) -> str:

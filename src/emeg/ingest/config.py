@@ -26,19 +26,45 @@ class StandardiseConfig(Config):
     """A recording with a larger share of bad channels is quarantined."""
 
 
+class TransferConfig(Config):
+    """How files of a bucket are fetched; nothing of it can change a result."""
+
+    connections: PositiveInt = runtime_field(8)
+    """Files of a recording that are fetched at once, in each worker."""
+    attempts: PositiveInt = runtime_field(8)
+    """How often a request is made before it is given up, with growing, random waits between."""
+    timeout_s: PositiveFloat = runtime_field(30.0)
+    """A request without an answer, or without a further byte, for so long has failed, s."""
+    piece_mib: PositiveFloat = runtime_field(8.0)
+    """Bytes asked for in one request, MiB; what has arrived need not be fetched again."""
+    scratch: str | None = runtime_field(None)
+    """Folder for files on their way; a folder for temporary files by default."""
+    scratch_gib: PositiveFloat = runtime_field(64.0)
+    """Files of all workers on their way take no more than this, GiB; a larger recording goes alone."""
+
+    @property
+    def piece_bytes(self) -> int:
+        """Bytes asked for in one request."""
+        return max(1, round(self.piece_mib * 2**20))
+
+
 class IngestConfig(Config):
     """Bring an archive into the store, recording by recording."""
 
     archive: str
-    """Folder or fsspec URI with recordings; BIDS where possible."""
+    """Folder or URI of recordings, BIDS where possible: a path, s3://…, anonymous:s3://…, openneuro:ds000117."""
     root: str
     """Store to write to: folder or fsspec URI."""
     dataset: str | None = None
     """Short name of the dataset; the archive's last folder by default."""
+    recipe: str | None = None
+    """YAML file that says what the files of a folder are that is not BIDS."""
     montage: str | None = None
     """MNE montage for electrode names that the 10-05 system does not know, such as ``biosemi128``."""
     standardise: StandardiseConfig = StandardiseConfig()
     """Signal processing."""
+    transfer: TransferConfig = runtime_field(TransferConfig())
+    """How files are fetched from a bucket."""
     workers: PositiveInt = runtime_field(2)
     """Processes that ingest side by side."""
     retry_quarantined: bool = runtime_field(False)

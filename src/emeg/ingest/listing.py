@@ -3,35 +3,33 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
 from emeg.errors import UserError
-from emeg.ingest.bids import DATA_SUFFIXES, parse_name, path_entities, sidecars_of
+from emeg.ingest.bids import DATA_SUFFIXES, SIDECAR_EXTENSIONS, SidecarIndex, parse_name, path_entities
 from emeg.ingest.config import IngestConfig
 from emeg.ingest.formats import FOLDER_FORMATS, Group, group_folder
+from emeg.ingest.recipe import Recipe, SidecarKind, matches
+from emeg.ingest.transfer import ListedFile, list_files, read_listed
+from emeg.registry import Entry, Registry, Treatment
 from emeg.uri import Location, locate
 
 _LEFT_FOLDERS = frozenset({"derivatives", "sourcedata", "code", "stimuli", "phenotype"})
 _EMPTY_ROOM_SUBJECTS = frozenset({"emptyroom"})
 _EMPTY_ROOM_TASKS = frozenset({"noise", "emptyroom"})
 _CALIBRATIONS = frozenset({"calibration", "crosstalk"})
-
-
-@dataclass(frozen=True)
-class ListedFile:
-    """A file as the listing shows it: path in the archive, bytes, and in a bucket the ETag."""
-
-    path: str
-    size: int
-    etag: str = ""
+_VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)\b")
+_TABLES: tuple[SidecarKind, ...] = ("channels", "events", "electrodes")
 
 
 @dataclass(frozen=True)
 class Source:
-    """One recording in an archive: what it is called, its files, and its sidecars, general ones first."""
+    """One recording in an archive: what it is called, its files, and its sidecars, general ones first.
+
+    `treatment` is what the registry or a recipe says of it; `declared` is whether the names come from there.
+    """
 
     archive: str
     dataset: str
@@ -46,6 +44,8 @@ class Source:
     files: tuple[ListedFile, ...] = ()
     sidecars: tuple[tuple[str, ListedFile], ...] = ()
     problem: str = ""
+    treatment: Treatment | None = None
+    declared: bool = False
 
     def sidecars_named(self, kind: str) -> tuple[str, ...]:
         """Paths of one kind: ``json``, ``channels``, ``events``, ``electrodes`` or ``coordsystem``."""
@@ -53,8 +53,13 @@ class Source:
 
     @property
     def all_files(self) -> tuple[ListedFile, ...]:
-        """Data files, then sidecars."""
-        return (*self.files, *(file for _, file in self.sidecars))
+        """Data files, then sidecars, each once."""
+        return tuple(dict.fromkeys((*self.files, *(file for _, file in self.sidecars))))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.all_files)
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,9 @@ class Listing:
     dataset: str
     sources: tuple[Source, ...]
     skipped: dict[str, int] = field(default_factory=dict)
+    snapshot: str = ""
+    licence: str = ""
+    entry: Entry | None = None
 
 
 def list_sources(config: IngestConfig) -> list[Source]:
@@ -73,6 +81,8 @@ def list_sources(config: IngestConfig) -> list[Source]:
     ------
     UserError
         There is no such archive.
+    TransientError
+        It does not answer.
     """
     return list(list_archive(config).sources)
 
@@ -83,53 +93,181 @@ def list_archive(config: IngestConfig) -> Listing:
     Raises
     ------
     UserError
-        There is no such archive, or its ``dataset_description.json`` cannot be read.
+        There is no such archive, its ``dataset_description.json`` cannot be read, or it must not be fetched without an
+        agreement.
+    TransientError
+        It does not answer.
     """
     root = locate(config.archive)
-    files = _list_files(root)
-    description = _description(root, files)
-    dataset = config.dataset or _slug(root.name) or _slug(str(description.get("Name", ""))) or "archive"
-    is_bids = "dataset_description.json" in files or any(path.startswith("sub-") for path in files)
-    skipped: dict[str, int] = defaultdict(int)
-    groups = _group(root, files, skipped)
-    sidecar_files = [path for path in files if path.endswith((".json", ".tsv"))]
-    licence = str(description.get("License", ""))
-    sources = []
-    for group in groups:
-        reason = _left_aside(group.lead, is_bids=is_bids)
-        if reason:
-            skipped[reason] += 1
-        else:
-            sources.append(_source(group, config.archive, dataset, licence, files, sidecar_files))
-    return Listing(dataset, tuple(sorted(sources, key=lambda s: s.path)), dict(sorted(skipped.items())))
+    recipe = Recipe.read(config.recipe) if config.recipe else None
+    files = list_files(root, config.transfer)
+    description = _description(root, files, config)
+    names = (
+        config.dataset,
+        recipe.dataset if recipe else None,
+        _slug(root.name),
+        _slug(str(description.get("Name", ""))),
+    )
+    dataset = next((name for name in names if name), "archive")
+    entry = Registry.load().find(dataset)
+    _refuse_closed(config, root, entry)
+    listed = _Lister(config.archive, dataset, root, files, recipe, entry)
+    listed.licence = str(description.get("License", "")) or (recipe.licence if recipe else "")
+    if not listed.licence and entry is not None:
+        listed.licence = entry.licence
+    sources = listed.sources()
+    return Listing(
+        dataset,
+        tuple(sorted(sources, key=lambda s: s.path)),
+        dict(sorted(listed.skipped.items())),
+        _snapshot(root, files, description, config),
+        listed.licence,
+        entry,
+    )
 
 
-def _list_files(root: Location) -> dict[str, ListedFile]:
-    if not root.exists():
-        raise UserError(f"{root}: there is no such archive; give a folder or an fsspec URI such as s3://bucket/prefix")
-    root.fs.invalidate_cache(root.path)
-    found = root.fs.find(root.path, detail=True)
-    prefix = root.path.rstrip("/") + "/"
-    files = {}
-    for full, info in sorted(found.items()):
-        path = full.removeprefix(prefix)
-        if any(part.startswith(".") for part in PurePosixPath(path).parts):
-            continue
-        etag = "" if root.is_local else str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or "")
-        files[path] = ListedFile(path, int(info.get("size") or 0), etag.strip('"'))
-    return files
+def _refuse_closed(config: IngestConfig, root: Location, entry: Entry | None) -> None:
+    """Never download what needs an agreement or a person's approval: it is taken from a folder that is there."""
+    if entry is None or entry.access_tier == "open" or root.is_local:
+        return
+    if entry.source.uri.rstrip("/") in {str(root).rstrip("/"), config.archive.rstrip("/")}:
+        raise UserError(
+            f"{config.archive}: {entry.id} is given out by {entry.access_tier} only; obtain it from {entry.source.uri}"
+            " and name the folder or bucket of yours that holds it"
+        )
 
 
-def _description(root: Location, files: dict[str, ListedFile]) -> dict[str, Any]:
-    if "dataset_description.json" not in files:
+def _description(root: Location, files: dict[str, ListedFile], config: IngestConfig) -> dict[str, Any]:
+    file = files.get("dataset_description.json")
+    if file is None:
         return {}
     try:
-        found = json.loads((root / "dataset_description.json").read_bytes().decode("utf-8-sig"))
+        found = json.loads(read_listed(root, file, config.transfer).decode("utf-8-sig"))
     except ValueError as error:
         raise UserError(
             f"{root}/dataset_description.json: not readable as JSON ({error}); mend or remove it"
         ) from error
     return found if isinstance(found, dict) else {}
+
+
+def _snapshot(root: Location, files: dict[str, ListedFile], description: dict[str, Any], config: IngestConfig) -> str:
+    """Version tag of the dataset as it lies there: from its DOI, else from the newest entry of CHANGES."""
+    found = _VERSION.search(str(description.get("DatasetDOI", "")).rpartition(".v")[2])
+    if found is None and "CHANGES" in files:
+        found = _VERSION.search(read_listed(root, files["CHANGES"], config.transfer).decode("utf-8", "replace"))
+    return found[1] if found else ""
+
+
+class _Lister:
+    """Says what each of an archive's files is."""
+
+    def __init__(
+        self,
+        archive: str,
+        dataset: str,
+        root: Location,
+        files: dict[str, ListedFile],
+        recipe: Recipe | None,
+        entry: Entry | None,
+    ) -> None:
+        self.archive, self.dataset, self.root, self.files = archive, dataset, root, files
+        self.recipe, self.entry = recipe, entry
+        self.licence = ""
+        self.skipped: dict[str, int] = defaultdict(int)
+        self.is_bids = recipe is None and (
+            "dataset_description.json" in files or any(path.startswith("sub-") for path in files)
+        )
+        self.index = SidecarIndex(files)
+
+    def sources(self) -> list[Source]:
+        """Every recording that is not left aside."""
+        sources = []
+        for group in _group(self.root, self.files, self.skipped):
+            if self.recipe is not None:
+                source, reason = self._declared(group, self.recipe)
+            else:
+                reason = self._left_aside(group.lead)
+                source = None if reason else self._found(group)
+            if source is None:
+                self.skipped[reason] += 1
+            else:
+                sources.append(source)
+        return sources
+
+    def _left_aside(self, path: str) -> str:
+        entry = self.entry
+        if entry is not None and matches(path, entry.exclude_paths) and not matches(path, entry.include):
+            return "excluded by the registry"
+        if entry is not None and entry.include and not matches(path, entry.include):
+            # a registered folder may be a subset of one's own, laid out differently: its own globs decide only where
+            # they know any file at all
+            if any(matches(one, entry.include) for one in self.files):
+                return "not among the registry's recordings"
+        elif entry is not None and entry.include:
+            return ""
+        return _left_aside(path, is_bids=self.is_bids)
+
+    def _found(self, group: Group) -> Source:
+        path = group.lead
+        entities = path_entities(path)
+        key = self.entry.subject_key if self.entry is not None else None
+        keyed = key.subject(path) if key is not None else ""
+        return Source(
+            archive=self.archive,
+            dataset=self.dataset,
+            path=path,
+            format=group.format,
+            subject=keyed or (f"sub-{entities['sub']}" if "sub" in entities else _subject_of_folder(path)),
+            session=entities.get("ses", ""),
+            task=entities.get("task", ""),
+            run=entities.get("run", ""),
+            acquisition=entities.get("acq", ""),
+            licence=self.licence,
+            files=tuple(self.files[p] for p in group.files),
+            sidecars=self._sidecars(group),
+            problem=group.problem,
+            treatment=self.entry.treatment if self.entry is not None else None,
+            declared=bool(keyed),
+        )
+
+    def _sidecars(self, group: Group) -> tuple[tuple[str, ListedFile], ...]:
+        path = group.lead
+        kind = parse_name(path).suffix
+        found: list[tuple[str, str]] = []
+        for modality in (kind,) if kind in DATA_SUFFIXES else ("eeg", "meg"):
+            found += [("json", s) for s in self.index.find(path, suffix=modality, extension=".json")]
+        for name in _TABLES:
+            found += [(name, s) for s in self.index.find(path, suffix=name, extension=".tsv")]
+        found += [("coordsystem", s) for s in self.index.find(path, suffix="coordsystem", extension=".json")]
+        return tuple((name, self.files[s]) for name, s in found if s not in group.files)
+
+    def _declared(self, group: Group, recipe: Recipe) -> tuple[Source | None, str]:
+        for pattern in recipe.files:
+            names = pattern.match(group.lead)
+            if names is None:
+                continue
+            declared = {kind: pattern.sidecar(kind, names) for kind in pattern.sidecars}
+            absent = [path for path in declared.values() if path not in self.files]
+            problem = f"the recipe names {absent[0]}, which is not in the archive" if absent else group.problem
+            sidecars: list[tuple[str, ListedFile]] = [
+                (kind, self.files[path]) for kind, path in declared.items() if path in self.files
+            ]
+            sidecars += [(kind, file) for kind, file in self._sidecars(group) if kind not in declared]
+            source = Source(
+                archive=self.archive,
+                dataset=self.dataset,
+                path=group.lead,
+                format=group.format,
+                licence=self.licence,
+                files=tuple(self.files[p] for p in group.files),
+                sidecars=tuple(sidecars),
+                problem=problem,
+                treatment=recipe.treatment,
+                declared=True,
+                **{**names, "subject": _slug(names["subject"]) or _subject_of_folder(group.lead)},
+            )
+            return source, ""
+        return None, "matches no pattern of the recipe"
 
 
 def _group(root: Location, files: dict[str, ListedFile], skipped: dict[str, int]) -> list[Group]:
@@ -143,9 +281,9 @@ def _group(root: Location, files: dict[str, ListedFile], skipped: dict[str, int]
             folders[str(PurePosixPath(path).parent)].append(path)
     groups = [Group(lead, FOLDER_FORMATS[PurePosixPath(lead).suffix.lower()], tuple(p)) for lead, p in whole.items()]
     for paths in folders.values():
-        found, used = group_folder(paths, lambda path: (root / path).read_bytes())
+        found, used = group_folder(paths, lambda path: read_listed(root, files[path]))
         groups += found
-        others = [path for path in paths if path not in used and not path.endswith((".json", ".tsv"))]
+        others = [path for path in paths if path not in used and not path.endswith(SIDECAR_EXTENSIONS)]
         if others:
             skipped["not a recording"] += len(others)
     return groups
@@ -161,11 +299,13 @@ def _folder_recording(path: str) -> str:
 
 def _left_aside(path: str, *, is_bids: bool) -> str:
     """Why a recording is none of ours, by folder and entity; empty for one that is."""
-    top = PurePosixPath(path).parts[0]
+    parts = PurePosixPath(path).parts
+    top = parts[0]
     name = parse_name(path)
     entities = path_entities(path)
-    if top in _LEFT_FOLDERS:
-        return top
+    left = next((part for part in parts[:-1] if part in _LEFT_FOLDERS), "")
+    if left:
+        return left
     if is_bids and not top.startswith("sub-"):
         return "outside the subjects' folders"
     if entities.get("sub") in _EMPTY_ROOM_SUBJECTS or entities.get("task") in _EMPTY_ROOM_TASKS:
@@ -174,41 +314,9 @@ def _left_aside(path: str, *, is_bids: bool) -> str:
         return "calibration"
     if is_bids and name.entities and name.suffix not in DATA_SUFFIXES:
         return "not a recording"
+    if is_bids and "desc" in name.entities:  # raw data have none: somebody processed this one
+        return "derivatives"
     return ""
-
-
-def _source(
-    group: Group,
-    archive: str,
-    dataset: str,
-    licence: str,
-    files: dict[str, ListedFile],
-    sidecar_files: Iterable[str],
-) -> Source:
-    path = group.lead
-    entities = path_entities(path)
-    kind = parse_name(path).suffix
-    sidecar_files = [s for s in sidecar_files if s not in group.files]
-    modalities = (kind,) if kind in DATA_SUFFIXES else ("eeg", "meg")
-    sidecars = [("json", s) for m in modalities for s in sidecars_of(path, sidecar_files, suffix=m, extension=".json")]
-    for name in ("channels", "events", "electrodes"):
-        sidecars += [(name, s) for s in sidecars_of(path, sidecar_files, suffix=name, extension=".tsv")]
-    sidecars += [("coordsystem", s) for s in sidecars_of(path, sidecar_files, suffix="coordsystem", extension=".json")]
-    return Source(
-        archive=archive,
-        dataset=dataset,
-        path=path,
-        format=group.format,
-        subject=f"sub-{entities['sub']}" if "sub" in entities else _subject_of_folder(path),
-        session=entities.get("ses", ""),
-        task=entities.get("task", ""),
-        run=entities.get("run", ""),
-        acquisition=entities.get("acq", ""),
-        licence=licence,
-        files=tuple(files[p] for p in group.files),
-        sidecars=tuple((name, files[s]) for name, s in sidecars),
-        problem=group.problem,
-    )
 
 
 def _subject_of_folder(path: str) -> str:

@@ -31,6 +31,7 @@ from emeg.ingest.quality import (
 from emeg.ingest.readers import open_recording, read_signal, reading
 from emeg.ingest.sidecars import Sidecars, number, read_sidecars
 from emeg.ingest.transfer import fetched, recording_id
+from emeg.ingest.treatment import count_note, treat
 from emeg.sensors import PickedSensors, Sensors, SensorType, check_geometry, sensors_from_info
 from emeg.store import (
     BadReason,
@@ -99,7 +100,7 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     name = recording_id(source, config)
     found = _Found()
     try:
-        with fetched(source) as folder:
+        with fetched(source, config.transfer) as folder:
             row, events = _ingest(store, name, source, folder, config, found)
     except RecordingError as error:
         record = _refusal(source, name, error, found)
@@ -134,8 +135,11 @@ def _ingest(
     with reading(source, folder):
         placed = apply_electrodes(raw, sidecars)
         events = find_events(raw, sidecars)
+    table, excluded = treat(raw, table, source.treatment)
     notes = [*opened.notes, *sidecars.notes, *table.notes, *placed]
-    picked = sensors_from_info(raw.info, montage=config.montage, meg_frame=config.standardise.meg_frame)
+    picked = sensors_from_info(raw.info, montage=_montage(source, config), meg_frame=config.standardise.meg_frame)
+    picked = picked._replace(dropped={**picked.dropped, **excluded})
+    notes += count_note(len(picked.sensors), source.treatment)
     if not len(picked.sensors):
         raise _no_usable_channel(picked)
     found.sensors = picked.sensors
@@ -154,6 +158,10 @@ def _ingest(
         bad=signal.bad,
     )
     return _row(name, source, raw, signal, picked, device, grade, len(events.events), notes, config), events.events
+
+
+def _montage(source: Source, config: IngestConfig) -> str | None:
+    return config.montage or (source.treatment.montage if source.treatment is not None else None)
 
 
 def _no_usable_channel(picked: PickedSensors) -> RecordingError:

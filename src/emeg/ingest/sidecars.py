@@ -77,13 +77,32 @@ def read_sidecars(source: Source, folder: Path) -> Sidecars:
         return _read_table(folder, paths[-1], notes) if paths else None
 
     return Sidecars(
-        json=_merge(folder, source.sidecars_named("json"), notes),
+        json=_with_mains(_merge(folder, source.sidecars_named("json"), notes), source, notes),
         channels=table("channels"),
         events=table("events"),
         electrodes=table("electrodes"),
         coordsystem=_merge(folder, source.sidecars_named("coordsystem")[-1:], notes),
         notes=tuple(notes),
     )
+
+
+def _with_mains(stated: dict[str, Any], source: Source, notes: list[str]) -> dict[str, Any]:
+    """Fill in the mains frequency that the dataset's entry knows; where both are known they must agree."""
+    known = source.treatment.mains_hz if source.treatment is not None else None
+    found = number(stated.get("PowerLineFrequency"))
+    if source.treatment is None or known is None or found == known:
+        return stated
+    if found <= 0.0:
+        return {**stated, "PowerLineFrequency": known}
+    if source.treatment.mains_certain:
+        raise RecordingError(
+            f"{source.path}: PowerLineFrequency is {found:g} Hz in the sidecar, {known} Hz in the dataset's entry",
+            next_action="find out which is right and correct the other",
+        )
+    notes.append(
+        f"mains: {found:g} Hz in the sidecar, {known} Hz in the dataset's entry, unverified; the sidecar's used"
+    )
+    return stated
 
 
 def _merge(folder: Path, paths: Iterable[str], notes: list[str]) -> dict[str, Any]:
