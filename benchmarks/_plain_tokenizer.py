@@ -269,7 +269,13 @@ class PlainTokenizer(nn.Module):
         self.decoder = Decoder(config)
 
     def losses(
-        self, x: Tensor, pos: Tensor, sensor_type: Tensor, draws: TokenizerDraws, generator: torch.Generator, ramp: float
+        self,
+        x: Tensor,
+        pos: Tensor,
+        sensor_type: Tensor,
+        draws: TokenizerDraws,
+        generator: torch.Generator,
+        ramp: float,
     ) -> dict[str, Tensor]:
         """Terms of a training step."""
         windows = x.unfold(-1, self.config.window_length, self.config.window_length)

@@ -6,6 +6,7 @@ stands before a convolution, which computes it together with its padding.
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 RESIDUAL_KERNEL = 3
-CPU_ROWS = 128
-"""Rows taken at once on a CPU, where small activations stay in cache and below the allocator's threshold for
-mapping fresh pages. Rows do not see each other, so the result is the same."""
+CPU_ELEMENTS = 1 << 20
+"""Numbers in the largest activation on a CPU, where rows are taken a few at a time: 4 MiB stay in cache and below the
+allocator's threshold for mapping fresh pages. Rows do not see each other, so the result is the same."""
 COMPILED_ROWS = 2048
 """Rows taken at once by compiled layers elsewhere: one shape, so that they are compiled once."""
 
@@ -79,7 +80,7 @@ def elu_then_pad(x_RTD: Tensor, left: int = 0, right: int = 0) -> Tensor:
     """ELU, then `pad_reflecting`, in one pass over the memory."""
     if torch.compiler.is_compiling():
         return pad_reflecting(F.elu(x_RTD), left, right)
-    out: Tensor = _PaddedELU.apply(x_RTD, left, right)
+    out: Tensor = _PaddedELU.apply(x_RTD, left, right)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -151,8 +152,10 @@ class _Seanet(nn.Module):
 
     model: nn.Sequential
 
-    def _start(self, layers: list[nn.Module]) -> None:
+    def _start(self, layers: list[nn.Module], *, widest: int) -> None:
+        """Take the layers; `widest` numbers are held for each step of a row where that is most."""
         self.model = nn.Sequential(*layers)
+        self._widest = widest
         place = next(i for i, layer in enumerate(layers) if isinstance(layer, SkippedLSTM))
         self._lstm = slice(place, place + 1)
         self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
@@ -173,16 +176,17 @@ class _Seanet(nn.Module):
 
     def forward(self, x_RTD: Tensor) -> Tensor:
         """Map rows independently; on a CPU a few at a time. Normed weights are computed once a pass."""
+        on_cpu = x_RTD.device.type == "cpu"
+        size = max(1, CPU_ELEMENTS // (x_RTD.shape[1] * self._widest)) if on_cpu else COMPILED_ROWS
         if self._compiled:
-            return self._forward_compiled(x_RTD)
+            return self._forward_compiled(x_RTD, size)
         with parametrize.cached():
-            if x_RTD.device.type != "cpu" or len(x_RTD) <= CPU_ROWS:
+            if not on_cpu or len(x_RTD) <= size:
                 out: Tensor = self.model(x_RTD)
                 return out
-            return torch.cat([self.model(rows) for rows in torch.split(x_RTD, CPU_ROWS)])
+            return torch.cat([self.model(rows) for rows in torch.split(x_RTD, size)])
 
-    def _forward_compiled(self, x_RTD: Tensor) -> Tensor:
-        size = CPU_ROWS if x_RTD.device.type == "cpu" else COMPILED_ROWS
+    def _forward_compiled(self, x_RTD: Tensor, size: int) -> Tensor:
         parts = []
         for rows in torch.split(x_RTD, size):
             filled = F.pad(rows, (0, 0, 0, 0, 0, size - len(rows)))
@@ -201,7 +205,9 @@ class SeanetEncoder(_Seanet):
         for stride in reversed(ratios):
             layers += [ResidualBlock(width), nn.Identity(), Conv(width, 2 * width, 2 * stride, stride, elu=True)]
             width *= 2
-        self._start([*layers, SkippedLSTM(width), nn.Identity(), Conv(width, n_dim, last_kernel, elu=True)])
+        self._start(
+            [*layers, SkippedLSTM(width), nn.Identity(), Conv(width, n_dim, last_kernel, elu=True)], widest=n_filters
+        )
 
 
 class SeanetDecoder(_Seanet):
@@ -214,4 +220,4 @@ class SeanetDecoder(_Seanet):
         for stride in ratios:
             layers += [nn.Identity(), TransposedConv(width, width // 2, stride), ResidualBlock(width // 2)]
             width //= 2
-        self._start([*layers, nn.Identity(), Conv(width, 1, last_kernel, elu=True)])
+        self._start([*layers, nn.Identity(), Conv(width, 1, last_kernel, elu=True)], widest=n_filters * prod(ratios))
