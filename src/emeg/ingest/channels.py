@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
 from emeg.ingest.sidecars import ABSENT, Rows, Sidecars, number
+from emeg.ingest.units import volts
+from emeg.sensors import standard_name
 
 if TYPE_CHECKING:
     import mne
@@ -30,7 +32,6 @@ _MNE_TYPES = {
 }
 """BIDS channel types with a counterpart in MNE-Python; what is neither here nor MEG is ``misc``."""
 
-_UNITS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "µv": 1e-6, "μv": 1e-6, "microv": 1e-6, "microvolt": 1e-6, "nv": 1e-9}
 _HEAD_FRAMES = frozenset({"captrak", "elektaneuromag", "neuromagelektamegin"})
 _ALS_FRAMES = frozenset({"ctf", "eeglab", "eeglab-hj", "4dbti", "kityokogawa"})
 _METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "": 1.0}
@@ -58,7 +59,7 @@ def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
     bad = set(raw.info["bads"])
     if not sidecars.channels:
         return ChannelTable({}, frozenset(bad), ())
-    rows = _match(raw.ch_names, sidecars.channels, notes)
+    rows = _match(raw, sidecars.channels, notes, sidecars.path("channels"))
     types = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
     wanted = {}
     for name, row in rows.items():
@@ -72,25 +73,48 @@ def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
     return ChannelTable(_scales(raw, rows, wanted, notes), frozenset(bad), tuple(notes))
 
 
-def _match(names: list[str], table: Rows, notes: list[str]) -> dict[str, dict[str, str]]:
+def _match(raw: "mne.io.BaseRaw", table: Rows, notes: list[str], path: str) -> dict[str, dict[str, str]]:
     """Rows by channel: by name, or by order where as many rows as channels have other names."""
-    if "name" not in table[0]:
-        raise RecordingError("channels.tsv has no column 'name'", next_action="repair the table")
-    by_name = {row["name"]: row for row in table}
-    found = {name: by_name[name] for name in names if name in by_name}
-    if not found and len(table) == len(names):
-        notes.append("channels.tsv: names differ from the file's; matched by order")
-        return dict(zip(names, table, strict=True))
+    by_name = _by_name(table, path)
+    found = {name: by_name[name] for name in raw.ch_names if name in by_name}
+    if not found and len(table) == len(raw.ch_names) == len(by_name):
+        return _by_order(raw, table, notes)
     if not found:
         raise RecordingError(
-            f"channels.tsv names none of the recording's {len(names)} channels (it begins {table[0]['name']!r}, the"
-            f" recording {names[0]!r})",
+            f"{path} names none of the recording's {len(raw.ch_names)} channels (it begins {table[0]['name']!r}, the"
+            f" recording {raw.ch_names[0]!r})",
             next_action="correct the names in channels.tsv",
         )
-    absent = [name for name in names if name not in found]
+    absent = [name for name in raw.ch_names if name not in found]
     if absent:
         notes.append(f"channels.tsv: {len(absent)} channels of the file are not in it, such as {absent[0]!r}")
+    extra = [name for name in by_name if name not in found]
+    if extra:
+        notes.append(f"channels.tsv: {len(extra)} of its channels are not in the file, such as {extra[0]!r}")
     return found
+
+
+def _by_name(table: Rows, path: str) -> dict[str, dict[str, str]]:
+    """Rows by their names; one name twice must say the same twice."""
+    found: dict[str, dict[str, str]] = {}
+    for row in table:
+        if found.setdefault(row["name"], row) != row:
+            raise RecordingError(
+                f"{path} names {row['name']!r} twice, with different entries",
+                next_action="remove the wrong row from channels.tsv",
+            )
+    return found
+
+
+def _by_order(raw: "mne.io.BaseRaw", table: Rows, notes: list[str]) -> dict[str, dict[str, str]]:
+    """Match rows with channels one by one; where only the table's names are electrodes, the channels take them."""
+    electrodes = [row["name"] for row in table if standard_name(row["name"])]
+    if electrodes and not any(map(standard_name, raw.ch_names)):
+        notes.append(f"channels.tsv: matched by order, and names such as {electrodes[0]!r} taken from it")
+        raw.rename_channels(dict(zip(raw.ch_names, (row["name"] for row in table), strict=True)), verbose="ERROR")
+    else:
+        notes.append("channels.tsv: names differ from the file's; matched by order")
+    return dict(zip(raw.ch_names, table, strict=True))
 
 
 def _scales(
@@ -100,13 +124,13 @@ def _scales(
     stated = raw._orig_units
     scales = {}
     for name, kind in wanted.items():
-        unit = _UNITS.get(rows[name].get("units", "").lower().replace(" ", ""))
+        unit = volts(rows[name].get("units", ""))
         own = str(stated.get(name, "")).lower()
         if kind != "eeg" or unit is None or not stated:
             continue
         if own in {"", "n/a", "none", "na"} and unit != 1.0:
             scales[name] = unit
-        elif own in _UNITS and _UNITS[own] != unit:
+        elif volts(own) not in {None, unit}:
             notes.append(f"channels.tsv: {name!r} in {rows[name]['units']}, the file says {own}; the file's was used")
     if scales:
         notes.append(f"unit of {len(scales)} channels taken from channels.tsv, since the file states none")

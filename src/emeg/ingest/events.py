@@ -1,12 +1,14 @@
 """What happened during a recording: from its events table, else its annotations, else its stim channels."""
 
+import math
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
-from emeg.ingest.sidecars import ABSENT, Rows, Sidecars, number
+from emeg.ingest.sidecars import ABSENT, Rows, Sidecars
 from emeg.store import Event
 
 if TYPE_CHECKING:
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 _STIM_NAMES = ("STI101", "STI 014", "STI014", "STI201", "Status", "STATUS", "UPPT001", "TRIGGER")
 _STATUS_MASK = 0xFFFF
 """BioSemi keeps triggers in the lower 16 of 24 bits, the amplifier's state above."""
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_MOST_OUTSIDE = 0.5
+"""Share of events outside the data from which a table is not this recording's."""
+_SAMPLES_OFF = 1.01
+"""Samples counted from 1 instead of 0 are no contradiction."""
 
 
 class FoundEvents(NamedTuple):
@@ -27,51 +35,92 @@ class FoundEvents(NamedTuple):
 def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
     """Collect a recording's events; those outside the data are dropped and counted in the notes.
 
+    A table without rows says nothing: the file's own markers are used then.
+
     Raises
     ------
     RecordingError
-        The events table has no column ``onset``.
+        The events table has no column ``onset``, or most of it lies outside the data.
     """
     notes: list[str] = []
-    if sidecars.events is not None:
-        events = _from_table(sidecars.events, notes)
-    elif len(raw.annotations):
-        events = _from_annotations(raw)
-    else:
-        events = _from_stim_channel(raw)
     duration_s = raw.n_times / raw.info["sfreq"]
+    if sidecars.events:
+        events = _from_table(sidecars, notes)
+        _refuse_foreign(events, duration_s, float(raw.info["sfreq"]), sidecars.path("events"))
+        _compare_samples(sidecars.events, float(raw.info["sfreq"]), notes)
+    else:
+        events = _from_annotations(raw) if len(raw.annotations) else _from_stim_channel(raw)
+        if sidecars.events is not None:
+            notes.append(f"events.tsv has no rows; {len(events)} events found in the file itself")
     inside = [event for event in events if 0.0 <= event.onset_s < duration_s]
     if len(inside) < len(events):
         notes.append(f"{len(events) - len(inside)} of {len(events)} events lie outside the {duration_s:.3f} s of data")
     return FoundEvents(tuple(sorted(inside)), tuple(notes))
 
 
-def _from_table(table: Rows, notes: list[str]) -> list[Event]:
-    if table and "onset" not in table[0]:
-        raise RecordingError("events.tsv has no column 'onset'", next_action="repair the table")
+def _from_table(sidecars: Sidecars, notes: list[str]) -> list[Event]:
+    table = sidecars.events or []
+    if "onset" not in table[0]:
+        raise RecordingError(f"{sidecars.path('events')} has no column 'onset'", next_action="repair the table")
+    commas = [row for row in table if _DECIMAL_COMMA.fullmatch(row["onset"])]
     events = []
     for row in table:
-        if row["onset"] in ABSENT or not _is_number(row["onset"]):
+        onset = _seconds(row["onset"])
+        if onset is None:
             continue
         trial_type, value = (row.get(key, "") for key in ("trial_type", "value"))
         events.append(
             Event(
-                onset_s=number(row["onset"]),
-                duration_s=max(0.0, number(row.get("duration", ""))),
+                onset_s=onset,
+                duration_s=max(0.0, _seconds(row.get("duration", "")) or 0.0),
                 trial_type="" if trial_type in ABSENT else trial_type,
                 value="" if value in ABSENT else value,
             )
         )
+    if commas:
+        notes.append(f"events.tsv: {len(commas)} onsets with a decimal comma, such as {commas[0]['onset']!r}")
     if len(events) < len(table):
         notes.append(f"events.tsv: {len(table) - len(events)} of {len(table)} rows have no onset")
     return events
 
 
-def _is_number(text: str) -> bool:
+def _seconds(text: str) -> float | None:
+    """Read a finite number; between tabs a comma can only be a decimal one."""
     try:
-        return bool(np.isfinite(float(text)))
+        found = float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
     except ValueError:
-        return False
+        return None
+    return found if math.isfinite(found) else None
+
+
+def _refuse_foreign(events: list[Event], duration_s: float, sfreq: float, path: str) -> None:
+    """Most events outside the data: the onsets are in another unit, or the table is another recording's."""
+    onsets = np.array([event.onset_s for event in events])
+    outside = int(np.count_nonzero((onsets < 0.0) | (onsets >= duration_s)))
+    if outside <= _MOST_OUTSIDE * len(onsets):
+        return
+    within = {unit: bool((onsets / per_s < duration_s).all()) for unit, per_s in _units(sfreq)}
+    unit = next((unit for unit, fits in within.items() if fits and onsets.min() >= 0.0), "")
+    # An onset in milliseconds fits as a sample's number too where the rate is a kilohertz or more: name both.
+    cause = f"they seem to be in {unit} instead of seconds" if unit else "the table is probably another recording's"
+    raise RecordingError(
+        f"{path}: {outside} of {len(onsets)} events lie outside the {duration_s:.3f} s of data: {cause}",
+        next_action="correct the onsets, or remove the table if the file has markers of its own",
+    )
+
+
+def _units(sfreq: float) -> tuple[tuple[str, float], ...]:
+    return ("samples", sfreq), ("milliseconds", 1e3), ("microseconds", 1e6)
+
+
+def _compare_samples(table: Rows, sfreq: float, notes: list[str]) -> None:
+    """BIDS counts onsets; a column of samples that disagrees by more than one sample is noted."""
+    pairs = [(_seconds(row["onset"]), _seconds(row.get("sample", ""))) for row in table]
+    both = np.array([(onset, sample) for onset, sample in pairs if onset is not None and sample is not None])
+    if len(both) and (n := int(np.count_nonzero(np.abs(both[:, 0] * sfreq - both[:, 1]) > _SAMPLES_OFF))):
+        notes.append(
+            f"events.tsv: {n} of {len(both)} values of sample contradict the onset at {sfreq:g} Hz; onsets were used"
+        )
 
 
 def _from_annotations(raw: "mne.io.BaseRaw") -> list[Event]:

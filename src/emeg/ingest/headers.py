@@ -8,6 +8,10 @@ import struct
 from pathlib import Path
 
 from emeg.errors import RecordingError
+from emeg.ingest.header_brainvision import check_brainvision
+from emeg.ingest.header_edf import check_edf
+from emeg.ingest.header_eeglab import check_eeglab
+from emeg.ingest.refusals import malformed, short
 
 _LINE_FEEDS_NEEDED = 50
 _LOOK_AT_BYTES = 2**20
@@ -17,9 +21,11 @@ GDF_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 8, 8: 8, 16: 4, 17: 8, 
 
 _FIFF_NEXT_SEQUENTIAL = 0
 _FIFF_NEXT_NONE = -1
+_FIFF_REF_ROLE = 115
+_FIFF_ROLE_PREVIOUS = b"\0\0\0\1"
 
 
-def check_promises(path: Path, format_: str, name: str) -> None:
+def check_promises(path: Path, format_: str, name: str, *, events_elsewhere: bool = False) -> None:
     """Compare the size of a data file with its header.
 
     Parameters
@@ -30,6 +36,8 @@ def check_promises(path: Path, format_: str, name: str) -> None:
         As in `emeg.ingest.formats`.
     name : str
         What to call the file in errors: its path in the archive.
+    events_elsewhere : bool
+        An events table stands beside the recording, so that a marker file may be absent.
 
     Raises
     ------
@@ -42,7 +50,9 @@ def check_promises(path: Path, format_: str, name: str) -> None:
         raise RecordingError(f"{name}: the file is empty (0 bytes)", next_action="fetch the file again")
     if format_ in {"edf", "bdf", "gdf"}:
         _refuse_text_conversion(path, name)
-    check = _CHECKS.get(format_)
+    if format_ == "brainvision":
+        check_brainvision(path, name, events_elsewhere=events_elsewhere)
+    check = _check_nihon if path.suffix.lower() == ".eeg" else _CHECKS.get(format_)
     if check is not None and not path.name.lower().endswith(".gz"):
         check(path, name)
 
@@ -61,43 +71,6 @@ def _refuse_text_conversion(path: Path, name: str) -> None:
         )
 
 
-def _short(name: str, *, size: int, promised: int, what: str) -> RecordingError:
-    return RecordingError(
-        f"{name}: the file is truncated: {what} need {promised} bytes, the file has {size} ({size / promised:.0%})",
-        next_action="fetch the file again, or repair its header if the recording really ended there",
-    )
-
-
-def _malformed(name: str, error: Exception) -> RecordingError:
-    return RecordingError(
-        f"{name}: the header cannot be read ({error})", next_action="check that the file is what its extension says"
-    )
-
-
-def _check_edf(path: Path, name: str) -> None:
-    """EDF and BDF: header bytes + records · samples · 2 or 3 bytes (Kemp et al. 1992; EDF+ 2003)."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(256)
-        try:
-            header_bytes, n_records, n_signals = int(head[184:192]), int(head[236:244]), int(head[252:256])
-            duration_s = float(head[244:252])
-            file.seek(256 + n_signals * 216)
-            samples = sum(int(file.read(8)) for _ in range(n_signals))
-        except ValueError as error:
-            raise _malformed(name, error) from error
-    sample_bytes = 3 if head[:1] == b"\xff" else 2
-    promised = header_bytes + n_records * samples * sample_bytes
-    if n_records > 0 and size < promised:
-        held = max(0, size - header_bytes) // max(1, samples * sample_bytes)
-        raise _short(
-            name,
-            size=size,
-            promised=promised,
-            what=f"the header's {n_records} records of {duration_s:g} s, of which {held} are whole,",
-        )
-
-
 def _check_gdf(path: Path, name: str) -> None:
     """GDF 1 and 2: fixed header, 256 bytes a signal, then records (Schlögl 2006)."""
     size = path.stat().st_size
@@ -112,12 +85,12 @@ def _check_gdf(path: Path, name: str) -> None:
             samples = struct.unpack(f"<{n_signals}I", file.read(4 * n_signals))
             types = struct.unpack(f"<{n_signals}I", file.read(4 * n_signals))
         except (ValueError, struct.error) as error:
-            raise _malformed(name, error) from error
+            raise malformed(name, error) from error
     if n_records <= 0 or any(kind not in GDF_TYPE_BYTES for kind in types):
         return
     record = sum(n * GDF_TYPE_BYTES[kind] for n, kind in zip(samples, types, strict=True))
     if size < header_bytes + n_records * record:
-        raise _short(
+        raise short(
             name, size=size, promised=header_bytes + n_records * record, what=f"the header's {n_records} records"
         )
 
@@ -131,7 +104,7 @@ def _check_riff(path: Path, name: str) -> None:
             return
         promised = 8 + struct.unpack("<I", head[4:8])[0]
         if size < promised:
-            raise _short(name, size=size, promised=promised, what="the container's header")
+            raise short(name, size=size, promised=promised, what="the container's header")
         position = 12
         while position + 8 <= promised:
             file.seek(position)
@@ -142,6 +115,17 @@ def _check_riff(path: Path, name: str) -> None:
                     next_action="fetch the file again",
                 )
             position += 8 + length + length % 2
+
+
+def _check_nihon(path: Path, name: str) -> None:
+    """Nihon Kohden's .eeg begins with the device's name; BrainVision data have the same extension and no header."""
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not (head.isascii() and head[:3].isalnum()):
+        raise RecordingError(
+            f"{name}: it is no Nihon Kohden file; BrainVision data would have a header (.vhdr) beside them",
+            next_action="put the header beside the data",
+        )
 
 
 def _int64(data: bytes) -> int:
@@ -160,15 +144,18 @@ def _check_fif(path: Path, name: str) -> None:
                 break
             kind, _, length, following = struct.unpack(">iIii", head)
             end = position + 16 + length
-            if (
-                length < 0
-                or end > size
-                or (following not in {_FIFF_NEXT_NONE, _FIFF_NEXT_SEQUENTIAL} and following < 0)
-            ):
+            if length < 0 or end > size:
                 raise RecordingError(
                     f"{name}: the file is truncated: it ends at byte {size}, inside a tag (kind {kind}) that starts at"
                     f" byte {position} and needs {length} bytes",
                     next_action="fetch the file again",
+                )
+            if following not in {_FIFF_NEXT_NONE, _FIFF_NEXT_SEQUENTIAL} and following <= position:
+                raise malformed(name, f"the tag at byte {position} (kind {kind}) points back, to byte {following}")
+            if kind == _FIFF_REF_ROLE and file.read(4) == _FIFF_ROLE_PREVIOUS:
+                raise RecordingError(
+                    f"{name}: the file is a later part of a split recording, and the first part does not lead to it",
+                    next_action="give the parts the names that they had when they were written",
                 )
             if following == _FIFF_NEXT_NONE:
                 return
@@ -179,44 +166,11 @@ def _check_fif(path: Path, name: str) -> None:
     )
 
 
-def _check_vhdr(path: Path, name: str) -> None:
-    """BrainVision: the data file must hold whole sample frames, and as many as ``DataPoints`` where that is given."""
-    fields = _vhdr_fields(path)
-    data = path.parent / fields.get("datafile", "").replace("$b", path.stem)
-    if not fields.get("datafile"):
-        raise RecordingError(f"{name}: the header names no data file", next_action="repair the header")
-    if not data.is_file():
-        raise RecordingError(
-            f"{name}: the header names the data file {data.name}, which is absent",
-            next_action=f"put {data.name} beside the header, or correct DataFile in it",
-        )
-    width = {"int_16": 2, "uint_16": 2, "int_32": 4, "ieee_float_32": 4}.get(fields.get("binaryformat", "").lower())
-    channels = fields.get("numberofchannels", "")
-    if width is None or not channels.isdigit() or int(channels) == 0:
-        return
-    frame = width * int(channels)
-    size = data.stat().st_size
-    points = fields.get("datapoints", "")
-    promised = frame * (int(points) if points.isdigit() else -(-size // frame))
-    if size < promised:
-        raise _short(f"{name} ({data.name})", size=size, promised=promised, what=f"{promised // frame} frames")
-
-
-def _vhdr_fields(path: Path) -> dict[str, str]:
-    """Keys of the header in lower case, without the values' spaces; the first of a name counts."""
-    fields: dict[str, str] = {}
-    for line in path.read_bytes().decode("latin-1").splitlines():
-        key, equals, value = line.partition("=")
-        if equals and not line.startswith(";"):
-            fields.setdefault(key.strip().lower(), value.strip())
-    return fields
-
-
 _CHECKS = {
-    "edf": _check_edf,
-    "bdf": _check_edf,
+    "edf": check_edf,
+    "bdf": check_edf,
+    "eeglab": check_eeglab,
     "gdf": _check_gdf,
     "fif": _check_fif,
-    "brainvision": _check_vhdr,
     "cnt": _check_riff,
 }

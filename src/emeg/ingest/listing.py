@@ -101,6 +101,9 @@ def list_archive(config: IngestConfig) -> Listing:
     root = locate(config.archive)
     recipe = Recipe.read(config.recipe) if config.recipe else None
     files = list_files(root, config.transfer)
+    unnamed = [path for path in files if not _is_text(path)]
+    for path in unnamed:
+        del files[path]
     description = _description(root, files, config)
     names = (
         config.dataset,
@@ -115,6 +118,8 @@ def list_archive(config: IngestConfig) -> Listing:
     listed.licence = str(description.get("License", "")) or (recipe.licence if recipe else "")
     if not listed.licence and entry is not None:
         listed.licence = entry.licence
+    if unnamed:
+        listed.skipped["name is not UTF-8"] += len(unnamed)
     sources = listed.sources()
     return Listing(
         dataset,
@@ -124,6 +129,15 @@ def list_archive(config: IngestConfig) -> Listing:
         listed.licence,
         entry,
     )
+
+
+def _is_text(path: str) -> bool:
+    """Tell whether a name can stand in a catalogue: bytes that are not UTF-8 arrive as lone surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refuse_closed(config: IngestConfig, root: Location, entry: Entry | None) -> None:

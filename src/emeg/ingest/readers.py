@@ -15,14 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
+from emeg.ingest.header_edf import stated_units
 from emeg.ingest.headers import check_promises
 from emeg.ingest.listing import Source
+from emeg.ingest.presence import check_files
+from emeg.ingest.units import volts
 
 if TYPE_CHECKING:
     import mne
 
 STRETCH_SAMPLES = 2**25
 """Samples of all channels of the file that are read at once (256 MiB in double precision)."""
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 16.0, 200_000.0
+SHORTEST_S = 0.1
 
 _REFUSED_WARNINGS = ("truncated", "does not match the file size", "incomplete", "corrupt")
 """Warnings of readers that mean lost data."""
@@ -52,10 +58,14 @@ def open_recording(source: Source, folder: Path) -> Opened:
     """
     if source.problem:
         raise RecordingError(f"{source.path}: {source.problem}", next_action="add the missing file")
-    check_promises(folder / source.path, source.format, source.path)
+    check_files(source, folder)
+    check_promises(
+        folder / source.path, source.format, source.path, events_elsewhere=bool(source.sidecars_named("events"))
+    )
     with reading(source, folder) as remarks:
         raw = _READERS.get(source.format, _read_any)(folder / source.path, _companions(source, folder))
     _check_companions(source, folder, raw)
+    _check_extent(source, raw)
     return Opened(raw, _judge(source, folder, remarks))
 
 
@@ -129,7 +139,9 @@ def _clean(message: object, folder: Path) -> str:
 
 def _judge(source: Source, folder: Path, remarks: list[str]) -> tuple[str, ...]:
     for remark in remarks:
-        if any(word in remark.lower() for word in _REFUSED_WARNINGS):
+        # Counts of EDF records were compared before (`emeg.ingest.header_edf`): -1, not known, is no contradiction.
+        counted = source.format in {"edf", "bdf"} and remark.startswith("Number of records from the header")
+        if not counted and any(word in remark.lower() for word in _REFUSED_WARNINGS):
             raise RecordingError(f"{source.path}: {remark}", next_action="fetch the file again")
     return tuple(dict.fromkeys(remarks))
 
@@ -150,6 +162,33 @@ def _check_companions(source: Source, folder: Path, raw: "mne.io.BaseRaw") -> No
                 f" {raw.n_times} samples of {len(raw.ch_names)} channels need {promised}",
                 next_action="fetch the file again",
             )
+
+
+def _check_extent(source: Source, raw: "mne.io.BaseRaw") -> None:
+    """Refuse a rate that no amplifier has, a length that no filter can use, and parts that do not join."""
+    for last, first in zip(raw._last_samps[:-1], raw._first_samps[1:], strict=True):
+        if first != last + 1:
+            raise RecordingError(
+                f"{source.path}: a later part of the split file ({_part_name(source)}) begins at sample {first}, the"
+                f" one before ends at {last}: it is another recording's",
+                next_action="put the parts that were written together beside each other",
+            )
+    sfreq = float(raw.info["sfreq"])
+    if not LOWEST_RATE_HZ <= sfreq <= HIGHEST_RATE_HZ:
+        raise RecordingError(
+            f"{source.path}: the sampling rate is {sfreq:g} Hz, amplifiers have {LOWEST_RATE_HZ:g} to"
+            f" {HIGHEST_RATE_HZ:g} Hz",
+            next_action="correct the rate in the header",
+        )
+    if raw.n_times < SHORTEST_S * sfreq:
+        raise RecordingError(
+            f"{source.path}: the recording is too short: {raw.n_times} samples at {sfreq:g} Hz",
+            next_action="leave it out; there is nothing to be learned from it",
+        )
+
+
+def _part_name(source: Source) -> str:
+    return ", ".join(PurePosixPath(file.path).name for file in source.files[1:])
 
 
 Companions = list[Path]
@@ -192,10 +231,17 @@ def _read_ctf(path: Path, _: Companions) -> Any:  # noqa: ANN401
 def _read_edf(path: Path, _: Companions) -> Any:  # noqa: ANN401
     import mne
 
+    read = mne.io.read_raw_bdf if path.suffix.lower() == ".bdf" else mne.io.read_raw_edf
     try:
-        return mne.io.read_raw_edf(path, preload=False)
+        raw = read(path, preload=False)
     except UnicodeDecodeError:
-        return mne.io.read_raw_edf(path, preload=False, encoding="latin1")
+        raw = read(path, preload=False, encoding="latin1")
+    # MNE takes a voltage that it does not spell so ("UV", "microV", "nV") for volts.
+    factors = raw._raw_extras[0]["units"]
+    for i, unit in enumerate(stated_units(path, path.name)):
+        if i < len(factors) and factors[i] == 1.0:
+            factors[i] = volts(unit) or 1.0
+    return raw
 
 
 def _read_egi(path: Path, _: Companions) -> Any:  # noqa: ANN401
@@ -228,6 +274,7 @@ def _read_nicolet(path: Path, _: Companions) -> Any:  # noqa: ANN401
 
 
 _READERS: dict[str, Callable[[Path, Companions], Any]] = {
+    "bdf": _read_edf,
     "bti": _read_bti,
     "cnt": _read_cnt,
     "ctf": _read_ctf,

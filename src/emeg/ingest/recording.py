@@ -12,6 +12,7 @@ from emeg import __version__
 from emeg.errors import RecordingError
 from emeg.ingest.channels import ChannelTable, apply_channels, apply_electrodes
 from emeg.ingest.config import IngestConfig, StandardiseConfig
+from emeg.ingest.contradictions import believable_mains, compare
 from emeg.ingest.device import device_name
 from emeg.ingest.events import find_events
 from emeg.ingest.interpolation import interpolate
@@ -29,7 +30,7 @@ from emeg.ingest.quality import (
     same_signal,
 )
 from emeg.ingest.readers import open_recording, read_signal, reading
-from emeg.ingest.sidecars import Sidecars, number, read_sidecars
+from emeg.ingest.sidecars import Sidecars, read_sidecars
 from emeg.ingest.transfer import fetched, recording_id
 from emeg.ingest.treatment import count_note, treat
 from emeg.sensors import PickedSensors, Sensors, SensorType, check_geometry, sensors_from_info
@@ -147,7 +148,7 @@ def _ingest(
     source_CN = _read(source, folder, raw, picked, table)
     misplaced = _geometry_fault(picked.sensors)
     signal = _standardise(source_CN, raw, picked, table, sidecars, config.standardise, misplaced)
-    notes += [*events.notes, *signal.notes, *_duration_note(raw, sidecars)]
+    notes += [*events.notes, *signal.notes, *compare(raw, sidecars)]
     device = device_name(picked.sensors, sidecars, source.format)
     write_recording(
         store,
@@ -283,7 +284,7 @@ def _refuse_bad_share(channels: BadChannels, sensors: Sensors, most: float) -> N
 
 
 def _mains(source_CN: NDArray[np.float32], raw: "mne.io.BaseRaw", sidecars: Sidecars, notes: list[str]) -> float:
-    stated = sidecars.mains or float(raw.info["line_freq"] or 0.0)
+    stated = believable_mains(sidecars.mains or float(raw.info["line_freq"] or 0.0), notes)
     if stated > 0.0:
         return stated
     detected = detect_mains(source_CN, float(raw.info["sfreq"]))
@@ -303,13 +304,6 @@ def _lowpass(raw: "mne.io.BaseRaw", sidecars: Sidecars, notes: list[str]) -> flo
     if len(believed) < len(stated):
         notes.append(f"a low-pass of {min(stated):g} Hz is stated, which no recording has; not believed")
     return min(believed, default=0.0)
-
-
-def _duration_note(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
-    stated, held = number(sidecars.json.get("RecordingDuration")), raw.n_times / float(raw.info["sfreq"])
-    if stated > 0.0 and abs(stated - held) > max(1.0, 0.01 * stated):
-        return (f"sidecar says {stated:g} s, the file holds {held:.3f} s",)
-    return ()
 
 
 def _attributes(

@@ -1,9 +1,9 @@
 """What stands beside a recording: its JSON, channels, electrodes and events tables."""
 
-import csv
-import io
 import json
+import math
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,8 @@ _CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
 
 Rows = list[dict[str, str]]
 ABSENT = frozenset({"", "n/a", "N/A", "NA", "nan", "NaN"})
+_KEYS = {"channels": "name", "events": "onset", "electrodes": "name"}
+"""Tables, and the column that each cannot do without."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Sidecars:
     electrodes: Rows | None = None
     coordsystem: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    paths: dict[str, str] = field(default_factory=dict)
+
+    def path(self, kind: str) -> str:
+        """Path of the table that was read, for messages."""
+        return self.paths.get(kind, f"{kind}.tsv")
 
     @property
     def mains(self) -> float:
@@ -53,13 +60,14 @@ class Sidecars:
 
 
 def number(value: object) -> float:
-    """Read a number, 0 for anything else (``n/a``, text, absent)."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    try:
-        return float(value) if isinstance(value, str) else 0.0
-    except ValueError:
+    """Read a finite number, 0 for anything else (``n/a``, NaN, text, absent)."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
         return 0.0
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return 0.0
+    return found if math.isfinite(found) else 0.0
 
 
 def read_sidecars(source: Source, folder: Path) -> Sidecars:
@@ -71,10 +79,10 @@ def read_sidecars(source: Source, folder: Path) -> Sidecars:
         A sidecar is not readable as JSON or as a table.
     """
     notes: list[str] = []
+    tables = {kind: paths[-1] for kind in _KEYS if (paths := source.sidecars_named(kind))}
 
     def table(kind: str) -> Rows | None:
-        paths = source.sidecars_named(kind)
-        return _read_table(folder, paths[-1], notes) if paths else None
+        return _read_table(folder, tables[kind], notes, key=_KEYS[kind]) if kind in tables else None
 
     return Sidecars(
         json=_with_mains(_merge(folder, source.sidecars_named("json"), notes), source, notes),
@@ -83,6 +91,7 @@ def read_sidecars(source: Source, folder: Path) -> Sidecars:
         electrodes=table("electrodes"),
         coordsystem=_merge(folder, source.sidecars_named("coordsystem")[-1:], notes),
         notes=tuple(notes),
+        paths=tables,
     )
 
 
@@ -110,7 +119,7 @@ def _merge(folder: Path, paths: Iterable[str], notes: list[str]) -> dict[str, An
     for path in paths:
         try:
             found = json.loads(_text(folder, path, notes))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RecordingError(
                 f"{path}: not readable as JSON ({error})", next_action="repair or remove the sidecar"
             ) from error
@@ -123,12 +132,21 @@ def _merge(folder: Path, paths: Iterable[str], notes: list[str]) -> dict[str, An
     return merged
 
 
-def _read_table(folder: Path, path: str, notes: list[str]) -> Rows:
-    reader = csv.reader(io.StringIO(_text(folder, path, notes), newline=""), delimiter="\t", quoting=csv.QUOTE_NONE)
-    lines = [line for line in reader if line]
+def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
+    """Read a table whose rows are known by the column `key`."""
+    text = _text(folder, path, notes)
+    if "\0" in text:
+        raise RecordingError(f"{path}: no table but binary data", next_action="repair or remove the table")
+    # BIDS knows no quotes, and `splitlines` would also split at characters that stand in names.
+    lines = [line.split("\t") for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if not lines:
         return []
     header = [name.strip() for name in lines[0]]
+    if key not in header:
+        raise RecordingError(
+            f"{path} has no column {key!r} but {', '.join(map(repr, header[:6]))[:200]}; columns are separated by tabs",
+            next_action="repair the table",
+        )
     rows = []
     for number_, line in enumerate(lines[1:], start=2):
         if len(line) > len(header):
@@ -142,6 +160,9 @@ def _read_table(folder: Path, path: str, notes: list[str]) -> Rows:
 
 def _text(folder: Path, path: str, notes: list[str]) -> str:
     data = (folder / path).read_bytes()
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        notes.append(f"{path}: not UTF-8 as BIDS wants; read as UTF-16")
+        return data.decode("utf-16", errors="replace")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:

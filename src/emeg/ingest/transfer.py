@@ -359,7 +359,12 @@ def identity(source: "Source") -> dict[str, str]:
 
 
 def _file_identity(folder: Path | None, file: ListedFile) -> str:
-    return f"etag:{file.etag}:{file.size}" if folder is None else f"sha256:{sha256_file(folder / file.path)}"
+    if folder is None:
+        return f"etag:{file.etag}:{file.size}"
+    try:
+        return f"sha256:{sha256_file(folder / file.path)}"
+    except OSError as error:  # a link to nothing, a file that nobody may read: refused when it is opened
+        return f"unreadable:{type(error).__name__}"
 
 
 def recording_id(source: "Source", config: IngestConfig) -> str:

@@ -1,0 +1,172 @@
+"""What EDF and BDF headers promise (Kemp et al. 1992; EDF+ 2003), checked field by field.
+
+MNE-Python infers, replaces or ignores several wrong fields; what they meant is then a guess.
+"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from emeg.errors import RecordingError
+from emeg.ingest.refusals import REPAIR_HEADER, contradiction, malformed, short
+
+T = TypeVar("T", int, float)
+
+_HEAD_BYTES = 256
+_SIGNAL_BYTES = 256
+_WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
+"""Label, transducer, unit, physical and digital minimum and maximum, filters, samples a record, reserved."""
+_LABEL, _UNIT, _PHYSICAL, _DIGITAL, _SAMPLES = 0, 2, 3, 5, 8
+_ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+_GAP_SHARE = 0.5
+"""Of a sample: start times of records that differ more from an unbroken recording's are a gap."""
+
+
+class _Header(NamedTuple):
+    sample_bytes: int
+    header_bytes: int
+    discontinuous: bool
+    n_records: int
+    record_s: float
+    labels: list[str]
+    samples: list[int]
+
+    @property
+    def signals(self) -> list[int]:
+        """Indices of the signals that are no annotations."""
+        return [i for i, label in enumerate(self.labels) if label not in _ANNOTATIONS]
+
+    @property
+    def record_bytes(self) -> int:
+        return sum(self.samples) * self.sample_bytes
+
+
+def check_edf(path: Path, name: str) -> None:
+    """Refuse a header that contradicts itself or the file's size, and records with gaps between them.
+
+    A record count of -1 stands for a recording in progress and is taken for unknown.
+
+    Raises
+    ------
+    RecordingError
+        With the field that is wrong.
+    """
+    header = _read_header(path, name)
+    size = path.stat().st_size
+    if not header.signals:
+        raise RecordingError(
+            f"{name}: the file holds annotations and no signals",
+            next_action="ingest the recording that they belong to",
+        )
+    if not (math.isfinite(header.record_s) and header.record_s > 0.0):
+        raise RecordingError(
+            f"{name}: the header gives a record the length of {header.record_s:g} s, so the sampling rate is unknown",
+            next_action=REPAIR_HEADER,
+        )
+    if not any(header.samples[i] for i in header.signals):
+        raise contradiction(name, "no signal has a sample in a record")
+    held = max(0, size - header.header_bytes) // header.record_bytes  # bytes behind the last whole record are padding
+    if header.n_records < 0 or held == header.n_records:
+        if held < 1:
+            raise contradiction(name, "there are no records")
+    elif held < header.n_records:
+        raise short(
+            name,
+            size=size,
+            promised=header.header_bytes + header.n_records * header.record_bytes,
+            what=f"the header's {header.n_records} records of {header.record_s:g} s, of which {held} are whole,",
+        )
+    else:
+        raise contradiction(
+            name, f"{header.n_records} records are counted, {held} are there: what follows is of unknown origin"
+        )
+    if header.discontinuous:
+        _check_gaps(path, name, header, held)
+
+
+def stated_units(path: Path, name: str) -> list[str]:
+    """Read the units of the signals that are no annotations, as they are spelt in the file."""
+    header = _read_header(path, name)
+    with path.open("rb") as file:
+        fields = file.read(header.header_bytes)[_HEAD_BYTES:]
+    n_signals = len(header.labels)
+    return [_column(fields, n_signals, _UNIT, i).decode("latin-1").strip() for i in header.signals]
+
+
+def _read_header(path: Path, name: str) -> _Header:
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        if len(head) < _HEAD_BYTES:
+            raise malformed(name, f"it has {len(head)} of {_HEAD_BYTES} bytes")
+        header_bytes, n_records = (_number(head, at, 8, int, name) for at in (184, 236))
+        record_s, n_signals = _number(head, 244, 8, float, name), _number(head, 252, 4, int, name)
+        if n_signals < 1 or header_bytes != _HEAD_BYTES + _SIGNAL_BYTES * n_signals:
+            raise malformed(name, f"{n_signals} signals and a header of {header_bytes} bytes do not fit each other")
+        fields = file.read(_SIGNAL_BYTES * n_signals)
+    if len(fields) < _SIGNAL_BYTES * n_signals:
+        raise malformed(name, f"it ends in the middle, after {_HEAD_BYTES + len(fields)} of {header_bytes} bytes")
+    labels = [_column(fields, n_signals, _LABEL, i).decode("latin-1").strip() for i in range(n_signals)]
+    samples = [_number(_column(fields, n_signals, _SAMPLES, i), 0, 8, int, name) for i in range(n_signals)]
+    if min(samples) < 0:
+        raise malformed(name, f"{labels[samples.index(min(samples))]!r} has {min(samples)} samples in a record")
+    for i, label in enumerate(labels):
+        if label not in _ANNOTATIONS:
+            _check_range(fields, n_signals, i, label, name)
+    sample_bytes = 3 if head[:1] == b"\xff" else 2
+    return _Header(sample_bytes, header_bytes, head[195:197] == b"+D", n_records, record_s, labels, samples)
+
+
+def _check_range(fields: bytes, n_signals: int, signal: int, label: str, name: str) -> None:
+    """Refuse an empty or endless range: a channel's step is its physical range over its digital one."""
+    for what, first, convert in (("physical", _PHYSICAL, float), ("digital", _DIGITAL, int)):
+        low, high = (_number(_column(fields, n_signals, first + k, signal), 0, 8, convert, name) for k in (0, 1))
+        if not (math.isfinite(low) and math.isfinite(high) and low != high) or (what == "digital" and low > high):
+            raise RecordingError(
+                f"{name}: the {what} range of {label!r} is {low:g} to {high:g}: its numbers have no unit",
+                next_action=REPAIR_HEADER,
+            )
+
+
+def _column(fields: bytes, n_signals: int, which: int, signal: int) -> bytes:
+    start = n_signals * sum(_WIDTHS[:which]) + signal * _WIDTHS[which]
+    return fields[start : start + _WIDTHS[which]]
+
+
+def _number(data: bytes, start: int, width: int, convert: Callable[[str], T], name: str) -> T:
+    text = data[start : start + width].decode("latin-1").partition("\0")[0].strip().replace(",", ".")
+    try:
+        # Some writers give digital limits with a fraction.
+        return convert(text) if convert is not int or "." not in text else convert(text.partition(".")[0])
+    except ValueError as error:
+        raise malformed(name, error) from error
+
+
+def _check_gaps(path: Path, name: str, header: _Header, n_records: int) -> None:
+    """EDF+D: every record begins with its start time, in the first annotation signal."""
+    first = next((i for i, label in enumerate(header.labels) if label in _ANNOTATIONS), None)
+    if first is None:
+        raise contradiction(name, "it is declared discontinuous (EDF+D) and has no annotations with start times")
+    offset = header.sample_bytes * sum(header.samples[:first])
+    width = header.sample_bytes * header.samples[first]
+    tolerance = _GAP_SHARE * header.record_s / max(header.samples[i] for i in header.signals)
+    with path.open("rb") as file:
+        previous = None
+        for record in range(n_records):
+            file.seek(header.header_bytes + record * header.record_bytes + offset)
+            start = _record_start(file.read(width), record, name)
+            if previous is not None and abs(start - previous - header.record_s) > tolerance:
+                what = "time stamps go back" if start <= previous else "there is a gap or an overlap"
+                raise RecordingError(
+                    f"{name}: {what}: record {record} begins at {start:g} s, the one before at {previous:g} s and lasts"
+                    f" {header.record_s:g} s",
+                    next_action="cut the file at its gaps into continuous recordings",
+                )
+            previous = start
+
+
+def _record_start(data: bytes, record: int, name: str) -> float:
+    try:
+        return float(data.partition(b"\x14")[0].strip(b"\0").partition(b"\x15")[0])
+    except ValueError as error:
+        raise malformed(name, f"record {record} has no start time") from error

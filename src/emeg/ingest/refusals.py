@@ -1,0 +1,26 @@
+"""Errors that the checks of several formats share."""
+
+from emeg.errors import RecordingError
+
+FETCH_AGAIN = "fetch the file again"
+REPAIR_HEADER = "repair the header, or fetch the file again"
+
+
+def short(name: str, *, size: int, promised: int, what: str) -> RecordingError:
+    """Say that a file is shorter than its header promises; both in bytes."""
+    return RecordingError(
+        f"{name}: the file is truncated: {what} need {promised} bytes, the file has {size} ({size / promised:.0%})",
+        next_action="fetch the file again, or repair its header if the recording really ended there",
+    )
+
+
+def malformed(name: str, why: object) -> RecordingError:
+    """Say that a header cannot be read, and why."""
+    return RecordingError(
+        f"{name}: the header cannot be read ({why})", next_action="check that the file is what its extension says"
+    )
+
+
+def contradiction(name: str, what: str) -> RecordingError:
+    """Say which two statements of a file cannot both be true."""
+    return RecordingError(f"{name}: the header contradicts itself: {what}", next_action=REPAIR_HEADER)
