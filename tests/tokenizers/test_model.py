@@ -5,10 +5,13 @@ import json
 
 import pytest
 import torch
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
 
 from emeg.errors import UserError
 from emeg.tokenizers.braintokenizer import PRESETS, BrainTokenizer, BrainTokenizerConfig, pcc
-from emeg.tokenizers.braintokenizer.seanet import CPU_ROWS
+from emeg.tokenizers.braintokenizer.seanet import SkippedLSTM, elu_then_pad
 
 
 def signal(batch=2, channels=6, samples=256, seed=0):
@@ -54,10 +57,27 @@ def test_initialisation_changes_no_name_or_shape():
 
 def test_rows_taken_a_few_at_a_time_give_the_same(tiny, monkeypatch):
     tiny.eval()
-    given = signal(batch=3, channels=CPU_ROWS // 2, samples=300)
+    given = signal(batch=3, channels=20, samples=300)
     latents = tiny.encode_latents(*given)
-    monkeypatch.setattr("emeg.tokenizers.braintokenizer.seanet.CPU_ROWS", 10**9)
+    monkeypatch.setattr("emeg.tokenizers.braintokenizer.seanet.CPU_ELEMENTS", 7 * 128 * 4)
+    sizes = []
+    monkeypatch.setattr(
+        SkippedLSTM, "forward", lambda self, x, run=SkippedLSTM.forward: sizes.append(len(x)) or run(self, x)
+    )
     torch.testing.assert_close(latents, tiny.encode_latents(*given), rtol=1e-5, atol=1e-5)
+    assert sizes == [7] * 17 + [1]
+
+
+@settings(max_examples=25, deadline=None)
+@for_all(seed=st.integers(0, 10**6), left=st.integers(0, 3), right=st.integers(0, 3), time=st.integers(4, 9))
+def test_elu_and_padding_in_one_pass_have_the_value_and_gradient_of_the_two(seed, left, right, time):
+    x = torch.randn(2, time, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed), requires_grad=True)
+    apart = torch.nn.functional.pad(torch.nn.functional.elu(x).mT, (left, right), mode="reflect").mT
+    together = elu_then_pad(x, left, right)
+    torch.testing.assert_close(together, apart)  # neighbours in memory are vectorised otherwise
+    gradient = torch.randn_like(apart)
+    one, other = (torch.autograd.grad(out, x, gradient)[0] for out in (together, apart))
+    torch.testing.assert_close(one, other)
 
 
 def test_order_of_channels_does_not_matter(tiny):

@@ -227,6 +227,11 @@ class BrainTokenizer(nn.Module):
             self.update_codebooks()
         return losses
 
+    def compile_layers(self) -> None:
+        """Compile the convolutions of encoder and decoder when they next run: minutes, once for each shape."""
+        self.encoder.seanet_encoder.compile_layers()
+        self.decoder.seanet_decoder.compile_layers()
+
     def update_codebooks(self) -> None:
         """Let the codebooks follow what `training_loss` has shown them since the last time, on all ranks."""
         self.quantizer.follow()
