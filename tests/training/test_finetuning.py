@@ -5,8 +5,10 @@ import torch
 from emeg.data.batch import Sample
 from emeg.errors import UserError
 from emeg.models import BrainOmni, BrainOmniConfig
-from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
+from emeg.tokenizers.braintokenizer import BrainTokenizerConfig, normalise_signal
 from emeg.training import FinetuneRecipe, FoldIndices, finetune_fold, in_memory
+from emeg.training.classifier import Classifier
+from emeg.training.loading import SignalBatch, signal_batch, spread_channels
 from emeg.training.task_windows import InMemoryWindows, WindowLoader, balanced_accuracy, class_weights
 
 SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
@@ -55,6 +57,45 @@ def test_fold_is_learned_and_repeats_exactly(model, windows, mode, weights):
     assert score > 0.8
     best = max(row["validation_balanced_accuracy"] for row in first.history)
     assert first.validation_balanced_accuracy == best
+
+
+def test_the_head_sees_training_windows_with_mean_zero_and_spread_one(model, windows):
+    recipe = FinetuneRecipe(backbone_learning_rates=(1e-3,), epochs=1)
+    state = finetune_fold(model, windows, FOLD, recipe, device="cpu", keep_state=True).state
+    network = BrainOmni.from_pretrained(model)
+    batch = signal_batch(windows.read(FOLD.train.tolist()))
+    x = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+    with torch.no_grad():
+        latents = network.tokenizer.encode_latents(
+            x, batch.pos, batch.sensor_type, overlap=recipe.overlap, channel_mask=batch.channel_mask
+        )
+        features = network.embed_latents(latents).mean(dim=2).flatten(1).numpy()
+    np.testing.assert_allclose(state["head.mean"], features.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(state["head.scale"], features.std(axis=0), rtol=1e-2, atol=1e-5)
+
+
+def test_channels_kept_lie_evenly_and_are_real():
+    places = torch.zeros(2, 11, 6)
+    places[..., 0] = torch.arange(11.0)
+    real = torch.ones(2, 11, dtype=torch.bool)
+    real[1, 8:] = False
+    signal = torch.arange(11.0).repeat(2, 1)[..., None]
+    batch = SignalBatch(0, 0, signal, places, torch.zeros(2, 11, dtype=torch.int64), real, (0, 1))
+    kept = spread_channels(batch, 3)
+    assert kept.signal[0, :, 0].tolist() == [0, 5, 10]
+    assert kept.signal[1, :, 0].tolist() == [0, 3, 7]  # real ones end at 7, their middle is 3.5
+    assert torch.equal(kept.pos[..., 0], kept.signal[..., 0])
+    assert kept.channel_mask.all()
+    assert spread_channels(batch, 11) is batch
+    few = spread_channels(batch._replace(channel_mask=real & (torch.arange(11) < 2)), 3)
+    assert few.channel_mask.sum(dim=1).tolist() == [2, 2]
+
+
+def test_dropout_of_the_backbone_is_off_unless_asked_for(model):
+    for asked in (False, True):
+        classifier = Classifier(BrainOmni.from_pretrained(model), 2, FinetuneRecipe(backbone_dropout=asked)).train()
+        assert classifier.head.training
+        assert all(part.training == asked for part in classifier.backbone.modules())
 
 
 def test_test_windows_choose_nothing(model, windows):

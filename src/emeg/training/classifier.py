@@ -3,6 +3,8 @@
 import copy
 import logging
 import math
+from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,7 +17,7 @@ from emeg.models import BrainOmni, TaskHead
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training.configs import FinetuneRecipe
-from emeg.training.loading import keep_channels, signal_batch
+from emeg.training.loading import SignalBatch, signal_batch, spread_channels
 from emeg.training.running import pick_precision, quiet
 from emeg.training.schedule import draw_seed, lr_factor
 from emeg.training.task_windows import (
@@ -33,18 +35,33 @@ logger = logging.getLogger(__name__)
 class Classifier(nn.Module):
     """Encoder, backbone and head; the quantiser and the decoder stay out of the graph."""
 
-    def __init__(self, backbone: BrainOmni, n_classes: int, *, dropout: float, overlap: float) -> None:
+    def __init__(self, backbone: BrainOmni, n_classes: int, recipe: FinetuneRecipe) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = TaskHead.of(backbone, n_classes, dropout=dropout)
-        self._overlap = overlap
+        self.head = TaskHead.of(backbone, n_classes, dropout=recipe.head_dropout)
+        self._recipe = recipe
 
-    def forward(self, x_BCN: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None) -> Tensor:
-        """Logits (B, classes) of normalised windows."""
+    def train(self, mode: bool = True) -> Self:
+        """Switch dropout; that of the backbone only where the recipe asks for it."""
+        super().train(mode)
+        self.backbone.train(mode and self._recipe.backbone_dropout)
+        return self
+
+    def embed(self, batch: SignalBatch) -> Tensor:
+        """Embedding (B, Q, W, d) of windows in physical units, of as many channels as the recipe shows."""
+        # normalised with all channels: the reference of EEG is theirs
+        signal = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+        batch = batch._replace(signal=signal)
+        if self._recipe.max_channels is not None:
+            batch = spread_channels(batch, self._recipe.max_channels)
         latents_BQWD = self.backbone.tokenizer.encode_latents(
-            x_BCN, pos, sensor_type, overlap=self._overlap, channel_mask=channel_mask
+            batch.signal, batch.pos, batch.sensor_type, overlap=self._recipe.overlap, channel_mask=batch.channel_mask
         )
-        logits: Tensor = self.head(self.backbone.embed_latents(latents_BQWD))
+        return self.backbone.embed_latents(latents_BQWD)
+
+    def forward(self, batch: SignalBatch) -> Tensor:
+        """Logits (B, classes)."""
+        logits: Tensor = self.head(self.embed(batch))
         return logits
 
 
@@ -69,7 +86,7 @@ class FineTuning(LightningModule):
         self._n_steps = n_steps
         self._weights: Tensor | None = None
         self._predicted: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-        self._loss = 0.0
+        self._losses: list[Tensor] = []
 
     def weigh_classes(self, labels: NDArray[np.int64]) -> None:
         """Let every class count alike, whatever its share of `labels`."""
@@ -104,33 +121,47 @@ class FineTuning(LightningModule):
         clip = self._recipe.gradient_clip
         torch.nn.utils.clip_grad_norm_(self.classifier.parameters(), clip if clip > 0 else math.inf)
 
-    def logits(self, indices: NDArray[np.int64], *, generator: torch.Generator | None = None) -> Tensor:
-        """Read windows and give their logits (B, classes); with a generator, of some channels only, drawn from it."""
+    def batch(self, indices: NDArray[np.int64]) -> SignalBatch:
+        """Read windows and bring them where the classifier is."""
         batch = signal_batch(self._windows.read(indices.tolist()))
-        # normalised with all channels, as when the classifier is used
-        batch = batch._replace(signal=normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask))
-        if generator is not None and self._recipe.max_channels is not None:
-            batch = keep_channels(batch, self._recipe.max_channels, generator)
         mask = None if batch.channel_mask is None else batch.channel_mask.to(self.device)
-        logits: Tensor = self.classifier(
-            batch.signal.to(self.device), batch.pos.to(self.device), batch.sensor_type.to(self.device), mask
+        return batch._replace(
+            signal=batch.signal.to(self.device),
+            pos=batch.pos.to(self.device),
+            sensor_type=batch.sensor_type.to(self.device),
+            channel_mask=mask,
         )
-        return logits
+
+    def batches(self, indices: NDArray[np.int64]) -> Iterator[SignalBatch]:
+        """Read windows in order, a batch at a time."""
+        size = self._recipe.batch_size
+        for start in range(0, len(indices), size):
+            yield self.batch(indices[start : start + size])
+
+    @torch.no_grad()
+    def standardise(self, indices: NDArray[np.int64]) -> None:
+        """Let the head see the embeddings of these windows with mean 0 and spread 1, before anything is trained."""
+        self.eval()
+        head = self.classifier.head
+        head.standardise(torch.cat([head.pool(self.classifier.embed(batch)) for batch in self.batches(indices)]))
+        self.train()
 
     def training_step(self, indices: NDArray[np.int64], batch_idx: int) -> Tensor:
-        """Cross-entropy with label smoothing; dropout and the channels shown are drawn by (seed, step)."""
-        seed = draw_seed(self._recipe.seed, self.global_step, 0)
-        torch.manual_seed(seed)
-        logits = self.logits(indices, generator=torch.Generator().manual_seed(seed))
+        """Cross-entropy with label smoothing; dropout is drawn by (seed, step)."""
+        torch.manual_seed(draw_seed(self._recipe.seed, self.global_step, 0))
+        logits = self.classifier(self.batch(indices))
         labels = torch.from_numpy(np.asarray(self._windows.labels)[indices]).to(self.device)
         weights = None if self._weights is None else self._weights.to(self.device)
-        return nn.functional.cross_entropy(
+        loss = nn.functional.cross_entropy(
             logits.float(), labels, weight=weights, label_smoothing=self._recipe.label_smoothing
         )
+        self._losses.append(loss.detach())
+        return loss
 
     def validation_step(self, indices: NDArray[np.int64], batch_idx: int) -> None:
         """Predict validation windows."""
-        self._predicted.append((indices, self.logits(indices).float().softmax(dim=-1).cpu().double().numpy()))
+        probabilities = self.classifier(self.batch(indices)).float().softmax(dim=-1)
+        self._predicted.append((indices, probabilities.cpu().double().numpy()))
 
     def on_validation_epoch_end(self) -> None:
         """Keep the weights if they are the best so far; end if they have not been for long."""
@@ -140,8 +171,14 @@ class FineTuning(LightningModule):
         score = balanced_accuracy(np.asarray(self._windows.labels)[indices], probabilities.argmax(axis=1))
         epoch = self.current_epoch
         self.history.append(
-            {"learning_rate": self._learning_rate, "epoch": float(epoch), "validation_balanced_accuracy": score}
+            {
+                "learning_rate": self._learning_rate,
+                "epoch": float(epoch),
+                "training_loss": float(torch.stack(self._losses).mean()),
+                "validation_balanced_accuracy": score,
+            }
         )
+        self._losses.clear()
         if score > self.best:
             self.best, self.best_epoch = score, epoch
             self.best_state = {name: value.detach().clone() for name, value in self.classifier.state_dict().items()}
@@ -152,12 +189,8 @@ class FineTuning(LightningModule):
         """Probabilities (windows, classes) under the best weights."""
         self.classifier.load_state_dict(self.best_state)
         self.eval()
-        size = self._recipe.batch_size
         with torch.inference_mode():
-            parts = [
-                self.logits(indices[start : start + size]).float().softmax(dim=-1).cpu().double()
-                for start in range(0, len(indices), size)
-            ]
+            parts = [self.classifier(batch).float().softmax(dim=-1).cpu().double() for batch in self.batches(indices)]
         probabilities = torch.cat(parts).numpy()
         return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
@@ -207,12 +240,14 @@ def _fit_once(
     backbone = copy.deepcopy(network)
     backbone.load_state_dict(start)
     torch.manual_seed(draw_seed(recipe.seed, 0, 1))
-    classifier = Classifier(backbone, len(windows.classes), dropout=recipe.head_dropout, overlap=recipe.overlap)
+    classifier = Classifier(backbone, len(windows.classes), recipe)
     train = WindowLoader(fold.train, batch_size=recipe.batch_size, shuffle_seed=recipe.seed)
     validation = WindowLoader(fold.validation, batch_size=recipe.batch_size)
     classifier.train()
     module = FineTuning(classifier, windows, recipe, learning_rate=learning_rate, n_steps=recipe.epochs * len(train))
     module.weigh_classes(np.asarray(windows.labels)[fold.train])
+    if recipe.standardise:
+        module.to(device).standardise(fold.train)
     with quiet():
         trainer = Trainer(
             accelerator="gpu" if device.type == "cuda" else device.type,

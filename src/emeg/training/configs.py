@@ -233,7 +233,7 @@ class FinetuneRecipe(Config):
 
     mode: Literal["full", "probe"] = "full"
     """full: encoder, backbone and head are trained; probe: logistic regression on frozen features."""
-    backbone_learning_rates: tuple[PositiveFloat, ...] = (3e-4, 1e-3)
+    backbone_learning_rates: tuple[PositiveFloat, ...] = (1e-4, 3e-5)
     """Learning rates of encoder and backbone to choose from, by balanced accuracy on the validation people."""
     head_factor: PositiveFloat = 3.0
     """Learning rate of the head, in units of the backbone's."""
@@ -254,8 +254,12 @@ class FinetuneRecipe(Config):
     batch_size: PositiveInt = 16
     """Windows in a step."""
     max_channels: PositiveInt | None = 16
-    """Channels of a window that training shows at a time, drawn anew each time; validation and test see all.
-    None: all in training too."""
+    """Windows of more channels are thinned to so many, evenly over the head, the same ones each time, in training,
+    validation and test. None: all."""
+    standardise: bool = True
+    """Give the head embeddings whose mean and spread over the training windows are 0 and 1, before training."""
+    backbone_dropout: bool = False
+    """Dropout in the backbone too. In the nano networks its noise is far above what differs between windows."""
     gradient_clip: float = Field(1.0, ge=0.0)
     """Largest norm of the gradient; 0 leaves it as it is."""
     penalties: tuple[PositiveFloat, ...] = (1e-3, 1e-2, 1e-1, 1.0)

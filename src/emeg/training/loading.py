@@ -71,7 +71,36 @@ def keep_channels(batch: SignalBatch, n: int, generator: torch.Generator) -> Sig
     rank_BC = torch.rand(batch.sensor_type.shape, generator=generator, device=batch.signal.device)
     if batch.channel_mask is not None:
         rank_BC = rank_BC.masked_fill(~batch.channel_mask, -1.0)
-    kept_Bn = rank_BC.topk(n, dim=1).indices
+    return _take_channels(batch, rank_BC.topk(n, dim=1).indices)
+
+
+def spread_channels(batch: SignalBatch, n: int) -> SignalBatch:
+    """Keep `n` real channels of every sample that lie evenly over the head, the same for one geometry each time.
+
+    From the channel nearest to the mean position, the next is always the one farthest from those taken (Gonzalez 1985,
+    farthest-point clustering); channels keep their order. All where there are no more than `n`.
+    """
+    if batch.sensor_type.shape[1] <= n:
+        return batch
+    real_BC = torch.ones_like(batch.sensor_type, dtype=torch.bool) if batch.channel_mask is None else batch.channel_mask
+    kept_Bn = torch.stack([_farthest(pos, real, n) for pos, real in zip(batch.pos[..., :3], real_BC, strict=True)])
+    return _take_channels(batch, kept_Bn)
+
+
+def _farthest(place_C3: Tensor, real_C: Tensor, n: int) -> Tensor:
+    """Choose `n` places, ascending; places that are not real come last of all."""
+    middle = place_C3[real_C].mean(dim=0)
+    start = (place_C3 - middle).norm(dim=-1).masked_fill(~real_C, torch.inf).argmin()
+    taken = [start]
+    distance_C = (place_C3 - place_C3[start]).norm(dim=-1).masked_fill(~real_C, -1.0)
+    for _ in range(n - 1):
+        distance_C[taken[-1]] = -2.0
+        taken.append(distance_C.argmax())
+        distance_C = torch.minimum(distance_C, (place_C3 - place_C3[taken[-1]]).norm(dim=-1))
+    return torch.stack(taken).sort().values
+
+
+def _take_channels(batch: SignalBatch, kept_Bn: Tensor) -> SignalBatch:
     rows_B1 = torch.arange(len(kept_Bn), device=kept_Bn.device)[:, None]
     return batch._replace(
         signal=batch.signal[rows_B1, kept_Bn],
