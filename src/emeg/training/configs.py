@@ -233,9 +233,9 @@ class FinetuneRecipe(Config):
 
     mode: Literal["full", "probe"] = "full"
     """full: encoder, backbone and head are trained; probe: logistic regression on frozen features."""
-    backbone_learning_rates: tuple[PositiveFloat, ...] = (1e-4, 3e-5)
+    backbone_learning_rates: tuple[PositiveFloat, ...] = (3e-5, 1e-5)
     """Learning rates of encoder and backbone to choose from, by balanced accuracy on the validation people."""
-    head_factor: PositiveFloat = 3.0
+    head_factor: PositiveFloat = 30.0
     """Learning rate of the head, in units of the backbone's."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay of the gradient's mean and of its square."""
