@@ -314,6 +314,12 @@ class BrainTokenizer(nn.Module):
         save_model(folder, self.state_dict(), kind=KIND, config=self.config, provenance=provenance)
 
     @classmethod
+    def config_of(cls, folder: Path) -> BrainTokenizerConfig:
+        """Read the configuration of what `save_pretrained` wrote, without its weights."""
+        card = read_card(folder, KIND)
+        return BrainTokenizerConfig.checked(card["config"], source=f"{folder}/config.json: config")
+
+    @classmethod
     def from_pretrained(cls, folder: Path) -> Self:
         """Load what `save_pretrained` wrote, in evaluation mode.
 
@@ -322,8 +328,7 @@ class BrainTokenizer(nn.Module):
         UserError
             A file is missing or of another kind, or names or shapes differ from what the configuration asks for.
         """
-        card = read_card(folder, KIND)
-        model = cls(BrainTokenizerConfig.checked(card["config"], source=f"{folder}/config.json: config"))
+        model = cls(cls.config_of(folder))
         load_strictly(model, load_weights(folder), source=str(folder))
         return model.eval()
 

@@ -262,7 +262,7 @@ def _judge_tokenizer(
     store: Store, config: EvaluateConfig, subject: Subject, progress: Progress
 ) -> tuple[ReconstructionOutcome, NDArray[np.int64]]:
     from emeg.models import BrainOmni
-    from emeg.training.running import pick_device
+    from emeg.training.devices import pick_device
 
     device = pick_device(config.device)
     tokenizer = BrainOmni.from_pretrained(store.local_copy("models", subject.model)).tokenizer.to(device).eval()

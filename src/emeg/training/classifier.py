@@ -17,8 +17,9 @@ from emeg.models import BrainOmni, TaskHead
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training.configs import FinetuneRecipe
+from emeg.training.devices import pick_precision
 from emeg.training.loading import SignalBatch, signal_batch, spread_channels
-from emeg.training.running import pick_precision, quiet
+from emeg.training.running import quiet
 from emeg.training.schedule import draw_seed, lr_factor
 from emeg.training.task_windows import (
     FoldIndices,

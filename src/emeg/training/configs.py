@@ -192,6 +192,10 @@ class TokenizeConfig(Config):
     """Share of a window that its successor sees too."""
     batch_channel_seconds: PositiveFloat = runtime_field(4000.0)
     """Work in one batch, channels times seconds: bounds memory."""
+    workers: PositiveInt = runtime_field(1)
+    """Processes; with several GPUs they take turns at them."""
+    run_dir: str | None = runtime_field(None)
+    """Folder of the work in progress; default <root>/runs, or a temporary folder where the root is a bucket."""
     device: Literal["auto", "cpu", "cuda", "mps"] = runtime_field("auto")
     """Where to compute; always in float32, since bf16 would change codes."""
 

@@ -17,8 +17,8 @@ from emeg.models import BrainOmni
 from emeg.progress import Progress, silent
 from emeg.training.classifier import fit_classifier
 from emeg.training.configs import FinetuneRecipe
+from emeg.training.devices import pick_device
 from emeg.training.probe import fit_probe
-from emeg.training.running import pick_device
 from emeg.training.task_windows import FoldIndices, FoldOutcome, InMemoryWindows, Windows, in_memory
 
 __all__ = ["FoldIndices", "FoldOutcome", "InMemoryWindows", "Weights", "Windows", "finetune_fold", "in_memory"]

@@ -32,12 +32,18 @@ class Place:
         return self.rank == 0
 
 
-def find_place(config: TrainingConfig, run: str, environment: Mapping[str, str]) -> Place:
-    """Say where the run `run` works; ranks are told apart by the launcher's ``RANK`` and ``WORLD_SIZE``."""
-    if config.run_dir is not None:
-        folder = Path(config.run_dir) / run
-    elif "://" in config.root and not config.root.startswith("file:"):
+def run_folder(root: str, run_dir: str | None, run: str) -> Path:
+    """Folder of the work in progress `run`: below `run_dir`, the local root, or the machine's temporary folder."""
+    if run_dir is not None:
+        folder = Path(run_dir) / run
+    elif "://" in root and not root.startswith("file:"):
         folder = Path(tempfile.gettempdir()) / "emeg-runs" / run
     else:
-        folder = Path(config.root.removeprefix("file://").removeprefix("file:")) / "runs" / run
-    return Place(folder.absolute(), int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
+        folder = Path(root.removeprefix("file://").removeprefix("file:")) / "runs" / run
+    return folder.absolute()
+
+
+def find_place(config: TrainingConfig, run: str, environment: Mapping[str, str]) -> Place:
+    """Say where the run `run` works; ranks are told apart by the launcher's ``RANK`` and ``WORLD_SIZE``."""
+    folder = run_folder(config.root, config.run_dir, run)
+    return Place(folder, int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))

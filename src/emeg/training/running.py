@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,7 +16,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from emeg.errors import UserError
 from emeg.progress import Progress
 from emeg.training.checkpoints import AtomicCheckpointIO, newest_checkpoint
-from emeg.training.configs import Precision, TrainingConfig
+from emeg.training.configs import TrainingConfig
+from emeg.training.devices import pick_device, pick_precision
 from emeg.training.loading import FixedLoader, StepLoader
 from emeg.training.modules import Training
 from emeg.training.place import Place
@@ -27,29 +27,6 @@ logger = logging.getLogger(__name__)
 
 SIGNAL_CHECK_STEPS = 5
 """Steps between two looks at whether any rank was told to stop: one small all-reduce each."""
-
-
-def pick_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device that is there.
-
-    Raises
-    ------
-    UserError
-        This machine or this build of torch has no such device.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, available in there.items() if available)
-    if not there[name]:
-        raise UserError(f"device={name}: torch {torch.__version__} finds none on this machine; use device=auto")
-    return torch.device(name)
-
-
-def pick_precision(name: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """Resolve ``auto``: bf16-mixed where the GPU has bf16, otherwise 32-true."""
-    if name != "auto":
-        return name
-    return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
 
 
 class ReportProgress(Callback):

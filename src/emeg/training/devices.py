@@ -1,0 +1,31 @@
+"""Where to compute and in which arithmetic; loads no Lightning."""
+
+from typing import Literal
+
+import torch
+
+from emeg.errors import UserError
+from emeg.training.configs import Precision
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device that is there.
+
+    Raises
+    ------
+    UserError
+        This machine or this build of torch has no such device.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, available in there.items() if available)
+    if not there[name]:
+        raise UserError(f"device={name}: torch {torch.__version__} finds none on this machine; use device=auto")
+    return torch.device(name)
+
+
+def pick_precision(name: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
+    """Resolve ``auto``: bf16-mixed where the GPU has bf16, otherwise 32-true."""
+    if name != "auto":
+        return name
+    return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
