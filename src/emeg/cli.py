@@ -35,6 +35,7 @@ VERBS = {
     "synthesize": Verb("emeg.synthetic", "synthesize", "SynthesizeConfig", "Write a BIDS archive from physics."),
     "datasets": Verb("emeg.registry", "datasets", "DatasetsConfig", "What is known of public datasets, and its rules."),
     "ingest": Verb("emeg.ingest", "ingest", "IngestConfig", "Bring an archive into the store, standardised."),
+    "withdraw": Verb("emeg.ingest", "withdraw", "WithdrawConfig", "Take a person out of every product, for good."),
     "shard": Verb("emeg.data", "shard", "ShardConfig", "Cut recordings into a frozen corpus, split by person."),
     "train-tokenizer": Verb(
         "emeg.training", "train_tokenizer", "TrainTokenizerConfig", "Train a BrainTokenizer on a corpus."

@@ -15,10 +15,11 @@ from tests.faulty_proxy import FAULTS, FaultyProxy
 
 from emeg.errors import TransientError, UserError
 from emeg.hashing import sha256_bytes
-from emeg.ingest import IngestConfig, backoff, list_sources, transfer
+from emeg.ingest import IngestConfig, backoff, ingest, list_sources, transfer
 from emeg.ingest.config import TransferConfig
 from emeg.ingest.listing import list_archive
 from emeg.ingest.transfer import clear_scratch, fetched, list_files, scratch_name, scratch_root
+from emeg.store import Store, read_catalog
 from emeg.uri import locate
 
 MIB = 2**20
@@ -225,3 +226,25 @@ def test_openneuro_is_read_without_an_account_and_says_its_snapshot(line, monkey
 def test_a_uri_that_is_none_is_refused(uri):
     with pytest.raises(UserError, match=r"no accession|only buckets"):
         locate(uri)
+
+
+def test_a_second_run_fetches_only_what_changed(line, shared, tmp_path):
+    oddball = shared / "data/oddball/sub-02"
+    files = {f"sub-02/{path.relative_to(oddball)}": path.read_bytes() for path in oddball.rglob("*") if path.is_file()}
+    for key, data in files.items():
+        line.put(key, data)
+    config = IngestConfig(archive=line.uri, root=str(tmp_path / "store"), workers=1, transfer=line.config)
+    first = ingest(config)
+    assert (first.n_new, first.quarantined) == (3, ())
+    changed = "sub-02/eeg/sub-02_task-p300_run-02_events.tsv"
+    with FaultyProxy(line.server, rate=0.0) as proxy:
+        line.through(proxy.url)
+        assert ingest(config).n_new == 0
+        assert [path for _, path, range_ in proxy.paths if range_] == []
+        line.put(changed, files[changed] + b"200.0\t0\ttarget\n")
+        second = ingest(config)
+    fetched_ = {path.split("/data/")[1] for _, path, range_ in proxy.paths if range_}
+    assert (second.n_new, second.n_known, len(second.replaced)) == (1, 2, 1)
+    assert changed in fetched_
+    assert all("_run-02_" in path for path in fetched_), "nothing of the other runs"
+    assert len(read_catalog(Store.open(config.root))) == 3

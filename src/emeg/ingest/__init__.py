@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from emeg.ingest.config import IngestConfig, IngestResult, StandardiseConfig
     from emeg.ingest.listing import Source, list_sources
     from emeg.ingest.recording import Outcome, ingest_recording
+    from emeg.ingest.withdrawing import WithdrawConfig, WithdrawResult, withdraw
 
 __all__ = [
     "IngestConfig",
@@ -21,9 +22,12 @@ __all__ = [
     "Outcome",
     "Source",
     "StandardiseConfig",
+    "WithdrawConfig",
+    "WithdrawResult",
     "ingest",
     "ingest_recording",
     "list_sources",
+    "withdraw",
 ]
 
 _HOMES = {
@@ -35,6 +39,9 @@ _HOMES = {
     "ingest": "archive",
     "ingest_recording": "recording",
     "list_sources": "listing",
+    "WithdrawConfig": "withdrawing",
+    "WithdrawResult": "withdrawing",
+    "withdraw": "withdrawing",
 }
 
 

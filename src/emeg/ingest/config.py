@@ -82,6 +82,12 @@ class IngestResult(Config):
     """Sources that were refused, as paths in the dataset, sorted."""
     skipped: dict[str, int]
     """Files left aside by rule (derivatives, empty rooms, …) and how many."""
+    vanished: tuple[str, ...] = ()
+    """Sources of recordings in the store that the archive does not have any more; their recordings stay."""
+    replaced: tuple[str, ...] = ()
+    """Recordings that were removed, since their source has changed and the new one is in the store."""
+    snapshot: str = ""
+    """Version tag that the archive bears, where it has one."""
     n_new: int
     """Sources worked on in this run."""
     n_known: int

@@ -64,7 +64,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Listing:
-    """Everything an archive holds, sorted by path: sources, and what was left aside, counted by reason."""
+    """Everything an archive holds, sorted by path: sources, all files, and what was left aside, counted by reason."""
 
     dataset: str
     sources: tuple[Source, ...]
@@ -72,6 +72,7 @@ class Listing:
     snapshot: str = ""
     licence: str = ""
     entry: Entry | None = None
+    files: tuple[ListedFile, ...] = ()
 
 
 def list_sources(config: IngestConfig) -> list[Source]:
@@ -128,6 +129,7 @@ def list_archive(config: IngestConfig) -> Listing:
         _snapshot(root, files, description, config),
         listed.licence,
         entry,
+        tuple(files.values()),
     )
 
 

@@ -41,11 +41,12 @@ _WEB_NAMES = (".html", ".htm", ".xml")
 
 @dataclass(frozen=True)
 class ListedFile:
-    """A file as the listing shows it: path in the archive, bytes, and in a bucket the ETag."""
+    """A file as the listing shows it: path in the archive, bytes, in a bucket the ETag; SHA-256 once it is known."""
 
     path: str
     size: int
     etag: str = ""
+    sha256: str = ""
 
 
 def list_files(root: Location, config: TransferConfig | None = None) -> dict[str, ListedFile]:
@@ -362,7 +363,7 @@ def _file_identity(folder: Path | None, file: ListedFile) -> str:
     if folder is None:
         return f"etag:{file.etag}:{file.size}"
     try:
-        return f"sha256:{sha256_file(folder / file.path)}"
+        return f"sha256:{file.sha256 or sha256_file(folder / file.path)}"
     except OSError as error:  # a link to nothing, a file that nobody may read: refused when it is opened
         return f"unreadable:{type(error).__name__}"
 
