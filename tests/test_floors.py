@@ -21,7 +21,19 @@ FLOORS = (
     ("flows", "cli"),
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-ROOMS = ("sensors", "registry", "store", "synthetic", "ingest", "data", "models", "training", "evaluation", "reports")
+ROOMS = (
+    "sensors",
+    "registry",
+    "store",
+    "synthetic",
+    "ingest",
+    "data",
+    "models",
+    "training",
+    "inference",
+    "evaluation",
+    "reports",
+)
 HEAVY = ("torch", "mne", "prefect", "lightning")
 SMALL = {"config", "errors", "hashing", "uri", "progress"}
 """Modules of the ground floor that its other modules may use: `config` uses `errors`, `sensors` uses `hashing`."""

@@ -1,0 +1,124 @@
+"""A causal front end: the pass band and rate of the networks, from samples of the past alone.
+
+It is not what the networks were trained on: ingest filters with zero phase. Causal filters shift rhythms in time (about
+10 ms at 10 Hz) and turn slow drifts, so codes differ from offline ones; `OnlineEncoder` says for how many.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import butter, iirnotch, sosfilt, sosfilt_zi, tf2sos
+
+from emeg.errors import UserError
+from emeg.inference.signals import H_FREQ, L_FREQ, SFREQ
+from emeg.ingest.kernel.response import plan_band
+
+HIGH_PASS_ORDER = 1
+"""A first-order high-pass at 0.1 Hz: steeper ones ring for tens of seconds after a jump."""
+
+LOW_PASS_ORDER = 6
+
+NOTCH_Q = 30.0
+"""Width of a notch: its frequency over 30."""
+
+TAPS = 16
+"""Length of the interpolating filter where the rate is no multiple of 256 Hz; half of it lies ahead."""
+
+KAISER_BETA = 6.0
+"""About 60 dB below the pass band's signal outside of it."""
+
+
+def causal_sections(sfreq: float, mains: float) -> NDArray[np.float64]:
+    """Second-order sections of high-pass, notches and low-pass, (sections, 6).
+
+    Raises
+    ------
+    UserError
+        The rate is below 64 Hz: nothing of the pass band would be left.
+    """
+    if not np.isfinite(sfreq) or sfreq < 64.0:
+        raise UserError(f"info: a rate of {sfreq:g} Hz is too low for a stream, 64 Hz are the least")
+    band = plan_band(sfreq=sfreq, l_freq=L_FREQ, h_freq=H_FREQ, lowpass=0.0, mains=mains)
+    parts = [butter(HIGH_PASS_ORDER, band.low, "highpass", fs=sfreq, output="sos")]
+    parts += [tf2sos(*iirnotch(notch, NOTCH_Q, fs=sfreq)) for notch in band.notches]
+    if band.high < sfreq / 2.0 * 0.99:
+        parts.append(butter(LOW_PASS_ORDER, band.high, "lowpass", fs=sfreq, output="sos"))
+    return np.concatenate(parts)
+
+
+@dataclass
+class CausalFilter:
+    """Filter chunk after chunk as if it were one signal.
+
+    The first sample is taken as the level before the stream began, so that an offset of the amplifier is no step.
+    """
+
+    sections: NDArray[np.float64]
+    _state: NDArray[np.float64] | None = None
+
+    def push(self, signal_CN: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Filter the next samples."""
+        if signal_CN.shape[1] == 0:
+            return signal_CN
+        if self._state is None:
+            self._state = sosfilt_zi(self.sections)[:, None, :] * signal_CN[None, :, :1]
+        out, self._state = sosfilt(self.sections, signal_CN, axis=-1, zi=self._state)
+        return np.asarray(out)
+
+
+@dataclass
+class CausalResampler:
+    """Give samples at 256 Hz as soon as what they depend on has come.
+
+    A multiple of 256 Hz is thinned; any other rate is interpolated by a windowed sine cardinal, whose upper half waits
+    for `lookahead_s`. Sample k of the result lies k / 256 s after the first one of the source.
+    """
+
+    sfreq: float
+    _kept: NDArray[np.float64] | None = None
+    _kept_first: int = 0
+    _n_out: int = 0
+    _offsets: NDArray[np.intp] = field(default_factory=lambda: np.arange(1 - TAPS // 2, TAPS // 2 + 1))
+
+    @property
+    def thins(self) -> bool:
+        """Whether every n-th sample is taken as it is."""
+        return float(self.sfreq / SFREQ).is_integer()
+
+    @property
+    def lookahead_s(self) -> float:
+        """Seconds of signal after a sample that it waits for."""
+        return 0.0 if self.thins else TAPS // 2 / self.sfreq
+
+    def push(self, signal_CN: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Take the next source samples; give the samples at 256 Hz that can be told now."""
+        half = 0 if self.thins else TAPS // 2
+        if self._kept is None:
+            # before the stream its first value
+            self._kept = np.repeat(signal_CN[:, :1], half, axis=1)
+            self._kept_first = -half
+        self._kept = np.concatenate([self._kept, signal_CN], axis=1)
+        end = self._kept_first + self._kept.shape[1]
+        # the last output whose furthest tap, floor(place) + half, has come
+        n_ready = max(0, int(np.ceil((end - half) * SFREQ / self.sfreq - 1e-9)) + 1)
+        places = np.arange(self._n_out, n_ready) * self.sfreq / SFREQ
+        places = places[np.floor(places + 1e-9) + half < end]
+        out = self._at(places)
+        self._n_out += len(places)
+        keep_from = int(np.floor(self._n_out * self.sfreq / SFREQ + 1e-9)) - half
+        drop = min(max(0, keep_from - self._kept_first), self._kept.shape[1])
+        self._kept, self._kept_first = self._kept[:, drop:], self._kept_first + drop
+        return out
+
+    def _at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        assert self._kept is not None
+        whole = np.floor(places + 1e-9).astype(np.intp)
+        if self.thins:
+            return self._kept[:, whole - self._kept_first]
+        distance = self._offsets - (places - whole)[:, None]
+        inside = np.clip(1.0 - (distance / (TAPS / 2)) ** 2, 0.0, None)
+        taps = np.sinc(distance) * np.i0(KAISER_BETA * np.sqrt(inside)) / np.i0(KAISER_BETA)
+        taps /= taps.sum(axis=1, keepdims=True)
+        gathered = self._kept[:, whole[:, None] + self._offsets - self._kept_first]
+        return np.asarray(np.einsum("ckt,kt->ck", gathered, taps))

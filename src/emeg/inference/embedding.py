@@ -1,0 +1,158 @@
+"""A scikit-learn transformer over a pretrained BrainOmni."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
+
+from emeg.errors import UserError
+from emeg.inference.signals import SignalWindows, windows_of
+from emeg.models import BrainOmni
+from emeg.tokenizers.braintokenizer import normalise_signal
+
+if TYPE_CHECKING:
+    import mne
+
+Pooling = Literal["mean", "mean_std", "none"]
+
+
+class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Embed windows of EEG or MEG with a frozen BrainOmni; takes any channels whose places are known.
+
+    Nothing is learned in `fit`, so it may stand anywhere in a scikit-learn or MOABB pipeline.
+
+    Parameters
+    ----------
+    model : str or Path
+        Folder of a BrainOmni: ``config.json`` and ``model.safetensors``.
+    info : mne.Info, optional
+        Channels and rate, where arrays are embedded.
+    montage : str, optional
+        One of MNE's montages, for electrode names that the standard set does not know.
+    window_s : float
+        Length of the windows that a Raw is cut into, s.
+    pooling : {"mean", "mean_std", "none"}
+        What of the steps of a window is given: the mean, mean and standard deviation, or all steps.
+    batch_size : int
+        Windows computed at once.
+    device : str
+        ``"auto"`` takes a GPU where there is one.
+
+    Examples
+    --------
+    >>> embedder = Embedder.from_pretrained("store/models/0a63d6c6ca935094")  # doctest: +SKIP
+    >>> features = embedder.transform(epochs)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "",
+        *,
+        info: "mne.Info | None" = None,
+        montage: str | None = None,
+        window_s: float = 10.0,
+        pooling: Pooling = "mean",
+        batch_size: int = 16,
+        device: str = "auto",
+    ) -> None:
+        self.model = model
+        self.info = info
+        self.montage = montage
+        self.window_s = window_s
+        self.pooling = pooling
+        self.batch_size = batch_size
+        self.device = device
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **parameters: Any) -> Self:  # noqa: ANN401 - those of __init__
+        """Make an embedder and load its network at once, so that a wrong path is told here."""
+        embedder = cls(model, **parameters)
+        embedder._network()
+        return embedder
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ANN401 - scikit-learn's signature
+        """Learn nothing; the network is loaded."""
+        self._network()
+        return self
+
+    def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: ANN401 - scikit-learn's signature
+        """Embed windows.
+
+        Parameters
+        ----------
+        X : mne.Epochs, mne.io.Raw or array of shape (window, channel, sample)
+            See `emeg.inference.signals.windows_of`. A window shorter than 2 s is padded with zeros.
+
+        Returns
+        -------
+        float32, shape (window, features)
+            Features: sources · d for the mean, twice as many for ``"mean_std"``; (window, sources, steps, d) for
+            ``"none"``.
+
+        Raises
+        ------
+        UserError
+            The model or the data do not fit; see `windows_of`.
+        """
+        if self.pooling not in ("mean", "mean_std", "none"):
+            raise UserError(f"pooling: {self.pooling!r} is none of mean, mean_std, none")
+        network = self._network()
+        windows = windows_of(X, info=self.info, montage=self.montage, window_s=self.window_s)
+        parts = [
+            self._embed(network, windows, slice(start, start + self.batch_size))
+            for start in range(0, len(windows.signal), self.batch_size)
+        ]
+        return np.concatenate(parts)
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ANN401
+        """Name the features: ``source<q>_<d>``, with ``_std`` behind for standard deviations."""
+        network = self._network()
+        names = [
+            f"source{q}_{d}" for q in range(network.tokenizer.config.n_neuro) for d in range(network.config.lm_dim)
+        ]
+        if self.pooling == "mean_std":
+            names += [f"{name}_std" for name in names]
+        return np.array(names, object)
+
+    def _embed(self, network: BrainOmni, windows: SignalWindows, rows: slice) -> NDArray[np.float32]:
+        place = next(network.parameters()).device
+        x_BCN = torch.from_numpy(np.ascontiguousarray(windows.signal[rows])).to(place)
+        n = len(x_BCN)
+        pos = torch.from_numpy(windows.sensors.model_positions()).to(place).expand(n, -1, -1)
+        types = torch.from_numpy(windows.sensors.types.astype(np.int64)).to(place).expand(n, -1)
+        with torch.inference_mode():
+            out_BQWd = network.embed(normalise_signal(x_BCN, types), pos, types).float()
+            if self.pooling == "none":
+                return np.asarray(out_BQWd.cpu().numpy())
+            pooled = [out_BQWd.mean(dim=2).flatten(1)]
+            if self.pooling == "mean_std":
+                pooled.append(out_BQWd.std(dim=2, correction=0).flatten(1))
+            return np.asarray(torch.cat(pooled, dim=1).cpu().numpy())
+
+    def _network(self) -> BrainOmni:
+        """Load the network when it is first needed, and again when the parameters that name it have changed."""
+        asked = (str(self.model), self.device)
+        loaded: tuple[tuple[str, str], BrainOmni] | None = getattr(self, "_loaded", None)
+        if loaded is None or loaded[0] != asked:
+            if not asked[0]:
+                raise UserError("Embedder: model= is empty; give the folder of a BrainOmni")
+            device = self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+            loaded = (asked, BrainOmni.from_pretrained(Path(self.model)).to(device))
+            self._loaded = loaded
+        return loaded[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the network out: a copy loads it again from its folder."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
+
+    def __sklearn_tags__(self) -> Tags:
+        """Three-dimensional input; nothing to fit."""
+        tags: Tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.requires_fit = False
+        return tags

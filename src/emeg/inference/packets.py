@@ -1,0 +1,128 @@
+"""Packets of a stream become samples in order: late ones are waited for, repeated ones dropped, lost ones bridged."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.errors import UserError
+
+
+@dataclass
+class PacketCounts:
+    """What happened to packets and samples so far."""
+
+    taken: int = 0
+    repeated: int = 0
+    """Packets whose samples were all there already, or had been bridged because they came too late."""
+    late: int = 0
+    """Packets that came after a later one and were still in time."""
+    bridged_samples: int = 0
+    """Samples that never came, or too late."""
+    gaps: int = 0
+
+
+@dataclass
+class Stretch:
+    """Samples in order, and which of them are bridged."""
+
+    signal: NDArray[np.float64]
+    """(channel, sample)."""
+    bridged: NDArray[np.bool_]
+    """(sample,)."""
+
+
+@dataclass
+class PacketOrder:
+    """Put packets in order.
+
+    A missing stretch is waited for until `patience` samples beyond it have come; then it is bridged by a straight line
+    from the last sample before to the first one after it, so that filters see no step.
+
+    Parameters
+    ----------
+    n_channels : int
+    patience : int
+        Samples.
+    """
+
+    n_channels: int
+    patience: int
+    counts: PacketCounts = field(default_factory=PacketCounts)
+    _next: int | None = None
+    _last: NDArray[np.float64] | None = None
+    _waiting: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+
+    def push(self, packet_CN: NDArray[np.float64], first_sample: int | None = None) -> Stretch:
+        """Take a packet; give the samples that are now in order, possibly none.
+
+        Parameters
+        ----------
+        packet_CN : float, shape (channels, samples)
+        first_sample : int, optional
+            Number of its first sample in the stream. Left out: it follows what came last.
+
+        Raises
+        ------
+        UserError
+            The packet has another number of channels.
+        """
+        packet_CN = np.asarray(packet_CN, np.float64)
+        if packet_CN.ndim != 2 or len(packet_CN) != self.n_channels:
+            raise UserError(f"packet: expected ({self.n_channels}, samples), got {packet_CN.shape}")
+        self.counts.taken += 1
+        if first_sample is None:
+            first_sample = self._end() if self._next is not None else 0
+        if self._next is None:
+            self._next = first_sample
+        self._sort_in(packet_CN, first_sample)
+        parts = self._in_order()
+        while self._waiting and self._end() - self._next > self.patience:
+            parts += [self._bridge(), *self._in_order()]
+        if not parts:
+            return Stretch(np.empty((self.n_channels, 0)), np.empty(0, bool))
+        return Stretch(
+            np.concatenate([part.signal for part in parts], axis=1), np.concatenate([part.bridged for part in parts])
+        )
+
+    def _end(self) -> int:
+        """One past the last sample that has come."""
+        assert self._next is not None
+        return max([self._next, *(first + int(part.shape[1]) for first, part in self._waiting.items())])
+
+    def _sort_in(self, packet_CN: NDArray[np.float64], first: int) -> None:
+        assert self._next is not None
+        if first < self._end():
+            known = first + packet_CN.shape[1] <= self._next or first in self._waiting
+            self.counts.repeated += known
+            self.counts.late += not known
+        if first < self._next:
+            packet_CN = packet_CN[:, self._next - first :]
+            first = self._next
+        if packet_CN.shape[1] > self._waiting.get(first, packet_CN[:, :0]).shape[1]:
+            self._waiting[first] = packet_CN
+
+    def _in_order(self) -> list[Stretch]:
+        parts = []
+        while self._waiting:
+            assert self._next is not None
+            first = min(self._waiting)
+            if first > self._next:
+                break
+            part = self._waiting.pop(first)[:, self._next - first :]
+            if part.shape[1]:
+                parts.append(Stretch(part, np.zeros(part.shape[1], bool)))
+                self._next += part.shape[1]
+                self._last = part[:, -1]
+        return parts
+
+    def _bridge(self) -> Stretch:
+        assert self._next is not None
+        first = min(self._waiting)
+        n, after = first - self._next, self._waiting[first][:, 0]
+        before = after if self._last is None else self._last
+        line = before[:, None] + (after - before)[:, None] * (np.arange(1, n + 1) / (n + 1))
+        self._next = first
+        self.counts.gaps += 1
+        self.counts.bridged_samples += n
+        return Stretch(line, np.ones(n, bool))

@@ -1,0 +1,150 @@
+"""`Embedder` gives what the network gives, for whatever form the data have, and follows scikit-learn's rules."""
+
+import pickle
+
+import mne
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import SkipTestWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import (
+    check_estimator,
+    check_estimator_repr,
+    check_get_params_invariance,
+    check_no_attributes_set_in_init,
+    check_parameters_default_constructible,
+    check_set_params,
+    check_valid_tag_types,
+)
+from tests.inference.conftest import brain_like, eeg_info
+
+import emeg
+from emeg.errors import EmegError, UserError
+from emeg.inference import Embedder
+from emeg.models import BrainOmni
+from emeg.sensors import sensors_from_info
+from emeg.tokenizers.braintokenizer import normalise_signal
+
+
+def epochs_of(n=6, seconds=4.0, sfreq=256.0, seed=0):
+    data = np.stack([brain_like(10, round(seconds * sfreq), sfreq, seed + i) for i in range(n)])
+    return mne.EpochsArray(data, eeg_info(sfreq), verbose="ERROR")
+
+
+def test_features_are_the_networks_own_mean_embedding(model):
+    epochs = epochs_of()
+    network = BrainOmni.from_pretrained(model)
+    sensors = sensors_from_info(epochs.info).sensors
+    x = torch.from_numpy(epochs.get_data(copy=False).astype(np.float32))
+    types = torch.zeros(len(x), 10, dtype=torch.int64)
+    pos = torch.from_numpy(sensors.model_positions()).expand(len(x), -1, -1)
+    with torch.no_grad():
+        expected = network.embed(normalise_signal(x, types), pos, types)
+    embedder = Embedder.from_pretrained(model, batch_size=4)
+    np.testing.assert_allclose(embedder.transform(epochs), expected.mean(2).flatten(1).numpy(), atol=1e-5)
+    steps = Embedder(model, pooling="none").fit_transform(epochs)
+    np.testing.assert_allclose(steps, expected.numpy(), atol=1e-5)
+    both = Embedder(model, pooling="mean_std").transform(epochs)
+    np.testing.assert_allclose(both[:, 128:], expected.std(2, correction=0).flatten(1).numpy(), atol=1e-5)
+    assert len(Embedder(model, pooling="mean_std").get_feature_names_out()) == both.shape[1]
+
+
+def test_arrays_and_epochs_give_the_same(model):
+    epochs = epochs_of()
+    array = epochs.get_data(copy=True)
+    a = Embedder(model).transform(epochs)
+    assert np.array_equal(a, Embedder(model, info=epochs.info).transform(array))
+
+
+def test_a_raw_is_cut_into_windows(model):
+    raw = mne.io.RawArray(brain_like(10, 35 * 256, 256.0), eeg_info(256.0), verbose="ERROR")
+    raw.info["line_freq"] = 50.0
+    assert Embedder(model).transform(raw).shape == (3, 4 * 32)
+    assert Embedder(model, window_s=4.0).transform(raw).shape == (8, 4 * 32)
+
+
+def test_order_of_channels_and_those_without_a_place_do_not_matter(model):
+    epochs = epochs_of()
+    expected = Embedder(model).transform(epochs)
+    turned = epochs.copy().reorder_channels(epochs.ch_names[::-1])
+    np.testing.assert_allclose(Embedder(model).transform(turned), expected, atol=1e-5)
+    extra = mne.EpochsArray(
+        np.full((6, 2, 1024), 1e-5), mne.create_info(["trigger", "EMG1"], 256.0, ["stim", "emg"]), verbose="ERROR"
+    )
+    with_others = epochs.copy().add_channels([extra], force_update_info=True)
+    np.testing.assert_allclose(Embedder(model).transform(with_others), expected, atol=1e-5)
+
+
+def test_bad_channels_are_left_out(model):
+    epochs = epochs_of()
+    without = Embedder(model).transform(epochs.copy().drop_channels(["C3"]))
+    epochs.info["bads"] = ["C3"]
+    np.testing.assert_allclose(Embedder(model).transform(epochs), without, atol=1e-6)
+
+
+def test_another_rate_is_resampled_as_mne_does_it(model):
+    slow = epochs_of(sfreq=512.0)
+    expected = slow.copy().filter(None, 96.0, verbose="ERROR").resample(256.0, npad="auto", verbose="ERROR")
+    a = Embedder(model).transform(slow)
+    b = Embedder(model).transform(expected)
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
+
+
+def test_it_stands_in_a_pipeline(model):
+    epochs = epochs_of(n=12)
+    labels = np.arange(12) % 2
+    line = make_pipeline(Embedder(model, info=epochs.info), LogisticRegression(max_iter=50))
+    line.fit(epochs.get_data(copy=True), labels)
+    assert line.predict(epochs.get_data(copy=True)).shape == (12,)
+
+
+def test_scikit_learns_own_checks_pass(model):
+    """Those that need no two-dimensional input, of which it says that it leaves the others out."""
+    with pytest.warns(SkipTestWarning, match="three_d_array=True"):
+        results = check_estimator(Embedder(model), on_fail=None)
+    assert [result["status"] for result in results] == ["passed"] * len(results)
+    assert results
+    check_parameters_default_constructible("Embedder", Embedder())
+    check_no_attributes_set_in_init("Embedder", Embedder(model))
+    check_get_params_invariance("Embedder", Embedder(model))
+    check_set_params("Embedder", Embedder(model))
+    check_estimator_repr("Embedder", Embedder(model))
+    check_valid_tag_types("Embedder", Embedder(model))
+
+
+def test_clone_and_pickle_leave_the_network_out(model):
+    embedder = Embedder.from_pretrained(model, pooling="mean_std")
+    copy = clone(embedder)
+    assert copy.get_params() == embedder.get_params()
+    assert not hasattr(copy, "_loaded")
+    again = pickle.loads(pickle.dumps(embedder))
+    epochs = epochs_of(n=2)
+    assert np.array_equal(again.transform(epochs), embedder.transform(epochs))
+
+
+def test_faulty_input_is_told_in_a_line(model, tmp_path):
+    epochs = epochs_of(n=2)
+    with pytest.raises(UserError, match="must be in volt"):
+        Embedder(model, info=epochs.info).transform(epochs.get_data(copy=True) * 1e6)
+    with pytest.raises(UserError, match="give its channels and rate"):
+        Embedder(model).transform(epochs.get_data(copy=True))
+    data = epochs.get_data(copy=True)
+    data[1, 2, 5] = np.nan
+    with pytest.raises(UserError, match="'F3' holds NaN"):
+        Embedder(model, info=epochs.info).transform(data)
+    with pytest.raises(UserError, match=r"9 channels, info has 10"):
+        Embedder(model, info=epochs.info).transform(epochs.get_data(copy=True)[:, :9])
+    unknown = mne.create_info(["X1", "X2"], 256.0, "eeg")
+    with pytest.raises(UserError, match="no usable channel"):
+        Embedder(model, info=unknown).transform(np.zeros((1, 2, 512)))
+    with pytest.raises(UserError, match="pooling"):
+        Embedder(model, pooling="max").transform(epochs)
+    with pytest.raises(EmegError):
+        Embedder.from_pretrained(tmp_path)
+
+
+def test_the_name_at_the_top_is_the_same():
+    assert emeg.Embedder is Embedder
