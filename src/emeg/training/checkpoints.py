@@ -1,59 +1,185 @@
-"""Checkpoint files that are there completely or not at all.
+"""Checkpoint files that are there completely or not at all, on a disk or in a bucket.
 
 Lightning writes to the system's temporary folder and moves; across file systems that move is a copy, and a kill
-leaves a truncated checkpoint under the final name. Here the temporary file lies beside its target.
+leaves a truncated checkpoint under the final name. Here the temporary file lies beside its target, and a second file
+with the sha256 follows it: without the second, or with another digest, a checkpoint is not complete.
 """
 
-import os
+import hashlib
+import io
+import logging
 import re
-import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-_LAST = re.compile(r"last-(\d+)\.ckpt")
+from emeg.uri import Location, locate
+
+logger = logging.getLogger(__name__)
+
+DIGEST = ".sha256"
+"""Suffix of the file that makes a checkpoint complete."""
+
+_NAME = re.compile(r"(?P<kind>last|best)-(?P<step>\d+)\.ckpt(?:\.sha256)?")
+
+
+class CheckpointFolder:
+    """Checkpoints of one run.
+
+    Parameters
+    ----------
+    place : Location
+        Folder or bucket prefix. All ranks of all nodes must reach it.
+    keep : int
+        Checkpoints to go on from that `prune` leaves.
+    """
+
+    def __init__(self, place: Location, *, keep: int = 2) -> None:
+        self.place = place
+        self._keep = keep
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+    def last(self, step: int) -> str:
+        """Where the checkpoint to go on from after `step` steps lies."""
+        return str(self.place / last_name(step))
+
+    def best(self, step: int) -> str:
+        """Where the weights lie that validated best, at `step`."""
+        return str(self.place / f"best-{step:08d}.ckpt")
+
+    def steps(self, kind: str) -> list[int]:
+        """List the steps of which there is any file of this kind, complete or not."""
+        matches = [_NAME.fullmatch(entry.name) for entry in self.place.children()]
+        return sorted({int(match["step"]) for match in matches if match and match["kind"] == kind})
+
+    def newest(self) -> str | None:
+        """Find the complete checkpoint with most steps; one that is not complete is passed over, and that is said."""
+        for step in reversed(self.steps("last")):
+            path = self.last(step)
+            fault = fault_of(locate(path))
+            if fault is None:
+                return path
+            logger.warning("%s: %s; passed over, the one before is looked at", path, fault)
+        return None
+
+    def prune(self) -> None:
+        """Remove what is older than the last few, and best weights that no kept checkpoint calls the best."""
+        last = self.steps("last")
+        kept = last[-self._keep :]
+        for step in last[: -self._keep]:
+            remove(self.last(step))
+        best = self.steps("best")
+        known = [step for step in best if not kept or step <= kept[0]]
+        for step in known[:-1]:
+            remove(self.best(step))
+
+    def sweep(self) -> None:
+        """Remove what writers left that were killed."""
+        for entry in self.place.children():
+            if entry.name.startswith(".partial-"):
+                entry.remove()
+
+
+def fault_of(checkpoint: Location) -> str | None:
+    """Say why a checkpoint cannot be gone on from; `None` where it can."""
+    digest = Location(checkpoint.fs, checkpoint.path + DIGEST)
+    if not checkpoint.exists():
+        return "the file is not there, its digest is"
+    if not digest.exists():
+        return "not complete: the writer ended before its sha256 was written"
+    if hashlib.sha256(checkpoint.read_bytes()).hexdigest() != digest.read_bytes().decode("ascii", "replace").strip():
+        return "damaged: the sha256 is another"
+    return None
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Write, fsync, rename; read tensors and plain values only."""
+    """Write, fsync, rename, then the digest; read tensors and plain values only.
+
+    The state is copied into memory when it is handed over; what takes time (disk or network) may go on in a thread
+    while the next steps run. One checkpoint is written at a time: who hands over the next waits for the one before,
+    so that neither memory nor files pile up.
+
+    Parameters
+    ----------
+    in_background : bool
+        Write in a thread.
+    after : callable, optional
+        Called when a checkpoint is complete.
+    """
+
+    def __init__(self, *, in_background: bool = False, after: Callable[[], None] | None = None) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="emeg-checkpoint") if in_background else None
+        self._after = after
+        self._pending: Future[None] | None = None
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object | None = None
     ) -> None:
-        """Save `checkpoint` under `path`; a crash leaves the former file or none."""
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        """Save `checkpoint` under `path`; a crash leaves the former file, or one without digest."""
+        memory = io.BytesIO()
+        torch.save(checkpoint, memory)
+        self.wait()
+        if self._pool is None:
+            self._write(memory.getbuffer(), str(path))
+        else:
+            self._pending = self._pool.submit(self._write, memory.getbuffer(), str(path))
+
+    def _write(self, data: memoryview, path: str) -> None:
+        target = locate(path)
+        digest = Location(target.fs, target.path + DIGEST)
+        digest.remove()  # of an earlier file under this name
+        target.write_bytes(bytes(data))
+        digest.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n")
+        if self._after is not None:
+            self._after()
+
+    def wait(self) -> None:
+        """Return when what was handed over is complete.
+
+        Raises
+        ------
+        OSError
+            It could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def load_checkpoint(
         self, path: str | Path, map_location: torch.device | str | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Load a checkpoint; no code in it is run."""
-        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
-        return checkpoint
+        return read_checkpoint(path, map_location=map_location)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint that a newer one replaces."""
-        Path(path).unlink(missing_ok=True)
+        remove(str(path))
+
+    def teardown(self) -> None:
+        """Wait for the writer."""
+        self.wait()
+
+
+def read_checkpoint(path: str | Path, *, map_location: torch.device | str | None = None) -> dict[str, Any]:
+    """Load a checkpoint from disk or bucket; no code in it is run."""
+    place = locate(path)
+    source = place.local_path() if place.is_local else io.BytesIO(place.read_bytes())
+    checkpoint: dict[str, Any] = torch.load(source, map_location=map_location or "cpu", weights_only=True)
+    return checkpoint
+
+
+def remove(path: str) -> None:
+    """Remove a checkpoint, its digest first: it is not complete from then on."""
+    locate(path + DIGEST).remove()
+    locate(path).remove()
 
 
 def last_name(step: int) -> str:
     """File name of the checkpoint after `step` steps."""
     return f"last-{step:08d}.ckpt"
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Find the checkpoint with most steps; leftovers of an interrupted write are ignored."""
-    found = {int(match[1]): path for path in folder.glob("last-*.ckpt") if (match := _LAST.fullmatch(path.name))}
-    return found[max(found)] if found else None

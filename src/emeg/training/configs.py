@@ -123,8 +123,18 @@ class TrainingConfig(_Recipe):
     """Steps between two lines of the history."""
     checkpoint_every: PositiveInt = runtime_field(250)
     """Steps between two checkpoints."""
+    checkpoints: str | None = runtime_field(None)
+    """Folder or any fsspec URI that all nodes reach, for the checkpoints; default: in the folder of the run."""
+    keep_checkpoints: PositiveInt = runtime_field(2)
+    """Newest checkpoints that are kept, besides the best weights."""
+    checkpoint_in_background: bool = runtime_field(True)
+    """Write checkpoints in a thread, while the next steps run."""
     resume: Literal["auto", "never"] = runtime_field("auto")
     """auto: go on from the newest checkpoint of the same run; never: start anew."""
+    strategy: Literal["auto", "ddp", "fsdp2"] = runtime_field("auto")
+    """How ranks share the network: whole on each (ddp, auto), or in shards (fsdp2). Rounding apart, results agree."""
+    stall_after_s: PositiveFloat = runtime_field(600.0)
+    """Seconds without a step after which a rank counts as lost: the run ends, and names it."""
     processes: PositiveInt = runtime_field(1)
     """Ranks on this machine; it must divide the micro-batches of a step."""
     threads: int = runtime_field(0, ge=0)

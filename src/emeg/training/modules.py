@@ -1,5 +1,6 @@
 """Lightning modules: what a step is. Draws are keyed by (seed, step, micro-batch), never by rank or by history."""
 
+import copy
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from emeg.errors import UserError
 from emeg.training.configs import OptimiserConfig
 from emeg.training.history import History
 from emeg.training.schedule import draw_seed, lr_factor
+from emeg.training.strategies import shard, whole, whole_state
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class Training(LightningModule):
         self.split = "validation"
         self.headline = ""
         self._groups = groups
+        # in a list, or the module would count it among its parts
+        self._unsharded: list[nn.Module] = []
         self._optimiser = optimiser
         self._n_steps = n_steps
         self._seed = seed
@@ -71,6 +75,32 @@ class Training(LightningModule):
         self._losses: list[tuple[int, tuple[int, ...], Tensor]] = []
         self._n_summed_steps = 0
         self._step = 0
+
+    def configure_model(self) -> None:
+        """Shard the network where the strategy has a mesh (FSDP2), unless it is in shards."""
+        if self.device_mesh is None or self._unsharded:
+            return
+        self._unsharded.append(copy.deepcopy(self.network).to("meta"))
+        with self._groups_following():
+            shard(self.network, self.device_mesh["data_parallel"])
+
+    def gather(self) -> None:
+        """Make the network whole, on every rank; nothing where it is."""
+        if not self._unsharded:
+            return
+        state = whole_state(self.network.state_dict())
+        network = self._unsharded.pop().to_empty(device=self.device)
+        network.load_state_dict(state, strict=True)
+        with self._groups_following():
+            self.network = network
+
+    @contextmanager
+    def _groups_following(self) -> Iterator[None]:
+        """Put the parameters that take the place of others, under the same names, into the optimiser's groups."""
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        yield
+        now = dict(self.network.named_parameters())
+        self._groups = [{**group, "params": [now[names[p]] for p in group["params"]]} for group in self._groups]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up and cosine; the number of steps comes from the recipe.
@@ -102,7 +132,7 @@ class Training(LightningModule):
         """Clip by the norm over all parameters, and keep the norm for the history."""
         clip = self._optimiser.gradient_clip
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf))
         self._sums["gradient_norm"] = self._sums.get("gradient_norm", torch.zeros_like(norm)) + norm.detach()
 
     def draw(self, step: int, micro_batch: int) -> torch.Generator:

@@ -5,23 +5,25 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
 
 from emeg.errors import UserError
 from emeg.progress import Progress
-from emeg.training.checkpoints import AtomicCheckpointIO, newest_checkpoint
+from emeg.training.checkpoints import AtomicCheckpointIO, CheckpointFolder, read_checkpoint
 from emeg.training.configs import TrainingConfig
 from emeg.training.devices import pick_device, pick_precision
 from emeg.training.loading import FixedLoader, StepLoader
 from emeg.training.modules import Training
 from emeg.training.place import Place
+from emeg.training.saving import SaveCheckpoints
 from emeg.training.signals import StopOnSignal
+from emeg.training.strategies import make_strategy
+from emeg.uri import locate
 
 logger = logging.getLogger(__name__)
 
@@ -72,12 +74,16 @@ def make_trainer(
     if config.threads:
         torch.set_num_threads(config.threads)
     share = micro_batches // place.world
+    folder = checkpoint_folder(config, place)
+    io = AtomicCheckpointIO(in_background=config.checkpoint_in_background, after=folder.prune)
+    saving = SaveCheckpoints(folder, io, every_n_steps=config.checkpoint_every, share=share, monitor=monitor)
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", str(place.world)))
     with quiet():
         return Trainer(
             accelerator=device.type if device.type != "cuda" else "gpu",
-            devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place.world > 1 else 1,
-            num_nodes=place.world // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if place.world > 1 else 1,
-            strategy=DDPStrategy(forward_sync_buffers=False) if place.world > 1 else "auto",
+            devices=local_world,
+            num_nodes=place.world // local_world,
+            strategy=make_strategy(config, place),
             precision=pick_precision(config.precision, device),
             max_steps=n_steps,
             max_epochs=-1,
@@ -85,11 +91,12 @@ def make_trainer(
             val_check_interval=min(config.validate_every, n_steps) * share,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
-            plugins=[AtomicCheckpointIO()],
+            # named, so that Lightning does not take the ranks and the requeue of a Slurm job into its own hands
+            plugins=[io, TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()],
             callbacks=[
-                *_checkpointing(config, place.checkpoints, monitor),
-                StopOnSignal(place.checkpoints, every_n_steps=SIGNAL_CHECK_STEPS),
+                StopOnSignal(saving, every_n_steps=SIGNAL_CHECK_STEPS),
                 ReportProgress(progress, n_steps, every_n_steps=config.log_every),
+                saving,
             ],
             logger=TensorBoardLogger(place.folder, name="", version="tensorboard"),
             default_root_dir=place.folder,
@@ -100,29 +107,10 @@ def make_trainer(
         )
 
 
-def _checkpointing(config: TrainingConfig, folder: Path, monitor: tuple[str, str]) -> list[Callback]:
-    figure, mode = monitor
-    newest = ModelCheckpoint(
-        dirpath=folder,
-        filename="last-{step:08d}",
-        auto_insert_metric_name=False,
-        every_n_train_steps=config.checkpoint_every,
-        save_top_k=1,
-        monitor=None,
-        enable_version_counter=False,
-    )
-    best = ModelCheckpoint(
-        dirpath=folder,
-        filename="best-{step:08d}",
-        auto_insert_metric_name=False,
-        monitor=figure,
-        mode=mode,
-        save_top_k=1,
-        save_weights_only=True,
-        save_on_train_epoch_end=False,
-        enable_version_counter=False,
-    )
-    return [newest, best]
+def checkpoint_folder(config: TrainingConfig, place: Place) -> CheckpointFolder:
+    """Say where the run's checkpoints are: beside its logs, or where ``checkpoints`` says."""
+    base = place.checkpoints if config.checkpoints is None else f"{config.checkpoints.rstrip('/')}/{place.folder.name}"
+    return CheckpointFolder(locate(base), keep=config.keep_checkpoints)
 
 
 def fit(
@@ -143,7 +131,7 @@ def fit(
     UserError
         A loss is not finite.
     """
-    newest = newest_checkpoint(place.checkpoints) if config.resume == "auto" else None
+    newest = checkpoint_folder(config, place).newest() if config.resume == "auto" else None
     if newest is not None:
         logger.info("going on from %s", newest)
     with quiet():
@@ -160,6 +148,7 @@ def final_figures(
     trainer: Trainer, module: Training, batches: Mapping[str, FixedLoader], *, keep: str
 ) -> dict[str, dict[str, float]]:
     """Look at the finished weights: figures of each split that has segments."""
+    module.gather()
     if keep == "best":
         module.load_state_dict(best_weights(trainer))
     figures = {}
@@ -170,6 +159,7 @@ def final_figures(
         with quiet():
             trainer.validate(module, dataloaders=loader, verbose=False)
         figures[split] = module.history.latest(module.split)
+    module.gather()
     return figures
 
 
@@ -181,10 +171,10 @@ def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     UserError
         No validation has taken place.
     """
-    paths = [c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor]
-    if not paths or not paths[0]:
+    paths = [callback.best_path for callback in trainer.checkpoint_callbacks if isinstance(callback, SaveCheckpoints)]
+    if not paths or paths[0] is None:
         raise UserError("keep=best needs a validation; there was none, so choose keep=last or more steps")
-    state: dict[str, torch.Tensor] = torch.load(paths[0], map_location="cpu", weights_only=True)["state_dict"]
+    state: dict[str, torch.Tensor] = read_checkpoint(paths[0])["state_dict"]
     return state
 
 

@@ -6,7 +6,6 @@ job. Its exit code after SIGTERM is 0 besides, which a pipeline reads as finishe
 
 import signal
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from emeg.errors import TransientError
-from emeg.training.checkpoints import last_name
+from emeg.training.saving import SaveCheckpoints
 
 
 class InterruptedRunError(TransientError):
@@ -22,10 +21,10 @@ class InterruptedRunError(TransientError):
 
 
 class StopOnSignal(Callback):
-    """On SIGTERM or SIGUSR1: finish the step, checkpoint into `folder`, raise `InterruptedRunError`."""
+    """On SIGTERM or SIGUSR1: finish the step, checkpoint, raise `InterruptedRunError`."""
 
-    def __init__(self, folder: Path, *, every_n_steps: int) -> None:
-        self._folder = folder
+    def __init__(self, saving: SaveCheckpoints, *, every_n_steps: int) -> None:
+        self._saving = saving
         self._every_n_steps = every_n_steps
         self._asked = False
         self._former: dict[int, Any] = {}
@@ -52,9 +51,9 @@ class StopOnSignal(Callback):
         if trainer.world_size > 1:
             asked = trainer.strategy.reduce(asked, reduce_op="sum")
         if asked.item() > 0:
-            trainer.save_checkpoint(self._folder / last_name(trainer.global_step))
+            self._saving.save_and_wait(trainer)
             raise InterruptedRunError(
-                f"{self._folder}: told to stop after step {trainer.global_step}; a checkpoint is there."
+                f"{self._saving.folder}: told to stop after step {trainer.global_step}; a checkpoint is there."
                 " Start the same command again to go on from it."
             )
 

@@ -1,0 +1,201 @@
+"""Kill training with SIGKILL at random steps, go on, and compare every later loss with a run that was left alone.
+
+Both trainings (tokenizer, BrainOmni with dropout), one rank, two ranks, and two ranks that go on as one; where the
+loader has workers, with 0 and 2 of them. A killed run dies at a random moment after a random step. One rank: losses and
+the model's files must be equal bit for bit. Other numbers of ranks: the largest relative gap over the next 20 steps.
+"""
+
+import argparse
+import csv
+import hashlib
+import itertools
+import json
+import logging
+import random
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks._tiny import NETWORK, Ranks, fork_ranks, make_store
+
+STEPS, EVERY, COMPARED, MICRO_BATCHES = 36, 4, 20, 4
+Losses = dict[int, float]
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def verb_of(kind: str, root: Path, workers: int | None) -> Callable[[Callable[..., None]], object]:
+    """Give the training, in this process."""
+    import torch
+
+    from emeg.training import PretrainConfig, TrainTokenizerConfig, pretrain, train_tokenizer
+
+    shared: dict[str, Any] = {
+        "root": str(root),
+        "steps": STEPS,
+        "log_every": 1,
+        "checkpoint_every": EVERY,
+        "validate_every": 10,
+        "device": "cpu",
+        "threads": 1,
+        "launched": False,
+    }
+    if workers is not None:
+        shared["workers"] = workers
+
+    def work(progress: Callable[..., None]) -> object:
+        torch.set_num_threads(1)
+        if kind == "tokenizer":
+            sampling = {"budget_channel_seconds": 20, "crop_s": 2.0, "micro_batches": MICRO_BATCHES}
+            config = TrainTokenizerConfig(**shared, overrides=NETWORK, ramp_steps=10, sampling=sampling)
+            return train_tokenizer(config, progress=progress)
+        sizes = {"lm_dim": 32, "lm_head": 4, "lm_depth": 2, "lm_dropout": 0.1}
+        return pretrain(
+            PretrainConfig(**shared, overrides=sizes, batch_segments=2, micro_batches=MICRO_BATCHES), progress=progress
+        )
+
+    return work
+
+
+def losses_of(root: Path) -> Losses:
+    """Read the losses of the only run below `root`."""
+    (file,) = (root / "runs").glob("*/metrics.csv")
+    with file.open(newline="") as rows:
+        return {
+            int(row["step"]): float(row["value"])
+            for row in csv.DictReader(rows)
+            if (row["split"], row["name"]) == ("train", "loss")
+        }
+
+
+def files_of(root: Path, before: set[str]) -> dict[str, str]:
+    """Digest every file of the model that was made below `root`."""
+    (folder,) = [path for path in (root / "models").iterdir() if path.name not in before]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+class Runs:
+    """Stores in which one kind of training starts anew."""
+
+    def __init__(self, base: Path, scratch: Path, kind: str) -> None:
+        self._base, self._scratch, self._kind = base, scratch, kind
+        self._names = (f"{kind}-{number}" for number in itertools.count())
+        self._models = {path.name for path in (base / "models").iterdir()} if (base / "models").exists() else set()
+        self.undisturbed: dict[int, tuple[Losses, dict[str, str]]] = {}
+
+    def start(self, root: Path, world: int, workers: int | None) -> Ranks:
+        """Begin to train below `root`."""
+        return fork_ranks(
+            verb_of(self._kind, root, workers), world=world, port=free_port(), log=root.with_suffix(".log")
+        )
+
+    def fresh(self) -> Path:
+        """Give a store in which nothing has been trained."""
+        root = self._scratch / next(self._names)
+        shutil.copytree(self._base, root, ignore=shutil.ignore_patterns("runs"))
+        return root
+
+    def whole(self, world: int) -> tuple[Losses, dict[str, str]]:
+        """Train without a disturbance, once."""
+        if world not in self.undisturbed:
+            root = self.fresh()
+            self.finish(root, world, None)
+            self.undisturbed[world] = losses_of(root), files_of(root, self._models)
+        return self.undisturbed[world]
+
+    def finish(self, root: Path, world: int, workers: int | None) -> None:
+        """Train to the end."""
+        codes = self.start(root, world, workers).wait()
+        if any(codes):
+            raise SystemExit(f"exit codes {codes}\n{root.with_suffix('.log').read_text()[-3000:]}")
+
+    def killed(self, rng: random.Random, ranks: tuple[int, int], workers: int | None) -> dict[str, Any]:
+        """Kill at a random step, go on, compare."""
+        expected, files = self.whole(ranks[0])
+        # across numbers of ranks early enough that as many steps follow as are compared
+        root, step = self.fresh(), rng.randrange(1, STEPS - 1 if ranks[0] == ranks[1] else STEPS - COMPARED)
+        running = self.start(root, ranks[0], workers)
+        running.kill_after(step, rng.uniform(0.0, 0.05))
+        running.wait()
+        found = [p.name for p in sorted((root / "runs").glob("*/checkpoints/last-*.ckpt"))]
+        self.finish(root, ranks[1], workers)
+        losses = losses_of(root)
+        begun = int(found[-1][5:13]) if found else 0
+        later = [s for s in sorted(expected) if s > begun][:COMPARED]
+        outcome = {
+            "killed_after": step,
+            "went_on_from": begun,
+            "losses_equal": losses == expected,
+            "model_equal": files_of(root, self._models) == files,
+            "gap": max(abs(losses[s] - expected[s]) / abs(expected[s]) for s in later),
+        }
+        shutil.rmtree(root)
+        return outcome
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        outcomes = list(measure(scratch, rng, arguments.kills))
+    alone = [o for o in outcomes if o["ranks"] == (1, 1)]
+    pairs = [o for o in outcomes if o["ranks"] == (2, 2)]
+    changed = [o for o in outcomes if o["ranks"] == (2, 1)]
+    print(
+        json.dumps(
+            {
+                "benchmark": "resume",
+                "bitwise_equal": all(o["losses_equal"] and o["model_equal"] for o in alone),
+                "bitwise_equal_two_ranks": all(o["losses_equal"] and o["model_equal"] for o in pairs),
+                "max_rel_gap": max((o["gap"] for o in changed), default=0.0),
+                "kills": len(outcomes),
+                "kills_one_rank": len(alone),
+                "kills_two_ranks": len(pairs),
+                "kills_two_to_one": len(changed),
+                "went_on_from_a_checkpoint": sum(o["went_on_from"] > 0 for o in outcomes),
+            }
+        )
+    )
+
+
+def measure(scratch: Path, rng: random.Random, kills: int) -> Iterator[dict[str, Any]]:
+    """Yield one outcome for each kill."""
+    from emeg.training import TokenizeConfig, tokenize, verbs  # noqa: F401 - the parent is warm: children start at once
+    from emeg.training.configs import TrainingConfig
+
+    base, coded = scratch / "base", scratch / "coded"
+    make_store(base)
+    shutil.copytree(base, coded)
+    run = fork_ranks(verb_of("tokenizer", coded, None), world=1, port=0, log=scratch / "base.log")
+    if run.wait() != [0]:
+        raise SystemExit((scratch / "base.log").read_text()[-3000:])
+    run = fork_ranks(
+        lambda progress: tokenize(TokenizeConfig(root=str(coded), device="cpu")), world=1, port=0, log=scratch / "b.log"
+    )
+    if run.wait() != [0]:
+        raise SystemExit((scratch / "b.log").read_text()[-3000:])
+    kinds = {"tokenizer": Runs(base, scratch, "tokenizer"), "brainomni": Runs(coded, scratch, "brainomni")}
+    workers = (0, 2) if "workers" in TrainingConfig.model_fields else (None,)
+    cases = itertools.cycle(itertools.product(((1, 1), (2, 2), (2, 1)), kinds, workers))
+    for ranks, kind, n_workers in itertools.islice(cases, kills):
+        outcome = {"kind": kind, "ranks": ranks, "workers": n_workers, **kinds[kind].killed(rng, ranks, n_workers)}
+        print(json.dumps(outcome), flush=True)
+        yield outcome
+
+
+if __name__ == "__main__":
+    main()
