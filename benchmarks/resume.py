@@ -21,7 +21,7 @@ from typing import Any
 
 from benchmarks._tiny import NETWORK, Ranks, fork_ranks, make_store
 
-STEPS, EVERY, COMPARED, MICRO_BATCHES = 36, 4, 20, 4
+EVERY, COMPARED, MICRO_BATCHES = 4, 20, 4
 Losses = dict[int, float]
 
 
@@ -32,7 +32,7 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def verb_of(kind: str, root: Path, workers: int | None) -> Callable[[Callable[..., None]], object]:
+def verb_of(kind: str, root: Path, workers: int | None, steps: int) -> Callable[[Callable[..., None]], object]:
     """Give the training, in this process."""
     import torch
 
@@ -40,7 +40,7 @@ def verb_of(kind: str, root: Path, workers: int | None) -> Callable[[Callable[..
 
     shared: dict[str, Any] = {
         "root": str(root),
-        "steps": STEPS,
+        "steps": steps,
         "log_every": 1,
         "checkpoint_every": EVERY,
         "validate_every": 10,
@@ -85,8 +85,8 @@ def files_of(root: Path, before: set[str]) -> dict[str, str]:
 class Runs:
     """Stores in which one kind of training starts anew."""
 
-    def __init__(self, base: Path, scratch: Path, kind: str) -> None:
-        self._base, self._scratch, self._kind = base, scratch, kind
+    def __init__(self, base: Path, scratch: Path, kind: str, steps: int) -> None:
+        self._base, self._scratch, self._kind, self._steps = base, scratch, kind, steps
         self._names = (f"{kind}-{number}" for number in itertools.count())
         self._models = {path.name for path in (base / "models").iterdir()} if (base / "models").exists() else set()
         self.undisturbed: dict[int, tuple[Losses, dict[str, str]]] = {}
@@ -94,7 +94,7 @@ class Runs:
     def start(self, root: Path, world: int, workers: int | None) -> Ranks:
         """Begin to train below `root`."""
         return fork_ranks(
-            verb_of(self._kind, root, workers), world=world, port=free_port(), log=root.with_suffix(".log")
+            verb_of(self._kind, root, workers, self._steps), world=world, port=free_port(), log=root.with_suffix(".log")
         )
 
     def fresh(self) -> Path:
@@ -121,7 +121,7 @@ class Runs:
         """Kill at a random step, go on, compare."""
         expected, files = self.whole(ranks[0])
         # across numbers of ranks early enough that as many steps follow as are compared
-        root, step = self.fresh(), rng.randrange(1, STEPS - 1 if ranks[0] == ranks[1] else STEPS - COMPARED)
+        root, step = self.fresh(), rng.randrange(1, max(2, self._steps - (1 if ranks[0] == ranks[1] else COMPARED)))
         running = self.start(root, ranks[0], workers)
         running.kill_after(step, rng.uniform(0.0, 0.05))
         running.wait()
@@ -145,13 +145,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=36)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        outcomes = list(measure(scratch, rng, arguments.kills))
+        outcomes = list(measure(scratch, rng, arguments.kills, arguments.steps))
     alone = [o for o in outcomes if o["ranks"] == (1, 1)]
     pairs = [o for o in outcomes if o["ranks"] == (2, 2)]
     changed = [o for o in outcomes if o["ranks"] == (2, 1)]
@@ -172,7 +173,7 @@ def main() -> None:
     )
 
 
-def measure(scratch: Path, rng: random.Random, kills: int) -> Iterator[dict[str, Any]]:
+def measure(scratch: Path, rng: random.Random, kills: int, steps: int) -> Iterator[dict[str, Any]]:
     """Yield one outcome for each kill."""
     from emeg.training import TokenizeConfig, tokenize, verbs  # noqa: F401 - the parent is warm: children start at once
     from emeg.training.configs import TrainingConfig
@@ -180,7 +181,7 @@ def measure(scratch: Path, rng: random.Random, kills: int) -> Iterator[dict[str,
     base, coded = scratch / "base", scratch / "coded"
     make_store(base)
     shutil.copytree(base, coded)
-    run = fork_ranks(verb_of("tokenizer", coded, None), world=1, port=0, log=scratch / "base.log")
+    run = fork_ranks(verb_of("tokenizer", coded, None, 4), world=1, port=0, log=scratch / "base.log")
     if run.wait() != [0]:
         raise SystemExit((scratch / "base.log").read_text()[-3000:])
     run = fork_ranks(
@@ -188,7 +189,10 @@ def measure(scratch: Path, rng: random.Random, kills: int) -> Iterator[dict[str,
     )
     if run.wait() != [0]:
         raise SystemExit((scratch / "b.log").read_text()[-3000:])
-    kinds = {"tokenizer": Runs(base, scratch, "tokenizer"), "brainomni": Runs(coded, scratch, "brainomni")}
+    kinds = {
+        "tokenizer": Runs(base, scratch, "tokenizer", steps),
+        "brainomni": Runs(coded, scratch, "brainomni", steps),
+    }
     workers = (0, 2) if "workers" in TrainingConfig.model_fields else (None,)
     cases = itertools.cycle(itertools.product(((1, 1), (2, 2), (2, 1)), kinds, workers))
     for ranks, kind, n_workers in itertools.islice(cases, kills):
