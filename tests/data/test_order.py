@@ -28,9 +28,17 @@ FROZEN = [6, 4, 3, 0, 7, 2, 1, 5]
 def test_block_permutation_is_a_permutation_that_stays_local(n, block, window, seed):
     order = block_permutation(n, block, window, seed)
     assert sorted(order.tolist()) == list(range(n))
-    if n % block == 0:  # a short last block shifts the borders
-        for first in range(0, n, block * window):
-            assert len(set((order[first : first + block * window] // block).tolist())) <= window
+    blocks = order // block
+    opened = {b: i for i, b in reversed(list(enumerate(blocks.tolist())))}
+    closed = {b: i for i, b in enumerate(blocks.tolist())}
+    for i in range(n):
+        assert sum(opened[b] <= i < closed[b] for b in opened) <= window
+
+
+def test_a_window_of_one_block_reads_block_after_block():
+    blocks = block_permutation(100, 10, 1, 5) // 10
+    assert np.count_nonzero(np.diff(blocks)) == 9
+    assert (block_permutation(100, 10, 1, 5) % 10)[:10].tolist() != list(range(10))
 
 
 def test_block_permutation_mixes():

@@ -1,3 +1,4 @@
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -100,6 +101,34 @@ def test_single_micro_batches_mix_channel_counts_over_the_epoch():
     assert Counter(channels) == {8: 75, 64: 75}
     changes = np.mean(np.diff(channels) != 0)
     assert 0.35 < changes < 0.65
+
+
+def test_lanes_share_blocks_only_where_they_meet():
+    """Ranks that take whole lanes read every block once, but for a window at each end of a lane."""
+    corpus = FakeCorpus([(8, "a", 3200), (64, "b", 1600)])
+    plan = plan_of(corpus, micro_batches=4, budget_channel_seconds=640.0, block_segments=16, window_blocks=4)
+    for n_ranks in (1, 2, 4):
+        shares = [plan.share(2, rank=r, n_ranks=n_ranks) for r in range(n_ranks)]
+        assert sorted(np.concatenate([share.segments for share in shares]).tolist()) == corpus.train
+        reads = sum(len(np.unique(share.blocks)) for share in shares)
+        assert 300 <= reads <= 300 + 3 * 2 * 4
+        for share in shares:
+            where = [np.flatnonzero(share.blocks == b) for b in np.unique(share.blocks)]
+            assert len(where) > 50
+            # items of a block are due within a window of their own channel count
+            assert max(w[-1] - w[0] for w in where) < len(share.segments) // n_ranks
+
+
+def test_a_share_is_what_the_micro_batches_say():
+    plan = plan_of(FakeCorpus([(8, "a", 210), (64, "b", 130)]), micro_batches=4, budget_channel_seconds=640.0)
+    share = plan.share(1, start=2, stop=5, rank=1, n_ranks=2)
+    batches = [plan.micro_batch(1, step, number) for step in (2, 3, 4) for number in (1, 3)]
+    assert [batch.segments for batch in batches] == [
+        tuple(share.segments[a:b].tolist()) for a, b in itertools.pairwise(share.borders.tolist())
+    ]
+    for block in np.unique(share.blocks):
+        rows = share.segments[share.blocks == block]
+        assert rows.max() - rows.min() < 16
 
 
 def test_like_cost():

@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from emeg.data import BatchReader, Corpus, SamplingConfig, SamplingPlan
+from emeg.data import BatchReader, Corpus, MicroBatch, SamplingConfig, SamplingPlan
 from emeg.errors import UserError
 from emeg.hashing import sha256_file
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training import TokenizeConfig, TrainTokenizerConfig, tokenize, train_tokenizer
 from emeg.training.history import History
-from emeg.training.loading import SignalBatch, SignalReader, StepLoader, keep_channels
+from emeg.training.loading import SignalBatch, SignalReader, StepLoader, keep_channels, stored_signal_batch
 from emeg.training.place import Place
 from emeg.training.signals import InterruptedRunError
 from emeg.training.tokenizer import tokenizer_training
@@ -113,7 +113,7 @@ def test_accumulating_micro_batches_is_one_big_batch(root):
     plan = SamplingPlan(corpus, SamplingConfig(budget_channel_seconds=30, crop_s=2.0, micro_batches=4))
     config = TrainTokenizerConfig(root=root, overrides=SMALL, steps=1, sampling=plan.config, corpus=corpus.name)
     loader = StepLoader(plan, SignalReader(BatchReader(corpus)), n_steps=1, place=Place(Path(), 0, 1))
-    batches = list(loader)
+    batches = [batch.to("cpu") for batch in loader]
     assert [batch.micro_batch for batch in batches] == [0, 1, 2, 3]
 
     def gradients(groups):
@@ -130,6 +130,23 @@ def test_accumulating_micro_batches_is_one_big_batch(root):
     for a, b in zip(one_by_one, together, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(codebook_a, codebook_b)
+
+
+def test_floats_are_made_on_the_device_as_the_reader_makes_them(root):
+    corpus = Corpus.open(Store.open(root))
+    rows = np.flatnonzero(corpus.column("channels") == corpus.column("channels")[0])[:3]
+    reader = BatchReader(corpus)
+    stored = reader.read_stored(MicroBatch(tuple(rows.tolist()), (0, 5, 700), 512))
+    # three chunks that end at other places in every sample
+    rng = np.random.default_rng(0)
+    step = rng.random((3, stored.step.shape[1], 3), np.float32)
+    for one in (stored, stored._replace(step=step, edges=np.array([[9, 500, 600], [1, 2, 512], [512, 900, 999]]))):
+        moved = stored_signal_batch(one, step=4, micro_batch=2).to("cpu")
+        assert moved.signal.dtype == torch.float32
+        assert np.array_equal(moved.signal.numpy(), one.values().signal)
+        assert moved.sensor_type.dtype == torch.int64
+        assert moved.channel_mask is None
+        assert (moved.step, moved.micro_batch, moved.segments) == (4, 2, tuple(rows.tolist()))
 
 
 def test_ranks_share_a_step_and_draw_alike(root):

@@ -12,11 +12,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emeg.data.batch import Batch, Sample, collate
+    from emeg.data.batch import Batch, Sample, StoredBatch, collate
     from emeg.data.corpus import Corpus, Segment
     from emeg.data.folds import Fold, Folds, subject_folds
-    from emeg.data.loader import BatchReader, LoadedBatch, Loader
-    from emeg.data.plan import MicroBatch, SamplingConfig, SamplingPlan, SamplingState
+    from emeg.data.loader import LoadedBatch, Loader
+    from emeg.data.plan import MicroBatch, SamplingConfig, SamplingPlan, SamplingState, Share
+    from emeg.data.reading import BatchReader, ShareReader
     from emeg.data.sharding import ShardConfig, ShardResult, shard
     from emeg.data.split import split_subjects
     from emeg.data.tasks import TaskConfig, infer_task
@@ -39,6 +40,9 @@ __all__ = [
     "Segment",
     "ShardConfig",
     "ShardResult",
+    "Share",
+    "ShareReader",
+    "StoredBatch",
     "TaskConfig",
     "TaskWindows",
     "TokenSet",
@@ -53,11 +57,12 @@ __all__ = [
 ]
 
 _HOME = {
-    "batch": ("Batch", "Sample", "collate"),
+    "batch": ("Batch", "Sample", "StoredBatch", "collate"),
     "corpus": ("Corpus", "Segment"),
     "folds": ("Fold", "Folds", "subject_folds"),
-    "loader": ("BatchReader", "LoadedBatch", "Loader"),
-    "plan": ("MicroBatch", "SamplingConfig", "SamplingPlan", "SamplingState"),
+    "loader": ("LoadedBatch", "Loader"),
+    "plan": ("MicroBatch", "SamplingConfig", "SamplingPlan", "SamplingState", "Share"),
+    "reading": ("BatchReader", "ShareReader"),
     "sharding": ("ShardConfig", "ShardResult", "shard"),
     "split": ("split_subjects",),
     "tasks": ("TaskConfig", "infer_task"),

@@ -34,6 +34,32 @@ class Batch(NamedTuple):
     """(B,): rows of the corpus, or of the task windows."""
 
 
+class StoredBatch(NamedTuple):
+    """Samples of one length as they are stored: half the bytes of a `Batch`, which `values` makes of it."""
+
+    signal: NDArray[np.int16]
+    """(B, C, N)."""
+    step: NDArray[np.float32]
+    """(B, C, K): value = signal · step of its chunk, in V, T or T/m."""
+    edges: NDArray[np.int64]
+    """(B, K): first sample after chunk k; the last is N or more."""
+    pos: NDArray[np.float32]
+    sensor_type: NDArray[np.int8]
+    channel_mask: NDArray[np.bool_]
+    segments: NDArray[np.int64]
+
+    def values(self) -> Batch:
+        """Give the batch in physical units; the products are those of `dequantise`, bit for bit."""
+        rest = (self.pos, self.sensor_type, self.channel_mask, self.segments)
+        if self.step.shape[2] == 1:
+            return Batch(np.multiply(self.signal, self.step), *rest)
+        chunk_BN = (np.arange(self.signal.shape[2])[:, None] >= self.edges[:, None, :-1]).sum(axis=2)
+        signal = np.empty(self.signal.shape, np.float32)
+        for b, chunk_N in enumerate(chunk_BN):
+            np.multiply(self.signal[b], self.step[b][:, chunk_N], out=signal[b])
+        return Batch(signal, *rest)
+
+
 def dequantise(
     signal_CN: NDArray[np.int16], step_CK: NDArray[np.float32], edges: Sequence[int], start: int, stop: int
 ) -> NDArray[np.float32]:

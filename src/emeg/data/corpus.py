@@ -50,7 +50,7 @@ class Corpus:
         self.folder = folder
         self.manifest = manifest
         sizes = {shard["name"]: int(shard["bytes"]) for shard in manifest["shards"]}
-        self._ranges = RangeReader(folder / "shards", sizes)
+        self.shards = RangeReader(folder / "shards", sizes)
 
     @classmethod
     def open(cls, store: Store, name: str | None = None) -> Self:
@@ -114,6 +114,30 @@ class Corpus:
             self._columns[name] = np.array(values.to_pylist(), str) if is_text else values.to_numpy()
         return self._columns[name]
 
+    def codes(self, name: str) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+        """Give the distinct values of a text column, sorted, and the place in them of every row's value; kept."""
+        if name not in self._codes:
+            values, codes = np.unique(self.column(name), return_inverse=True)
+            self._codes[name] = (values, codes.astype(np.int64))
+        return self._codes[name]
+
+    def sensors_of(self, rows: NDArray[np.int64], channels: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Give positions (B, C, 6) and sensor types (B, C) of rows that all have `channels` channels."""
+        pos, types, first = self._flat_layouts
+        places = first[self.codes("layout")[1][rows]][:, None] + np.arange(channels)
+        return pos[places], types[places]
+
+    @cached_property
+    def _flat_layouts(self) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64]]:
+        """Positions and types of all layouts in a row, and where each code's begin."""
+        known = [self.layouts[str(name)] for name in self.codes("layout")[0]]
+        first = np.cumsum([0, *(len(types) for _, types in known)])[:-1]
+        return np.concatenate([pos for pos, _ in known]), np.concatenate([types for _, types in known]), first
+
+    @cached_property
+    def _codes(self) -> dict[str, tuple[NDArray[np.str_], NDArray[np.int64]]]:
+        return {}
+
     @cached_property
     def _columns(self) -> dict[str, NDArray[Any]]:
         return {}
@@ -132,7 +156,7 @@ class Corpus:
             for offset, n_bytes in (("offset", "bytes"), ("step_offset", "step_bytes")):
                 start = int(self.column(offset)[i])
                 ranges.append(ByteRange(shard, start, start + int(self.column(n_bytes)[i])))
-        data = self._ranges.read(ranges)
+        data = self.shards.read(ranges)
         chunk = int(self.manifest["chunk_samples"])
         segments = []
         for k, i in enumerate(indices):

@@ -1,25 +1,22 @@
 """From micro-batches to arrays, for one rank, in an order that no thread or rank changes."""
 
+import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
-from emeg.data.batch import Batch, collate
-from emeg.data.corpus import Corpus
-from emeg.data.plan import MicroBatch, SamplingPlan, SamplingState
+from emeg.data.plan import SamplingPlan, SamplingState, Share
+from emeg.data.reading import ShareReader
 from emeg.errors import UserError
 
 
-class BatchReader:
-    """Reads micro-batches of a corpus: ranges of shards, then physical units."""
+class Reader(Protocol):
+    """What a loader reads with: `BatchReader` and, in training, those that give tensors or codes."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
-
-    def read(self, micro_batch: MicroBatch) -> Batch:
-        """Give a micro-batch as arrays; ``signal`` is float32 in V, T or T/m, cropped, not normalised."""
-        return collate(self.corpus.samples(micro_batch.segments, micro_batch.crop_start, micro_batch.n_samples))
+    def follow(self, share: Share, *, ahead: int) -> ShareReader:
+        """Start on a rank's share of an epoch."""
 
 
 class LoadedBatch(NamedTuple):
@@ -29,7 +26,8 @@ class LoadedBatch(NamedTuple):
     """Step counted from the start of training."""
     micro_batch: int
     """0 to M - 1 inside the step."""
-    batch: Batch
+    batch: Any
+    """What the reader gives: of a `BatchReader`, a `StoredBatch`."""
 
 
 class Loader:
@@ -45,8 +43,11 @@ class Loader:
     rank, n_ranks : int
     start, stop : int
         Global steps; `stop` is excluded.
+    workers : int
+        Threads that read ahead; 0 reads when asked. Reading waits and copies outside Python's lock, and a batch that a
+        thread read is there, while one of a process has to be moved.
     prefetch : int
-        Micro-batches read ahead by one background thread; 0 reads when asked.
+        Micro-batches that each worker is ahead.
 
     Raises
     ------
@@ -57,25 +58,22 @@ class Loader:
     def __init__(
         self,
         plan: SamplingPlan,
-        reader: BatchReader,
+        reader: Reader,
         *,
         stop: int,
         start: int = 0,
         rank: int = 0,
         n_ranks: int = 1,
+        workers: int = 1,
         prefetch: int = 2,
     ) -> None:
-        m = plan.config.micro_batches
-        if m % n_ranks:
-            raise UserError(
-                f"{n_ranks} processes do not divide micro_batches={m}: each needs the same number;"
-                f" set micro_batches to a multiple of {n_ranks}, or run with a number of processes that divides it"
-            )
+        check_ranks(plan.config.micro_batches, n_ranks)
         self.plan = plan
         self.reader = reader
         self.stop = stop
         self.rank = rank
         self.n_ranks = n_ranks
+        self.workers = workers
         self.prefetch = prefetch
         self._next_step = start
 
@@ -90,31 +88,48 @@ class Loader:
 
     def __iter__(self) -> Iterator[LoadedBatch]:
         """Go on from the next step; a step counts as done when its last batch has been handed out."""
-        wanted = self._positions()
-        if self.prefetch < 1:
-            for step, number, micro_batch in wanted:
-                yield self._hand_out(step, number, self.reader.read(micro_batch))
-            return
-        with ThreadPoolExecutor(1, thread_name_prefix="emeg-loader") as pool:
-            ahead: deque[tuple[int, int, Future[Batch]]] = deque()
-            try:
-                for step, number, micro_batch in wanted:
-                    ahead.append((step, number, pool.submit(self.reader.read, micro_batch)))
-                    if len(ahead) > self.prefetch:
-                        yield self._hand_out(*_awaited(ahead.popleft()))
-                while ahead:
-                    yield self._hand_out(*_awaited(ahead.popleft()))
-            finally:
-                for _, _, future in ahead:
-                    future.cancel()
+        followed: deque[ShareReader] = deque(maxlen=2)  # those before are read to their end, or soon will be
+        try:
+            if self.workers < 1:
+                for step, number, read in self._reads(followed, ahead=0):
+                    yield self._hand_out(step, number, read())
+            else:
+                with ThreadPoolExecutor(self.workers, thread_name_prefix="emeg-loader") as pool:
+                    yield from self._read_ahead(pool, followed)
+        finally:
+            for following in followed:
+                following.close()
 
-    def _positions(self) -> Iterator[tuple[int, int, MicroBatch]]:
-        for step in range(self._next_step, self.stop):
-            batches = self.plan.micro_batches(*self.plan.locate(step))
-            for number in range(self.rank, len(batches), self.n_ranks):
-                yield step, number, batches[number]
+    def _read_ahead(self, pool: ThreadPoolExecutor, followed: deque[ShareReader]) -> Iterator[LoadedBatch]:
+        n_ahead = self.workers * max(self.prefetch, 1)
+        waiting: deque[tuple[int, int, Future[Any]]] = deque()
+        try:
+            for step, number, read in self._reads(followed, ahead=n_ahead):
+                waiting.append((step, number, pool.submit(read)))
+                if len(waiting) > n_ahead:
+                    yield self._hand_out(*_awaited(waiting.popleft()))
+            while waiting:
+                yield self._hand_out(*_awaited(waiting.popleft()))
+        finally:
+            for _, _, future in waiting:
+                future.cancel()
 
-    def _hand_out(self, step: int, number: int, batch: Batch) -> LoadedBatch:
+    def _reads(self, followed: deque[ShareReader], *, ahead: int) -> Iterator[tuple[int, int, Callable[[], Any]]]:
+        """Give step, number and what reads it, for every batch to come, epoch after epoch."""
+        step = self._next_step
+        while step < self.stop:
+            epoch, first = self.plan.locate(step)
+            last = min(self.plan.n_steps(epoch), first + self.stop - step)
+            share = self.plan.share(epoch, start=first, stop=last, rank=self.rank, n_ranks=self.n_ranks)
+            following = self.reader.follow(share, ahead=ahead)
+            followed.append(following)
+            numbers = range(self.rank, self.plan.config.micro_batches, self.n_ranks)
+            for k, (inside, number) in enumerate(itertools.product(range(first, last), numbers)):
+                micro_batch = self.plan.micro_batch(epoch, inside, number)
+                yield step + inside - first, number, partial(following.read, k, micro_batch)
+            step += last - first
+
+    def _hand_out(self, step: int, number: int, batch: Any) -> LoadedBatch:  # noqa: ANN401 - what the reader gives
         last = number + self.n_ranks >= self.plan.config.micro_batches
         self._next_step = step + last
         return LoadedBatch(step, number, batch)
@@ -134,6 +149,27 @@ class Loader:
         self._next_step = self.plan.global_step(SamplingState.from_dict(state))
 
 
-def _awaited(ahead: tuple[int, int, Future[Batch]]) -> tuple[int, int, Batch]:
+def check_ranks(micro_batches: int, n_ranks: int) -> None:
+    """Refuse a number of processes that does not divide the micro-batches of a step.
+
+    Raises
+    ------
+    UserError
+        It does not; the message names those that would.
+    """
+    if micro_batches % n_ranks:
+        divisors = [str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0]
+        raise UserError(
+            f"{n_ranks} processes do not divide micro_batches={micro_batches}: each needs the same number; run with"
+            f" {', '.join(divisors)}, or set micro_batches to {' or '.join(_multiples(micro_batches, n_ranks))}"
+        )
+
+
+def _multiples(micro_batches: int, n_ranks: int) -> list[str]:
+    below = micro_batches // n_ranks * n_ranks
+    return [str(m) for m in (below, below + n_ranks) if m]
+
+
+def _awaited(ahead: tuple[int, int, Future[Any]]) -> tuple[int, int, Any]:
     step, number, future = ahead
     return step, number, future.result()

@@ -31,20 +31,17 @@ def permutation(n: int, *key: str | int) -> NDArray[np.int64]:
 
 
 def block_permutation(n: int, block: int, window: int, *key: str | int) -> NDArray[np.int64]:
-    """Permute ``range(n)`` by blocks of `block` neighbours, then mix inside windows of `window` permuted blocks.
+    """Permute ``range(n)``: blocks of `block` neighbours in a new order, each spread over the next `window` blocks.
 
-    Reads stay local (a window is `block` · `window` items from `window` places) while neighbours part.
+    An item comes at the place of its block plus a draw from 0 to `window` blocks, so that at any moment items of
+    `window` blocks at most are due: a reader that keeps these reads every block once, one after the other, while the
+    items of a block part.
     """
-    blocks = permutation(-(-n // block), "blocks", *key)
-    starts = blocks * block
-    lengths = np.minimum(block, n - starts)
-    firsts = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    order = firsts + np.arange(n)
-    borders = np.concatenate([[0], np.cumsum(lengths)])[::window]
-    borders = np.unique(np.append(borders, n))
-    group = np.searchsorted(borders, np.arange(n), side="right")
-    mixed = np.lexsort((draws(n, "mix", *key), group))
-    return np.asarray(order[mixed], np.int64)
+    place = np.empty(-(-n // block), np.uint64)
+    place[permutation(len(place), "blocks", *key)] = np.arange(len(place), dtype=np.uint64)
+    due = place[np.arange(n) // block] << np.uint64(32)
+    due += (draws(n, "mix", *key) >> np.uint64(32)) * np.uint64(window)
+    return np.argsort(due, kind="stable").astype(np.int64)
 
 
 def hash_order(names: list[str], *key: str | int) -> list[str]:

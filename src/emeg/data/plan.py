@@ -1,7 +1,10 @@
 """The sampling contract: what a step sees is a pure function of (manifest hash, seed, epoch, step).
 
-segments of a split ──weights──▶ items of each channel count ──blocks, windows──▶ order ──budget──▶ micro-batches
-                                                                                         └──M at a time──▶ steps
+segments of a split ──weights──▶ items of each channel count ──blocks, window──▶ order ──budget──▶ micro-batches
+                                                                      └──M lanes, one micro-batch of each──▶ steps
+
+Micro-batch m of every step comes from lane m, a stretch of the order of every channel count. A rank reads whole lanes,
+so that no two ranks read the same blocks, but for those where two lanes meet.
 """
 
 from collections.abc import Mapping
@@ -12,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from emeg.config import Config
+from emeg.config import Config, runtime_field
 from emeg.data.mixture import Part, sort_into_parts
 from emeg.data.order import block_permutation, draws, permutation
 from emeg.errors import UserError
@@ -36,8 +39,15 @@ class SamplingConfig(Config):
     """How often an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg). Absent: once."""
     block_segments: PositiveInt = 16
     """Neighbouring segments that stay close in the order, so that reads are local."""
-    window_blocks: PositiveInt = 32
-    """Blocks among which segments are mixed."""
+    window_blocks: PositiveInt = 16
+    """Blocks among which segments are mixed; from a bucket, so many are held in memory, for each channel count
+    and lane."""
+    workers: int = runtime_field(1, ge=0)
+    """Threads that read ahead of training; 0: read when asked."""
+    cache: str | None = runtime_field(None)
+    """Folder on this machine that keeps shards of a bucket. None: each epoch reads the bucket again."""
+    cache_gib: PositiveFloat = runtime_field(100.0)
+    """Size of that folder, GiB."""
 
 
 class MicroBatch(NamedTuple):
@@ -49,6 +59,18 @@ class MicroBatch(NamedTuple):
     """First sample of each, counted from the segment's start."""
     n_samples: int
     """Samples of each."""
+
+
+class Share(NamedTuple):
+    """What one rank reads of an epoch, in its order: for a reader that starts before it is asked."""
+
+    segments: NDArray[np.int64]
+    """(n,): rows of the corpus, batch after batch."""
+    blocks: NDArray[np.int64]
+    """(n,): the block of each; segments of a block are neighbours in the corpus and due at about the same time. A block
+    that two lanes share counts as two: one needs it at the end of the epoch, the other at its start."""
+    borders: NDArray[np.int64]
+    """(batches + 1,): batch k holds segments ``borders[k]`` to ``borders[k + 1]``."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +114,12 @@ class Plannable(Protocol):
 
 
 class _Epoch(NamedTuple):
-    """One epoch's order: items by group, micro-batches as (group, first, last) in the order of steps."""
+    """One epoch's order: items and their blocks, all groups in a row, and micro-batches as (first, last)."""
 
-    items: tuple[NDArray[np.int64], ...]
+    items: NDArray[np.int64]
+    blocks: NDArray[np.int64]
     batches: NDArray[np.int64]
+    """(step, micro-batch, 2)."""
 
 
 class SamplingPlan:
@@ -198,15 +222,27 @@ class SamplingPlan:
 
     def micro_batches(self, epoch: int, step: int) -> list[MicroBatch]:
         """Give the M micro-batches of a step; rank r of R takes every R-th from the r-th."""
-        n_steps, m = self.n_steps(), self.config.micro_batches
-        if not 0 <= step < n_steps:
-            raise UserError(f"epoch {epoch} has steps 0 to {n_steps - 1}; there is no step {step}")
+        return [self.micro_batch(epoch, step, number) for number in range(self.config.micro_batches)]
+
+    def micro_batch(self, epoch: int, step: int, number: int) -> MicroBatch:
+        """Give one micro-batch of a step."""
+        if not 0 <= step < self.n_steps():
+            raise UserError(f"epoch {epoch} has steps 0 to {self.n_steps() - 1}; there is no step {step}")
         order = self._order(epoch)
-        batches = []
-        for number, (group, first, last) in enumerate(order.batches[step * m : (step + 1) * m]):
-            segments = order.items[group][first:last]
-            batches.append(self._cropped(segments, ("crop", self.config.seed, epoch, step, number)))
-        return batches
+        first, last = order.batches[step, number]
+        return self._cropped(order.items[first:last], ("crop", self.config.seed, epoch, step, number))
+
+    def share(self, epoch: int, *, start: int = 0, stop: int | None = None, rank: int = 0, n_ranks: int = 1) -> Share:
+        """Give what a rank reads in steps `start` to `stop` (None: all) of an epoch, in the order of `Loader`."""
+        order = self._order(epoch)
+        batches = order.batches[start:stop, rank::n_ranks].reshape(-1, 2)
+        borders = np.concatenate([[0], np.cumsum(batches[:, 1] - batches[:, 0])])
+        # item k of the share is the first item of its batch, and as many on as k is after its batch began
+        which = np.repeat(batches[:, 0] - borders[:-1], np.diff(borders)) + np.arange(borders[-1])
+        m = self.config.micro_batches
+        lanes = np.tile(np.arange(rank, m, n_ranks), len(order.batches[start:stop]))
+        blocks = order.blocks[which] * m + np.repeat(lanes, np.diff(borders))
+        return Share(order.items[which], blocks, borders.astype(np.int64))
 
     def _cropped(self, segments: NDArray[np.int64], key: tuple[str | int, ...]) -> MicroBatch:
         places = self.corpus.n_samples - self.n_samples + 1
@@ -224,24 +260,33 @@ class SamplingPlan:
 
     def _lay_out(self, epoch: int) -> _Epoch:
         seed, config = self.config.seed, self.config
-        items, batches = [], []
+        items, blocks, batches, labels = [], [], [], []
+        n_items = n_blocks = 0
         for group, (channels, parts) in enumerate(zip(self._channels, self._groups, strict=True)):
             key = (seed, epoch, channels)
             shown = np.concatenate([part.items(seed, epoch) for part in parts])
             # repeats of a segment are neighbours here, and part when blocks are mixed
             shown = shown[np.argsort(shown, kind="stable")]
-            n = len(shown)
+            n, k = len(shown), self._batches[group]
             order = (
                 permutation(n, *key)
                 if self._mixed
                 else block_permutation(n, config.block_segments, config.window_blocks, *key)
             )
             items.append(shown[order])
-            k = self._batches[group]
-            borders = np.arange(k + 1) * n // max(k, 1)
-            batches.append(np.stack([np.full(k, group), borders[:-1], borders[1:]], axis=1))
-        stacked = np.concatenate(batches).astype(np.int64)
-        return _Epoch(tuple(items), stacked[permutation(len(stacked), "steps", seed, epoch)])
+            blocks.append(n_blocks + order // config.block_segments)
+            borders = n_items + np.arange(k + 1) * n // max(k, 1)
+            batches.append(np.stack([borders[:-1], borders[1:]], axis=1))
+            labels.append(np.full(k, group))
+            n_items, n_blocks = n_items + n, n_blocks + n // config.block_segments + 1
+        # channel counts take turns at random, each in its own order; M lanes are M stretches of the whole
+        turns = np.concatenate(labels)
+        turns = turns[permutation(len(turns), "steps", seed, epoch)]
+        arranged = np.empty((len(turns), 2), np.int64)
+        arranged[np.argsort(turns, kind="stable")] = np.concatenate(batches)
+        n_steps, m = self.n_steps(), config.micro_batches
+        lanes = arranged[: n_steps * m].reshape(m, n_steps, 2)
+        return _Epoch(np.concatenate(items), np.concatenate(blocks), lanes.swapaxes(0, 1))
 
 
 def fixed_batches(

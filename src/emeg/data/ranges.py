@@ -1,12 +1,17 @@
-"""Byte ranges of shards: neighbours in one read, many ranges of a bucket in one call."""
+"""Byte ranges of shards: neighbours in one read, many ranges of a bucket in one call, many rows in one gather."""
 
+import mmap
 import os
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from emeg.errors import UserError
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.errors import TransientError, UserError
 from emeg.uri import Location
 
 MAX_GAP = 65_536
@@ -14,6 +19,10 @@ MAX_GAP = 65_536
 
 MAX_READ = 64 * 2**20
 """No single read is longer than this unless one range is."""
+
+
+MAX_MAPS = 256
+"""Shards mapped at a time; each holds a file descriptor, of which a process has 1,024 by default."""
 
 
 class ByteRange(NamedTuple):
@@ -44,7 +53,8 @@ def coalesce(ranges: Sequence[ByteRange], *, max_gap: int = MAX_GAP) -> list[Byt
 class RangeReader:
     """Reads ranges of the shards in one folder.
 
-    It keeps no file open, so threads and processes may share or copy it; opening costs some 15 µs a shard and call.
+    Threads and processes may share or copy it: `read` opens files anew, some 15 µs a shard and call, and mapped files
+    are not copied.
 
     Parameters
     ----------
@@ -57,6 +67,68 @@ class RangeReader:
     def __init__(self, folder: Location, sizes: Mapping[str, int]) -> None:
         self._folder = folder
         self._sizes = sizes
+        self._maps: OrderedDict[str, mmap.mmap] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self._folder, "sizes": self._sizes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the shards can be mapped."""
+        return self._folder.is_local
+
+    def map(self, shard: str, open_copy: Callable[[], BinaryIO] | None = None) -> mmap.mmap:
+        """Map a local shard, or the copy of a remote one, into memory; the last `MAX_MAPS` are kept.
+
+        Raises
+        ------
+        UserError
+            It is missing or has another size than its manifest says.
+        """
+        with self._lock:
+            mapped = self._maps.pop(shard, None)
+            if mapped is not None:
+                self._maps[shard] = mapped
+                return mapped
+        with open_copy() if open_copy is not None else self._open(shard) as file:
+            self._check_size(self._folder / shard, shard, os.fstat(file.fileno()).st_size)
+            mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        with self._lock:
+            self._maps[shard] = mapped
+            while len(self._maps) > MAX_MAPS:
+                self._maps.popitem(last=False)  # closed when the last array on it goes
+            return mapped
+
+    def _open(self, shard: str) -> BinaryIO:
+        path = self._folder.local_path() / shard
+        try:
+            return path.open("rb")
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: the shard is missing; remove its corpus and run shard again") from error
+
+    def fetch(self, wanted: ByteRange) -> bytes:
+        """Read one range of a bucket in one request.
+
+        Raises
+        ------
+        UserError
+            The shard is missing, not readable for us, or shorter than its manifest says.
+        TransientError
+            The bucket did not answer.
+        """
+        place = self._folder / wanted.shard
+        try:
+            content: bytes = self._folder.fs.cat_file(place.path, start=wanted.start, end=wanted.stop)
+        except (FileNotFoundError, PermissionError) as error:
+            raise UserError(f"{place}: cannot be read ({error}); copy the corpus again, or check the rights") from error
+        except OSError as error:
+            raise TransientError(f"{place}: bytes {wanted.start} to {wanted.stop} did not come: {error}") from error
+        self._check_length(wanted, len(content))
+        return content
 
     def read(self, ranges: Sequence[ByteRange]) -> list[memoryview]:
         """Give the bytes of every range, in the order asked for.
@@ -107,12 +179,15 @@ class RangeReader:
             paths, [piece.start for piece in merged], [piece.stop for piece in merged], on_error="raise"
         )
         for piece, content in zip(merged, data, strict=True):
-            if len(content) != piece.stop - piece.start:
-                raise UserError(
-                    f"{self._folder / piece.shard}: {len(content)} bytes from {piece.start} on instead of"
-                    f" {piece.stop - piece.start}: the object is cut short; copy the corpus again"
-                )
+            self._check_length(piece, len(content))
         return data
+
+    def _check_length(self, wanted: ByteRange, found: int) -> None:
+        if found != wanted.stop - wanted.start:
+            raise UserError(
+                f"{self._folder / wanted.shard}: {found} bytes from {wanted.start} on instead of"
+                f" {wanted.stop - wanted.start}: the object is cut short; copy the corpus again"
+            )
 
 
 def _read_fully(handle: int, path: Path, piece: ByteRange) -> bytes:
@@ -126,3 +201,32 @@ def _read_fully(handle: int, path: Path, piece: ByteRange) -> bytes:
         parts.append(part)
         position += len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Pieces(NamedTuple):
+    """Where the bytes of a batch are: in memory, or in mapped files."""
+
+    buffers: Sequence[bytes | mmap.mmap]
+    which: NDArray[np.int64]
+    """(B,): buffer of each sample."""
+    base: NDArray[np.int64]
+    """(B,): place in the shard at which its buffer begins."""
+
+    def gather(self, offsets: NDArray[np.int64], n_bytes: int) -> NDArray[np.void]:
+        """Copy the `n_bytes` at each place of a shard, offsets (B, …), into one new array (B, …) of such items.
+
+        One numpy call a buffer, whatever the samples; it lets other threads run while it copies.
+        """
+        inside = offsets - self.base.reshape(-1, *[1] * (offsets.ndim - 1))
+        if len(self.buffers) == 1:
+            return np.asarray(_items(self.buffers[0], n_bytes)[inside])
+        out = np.empty(offsets.shape, f"V{n_bytes}")
+        for number, buffer in enumerate(self.buffers):
+            mine = np.flatnonzero(self.which == number)
+            out[mine] = _items(buffer, n_bytes)[inside[mine]]
+        return out
+
+
+def _items(buffer: bytes | mmap.mmap, n_bytes: int) -> NDArray[np.void]:
+    """See a buffer as items of `n_bytes` that begin at every byte."""
+    return np.ndarray((len(buffer) - n_bytes + 1,), f"V{n_bytes}", buffer, strides=(1,))

@@ -13,7 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from emeg.data import Batch, BatchReader, Corpus, Loader, MicroBatch, SamplingConfig, SamplingPlan, TokenSet
+from emeg.data import (
+    Batch,
+    BatchReader,
+    Corpus,
+    Loader,
+    MicroBatch,
+    SamplingConfig,
+    SamplingPlan,
+    Share,
+    ShareReader,
+    StoredBatch,
+    TokenSet,
+)
 from emeg.training.place import Place
 
 
@@ -54,6 +66,66 @@ def signal_batch(batch: Batch, *, step: int = 0, micro_batch: int = 0) -> Signal
         torch.from_numpy(batch.signal),
         torch.from_numpy(batch.pos),
         torch.from_numpy(batch.sensor_type.astype(np.int64)),
+        None if batch.channel_mask.all() else torch.from_numpy(batch.channel_mask),
+        tuple(batch.segments.tolist()),
+    )
+
+
+class StoredSignalBatch(NamedTuple):
+    """Signals of one micro-batch as they are stored: what is moved to the device, where `to` makes floats of it."""
+
+    step: int
+    micro_batch: int
+    stored: Tensor
+    """int16 (B, C, N)."""
+    scale: Tensor
+    """float32 (B, C, K): V, T or T/m of a unit, for each chunk."""
+    edges: Tensor
+    """int64 (B, K): first sample after each chunk."""
+    pos: Tensor
+    sensor_type: Tensor
+    """int8 (B, C)."""
+    channel_mask: Tensor | None
+    segments: tuple[int, ...]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SignalBatch:
+        """Move to a device, half the bytes of floats, and give physical units there.
+
+        Lightning calls this for every batch. The products are those of `StoredBatch.values`, bit for bit.
+        """
+        mask = self.channel_mask
+        tensors = (self.stored, self.scale, self.edges, self.pos, self.sensor_type)
+        stored, scale, edges, pos, sensor_type = (t.to(device, non_blocking=non_blocking) for t in tensors)
+        return SignalBatch(
+            self.step,
+            self.micro_batch,
+            stored.float().mul_(_scale_of_samples(scale, edges, stored.shape[2])),
+            pos,
+            sensor_type.long(),
+            None if mask is None else mask.to(device, non_blocking=non_blocking),
+            self.segments,
+        )
+
+
+def _scale_of_samples(scale_BCK: Tensor, edges_BK: Tensor, n: int) -> Tensor:
+    """Scale of every sample (B, C, N); (B, C, 1) where a crop lies in one chunk."""
+    if scale_BCK.shape[2] == 1:
+        return scale_BCK
+    times = torch.arange(n, device=scale_BCK.device).expand(len(scale_BCK), n).contiguous()
+    chunk_BN = torch.searchsorted(edges_BK, times, right=True)
+    return scale_BCK.gather(2, chunk_BN[:, None, :].expand(-1, scale_BCK.shape[1], -1))
+
+
+def stored_signal_batch(batch: StoredBatch, *, step: int, micro_batch: int) -> StoredSignalBatch:
+    """Turn arrays into tensors, without a copy."""
+    return StoredSignalBatch(
+        step,
+        micro_batch,
+        torch.from_numpy(batch.signal),
+        torch.from_numpy(batch.step),
+        torch.from_numpy(batch.edges),
+        torch.from_numpy(batch.pos),
+        torch.from_numpy(batch.sensor_type),
         None if batch.channel_mask.all() else torch.from_numpy(batch.channel_mask),
         tuple(batch.segments.tolist()),
     )
@@ -116,13 +188,17 @@ class SignalReader:
     def __init__(self, reader: BatchReader) -> None:
         self._reader = reader
 
-    def read(self, micro_batch: MicroBatch) -> Batch:
-        """Give arrays, as the reader does."""
-        return self._reader.read(micro_batch)
+    def read(self, micro_batch: MicroBatch) -> StoredBatch:
+        """Give arrays as they are stored."""
+        return self._reader.read_stored(micro_batch)
 
-    def batch(self, step: int, number: int, read: Any) -> SignalBatch:  # noqa: ANN401 - what `read` gave
+    def follow(self, share: Share, *, ahead: int) -> ShareReader:
+        """Start on a rank's share of an epoch."""
+        return self._reader.follow(share, ahead=ahead)
+
+    def batch(self, step: int, number: int, read: Any) -> StoredSignalBatch:  # noqa: ANN401 - what `read` gave
         """Turn what was read into tensors."""
-        return signal_batch(read, step=step, micro_batch=number)
+        return stored_signal_batch(read, step=step, micro_batch=number)
 
 
 class TokenReader:
@@ -135,10 +211,27 @@ class TokenReader:
         """Give rows and their codes."""
         return micro_batch.segments, self._codes[list(micro_batch.segments)].astype(np.int64)
 
+    def follow(self, share: Share, *, ahead: int) -> ShareReader:
+        """Start on a rank's share of an epoch; the file is mapped, so there is nothing to do ahead."""
+        del share, ahead
+        return _TokenShare(self)
+
     def batch(self, step: int, number: int, read: Any) -> TokenBatch:  # noqa: ANN401 - what `read` gave
         """Turn what was read into tensors."""
         segments, codes = read
         return TokenBatch(step, number, torch.from_numpy(codes), segments)
+
+
+class _TokenShare:
+    def __init__(self, reader: TokenReader) -> None:
+        self._reader = reader
+
+    def read(self, number: int, micro_batch: MicroBatch) -> tuple[tuple[int, ...], NDArray[np.int64]]:
+        del number
+        return self._reader.read(micro_batch)
+
+    def close(self) -> None:
+        pass
 
 
 class StepLoader:
@@ -155,8 +248,8 @@ class StepLoader:
         n_steps: int,
         place: Place,
     ) -> None:
-        # the loader hands out whatever its reader reads
-        self._loader = Loader(plan, reader, stop=n_steps, rank=place.rank, n_ranks=place.world)  # type: ignore[arg-type]
+        workers = plan.config.workers
+        self._loader = Loader(plan, reader, stop=n_steps, rank=place.rank, n_ranks=place.world, workers=workers)
         self._reader = reader
         self._n_batches = n_steps * self._loader.batches_per_step
 

@@ -125,7 +125,7 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
     plan = SamplingPlan(corpus, config.sampling)
     n_steps = config.total_steps(plan.n_steps())
     module = tokenizer_training(config, corpus, n_steps, History(place.metrics_file))
-    reader = SignalReader(BatchReader(corpus))
+    reader = SignalReader(BatchReader.configured(corpus, config.sampling))
     trainer = make_trainer(
         config,
         place,
