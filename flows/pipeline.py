@@ -50,14 +50,14 @@ class PipelineConfig(Config):
     """Length of a corpus segment, s."""
     held_out: float = 0.5
     """Share of people kept for the task."""
-    tokenizer: str = "nano"
-    """Preset of the tokenizer."""
+    tokenizer: str = "braintokenizer-nano"
+    """Recipe of the tokenizer."""
     tokenizer_steps: int | None = None
-    """Steps of the tokenizer. None: the preset's."""
-    brainomni: str = "nano"
-    """Preset of BrainOmni."""
+    """Steps of the tokenizer. None: the recipe's."""
+    brainomni: str = "brainomni-nano"
+    """Recipe of BrainOmni."""
     pretrain_steps: int | None = None
-    """Steps of BrainOmni. None: the preset's."""
+    """Steps of BrainOmni. None: the recipe's."""
     seed: int = 0
     """Seed of splits, order, initial weights and draws."""
     workers: int = runtime_field(2, ge=1)
@@ -82,13 +82,13 @@ def pipeline_flow(config: PipelineConfig) -> ReportResult:
     corpus = run_shard(ShardConfig(root=root, segment_s=config.segment_s, held_out=config.held_out, seed=seed)).corpus
     tokenizer = run_train_tokenizer(
         TrainTokenizerConfig(
-            root=root, corpus=corpus, preset=config.tokenizer, seed=seed, **_given(steps=config.tokenizer_steps)
+            root=root, corpus=corpus, recipe=config.tokenizer, seed=seed, **_given(steps=config.tokenizer_steps)
         )
     ).model
     tokens = run_tokenize(TokenizeConfig(root=root, corpus=corpus, tokenizer=tokenizer)).tokens
     model = run_pretrain(
         PretrainConfig(
-            root=root, tokens=tokens, preset=config.brainomni, seed=seed, **_given(steps=config.pretrain_steps)
+            root=root, tokens=tokens, recipe=config.brainomni, seed=seed, **_given(steps=config.pretrain_steps)
         )
     ).model
     finetuned = None

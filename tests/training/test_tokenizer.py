@@ -220,19 +220,6 @@ def test_groups_decay_matrices_only(root):
     assert sorted(grouped) == sorted(id(p) for p in module.network.parameters())
 
 
-def test_preset_fills_in_and_the_caller_wins(root):
-    paper = TrainTokenizerConfig(root=root, preset="paper")
-    assert paper.network == "paper"
-    assert paper.epochs == 16
-    assert paper.optimiser.learning_rate == 2e-4
-    changed = TrainTokenizerConfig(root=root, preset="paper", optimiser={"learning_rate": 1e-3})
-    assert changed.optimiser.learning_rate == 1e-3
-    assert changed.optimiser.eps == paper.optimiser.eps
-    assert TrainTokenizerConfig.model_validate(paper.model_dump(mode="json")) == paper
-    with pytest.raises(UserError, match="known are nano, paper"):
-        TrainTokenizerConfig(root=root, preset="huge")
-
-
 def test_defaults_are_the_nano_recipe(root):
     given = TrainTokenizerConfig(root=root)
     bare = TrainTokenizerConfig.model_construct(root=root)

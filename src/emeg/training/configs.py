@@ -1,6 +1,6 @@
 """Parameters and results of the training verbs; importing them loads no network library.
 
-Defaults are the small ``nano`` recipe. ``preset`` names another file of `emeg.recipes` (or a YAML file of one's own):
+Defaults are the small ``nano`` recipes. ``recipe`` names another file of `emeg.recipes` (or a YAML file of one's own):
 what it holds takes the place of the defaults, what the caller gives wins over both.
 """
 
@@ -53,29 +53,27 @@ class _Recipe(Config):
     def _take_recipe(cls, given: object) -> object:
         if not isinstance(given, Mapping):
             return given
-        preset = given.get("preset", cls.model_fields["preset"].default)
-        return _merged(read_recipe(cls.recipe_kind, str(preset)), given)
+        name = given.get("recipe", cls.model_fields["recipe"].default)
+        recipe = read_recipe(cls.recipe_kind, str(name))
+        if "steps" in given and "epochs" not in given:
+            recipe.pop("epochs", None)  # a number of steps that the caller asks for is meant
+        return _merged(recipe, given)
 
 
-def read_recipe(kind: str, preset: str) -> dict[str, Any]:
-    """Read ``<kind>-<preset>.yaml`` of `emeg.recipes`, or the file `preset` where it ends in ``.yaml``.
+def read_recipe(kind: str, name: str) -> dict[str, Any]:
+    """Read ``<name>.yaml`` of `emeg.recipes`, or the file `name` where it ends in ``.yaml``.
 
     Raises
     ------
     UserError
-        There is no such recipe, or it is not a mapping.
+        There is no such recipe, it is for another `kind` of network, or it is not a mapping.
     """
     shelf = resources.files("emeg") / "recipes"
-    file = Path(preset) if preset.endswith((".yaml", ".yml")) else shelf / f"{kind}-{preset}.yaml"
-    if not file.is_file():
-        known = sorted(
-            entry.name.removeprefix(f"{kind}-").removesuffix(".yaml")
-            for entry in shelf.iterdir()
-            if entry.name.startswith(f"{kind}-")
-        )
-        raise UserError(
-            f"preset {preset!r}: there is no such recipe; known are {', '.join(known)}, or give a .yaml file"
-        )
+    known = sorted(entry.name.removesuffix(".yaml") for entry in shelf.iterdir() if entry.name.startswith(kind))
+    is_own = name.endswith((".yaml", ".yml"))
+    file = Path(name) if is_own else shelf / f"{name}.yaml"
+    if not file.is_file() or not (is_own or name in known):
+        raise UserError(f"recipe {name!r}: there is no such recipe; known are {', '.join(known)}, or give a .yaml file")
     recipe = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     if not isinstance(recipe, dict):
         raise UserError(f"{file}: a recipe is a mapping of parameters, found {type(recipe).__name__}")
@@ -95,7 +93,7 @@ class TrainingConfig(_Recipe):
 
     root: str = runtime_field(...)
     """Store: a folder or any fsspec URI."""
-    preset: str = runtime_field("nano")
+    recipe: str = runtime_field(...)
     """Recipe whose values are the defaults: a name, or a .yaml file."""
     network: str = "nano"
     """Preset of the network's sizes."""
@@ -154,8 +152,10 @@ class TrainingConfig(_Recipe):
 class TrainTokenizerConfig(TrainingConfig):
     """Train a BrainTokenizer on a corpus."""
 
-    recipe_kind: ClassVar[str] = "tokenizer"
+    recipe_kind: ClassVar[str] = "braintokenizer"
 
+    recipe: str = runtime_field("braintokenizer-nano")
+    """Recipe whose values are the defaults: braintokenizer (the paper's), braintokenizer-nano, or a .yaml file."""
     corpus: str | None = None
     """Corpus to train on; may be left out where the store holds one only."""
     sampling: SamplingConfig = SamplingConfig(budget_channel_seconds=304.0, crop_s=2.0, max_channels=16)
@@ -169,6 +169,9 @@ class PretrainConfig(TrainingConfig):
 
     recipe_kind: ClassVar[str] = "brainomni"
 
+    recipe: str = runtime_field("brainomni-nano")
+    """Recipe whose values are the defaults: brainomni-tiny, brainomni-base (the paper's), brainomni-nano, or a .yaml
+    file."""
     tokens: str | None = None
     """Tokens to train on; may be left out where the store holds one set only."""
     optimiser: OptimiserConfig = OptimiserConfig(

@@ -18,7 +18,7 @@ def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent
     Raises
     ------
     UserError
-        There is no such corpus or preset, or a loss is not finite.
+        There is no such corpus or recipe, or a loss is not finite.
     TransientError
         The run was told to stop; the same call goes on from its checkpoint.
     RuntimeError
@@ -42,7 +42,7 @@ def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainRes
     Raises
     ------
     UserError
-        There are no such tokens, no such preset, or a loss is not finite.
+        There are no such tokens, no such recipe, or a loss is not finite.
     TransientError
         The run was told to stop; the same call goes on from its checkpoint.
     RuntimeError
