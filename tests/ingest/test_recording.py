@@ -177,3 +177,18 @@ def test_bad_channels_of_every_type_are_replaced_or_marked(shared, tmp_path):
     marked = ingested(tmp_path / "archive", tmp_path / "marked", standardise={"bad_channels": "mark"})
     assert marked.rows["a"].interpolated == ()
     assert set(marked.rows["a"].bad_channels) == set(bad)
+
+
+def test_a_long_recording_through_scratch_files_is_the_same(tmp_path):
+    """Whatever a worker may hold in memory, the bytes in the store are the same."""
+    data = signal(seconds=30)
+    data[3] *= 40.0
+    bids(tmp_path, data)
+    whole = ingested(tmp_path / "archive", tmp_path / "whole")
+    scratch = ingested(tmp_path / "archive", tmp_path / "scratch", memory_mib=0.01)
+    assert whole.rows["sub-01"].interpolated == scratch.rows["sub-01"].interpolated == ("C4",)
+    files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    assert len(files) > 5
+    for file in files:
+        if file.parts[0] in {"recordings", "catalog"}:
+            assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "scratch" / file).read_bytes(), file

@@ -65,6 +65,8 @@ class IngestConfig(Config):
     """Signal processing."""
     transfer: TransferConfig = runtime_field(TransferConfig())
     """How files are fetched from a bucket."""
+    memory_mib: PositiveFloat = runtime_field(256.0)
+    """A signal that is longer lies in a scratch file while a worker standardises it, MiB."""
     workers: PositiveInt = runtime_field(2)
     """Processes that ingest side by side."""
     retry_quarantined: bool = runtime_field(False)

@@ -1,6 +1,6 @@
 """Replace bad channels by what their neighbours say."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,28 @@ MIN_GOOD_EEG = 8
 """Electrodes from which a spherical spline is worth more than the bad channel itself."""
 
 
-def interpolate(
-    signal_CN: NDArray[np.float32], sensors: Sensors, bad: NDArray[np.intp], info: "mne.Info", picks: NDArray[np.intp]
-) -> NDArray[np.intp]:
-    """Replace bad channels in place; returns the indices of those that were replaced.
+class Interpolation(NamedTuple):
+    """Channels that others speak for."""
 
-    EEG by spherical splines on the sensors' own positions, MEG by field mapping (MNE-Python's `interpolate_bads`). EEG
-    stays as it is where fewer than `MIN_GOOD_EEG` good electrodes are left.
+    channels: NDArray[np.intp]
+    """Indices of those replaced, ascending."""
+    weights: NDArray[np.float32]
+    """(replaced, C): what of every channel goes into them; nothing of a bad one."""
+
+    def apply(self, signal_CN: NDArray[np.float32]) -> None:
+        """Replace the channels in place."""
+        signal_CN[self.channels] = self.weights @ signal_CN
+
+
+def interpolation(sensors: Sensors, bad: NDArray[np.intp], info: "mne.Info", picks: NDArray[np.intp]) -> Interpolation:
+    """Find what replaces bad channels.
+
+    EEG by spherical splines on the sensors' own positions, MEG by field mapping: the weights are what MNE-Python's
+    `interpolate_bads` makes of a unit signal in one channel after another. EEG stays as it is where fewer than
+    `MIN_GOOD_EEG` good electrodes are left.
 
     Parameters
     ----------
-    signal_CN : float32, shape (C, N)
-        Changed in place.
     sensors : Sensors
     bad : int, shape (n,)
     info : mne.Info
@@ -35,13 +45,12 @@ def interpolate(
     """
     eeg = np.flatnonzero(sensors.types == SensorType.EEG)
     meg = np.flatnonzero(sensors.types != SensorType.EEG)
-    done = []
+    channels, rows = [np.empty(0, np.intp)], [np.empty((0, len(sensors)), np.float32)]
     for members, build in ((eeg, _eeg_raw), (meg, _meg_raw)):
         bad_here = np.intersect1d(members, bad)
-        good = len(members) - len(bad_here)
-        if not len(bad_here) or good < MIN_GOOD_EEG:
+        if not len(bad_here) or len(members) - len(bad_here) < MIN_GOOD_EEG:
             continue
-        raw = build(signal_CN, sensors, members, info, picks)
+        raw = build(np.eye(len(members), dtype=np.float32), sensors, members, info, picks)
         raw.info["bads"] = [raw.ch_names[int(np.flatnonzero(members == i)[0])] for i in bad_here]
         raw.interpolate_bads(
             reset_bads=False,
@@ -50,13 +59,17 @@ def interpolate(
             method={"eeg": "spline", "meg": "MNE"},
             verbose="ERROR",
         )
-        signal_CN[bad_here] = raw.get_data()[np.searchsorted(members, bad_here)]
-        done.append(bad_here)
-    return np.concatenate(done) if done else np.empty(0, np.intp)
+        weights = np.zeros((len(bad_here), len(sensors)), np.float32)
+        weights[:, members] = raw.get_data()[np.searchsorted(members, bad_here)]
+        weights[:, bad_here] = 0.0
+        channels.append(bad_here)
+        rows.append(weights)
+    order = np.argsort(np.concatenate(channels), kind="stable")
+    return Interpolation(np.concatenate(channels)[order], np.concatenate(rows)[order])
 
 
 def _eeg_raw(
-    signal_CN: NDArray[np.float32], sensors: Sensors, members: NDArray[np.intp], _: "mne.Info", __: NDArray[np.intp]
+    unit_MM: NDArray[np.float32], sensors: Sensors, members: NDArray[np.intp], _: "mne.Info", __: NDArray[np.intp]
 ) -> "mne.io.RawArray":
     import mne
 
@@ -64,11 +77,11 @@ def _eeg_raw(
     info = mne.create_info(names, 256.0, "eeg")
     places = {name: sensors.positions[i] for name, i in zip(names, members, strict=True)}
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
-    return mne.io.RawArray(signal_CN[members].astype(np.float64), info, verbose="ERROR")
+    return mne.io.RawArray(unit_MM.astype(np.float64), info, verbose="ERROR")
 
 
 def _meg_raw(
-    signal_CN: NDArray[np.float32],
+    unit_MM: NDArray[np.float32],
     _: Sensors,
     members: NDArray[np.intp],
     info: "mne.Info",
@@ -82,4 +95,4 @@ def _meg_raw(
         own["projs"] = []
         for channel in own["chs"]:
             channel["coil_type"] &= 0xFFFF
-    return mne.io.RawArray(signal_CN[members].astype(np.float64), own, verbose="ERROR")
+    return mne.io.RawArray(unit_MM.astype(np.float64), own, verbose="ERROR")

@@ -10,11 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
+from emeg.ingest.rows import ChannelRows
 from emeg.sensors import Sensors, SensorType
 from emeg.store import BadReason
 
 FIRST_OPM_COIL = 8000
 """FIFF coil ids of optically pumped magnetometers are 8001 to 8999."""
+
+
+Signal = NDArray[np.float32] | ChannelRows
+"""(channel, sample); what takes it looks at one channel after another."""
 
 
 class Gate(NamedTuple):
@@ -72,7 +77,7 @@ class BadChannels:
         return np.flatnonzero(self.reasons)
 
 
-def refuse_nan(signal_CN: NDArray[np.float32], sensors: Sensors) -> None:
+def refuse_nan(signal_CN: Signal, sensors: Sensors) -> None:
     """Refuse a recording with NaN or infinity in a channel that would be used.
 
     Raises
@@ -91,7 +96,7 @@ def refuse_nan(signal_CN: NDArray[np.float32], sensors: Sensors) -> None:
         )
 
 
-def refuse_amplitude(signal_CN: NDArray[np.float32], sensors: Sensors, flat_C: NDArray[np.bool_]) -> None:
+def refuse_amplitude(signal_CN: Signal, sensors: Sensors, flat_C: NDArray[np.bool_]) -> None:
     """Refuse a recording whose amplitude says that its units are wrong.
 
     Parameters
@@ -156,14 +161,12 @@ def _gates(sensors: Sensors) -> list[tuple[Gate, NDArray[np.bool_]]]:
     ]
 
 
-def _deviation(signal_CN: NDArray[np.float32]) -> NDArray[np.float64]:
+def _deviation(signal_CN: Signal) -> NDArray[np.float64]:
     # Row by row: squares of teslas underflow float32, and a whole copy in float64 would double the memory.
     return np.array([row.astype(np.float64).std() for row in signal_CN])
 
 
-def flat_channels(
-    source_CN: NDArray[np.float32], signal_CN: NDArray[np.float32], sensors: Sensors
-) -> NDArray[np.bool_]:
+def flat_channels(source_CN: Signal, signal_CN: Signal, sensors: Sensors) -> NDArray[np.bool_]:
     """Find channels without a signal, bool, shape (C,): constant in the source, or far below their type's median."""
     flat_C = np.array([bool(np.ptp(row) == 0.0) for row in source_CN])
     deviation_C = _deviation(signal_CN)
@@ -267,14 +270,17 @@ def same_signal(signal_CN: NDArray[np.float32]) -> bool:
     """Whether all channels carry one signal, as an amplifier's test signal or a shorted cap does, and no head."""
     if len(signal_CN) < MIN_CHANNELS:
         return False
-    rows = signal_CN.astype(np.float64)
-    scale = np.maximum(rows.std(axis=1, keepdims=True), 1e-300)
-    return bool(np.min(np.abs(np.corrcoef(rows / scale))) > SAME_SIGNAL_CORRELATION)
+    centred_CN = signal_CN - signal_CN.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+    scale_C1 = np.maximum(np.abs(centred_CN).max(axis=1, keepdims=True), 1e-30)  # squares of teslas underflow
+    centred_CN /= scale_C1
+    product_CC = (centred_CN @ centred_CN.T).astype(np.float64)
+    norm_C = np.sqrt(np.maximum(np.diag(product_CC), 1e-300))
+    return bool(np.min(np.abs(product_CC / norm_C / norm_C[:, None])) > SAME_SIGNAL_CORRELATION)
 
 
 def bad_seconds(
-    source_CN: NDArray[np.float32],
-    signal_CN: NDArray[np.float32],
+    source_CN: Signal,
+    signal_CN: Signal,
     channels: BadChannels,
     *,
     sfreq_source: float,
@@ -288,7 +294,7 @@ def bad_seconds(
     length = round(sfreq)
     seconds = -(-signal_CN.shape[1] // length)
     bad_CS = np.repeat(channels.reasons[:, None], seconds, axis=1)
-    for c in np.flatnonzero((channels.reasons & int(BadReason.FLAT)) == 0):
+    for c in np.flatnonzero((channels.reasons & int(BadReason.FLAT)) == 0).tolist():
         deviation_S = _every_second(signal_CN[c], length)
         bad_CS[c, deviation_S > NOISY_SECOND * float(np.median(deviation_S))] |= int(BadReason.NOISY)
         bad_CS[c, _still(source_CN[c], sfreq_source, seconds)] |= int(BadReason.FLAT)

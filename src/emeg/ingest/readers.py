@@ -19,13 +19,14 @@ from emeg.ingest.header_edf import stated_units
 from emeg.ingest.headers import check_promises
 from emeg.ingest.listing import Source
 from emeg.ingest.presence import check_files
+from emeg.ingest.rows import ChannelRows
 from emeg.ingest.units import volts
 
 if TYPE_CHECKING:
     import mne
 
-STRETCH_SAMPLES = 2**25
-"""Samples of all channels of the file that are read at once (256 MiB in double precision)."""
+STRETCH_SAMPLES = 2**24
+"""Samples of all channels of the file that are read at once (128 MiB in double precision)."""
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 16.0, 200_000.0
 SHORTEST_S = 0.1
@@ -69,18 +70,25 @@ def open_recording(source: Source, folder: Path) -> Opened:
     return Opened(raw, _judge(source, folder, remarks))
 
 
-def read_signal(source: Source, folder: Path, raw: "mne.io.BaseRaw", picks: NDArray[np.intp]) -> NDArray[np.float32]:
-    """Read channels of the whole recording, float32, shape (picks, samples); channel means of the start removed.
+def read_signal(
+    source: Source, folder: Path, raw: "mne.io.BaseRaw", picks: NDArray[np.intp], into: ChannelRows
+) -> None:
+    """Read channels of the whole recording, a stretch at a time; channel means of the start removed.
 
     A channel's offset (hundreds of millivolts in direct-coupled amplifiers) would cost float32 the signal's last
-    digits; the pass band has no use for it.
+    digits; the pass band has no use for it. What MNE reads whatever is asked for (some EEGLAB and EGI files) is in
+    memory as a whole.
+
+    Parameters
+    ----------
+    into : ChannelRows
+        Table (picks, samples) that is filled.
 
     Raises
     ------
     RecordingError
         The file ends or breaks before its last sample.
     """
-    signal_CN = np.empty((len(picks), raw.n_times), np.float32)
     length = max(1, STRETCH_SAMPLES // max(1, len(raw.ch_names)))
     offset_C1: NDArray[np.float64] | None = None
     for start in range(0, raw.n_times, length):
@@ -93,11 +101,10 @@ def read_signal(source: Source, folder: Path, raw: "mne.io.BaseRaw", picks: NDAr
         if offset_C1 is None:
             mean_C1 = stretch_CN.mean(axis=1, keepdims=True)
             offset_C1 = np.where(np.isfinite(mean_C1), mean_C1, 0.0)
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # what float32 cannot hold is infinite and is refused as such
-            signal_CN[:, start:stop] = stretch_CN - offset_C1
-    return signal_CN
+        # what float32 cannot hold is infinite and is refused as such
+        with np.errstate(over="ignore", invalid="ignore"):
+            stretch_CN -= offset_C1
+            into.put(0, start, stretch_CN.astype(np.float32))
 
 
 @contextlib.contextmanager

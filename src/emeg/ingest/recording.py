@@ -1,6 +1,7 @@
 """One unit of work: a source becomes a recording in the store, or a quarantine record."""
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,10 +16,10 @@ from emeg.ingest.config import IngestConfig, StandardiseConfig
 from emeg.ingest.contradictions import believable_mains, compare
 from emeg.ingest.device import device_name
 from emeg.ingest.events import find_events
-from emeg.ingest.interpolation import interpolate
+from emeg.ingest.interpolation import Interpolation, interpolation
 from emeg.ingest.kernel.mains import detect_mains
 from emeg.ingest.kernel.response import Band, plan_band
-from emeg.ingest.kernel.standardise import standardise
+from emeg.ingest.kernel.standardise import n_samples_at, standardise
 from emeg.ingest.listing import Source
 from emeg.ingest.quality import (
     BadChannels,
@@ -30,6 +31,7 @@ from emeg.ingest.quality import (
     same_signal,
 )
 from emeg.ingest.readers import open_recording, read_signal, reading
+from emeg.ingest.rows import ChannelRows
 from emeg.ingest.sidecars import Sidecars, read_sidecars
 from emeg.ingest.transfer import fetched, recording_id
 from emeg.ingest.treatment import count_note, treat
@@ -55,6 +57,16 @@ _LOWEST_LOWPASS_HZ = 1.0
 
 _CTF_GRADES = (1, 2, 3)
 
+ROWS_BYTES = 2**26
+"""Source signal that is filtered at once, 64 MiB."""
+
+STRETCH = 153_600
+"""Samples of all channels that are handed to the store at once: ten minutes, one shard."""
+
+JUDGED_S, JUDGED_STRETCH_S = 600.0, 10.0
+"""Signal that a channel is judged among its neighbours by, s, and in which stretches it is taken of a longer recording:
+what a whole night needs in memory is then what ten minutes need."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -77,11 +89,11 @@ class _Found:
 class _Signal:
     """A standardised recording, not yet written."""
 
-    values: NDArray[np.float32]
+    n_samples: int
     sensors: Sensors
     bad: NDArray[np.uint8]
     channels: BadChannels
-    interpolated: tuple[str, ...]
+    interpolation: Interpolation
     band: Band
     mains: float
     notes: tuple[str, ...]
@@ -145,19 +157,24 @@ def _ingest(
         raise _no_usable_channel(picked)
     found.sensors = picked.sensors
     grade = _compensate(raw)
-    source_CN = _read(source, folder, raw, picked, table)
     misplaced = _geometry_fault(picked.sensors)
-    signal = _standardise(source_CN, raw, picked, table, sidecars, config.standardise, misplaced)
-    notes += [*events.notes, *signal.notes, *compare(raw, sidecars)]
     device = device_name(picked.sensors, sidecars, source.format)
-    write_recording(
-        store,
-        name,
-        signal.values,
-        sensors=signal.sensors,
-        attributes=_attributes(source, signal, device, raw, config),
-        bad=signal.bad,
-    )
+    n_samples = n_samples_at(raw.n_times, float(raw.info["sfreq"]), config.standardise.sfreq)
+    scratch = Path(config.transfer.scratch) if config.transfer.scratch else None
+    limit = round(config.memory_mib * 2**20)
+    with ChannelRows(len(picked.picks), n_samples, in_memory_bytes=limit, folder=scratch) as values:
+        with ChannelRows(len(picked.picks), raw.n_times, in_memory_bytes=limit, folder=scratch) as source_rows:
+            read_signal(source, folder, raw, picked.picks, source_rows)
+            signal = _standardise(source_rows, values, raw, picked, table, sidecars, config.standardise, misplaced)
+        write_recording(
+            store,
+            name,
+            _finished(values, signal.interpolation),
+            sensors=signal.sensors,
+            attributes=_attributes(source, signal, device, raw, config),
+            bad=signal.bad,
+        )
+    notes += [*events.notes, *signal.notes, *compare(raw, sidecars)]
     return _row(name, source, raw, signal, picked, device, grade, len(events.events), notes, config), events.events
 
 
@@ -190,15 +207,12 @@ def _compensate(raw: "mne.io.BaseRaw") -> int:
     return current
 
 
-def _read(
-    source: Source, folder: Path, raw: "mne.io.BaseRaw", picked: PickedSensors, table: ChannelTable
-) -> NDArray[np.float32]:
-    signal_CN = read_signal(source, folder, raw, picked.picks)
-    for channel, name in enumerate(picked.sensors.names):
-        if name in table.scales:
-            signal_CN[channel] *= np.float32(table.scales[name])
-    refuse_nan(signal_CN, picked.sensors)
-    return signal_CN
+def _finished(values: ChannelRows, replaced: Interpolation) -> Iterator[NDArray[np.float32]]:
+    """Give stretches of the standardised signal, bad channels replaced."""
+    for start in range(0, values.shape[1], STRETCH):
+        block = values.columns(start, start + STRETCH)
+        replaced.apply(block)
+        yield block
 
 
 def _geometry_fault(sensors: Sensors) -> RecordingError | None:
@@ -211,7 +225,8 @@ def _geometry_fault(sensors: Sensors) -> RecordingError | None:
 
 
 def _standardise(
-    source_CN: NDArray[np.float32],
+    source_rows: ChannelRows,
+    values: ChannelRows,
     raw: "mne.io.BaseRaw",
     picked: PickedSensors,
     table: ChannelTable,
@@ -219,44 +234,62 @@ def _standardise(
     config: StandardiseConfig,
     misplaced: RecordingError | None,
 ) -> _Signal:
+    """Fill `values` channel by channel; judge the channels."""
     sfreq = float(raw.info["sfreq"])
     sensors = picked.sensors
     notes: list[str] = []
-    mains = _mains(source_CN, raw, sidecars, notes)
-    lowpass = _lowpass(raw, sidecars, notes)
+    _scale(source_rows, picked, table)
+    refuse_nan(source_rows, sensors)
+    mains = _mains(_middle(source_rows, sfreq), raw, sidecars, notes)
     band = plan_band(
         sfreq=sfreq,
         l_freq=config.l_freq,
         h_freq=config.h_freq,
-        lowpass=lowpass,
+        lowpass=_lowpass(raw, sidecars, notes),
         mains=mains if config.notch else 0.0,
     )
-    signal_CN = standardise(source_CN, band, sfreq_in=sfreq, sfreq_out=config.sfreq)
-    flat_C = flat_channels(source_CN, signal_CN, sensors)
-    _refuse_units(signal_CN, sensors, flat_C, misplaced)
-    if same_signal(signal_CN[~flat_C]):
+    at_once = max(1, ROWS_BYTES // (4 * source_rows.shape[1]))
+    for first in range(0, len(source_rows), at_once):
+        rows_CN = source_rows.rows(first, first + at_once)
+        values.put(first, 0, standardise(rows_CN, band, sfreq_in=sfreq, sfreq_out=config.sfreq))
+    flat_C = flat_channels(source_rows, values, sensors)
+    _refuse_units(values, sensors, flat_C, misplaced)
+    judged_CN = _evenly(values, config.sfreq)
+    if same_signal(judged_CN[~flat_C]):
         notes.append("all channels carry the same signal: a test signal of the amplifier, or a shorted cap")
-    channels = find_bad_channels(signal_CN, sensors, sfreq=config.sfreq, flat_C=flat_C, marked=table.bad)
+    channels = find_bad_channels(judged_CN, sensors, sfreq=config.sfreq, flat_C=flat_C, marked=table.bad)
     _refuse_bad_share(channels, sensors, config.max_bad_share)
-    bad_CS = bad_seconds(source_CN, signal_CN, channels, sfreq_source=sfreq, sfreq=config.sfreq)
-    replaced = np.empty(0, np.intp)
-    if config.bad_channels == "interpolate" and len(channels.indices):
-        replaced = interpolate(signal_CN, sensors, channels.indices, raw.info, picked.picks)
-        bad_CS[replaced] |= int(BadReason.INTERPOLATED)
-    return _Signal(
-        signal_CN,
-        sensors,
-        bad_CS,
-        channels,
-        tuple(sensors.names[i] for i in sorted(replaced)),
-        band,
-        mains,
-        (*notes, *channels.notes),
-    )
+    bad_CS = bad_seconds(source_rows, values, channels, sfreq_source=sfreq, sfreq=config.sfreq)
+    wanted = channels.indices if config.bad_channels == "interpolate" else np.empty(0, np.intp)
+    replaced = interpolation(sensors, wanted, raw.info, picked.picks)
+    bad_CS[replaced.channels] |= int(BadReason.INTERPOLATED)
+    return _Signal(values.shape[1], sensors, bad_CS, channels, replaced, band, mains, (*notes, *channels.notes))
+
+
+def _scale(source_rows: ChannelRows, picked: PickedSensors, table: ChannelTable) -> None:
+    for channel, name in enumerate(picked.sensors.names):
+        if name in table.scales:
+            source_rows.put(channel, 0, source_rows[channel][None] * np.float32(table.scales[name]))
+
+
+def _middle(source_rows: ChannelRows, sfreq: float) -> NDArray[np.float32]:
+    """Two minutes from the middle, or all there is."""
+    middle, half = source_rows.shape[1] // 2, round(60 * sfreq)
+    return source_rows.columns(max(0, middle - half), middle + half)
+
+
+def _evenly(values: ChannelRows, sfreq: float) -> NDArray[np.float32]:
+    """Take what channels are judged by: all of it up to `JUDGED_S`, of more as much in stretches spread evenly."""
+    n, length = values.shape[1], round(JUDGED_STRETCH_S * sfreq)
+    count = round(JUDGED_S / JUDGED_STRETCH_S)
+    if n <= count * length:
+        return values.columns(0, n)
+    starts = np.linspace(0, n - length, count).astype(int)
+    return np.concatenate([values.columns(start, start + length) for start in starts], axis=1)
 
 
 def _refuse_units(
-    signal_CN: NDArray[np.float32], sensors: Sensors, flat_C: NDArray[np.bool_], misplaced: RecordingError | None
+    signal_CN: ChannelRows, sensors: Sensors, flat_C: NDArray[np.bool_], misplaced: RecordingError | None
 ) -> None:
     try:
         refuse_amplitude(signal_CN, sensors, flat_C)
@@ -363,13 +396,13 @@ def _row(
         n_gradiometers=counts[SensorType.GRADIOMETER],
         layout=sensors.layout_id,
         sfreq_source=float(raw.info["sfreq"]),
-        duration_s=signal.values.shape[1] / config.standardise.sfreq,
+        duration_s=signal.n_samples / config.standardise.sfreq,
         pass_band_low=low,
         pass_band_high=high,
         notches=signal.band.notches,
         mains=signal.mains,
         bad_channels=tuple(sensors.names[i] for i in signal.channels.indices),
-        interpolated=signal.interpolated,
+        interpolated=tuple(sensors.names[i] for i in signal.interpolation.channels),
         dropped=picked.dropped,
         compensation_grade=grade,
         sss=_is_sss(raw),

@@ -40,8 +40,12 @@ def detect_mains(signal_CN: NDArray[np.float32], sfreq: float) -> float:
         return 0.0
     window = slice(max(0, n // 2 - round(60 * sfreq)), n // 2 + round(60 * sfreq))
     length = round(min(4.0, max(MIN_SEGMENTS_S, n / sfreq / 4.0)) * sfreq)
-    # Double precision: squares of teslas underflow float32.
-    frequencies, power = welch(signal_CN[:, window].astype(np.float64), sfreq, nperseg=length, axis=1)
+    spectra = []
+    for row in signal_CN[:, window]:  # one by one: many channels' windows side by side would take gigabytes
+        # Double precision: squares of teslas underflow float32.
+        frequencies, spectrum = welch(row.astype(np.float64), sfreq, nperseg=length)
+        spectra.append(spectrum)
+    power = np.stack(spectra)
     shares = {f0: _share_with_line(frequencies, power, f0) for f0 in CANDIDATES_HZ}
     best = max(CANDIDATES_HZ, key=lambda f0: shares[f0])
     return best if shares[best] >= CHANNEL_SHARE else 0.0
