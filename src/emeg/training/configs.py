@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from emeg.config import Config, runtime_field
 from emeg.data.plan import SamplingConfig
 from emeg.errors import UserError
+from emeg.training.schedulers import KubernetesConfig, SlurmConfig
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 NetworkValue = bool | int | float | str | tuple[int, ...]
@@ -134,7 +135,17 @@ class TrainingConfig(_Recipe):
     stall_after_s: PositiveFloat = runtime_field(600.0)
     """Seconds without a step after which a rank counts as lost: the run ends, and names it."""
     processes: PositiveInt = runtime_field(1)
-    """Ranks on this machine; it must divide the micro-batches of a step."""
+    """Ranks on each machine; over all machines they must divide the micro-batches of a step."""
+    launcher: Literal["local", "slurm", "kubernetes"] = runtime_field("local")
+    """local: train here, by torchrun where there are several ranks; slurm, kubernetes: hand the run to a scheduler."""
+    nodes: PositiveInt = runtime_field(1)
+    """Machines; with launcher=local, the same command is started on each."""
+    rendezvous: str | None = runtime_field(None)
+    """host:port of the first machine, where several meet; schedulers fill it in."""
+    slurm: SlurmConfig = runtime_field(SlurmConfig())
+    """How the run is handed to Slurm."""
+    kubernetes: KubernetesConfig = runtime_field(KubernetesConfig())
+    """How the run is handed to Kubeflow."""
     threads: int = runtime_field(0, ge=0)
     """Threads of one rank, 0: as the machine has it. Results are equal bit for bit at equal threads only."""
     device: Literal["auto", "cpu", "cuda", "mps"] = runtime_field("auto")
@@ -228,6 +239,8 @@ class TrainResult(Config):
     """Final figures: ``<split>/<name>``, ``<split>/<name>/<device>/<channels>``."""
     done_before: bool
     """The model was there before."""
+    job: str = ""
+    """Scheduler's job that trains the model, or the file to submit; empty where it was trained here."""
 
 
 class TokenizeResult(Config):

@@ -23,6 +23,7 @@ from emeg.training.place import Place
 from emeg.training.saving import SaveCheckpoints
 from emeg.training.signals import StopOnSignal
 from emeg.training.strategies import make_strategy
+from emeg.training.watchdog import Watchdog
 from emeg.uri import locate
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,15 @@ def make_trainer(
     share = micro_batches // place.world
     folder = checkpoint_folder(config, place)
     io = AtomicCheckpointIO(in_background=config.checkpoint_in_background, after=folder.prune)
-    saving = SaveCheckpoints(folder, io, every_n_steps=config.checkpoint_every, share=share, monitor=monitor)
+    validate_every = min(config.validate_every, n_steps)
+    saving = SaveCheckpoints(
+        folder,
+        io,
+        every_n_steps=config.checkpoint_every,
+        validate_every=validate_every,
+        share=share,
+        monitor=monitor,
+    )
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", str(place.world)))
     with quiet():
         return Trainer(
@@ -88,13 +97,14 @@ def make_trainer(
             max_steps=n_steps,
             max_epochs=-1,
             accumulate_grad_batches=share,
-            val_check_interval=min(config.validate_every, n_steps) * share,
+            val_check_interval=validate_every * share,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             # named, so that Lightning does not take the ranks and the requeue of a Slurm job into its own hands
             plugins=[io, TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()],
             callbacks=[
                 StopOnSignal(saving, every_n_steps=SIGNAL_CHECK_STEPS),
+                Watchdog(place, stall_after_s=config.stall_after_s),
                 ReportProgress(progress, n_steps, every_n_steps=config.log_every),
                 saving,
             ],
@@ -134,7 +144,11 @@ def fit(
     newest = checkpoint_folder(config, place).newest() if config.resume == "auto" else None
     if newest is not None:
         logger.info("going on from %s", newest)
-    with quiet():
+    (watchdog,) = (callback for callback in trainer.callbacks if isinstance(callback, Watchdog))
+    (saving,) = (callback for callback in trainer.callbacks if isinstance(callback, SaveCheckpoints))
+    if validation.is_empty:
+        saving.expect_no_validation()
+    with quiet(), watchdog.naming_lost_ranks():
         trainer.fit(
             module,
             train_dataloaders=train,

@@ -27,6 +27,8 @@ class SaveCheckpoints(Checkpoint):
     io : AtomicCheckpointIO
         The one that the trainer writes with.
     every_n_steps : int
+    validate_every : int
+        Steps between two validations.
     share : int
         Micro-batches of a step on this rank.
     monitor : tuple of str
@@ -39,12 +41,14 @@ class SaveCheckpoints(Checkpoint):
         io: AtomicCheckpointIO,
         *,
         every_n_steps: int,
+        validate_every: int,
         share: int,
         monitor: tuple[str, str],
     ) -> None:
         self.folder = folder
         self._io = io
         self._every_n_steps = every_n_steps
+        self._validate_every = validate_every
         self._share = share
         self._figure, self._mode = monitor
         self._saved = -1
@@ -73,8 +77,19 @@ class SaveCheckpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Save after each few steps."""
-        step = trainer.global_step
-        if step != self._saved and step > 0 and step % self._every_n_steps == 0:
+        if not self.validation_follows(trainer):
+            self._save_if_due(trainer)
+
+    def expect_no_validation(self) -> None:
+        """Say that there is nothing to validate on."""
+        self._validate_every = 0
+
+    def validation_follows(self, trainer: Trainer) -> bool:
+        """Whether this step is validated: what is saved before that would never see it when it is taken up."""
+        return self._validate_every > 0 and trainer.global_step % self._validate_every == 0
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        if trainer.global_step > 0 and trainer.global_step % self._every_n_steps == 0:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -90,8 +105,14 @@ class SaveCheckpoints(Checkpoint):
         trainer.strategy.barrier("checkpoint")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the weights where they are the best so far."""
-        if trainer.state.fn != "fit" or self._figure not in trainer.callback_metrics:
+        """Keep the weights where they are the best so far, then save if that is due."""
+        if trainer.state.fn != "fit":
+            return
+        self._keep_best(trainer)
+        self._save_if_due(trainer)
+
+    def _keep_best(self, trainer: Trainer) -> None:
+        if self._figure not in trainer.callback_metrics:
             return
         value = float(trainer.callback_metrics[self._figure])
         if math.isnan(self.best) or (value > self.best if self._mode == "max" else value < self.best):

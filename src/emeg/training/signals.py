@@ -16,6 +16,10 @@ from emeg.errors import TransientError
 from emeg.training.saving import SaveCheckpoints
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+"""What schedulers send: SIGTERM before they kill, SIGUSR1 where a job asks to be warned of its time limit."""
+
+
 class InterruptedRunError(TransientError):
     """The run was told to stop and has left a checkpoint; starting it again goes on from there."""
 
@@ -30,12 +34,15 @@ class StopOnSignal(Callback):
         self._former: dict[int, Any] = {}
         self._step = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals; only the main thread may."""
-        self._step = trainer.global_step
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take over the signals, from Lightning's own handlers; only the main thread may."""
+        if stage == "fit" and threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
                 self._former[number] = signal.signal(number, self._remember)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from the step that a checkpoint was written at."""
+        self._step = trainer.global_step
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
@@ -44,6 +51,15 @@ class StopOnSignal(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
         """Stop where any rank was asked to; ranks talk about it only every few steps."""
+        if not self._saving.validation_follows(trainer):
+            self._stop_if_asked(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop after the validation of a step, not before it."""
+        if trainer.state.fn == "fit":
+            self._stop_if_asked(trainer, pl_module)
+
+    def _stop_if_asked(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step == self._step or trainer.global_step % self._every_n_steps:
             return
         self._step = trainer.global_step

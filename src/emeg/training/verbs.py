@@ -7,9 +7,10 @@ import os
 
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.training.configs import PretrainConfig, TrainResult, TrainTokenizerConfig
+from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.training.launching import is_launched, launch
 from emeg.training.names import brainomni_name, finished, tokenizer_name
+from emeg.training.place import find_place
 
 
 def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) -> TrainResult:
@@ -33,7 +34,7 @@ def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent
         from emeg.training.tokenizer import fit_tokenizer
 
         return fit_tokenizer(config, progress=progress)
-    return TrainResult.model_validate(launch("train-tokenizer", config, config.processes, progress=progress))
+    return _elsewhere("train-tokenizer", config, name, progress)
 
 
 def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainResult:
@@ -57,4 +58,17 @@ def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainRes
         from emeg.training.pretraining import fit_pretraining
 
         return fit_pretraining(config, progress=progress)
-    return TrainResult.model_validate(launch("pretrain", config, config.processes, progress=progress))
+    return _elsewhere("pretrain", config, name, progress)
+
+
+def _elsewhere(verb: str, config: TrainingConfig, name: str, progress: Progress) -> TrainResult:
+    """Train in other processes, here or on a scheduler's machines; those are not waited for."""
+    place = find_place(config, name, {})
+    if config.launcher == "local":
+        return TrainResult.model_validate(launch(verb, config, signs=place.folder / "heartbeats", progress=progress))
+    if config.launcher == "slurm":
+        from emeg.training.slurm import submit_slurm as submit
+    else:
+        from emeg.training.trainjob import submit_trainjob as submit
+    job = submit(verb, config, place.folder)
+    return TrainResult(model=name, run=name, steps=0, seconds=0.0, metrics={}, done_before=False, job=job)

@@ -3,7 +3,10 @@
 import json
 import logging
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,10 @@ from typing import Any
 from emeg.config import Config
 from emeg.errors import EmegError, TransientError
 from emeg.progress import Progress
-from emeg.training.launching import ERRORS, PROGRESS_PREFIX
+from emeg.training.launching import ERRORS, LAUNCHER, PROGRESS_PREFIX, RANK_SUFFIX, RETRY_CODE
 from emeg.uri import locate
+
+logger = logging.getLogger(__name__)
 
 
 def find_verb(name: str) -> tuple[type[Config], Callable[..., Config]]:
@@ -43,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("lightning").setLevel(logging.WARNING)
     config_class, function = find_verb(verb)
+    attend(Path(config_file).parent)
     config = config_class.checked(json.loads(Path(config_file).read_bytes()), source=config_file)
     return run(function, config, result_file, progress=report_progress)
 
@@ -59,13 +65,45 @@ def run(function: Callable[..., Config], config: Config, result_file: str, *, pr
     except EmegError as error:
         kind = next(name for name, known in ERRORS.items() if isinstance(error, known))
         _answer(result_file, {"error": {"kind": kind, "message": str(error)}})
-        return 75 if isinstance(error, TransientError) else 2
+        return RETRY_CODE if isinstance(error, TransientError) else 2
     except Exception as error:
         _answer(result_file, {"error": {"kind": type(error).__name__, "message": str(error)}})
         raise
+    reply = {"result": result.model_dump(mode="json")}
     if rank == 0:
-        _answer(result_file, {"result": result.model_dump(mode="json")})
+        _answer(result_file, reply)
+    else:  # on another machine than rank 0's, this is the result
+        file = Path(result_file)
+        _answer(str(file.with_name(f"{file.stem}-{rank:05d}.json")), reply)
     return 0
+
+
+def attend(folder: Path) -> None:
+    """Say who this rank is, and be told to stop where the launcher has died: nobody would end an orphan."""
+    rank = int(os.environ.get("RANK", "0"))
+    (folder / f"{rank:05d}{RANK_SUFFIX}").write_text(str(os.getpid()))
+    launcher = folder / LAUNCHER
+    if not launcher.exists():
+        return
+    number = int(launcher.read_text())
+
+    def watch() -> None:
+        while _lives(number):
+            time.sleep(2.0)
+        logger.warning("the launcher is gone; this rank checkpoints and ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="emeg-launcher", daemon=True).start()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _answer(result_file: str, reply: dict[str, Any]) -> None:
@@ -73,4 +111,8 @@ def _answer(result_file: str, reply: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exit_code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # without the usual ending: after a lost peer, threads of the process group would hold it up for ever
+    os._exit(exit_code)
