@@ -201,7 +201,7 @@ def _result_of(folder: Path) -> dict[str, Any]:
 
 
 def _word_of_lost(signs: Path | None, began: float) -> str:
-    """What a rank has said that ended itself because it could not move."""
+    """Give what a rank has said that ended itself because it could not move."""
     words = sorted(signs.glob("*.lost")) if signs is not None else []
     return next((path.read_text() for path in words if path.stat().st_mtime >= began), "")
 

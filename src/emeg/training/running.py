@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
@@ -25,6 +26,8 @@ from emeg.training.signals import StopOnSignal
 from emeg.training.strategies import make_strategy
 from emeg.training.watchdog import Watchdog
 from emeg.uri import locate
+
+T = TypeVar("T", bound=Callback)
 
 logger = logging.getLogger(__name__)
 
@@ -144,8 +147,7 @@ def fit(
     newest = checkpoint_folder(config, place).newest() if config.resume == "auto" else None
     if newest is not None:
         logger.info("going on from %s", newest)
-    (watchdog,) = (callback for callback in trainer.callbacks if isinstance(callback, Watchdog))
-    (saving,) = (callback for callback in trainer.callbacks if isinstance(callback, SaveCheckpoints))
+    watchdog, saving = _callback(trainer, Watchdog), _callback(trainer, SaveCheckpoints)
     if validation.is_empty:
         saving.expect_no_validation()
     with quiet(), watchdog.naming_lost_ranks():
@@ -156,6 +158,12 @@ def fit(
             ckpt_path=newest,
             weights_only=True,
         )
+
+
+def _callback(trainer: Trainer, kind: type[T]) -> T:
+    """Give the trainer's callback of a class."""
+    (found,) = (callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
+    return found
 
 
 def final_figures(
@@ -185,10 +193,10 @@ def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     UserError
         No validation has taken place.
     """
-    paths = [callback.best_path for callback in trainer.checkpoint_callbacks if isinstance(callback, SaveCheckpoints)]
-    if not paths or paths[0] is None:
+    path = _callback(trainer, SaveCheckpoints).best_path
+    if path is None:
         raise UserError("keep=best needs a validation; there was none, so choose keep=last or more steps")
-    state: dict[str, torch.Tensor] = read_checkpoint(paths[0])["state_dict"]
+    state: dict[str, torch.Tensor] = read_checkpoint(path)["state_dict"]
     return state
 
 

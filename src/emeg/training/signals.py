@@ -15,7 +15,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from emeg.errors import TransientError
 from emeg.training.saving import SaveCheckpoints
 
-
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What schedulers send: SIGTERM before they kill, SIGUSR1 where a job asks to be warned of its time limit."""
 

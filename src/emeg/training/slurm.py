@@ -48,7 +48,7 @@ def submit_slurm(verb: str, config: TrainingConfig, folder: Path) -> str:
     if not config.slurm.submit:
         return str(script)
     try:
-        done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=False)  # noqa: S607
+        done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise UserError(
             f"launcher=slurm: there is no sbatch on this machine; {script} is written, submit it on a login node"
@@ -76,7 +76,7 @@ def slurm_script(verb: str, config: TrainingConfig, folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - a shell script, whose words are quoted by shlex
+        autoescape=False,
     )
     environment.filters["quote"] = lambda value: shlex.quote(str(value))
     return environment.from_string(text).render(

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -61,9 +60,7 @@ class Watchdog(Callback):
         """End."""
         self._done.set()
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Note that data has come."""
         self._note(FORWARD, trainer.global_step)
 
@@ -156,6 +153,10 @@ class Watchdog(Callback):
         except RuntimeError as error:
             if not is_connection_fault(error):
                 raise
+            # threads of a broken process group can hold up the end of the interpreter for ever
+            last_resort = threading.Timer(GRACE_S, os._exit, (LOST_EXIT_CODE,))
+            last_resort.daemon = True
+            last_resort.start()
             raise LostRankError(
                 f"rank {self._rank}, step {self._step}: {self.describe(wait_s=2.5 * EVERY_S)}"
                 f" ({str(error).splitlines()[0][:200]}). Start the same command again: it goes on from the newest"
@@ -183,7 +184,9 @@ def name_lagging(signs: list[dict[str, float | str]], world: int, *, now: float)
     for rank, sign in known.items():
         silent_s = now - float(sign["written"])
         if silent_s > 2 * EVERY_S:
-            gone.append(f"rank {rank} on {sign['host']} gives no sign of life since {silent_s:.0f} s (step {sign['step']})")
+            gone.append(
+                f"rank {rank} on {sign['host']} gives no sign of life since {silent_s:.0f} s (step {sign['step']})"
+            )
     if gone:
         return "; ".join(sorted(gone)[:8])
     places = {rank: (int(sign["n_batches"]), int(sign["phase"])) for rank, sign in known.items()}

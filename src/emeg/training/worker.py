@@ -64,10 +64,10 @@ def run(function: Callable[..., Config], config: Config, result_file: str, *, pr
         result = function(config, progress=progress)
     except EmegError as error:
         kind = next(name for name, known in ERRORS.items() if isinstance(error, known))
-        _answer(result_file, {"error": {"kind": kind, "message": str(error)}})
+        _answer_once(result_file, kind, error)
         return RETRY_CODE if isinstance(error, TransientError) else 2
     except Exception as error:
-        _answer(result_file, {"error": {"kind": type(error).__name__, "message": str(error)}})
+        _answer_once(result_file, type(error).__name__, error)
         raise
     reply = {"result": result.model_dump(mode="json")}
     if rank == 0:
@@ -76,6 +76,12 @@ def run(function: Callable[..., Config], config: Config, result_file: str, *, pr
         file = Path(result_file)
         _answer(str(file.with_name(f"{file.stem}-{rank:05d}.json")), reply)
     return 0
+
+
+def _answer_once(result_file: str, kind: str, error: Exception) -> None:
+    # What a rank says whose peer has failed must not cover what that peer has said.
+    if not Path(result_file).exists():
+        _answer(result_file, {"error": {"kind": kind, "message": str(error)}})
 
 
 def attend(folder: Path) -> None:
