@@ -119,7 +119,8 @@ def test_accuracies_are_shares_of_the_masked_places():
     assert overlapped.nonzero()[:, 0].tolist() == [6, 7, 8, 9]
     right[:, :, overlapped] = 1
     masked = torch.rand(2, 5, 16) < 0.5
-    figures = model._accuracies(right[masked].bool(), masked)
+    at = overlapped.expand_as(masked)[masked]
+    figures = model._accuracies(right[masked].bool(), torch.ones_like(at), at, both=True)
     share = float(masked[:, :, overlapped].sum() / masked.sum())
     assert figures["accuracy_overlapped"] == 1
     assert figures["accuracy_other"] == 0

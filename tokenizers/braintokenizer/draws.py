@@ -34,11 +34,11 @@ class Seen(NamedTuple):
 
     channels: Tensor
     """int64 (B, V): channels in drawn order; where a sample has fewer, others fill up."""
-    mask: Tensor
-    """bool (B, V): False for those that fill up."""
+    mask: Tensor | None
+    """bool (B, V): False for those that fill up. None where nothing had to be filled up."""
 
 
-def hide_channels(order: Tensor, real_BC: Tensor, ratio: float) -> Seen:
+def hide_channels(order: Tensor, real_BC: Tensor | None, ratio: float, *, shape: tuple[int, int]) -> Seen:
     """Choose what the encoder sees: of each sample's real channels, the first ⌊ratio · C⌋ in the order are hidden.
 
     At least one is hidden, but one at least stays visible.
@@ -46,10 +46,16 @@ def hide_channels(order: Tensor, real_BC: Tensor, ratio: float) -> Seen:
     Parameters
     ----------
     order : int64, shape (C,) or (B, C)
-    real_BC : bool, shape (batch, channel)
+    real_BC : bool, shape (batch, channel), optional
+        None: all are real.
     ratio : float
+    shape : tuple
+        (batch, channel).
     """
-    order_BC = order.expand(real_BC.shape) if order.ndim == 1 else order
+    order_BC = order.expand(shape) if order.ndim == 1 else order
+    if real_BC is None:
+        n_hidden = min(max(int(shape[1] * ratio), 1), shape[1] - 1)
+        return Seen(order_BC[:, n_hidden:], None)
     real_in_order_BC = real_BC.gather(1, order_BC)
     n_real_B1 = real_BC.sum(dim=1, keepdim=True)
     n_hidden_B1 = torch.minimum((n_real_B1 * ratio).floor().long().clamp(min=1), n_real_B1 - 1)

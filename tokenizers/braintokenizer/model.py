@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from emeg.errors import UserError
-from emeg.tokenizers.braintokenizer.checks import check_input
+from emeg.tokenizers.braintokenizer.checks import check_input, values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_step, hide_channels
 from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
@@ -121,7 +121,7 @@ class BrainTokenizer(nn.Module):
         if codes.is_floating_point() or codes.ndim == 0 or codes.shape[-1] != n_levels:
             raise UserError(f"codes: expected whole numbers (…, {n_levels}), got {codes.dtype} {tuple(codes.shape)}")
         codes = codes.long()
-        if codes.numel() and not bool(((codes >= 0) & (codes < size)).all()):
+        if codes.numel() and values_at_hand(codes.device) and not bool(((codes >= 0) & (codes < size)).all()):
             raise UserError(f"codes: outside 0 to {size - 1}; they come from another tokenizer")
         return self.quantizer.decode(codes)
 
@@ -213,7 +213,7 @@ class BrainTokenizer(nn.Module):
         TokenizerLosses
             Means run over real channels.
         """
-        check_input(x, pos, sensor_type, channel_mask)
+        check_input(x, pos, sensor_type, channel_mask, values=values_at_hand(x.device))
         x_BCT, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask, generator)
         x_BCNL = cut_windows(x_BCT, self.config.window_length, 0.0)
         if draws is None:
@@ -227,10 +227,15 @@ class BrainTokenizer(nn.Module):
             self.update_codebooks()
         return losses
 
-    def compile_layers(self) -> None:
+    def compile_layers(self, *, backend: str = "inductor") -> None:
         """Compile the convolutions of encoder and decoder when they next run: minutes, once for each shape."""
-        self.encoder.seanet_encoder.compile_layers()
-        self.decoder.seanet_decoder.compile_layers()
+        self.encoder.seanet_encoder.compile_layers(backend)
+        self.decoder.seanet_decoder.compile_layers(backend)
+
+    def checkpoint_activations(self) -> None:
+        """Keep no activations of the convolutions for the way back: compute them twice, for less memory."""
+        self.encoder.seanet_encoder.checkpointing = True
+        self.decoder.seanet_decoder.checkpointing = True
 
     def update_codebooks(self) -> None:
         """Let the codebooks follow what `training_loss` has shown them since the last time, on all ranks."""
@@ -262,12 +267,11 @@ class BrainTokenizer(nn.Module):
         generator: torch.Generator | None,
     ) -> Tensor:
         """Encode what is not hidden, with noise; hidden channels are not computed at all."""
-        real_BC = torch.ones_like(x_BCNL[..., 0, 0], dtype=torch.bool) if channel_mask is None else channel_mask
-        seen = hide_channels(draws.channel_order, real_BC, self.config.hidden_ratio)
+        batch, channels = x_BCNL.shape[:2]
+        seen = hide_channels(draws.channel_order, channel_mask, self.config.hidden_ratio, shape=(batch, channels))
         rows = torch.arange(len(x_BCNL), device=x_BCNL.device)[:, None]
         noisy = x_BCNL[rows, seen.channels] + self.config.noise_std * draws.noise[rows, seen.channels]
-        looked_at = None if channel_mask is None else seen.mask
-        latents: Tensor = self.encoder(noisy, sensor_BCD[rows, seen.channels], looked_at, generator)
+        latents: Tensor = self.encoder(noisy, sensor_BCD[rows, seen.channels], seen.mask, generator)
         return latents
 
     def _latents(

@@ -1,6 +1,6 @@
 """Residual vector quantiser whose codebooks follow the latents by running means (arXiv 2107.03312, 2410.06424)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -85,9 +85,17 @@ class Codebook(nn.Module):
         self.register_buffer("embed", embed)
         self.register_buffer("embed_avg", embed.clone())
         self._observed: tuple[Tensor, Tensor, Tensor] | None = None
+        self._placed = False  # what `inited` says, without asking the device in every step
+
+    def _load_from_state_dict(self, *given: Any) -> None:  # noqa: ANN401 - PyTorch's own
+        super()._load_from_state_dict(*given)
+        self._placed = False
 
     def start(self, x_RD: Tensor, generator: torch.Generator | None) -> None:
         """Place the vectors by k-means on the first batch ever seen (rank 0's, for all ranks)."""
+        if self._placed:
+            return
+        self._placed = True
         if bool(self.inited.item()):
             return
         centres_VD, counts_V = cluster(x_RD, len(self.embed), generator)
@@ -101,7 +109,8 @@ class Codebook(nn.Module):
     def observe(self, x_RD: Tensor, codes_R: Tensor, generator: torch.Generator | None) -> None:
         """Add a batch's counts and sums; candidates to replace dead codes are drawn from a step's first batch."""
         size = len(self.embed)
-        counts_V = torch.bincount(codes_R, minlength=size).to(x_RD.dtype)
+        # unlike bincount, which looks for the largest code first, this does not wait for the device
+        counts_V = x_RD.new_zeros(size).index_add_(0, codes_R, x_RD.new_ones(()).expand(len(codes_R)))
         sums_VD = torch.zeros_like(self.embed).index_add_(0, codes_R, x_RD)
         if self._observed is None:
             candidates_VD = x_RD[draw_integers(size, len(x_RD), generator, x_RD.device)]

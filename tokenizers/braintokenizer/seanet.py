@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.checkpoint import checkpoint
 
 RESIDUAL_KERNEL = 3
 CPU_ELEMENTS = 1 << 20
@@ -159,6 +160,7 @@ class _Seanet(nn.Module):
         place = next(i for i, layer in enumerate(layers) if isinstance(layer, SkippedLSTM))
         self._lstm = slice(place, place + 1)
         self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.checkpointing = False
 
     def _before(self, x_RTD: Tensor) -> Tensor:
         out: Tensor = self.model[: self._lstm.start](x_RTD)
@@ -168,16 +170,21 @@ class _Seanet(nn.Module):
         out: Tensor = self.model[self._lstm.stop :](x_RTD)
         return out
 
-    def compile_layers(self) -> None:
+    def compile_layers(self, backend: str) -> None:
         """Compile what stands before and after the LSTM, which would make a compiled region eager as a whole."""
         self._compiled = {
-            part.__name__: torch.compile(part, dynamic=False, fullgraph=True) for part in (self._before, self._after)
+            part.__name__: torch.compile(part, dynamic=False, fullgraph=True, backend=backend)
+            for part in (self._before, self._after)
         }
 
     def forward(self, x_RTD: Tensor) -> Tensor:
         """Map rows independently; on a CPU a few at a time. Normed weights are computed once a pass."""
         on_cpu = x_RTD.device.type == "cpu"
         size = max(1, CPU_ELEMENTS // (x_RTD.shape[1] * self._widest)) if on_cpu else COMPILED_ROWS
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            # Normed weights are computed anew with the rest: the second pass must keep what the first did.
+            parts = [checkpoint(self.model, rows, use_reentrant=False) for rows in torch.split(x_RTD, size)]
+            return torch.cat(parts)
         if self._compiled:
             return self._forward_compiled(x_RTD, size)
         with parametrize.cached():

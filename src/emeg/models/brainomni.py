@@ -1,18 +1,20 @@
 """BrainOmni: a transformer over the latent sources of a frozen BrainTokenizer."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from emeg.errors import UserError
 from emeg.models.blocks import Block
 from emeg.models.config import BrainOmniConfig
 from emeg.models.draws import PretrainingDraws, draw_pretraining_step
 from emeg.models.rotary import Rotary, rotary_tables
+from emeg.tokenizers.braintokenizer.checks import values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.initialise import RELEASE_STD, initialise_linear
 from emeg.tokenizers.braintokenizer.model import BrainTokenizer
@@ -20,6 +22,8 @@ from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weight
 from emeg.tokenizers.braintokenizer.windows import stride_of
 
 KIND = "brainomni"
+NOT_COUNTED = -100
+"""In the place of a code that was not asked for."""
 MASK_TOKEN_SHARE = 0.8
 """Of the masked places; the others take another place's feature."""
 
@@ -65,6 +69,8 @@ class BrainOmni(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config.lm_dim, config.lm_head, config.lm_dropout) for _ in range(config.lm_depth)
         )
+        self._calls: list[Callable[..., Tensor]] = list(self.blocks)
+        self._checkpointing = False
         self.predict_head = nn.Linear(config.lm_dim, config.num_quantizers_used * sizes.codebook_size)
         self._initialise()
 
@@ -134,36 +140,50 @@ class BrainOmni(nn.Module):
             draws = draw_pretraining_step(generator, shape=shape, device=features.device)
         masked_BQW = draws.uniform_mask <= self.config.mask_ratio
         hidden = self._enter(self._mask(features, masked_BQW, draws))
-        # The head is the widest layer: it is asked at masked places only.
-        at_masked = self._run(hidden, self.config.lm_depth, generator)[masked_BQW]
-        logits_MKV = self.predict_head(at_masked).unflatten(-1, (self.config.num_quantizers_used, -1)).float()
-        codes_MK = codes[masked_BQW][:, : self.config.num_quantizers_used].long()
-        total = F.cross_entropy(logits_MKV.flatten(0, 1), codes_MK.flatten())
+        hidden = self._run(hidden, self.config.lm_depth, generator)
+        return self._score(hidden, codes[..., : self.config.num_quantizers_used].long(), masked_BQW)
+
+    def _score(self, hidden: Tensor, codes_BQWK: Tensor, masked_BQW: Tensor) -> PretrainingLosses:
+        """Ask the head, the widest layer, at masked places only; where counting these would wait, at all places."""
+        overlapped_BQW = self.overlapped_steps(masked_BQW.shape[-1], masked_BQW.device).expand_as(masked_BQW)
+        if values_at_hand(hidden.device):
+            hidden_Pd, codes_PK, overlapped_P = hidden[masked_BQW], codes_BQWK[masked_BQW], overlapped_BQW[masked_BQW]
+            counted_P = torch.ones_like(overlapped_P)
+        else:
+            hidden_Pd, codes_PK = hidden.flatten(0, 2), codes_BQWK.flatten(0, 2)
+            overlapped_P, counted_P = overlapped_BQW.flatten(), masked_BQW.flatten()
+        logits_PKV = self.predict_head(hidden_Pd).unflatten(-1, (codes_PK.shape[-1], -1)).float()
+        wanted_PK = codes_PK.masked_fill(~counted_P[:, None], NOT_COUNTED)
+        total = F.cross_entropy(logits_PKV.flatten(0, 1), wanted_PK.flatten(), ignore_index=NOT_COUNTED)
         with torch.no_grad():
-            figures = self._accuracies(logits_MKV.argmax(dim=-1) == codes_MK, masked_BQW)
+            steps = self.overlapped_steps(masked_BQW.shape[-1]).tolist()  # on the CPU, where asking costs nothing
+            both = any(steps) and not all(steps)
+            figures = self._accuracies(logits_PKV.argmax(dim=-1) == wanted_PK, counted_P, overlapped_P, both=both)
         return PretrainingLosses(total, figures)
 
-    def overlapped_steps(self, n_steps: int) -> Tensor:
+    def overlapped_steps(self, n_steps: int, device: torch.device | None = None) -> Tensor:
         """Which of W steps see samples that a step of a neighbouring window sees too: bool (W,)."""
         sizes = self.tokenizer.config
         shared = sizes.window_length - stride_of(sizes.window_length, self.config.overlap_ratio)
         n_shared, per_window = -(-shared // sizes.samples_per_step), sizes.steps_per_window
-        step = torch.arange(n_steps)
+        step = torch.arange(n_steps, device=device)
         within = step % per_window
         with_last = (within < n_shared) & (step >= per_window)
         with_next = (within >= per_window - n_shared) & (step < n_steps - per_window)
         return with_last | with_next
 
-    def _accuracies(self, right_MK: Tensor, masked_BQW: Tensor) -> dict[str, Tensor]:
-        right_MK = right_MK.float()
-        figures = {"accuracy": right_MK.mean()}
-        figures |= {f"accuracy_{level}": share for level, share in enumerate(right_MK.mean(dim=0).unbind())}
-        overlapped_W = self.overlapped_steps(masked_BQW.shape[-1])
-        if bool(overlapped_W.any()) and not bool(overlapped_W.all()):
-            overlapped_M = overlapped_W.to(masked_BQW.device).expand_as(masked_BQW)[masked_BQW]
-            for name, chosen_M in (("overlapped", overlapped_M), ("other", ~overlapped_M)):
-                right = (right_MK * chosen_M[:, None]).sum()
-                figures[f"accuracy_{name}"] = right / (chosen_M.sum() * right_MK.shape[1]).clamp(min=1)
+    def _accuracies(
+        self, right_PK: Tensor, counted_P: Tensor, overlapped_P: Tensor, *, both: bool
+    ) -> dict[str, Tensor]:
+        right_PK, n = right_PK.float(), counted_P.sum()
+        right_K = right_PK.sum(dim=0) / n
+        figures = {"accuracy": right_K.mean()}
+        figures |= {f"accuracy_{level}": share for level, share in enumerate(right_K.unbind())}
+        if both:
+            for name, chosen_P in (("overlapped", overlapped_P), ("other", ~overlapped_P)):
+                right = (right_PK * chosen_P[:, None]).sum()
+                n_chosen = (chosen_P & counted_P).sum() * right_PK.shape[1]
+                figures[f"accuracy_{name}"] = right / n_chosen.clamp(min=1)
         return figures
 
     def _mask(self, features: Tensor, masked_BQW: Tensor, draws: PretrainingDraws) -> Tensor:
@@ -185,9 +205,20 @@ class BrainOmni(nn.Module):
 
     def _run(self, hidden: Tensor, n_blocks: int, generator: torch.Generator | None) -> Tensor:
         rotary = self.rotary(hidden.shape[2], hidden.device)
-        for block in list(self.blocks)[:n_blocks]:
-            hidden = block(hidden, rotary, generator)
+        for block in self._calls[:n_blocks]:
+            if self._checkpointing and self.training and torch.is_grad_enabled():
+                hidden = _checkpointed(block, hidden, rotary, generator)
+            else:
+                hidden = block(hidden, rotary, generator)
         return hidden
+
+    def compile_layers(self, *, backend: str = "inductor") -> None:
+        """Compile the blocks when they next run; where there is dropout, its draws stay between compiled pieces."""
+        self._calls = [torch.compile(block, dynamic=False, backend=backend) for block in self.blocks]
+
+    def checkpoint_activations(self) -> None:
+        """Keep each block's input only and compute the rest twice: less memory, the same numbers, draws included."""
+        self._checkpointing = True
 
     def rotary(self, n_steps: int, device: torch.device) -> Rotary:
         """Tables for attention in time; computed anew each time, so that no cast can reach them."""
@@ -252,3 +283,21 @@ class BrainOmni(nn.Module):
         model = cls(reference.config, reference.tokenizer)
         load_strictly(model, reference.state, source=str(weights))
         return model.eval()
+
+
+def _checkpointed(
+    block: Callable[..., Tensor], hidden: Tensor, rotary: Rotary, generator: torch.Generator | None
+) -> Tensor:
+    """Run a block now and, for its gradient, once more with the same draws."""
+    if generator is None:
+        again: Tensor = checkpoint(block, hidden, rotary, None, use_reentrant=False)
+        return again
+    start = generator.get_state()
+    sources = [generator]
+
+    def run(x: Tensor) -> Tensor:
+        source = sources.pop() if sources else torch.Generator(generator.device).set_state(start)
+        return block(x, rotary, source)
+
+    out: Tensor = checkpoint(run, hidden, use_reentrant=False, preserve_rng_state=False)
+    return out
