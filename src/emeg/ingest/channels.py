@@ -47,6 +47,19 @@ class ChannelTable:
     notes: tuple[str, ...]
 
 
+def channel_types(raw: "mne.io.BaseRaw") -> list[str]:
+    """Types of all channels as MNE names them, ``unknown`` for codes of kind or unit that no type has."""
+    import mne
+
+    found = []
+    for i in range(len(raw.ch_names)):
+        try:
+            found.append(str(mne.channel_type(raw.info, i)))
+        except (KeyError, ValueError):
+            found.append("unknown")
+    return found
+
+
 def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
     """Set the types that `channels.tsv` gives; MEG channels keep those of their coils.
 
@@ -60,7 +73,7 @@ def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
     if not sidecars.channels:
         return ChannelTable({}, frozenset(bad), ())
     rows = _match(raw, sidecars.channels, notes, sidecars.path("channels"))
-    types = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
+    types = dict(zip(raw.ch_names, channel_types(raw), strict=True))
     wanted = {}
     for name, row in rows.items():
         kind = row.get("type", "").lower()

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from emeg.errors import RecordingError
+from emeg.ingest.channels import channel_types
 from emeg.ingest.sidecars import Sidecars, number
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
     held = n_times / sfreq
     if length > 0.0 and abs(length - held) > max(_SHORTEST_S, _TOLERANCE * length):
         notes.append(f"sidecar says {length:g} s, the file holds {held:.3f} s")
-    types = raw.get_channel_types()
+    types = channel_types(raw)
     for key, kind in _COUNTS.items():
         stated = number(sidecars.json.get(key))
         if stated > 0.0 and stated != types.count(kind):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
+from emeg.ingest.channels import channel_types
 from emeg.ingest.sidecars import ABSENT, Rows, Sidecars
 from emeg.store import Event
 
@@ -150,5 +151,5 @@ def _stim_event(values_N: NDArray[np.int64], start: int, sfreq: float) -> Event:
 
 
 def _stim_channel(raw: "mne.io.BaseRaw") -> str | None:
-    names = [name for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind == "stim"]
+    names = [name for name, kind in zip(raw.ch_names, channel_types(raw), strict=True) if kind == "stim"]
     return next((name for name in _STIM_NAMES if name in names), names[0] if names else None)

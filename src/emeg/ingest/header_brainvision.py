@@ -11,6 +11,7 @@ from emeg.ingest.refusals import REPAIR_HEADER, malformed, short
 
 _WIDTHS = {"int_16": 2, "uint_16": 2, "int_32": 4, "ieee_float_32": 4}
 _DATA_EXTENSIONS = (".eeg", ".dat", ".avg")
+_LONGEST_NAME = 255
 _MARKER = re.compile(r"^Mk\d+\s*=", re.IGNORECASE)
 _CHANNEL = re.compile(r"^Ch\d+\s*=", re.IGNORECASE)
 
@@ -83,9 +84,10 @@ def _named(path: Path, name: str, fields: dict[str, str], key: str, what: str) -
             f"{name}: {key} is a path that leads outside the header's folder ({_last(plain)}), so it is not opened",
             next_action=f"put the {what} beside the header and its plain name into {key}",
         )
-    found = path.parent / plain
-    if found.is_file():
+    found = next((p for p in path.parent.iterdir() if p.name == plain and p.is_file()), None)
+    if found is not None:
         return found
+    plain = plain[:_LONGEST_NAME]
     if key == "MarkerFile":
         raise FileNotFoundError(plain)
     raise _absent(path, name, key, what, plain)

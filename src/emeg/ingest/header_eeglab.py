@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emeg.errors import RecordingError
+from emeg.ingest.header_matlab import check_matlab
 from emeg.ingest.refusals import contradiction, malformed, short
 
 _SAMPLE_BYTES = 4
@@ -59,11 +60,11 @@ def _check_fdt(path: Path, name: str, found: _Set, stated: str) -> None:
             f"{name}: the set names its data by a path that leads outside its folder, so it is not opened",
             next_action="put the .fdt beside the set and save it again",
         )
-    data = next((p for p in (path.parent / stated, path.with_suffix(".fdt")) if p.is_file()), None)
-    if data is None:
+    data = next((p for p in sorted(path.parent.iterdir()) if p.name == stated), path.with_suffix(".fdt"))
+    if not data.is_file():
         raise RecordingError(
-            f"{name}: the set names the data file {stated}, which is absent",
-            next_action=f"put {stated} beside the set",
+            f"{name}: the set names the data file {stated[:100]}, which is absent",
+            next_action="put the .fdt beside the set",
         )
     size, promised = data.stat().st_size, int(_SAMPLE_BYTES * found.nbchan * found.pnts)
     what = f"{found.pnts:.0f} samples of {found.nbchan:.0f} channels"
@@ -102,6 +103,7 @@ def _read_mat(path: Path) -> dict[str, Any]:
     """MATLAB 5: a structure ``EEG``, or its fields as variables; then the samples need not be read."""
     from scipy.io import loadmat, whosmat
 
+    check_matlab(path)
     shapes = {name: (shape, kind) for name, shape, kind in whosmat(path, appendmat=False)}
     options = {"appendmat": False, "squeeze_me": True, "struct_as_record": False}
     if "EEG" in shapes:

@@ -128,6 +128,13 @@ def refuse_amplitude(signal_CN: Signal, sensors: Sensors, flat_C: NDArray[np.boo
 def _check_gate(gate: Gate, median: float, n: int) -> None:
     if gate.low <= median <= gate.high:
         return
+    if not np.isfinite(median):
+        raise RecordingError(
+            f"numbers of {n} {gate.label} channels are too large for single precision to hold when filtered, so the"
+            f" file's unit or its numbers are wrong",
+            stage="signal",
+            next_action="state the true unit in the file or convert it",
+        )
     thousands = round(np.log10(max(median, 1e-300) / gate.typical) / 3.0)
     factor = f" by a factor near 1{',000' * abs(thousands)}" if thousands else ""
     side = "small" if median < gate.low else "large"
@@ -163,7 +170,8 @@ def _gates(sensors: Sensors) -> list[tuple[Gate, NDArray[np.bool_]]]:
 
 def _deviation(signal_CN: Signal) -> NDArray[np.float64]:
     # Row by row: squares of teslas underflow float32, and a whole copy in float64 would double the memory.
-    return np.array([row.astype(np.float64).std() for row in signal_CN])
+    with np.errstate(over="ignore", invalid="ignore"):  # infinite where single precision ran over: refused as such
+        return np.array([row.astype(np.float64).std() for row in signal_CN])
 
 
 def flat_channels(source_CN: Signal, signal_CN: Signal, sensors: Sensors) -> NDArray[np.bool_]:

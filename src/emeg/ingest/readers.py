@@ -5,6 +5,7 @@ Nothing is loaded on opening. Warnings become notes, or refusals where they say 
 
 import contextlib
 import io
+import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emeg.errors import RecordingError
+from emeg.errors import EmegError, RecordingError
 from emeg.ingest.header_edf import stated_units
 from emeg.ingest.headers import check_promises
 from emeg.ingest.listing import Source
@@ -122,19 +123,33 @@ def reading(source: Source, folder: Path) -> Iterator[list[str]]:
         warnings.simplefilter("always")
         try:
             yield remarks
-        except RecordingError:
+        except EmegError:
             raise
         # The one place where any exception is caught: readers of two dozen formats meet damaged files with ValueError,
         # OSError, struct.error, KeyError, XML and pickle-like errors, even a bare Exception (EDF annotations), and one
         # bad file must not end the run. What was raised is kept in the reason.
         except Exception as error:
             raise RecordingError(
-                f"{source.path}: the reader for {source.format} gave up: {_clean(error, folder)}",
+                f"{source.path}: the reader for {source.format} gave up: {_cause(error, folder)}",
                 next_action="check that the file and its companions are complete and what their extensions say",
             ) from error
         finally:
             remarks += [_clean(warning.message, folder) for warning in caught]
             remarks += [_clean(line, folder) for line in printed.getvalue().splitlines()]
+
+
+_STUMBLES = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError, TypeError),
+    *(UnboundLocalError, UnicodeError, struct.error),
+)
+"""What readers raise where a header says something they never asked about; the text alone would tell a user nothing."""
+
+
+def _cause(error: Exception, folder: Path) -> str:
+    text = _clean(error, folder)
+    if isinstance(error, _STUMBLES):
+        return f"the file's header or content is damaged ({type(error).__name__}: {text})"
+    return text
 
 
 def _clean(message: object, folder: Path) -> str:

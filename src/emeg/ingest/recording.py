@@ -144,19 +144,20 @@ def _ingest(
     opened = open_recording(source, folder)
     raw = opened.raw
     sidecars = read_sidecars(source, folder)
-    table = apply_channels(raw, sidecars)
+    # A damaged header shows here as often as on opening: an unknown type, a unit that is none, a singular transform.
     with reading(source, folder):
+        table = apply_channels(raw, sidecars)
         placed = apply_electrodes(raw, sidecars)
         events = find_events(raw, sidecars)
-    table, excluded = treat(raw, table, source.treatment)
-    notes = [*opened.notes, *sidecars.notes, *table.notes, *placed]
-    picked = sensors_from_info(raw.info, montage=_montage(source, config), meg_frame=config.standardise.meg_frame)
-    picked = picked._replace(dropped={**picked.dropped, **excluded})
-    notes += count_note(len(picked.sensors), source.treatment)
-    if not len(picked.sensors):
-        raise _no_usable_channel(picked)
-    found.sensors = picked.sensors
-    grade = _compensate(raw)
+        table, excluded = treat(raw, table, source.treatment)
+        picked = sensors_from_info(raw.info, montage=_montage(source, config), meg_frame=config.standardise.meg_frame)
+        picked = picked._replace(dropped={**picked.dropped, **excluded})
+        notes = [*opened.notes, *sidecars.notes, *table.notes, *placed, *compare(raw, sidecars)]
+        notes += count_note(len(picked.sensors), source.treatment)
+        if not len(picked.sensors):
+            raise _no_usable_channel(picked)
+        found.sensors = picked.sensors
+        grade = _compensate(raw)
     misplaced = _geometry_fault(picked.sensors)
     device = device_name(picked.sensors, sidecars, source.format)
     n_samples = n_samples_at(raw.n_times, float(raw.info["sfreq"]), config.standardise.sfreq)
@@ -174,7 +175,7 @@ def _ingest(
             attributes=_attributes(source, signal, device, raw, config),
             bad=signal.bad,
         )
-    notes += [*events.notes, *signal.notes, *compare(raw, sidecars)]
+    notes += [*events.notes, *signal.notes]
     return _row(name, source, raw, signal, picked, device, grade, len(events.events), notes, config), events.events
 
 
@@ -251,7 +252,8 @@ def _standardise(
     at_once = max(1, ROWS_BYTES // (4 * source_rows.shape[1]))
     for first in range(0, len(source_rows), at_once):
         rows_CN = source_rows.rows(first, first + at_once)
-        values.put(first, 0, standardise(rows_CN, band, sfreq_in=sfreq, sfreq_out=config.sfreq))
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond single precision are refused by their size
+            values.put(first, 0, standardise(rows_CN, band, sfreq_in=sfreq, sfreq_out=config.sfreq))
     flat_C = flat_channels(source_rows, values, sensors)
     _refuse_units(values, sensors, flat_C, misplaced)
     judged_CN = _evenly(values, config.sfreq)

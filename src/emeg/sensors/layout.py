@@ -159,8 +159,8 @@ class Sensors:
         return hash_json(
             {
                 "types": self.types.tolist(),
-                "positions": np.rint(self.positions / LAYOUT_STEP_M).astype(int).tolist(),
-                "orientations": np.rint(self.orientations / LAYOUT_STEP_ORIENTATION).astype(int).tolist(),
+                "positions": _steps(self.positions, LAYOUT_STEP_M),
+                "orientations": _steps(self.orientations, LAYOUT_STEP_ORIENTATION),
             }
         )
 
@@ -185,6 +185,12 @@ class Sensors:
         """``"eeg"``, ``"meg"`` or ``"eeg+meg"``; empty without sensors."""
         parts = {"eeg": self.is_eeg.any(), "meg": (~self.is_eeg).any()}
         return "+".join(name for name, there in parts.items() if there)
+
+
+def _steps(values: NDArray[np.float64], step: float) -> list[list[int]]:
+    """Round to whole steps; a refused recording, whose numbers may be none, has a layout too."""
+    whole: list[list[int]] = np.rint(np.clip(np.nan_to_num(values / step), -1e15, 1e15)).astype(int).tolist()
+    return whole
 
 
 def _normalised(positions: NDArray[np.float64]) -> NDArray[np.float64]:
