@@ -19,7 +19,7 @@ from emeg.ingest.events import find_events
 from emeg.ingest.interpolation import Interpolation, interpolation
 from emeg.ingest.kernel.mains import detect_mains
 from emeg.ingest.kernel.response import Band, plan_band
-from emeg.ingest.kernel.standardise import n_samples_at, standardise
+from emeg.ingest.kernel.standardise import ROWS_AT_ONCE, n_samples_at, standardise
 from emeg.ingest.listing import Source
 from emeg.ingest.quality import (
     BadChannels,
@@ -249,7 +249,7 @@ def _standardise(
         lowpass=_lowpass(raw, sidecars, notes),
         mains=mains if config.notch else 0.0,
     )
-    at_once = max(1, ROWS_BYTES // (4 * source_rows.shape[1]))
+    at_once = ROWS_AT_ONCE * max(1, ROWS_BYTES // (4 * ROWS_AT_ONCE * source_rows.shape[1]))
     for first in range(0, len(source_rows), at_once):
         rows_CN = source_rows.rows(first, first + at_once)
         with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond single precision are refused by their size

@@ -1,6 +1,8 @@
 """Frequency responses of the filters: exactly those of zero-phase FIR designs at the source's rate."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,8 +81,12 @@ def high_transition(high: float, sfreq: float) -> float:
     return min(max(0.25 * high, 2.0), sfreq / 2.0 - high)
 
 
-def design(band: Band, sfreq: float) -> list[NDArray[np.float64]]:
-    """FIR taps (odd, symmetric, hamming-windowed) of the band-pass and, where there are notches, of the notches."""
+@lru_cache(maxsize=8)
+def design(band: Band, sfreq: float) -> tuple[NDArray[np.float64], ...]:
+    """FIR taps (odd, symmetric, hamming-windowed) of the band-pass and, where there are notches, of the notches.
+
+    Recordings of one archive share them: the last few are kept, since a design takes as long as filtering ten channels.
+    """
     from mne.filter import create_filter
 
     taps = [create_filter(None, sfreq, band.low, band.high, fir_design="firwin", phase="zero", verbose="ERROR")]
@@ -100,15 +106,15 @@ def design(band: Band, sfreq: float) -> list[NDArray[np.float64]]:
                 verbose="ERROR",
             )
         )
-    return [np.asarray(h, np.float64) for h in taps]
+    return tuple(np.asarray(h, np.float64) for h in taps)
 
 
-def half_length(taps: list[NDArray[np.float64]]) -> int:
+def half_length(taps: Sequence[NDArray[np.float64]]) -> int:
     """Count the samples on either side of a point that its filtered value depends on."""
     return sum((len(h) - 1) // 2 for h in taps)
 
 
-def response(taps: list[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
+def response(taps: Sequence[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
     """Real gain at the `n // 2 + 1` frequencies of a real transform of length `n`, all filters together.
 
     `n` must be at least the length of the longest filter.
