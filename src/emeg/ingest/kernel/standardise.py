@@ -151,4 +151,4 @@ def _mirrored(rows_CN: NDArray[np.float32], start: int, length: int) -> NDArray[
 def _beyond(rows_CN: NDArray[np.float32], start: int, length: int) -> NDArray[np.float32]:
     n = rows_CN.shape[1]
     index = np.arange(start, start + length) % (2 * n)
-    return np.take(rows_CN, np.where(index < n, index, 2 * n - 1 - index), axis=1)
+    return np.asarray(np.take(rows_CN, np.where(index < n, index, 2 * n - 1 - index), axis=1))
