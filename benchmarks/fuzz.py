@@ -7,6 +7,7 @@ that a crash of native code or an endless loop is counted and does not end the r
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -189,6 +190,9 @@ class Child:
 
     def end(self) -> None:
         """Let it go, by force where it does not answer."""
+        with contextlib.suppress(OSError):
+            self.line.send(None)
+        self.process.join(1.0)
         self.process.kill()
         self.process.join()
 

@@ -61,6 +61,24 @@ def test_an_incomplete_numbered_cap_is_not_guessed(names):
     assert set(placed.dropped) == set(names)
 
 
+@pytest.mark.parametrize(("n_banks", "cap"), [(1, "biosemi32"), (2, "biosemi64")])
+def test_a_small_biosemi_cap_is_recognised_where_the_amplifier_is_known(n_banks, cap):
+    import mne
+
+    from emeg.sensors import sensors_from_info
+
+    names = BANKS[n_banks]
+    order = mne.channels.make_standard_montage(cap).ch_names
+    expected = by_mne(cap, order)
+    info = mne.create_info([*names, "EXG1", "Status"], 512.0, ["eeg"] * (len(names) + 1) + ["stim"])
+    picked = sensors_from_info(info)
+    assert picked.sensors.names == tuple(names)
+    for place, name in zip(picked.sensors.positions, order, strict=True):
+        np.testing.assert_allclose(place, expected[name], atol=1e-9)
+    grid = sensors_from_info(mne.create_info(list(names), 512.0, "eeg"))  # of 32 contacts, for all that is known
+    assert not len(grid.sensors)
+
+
 def test_a_given_montage_places_the_numbered_channels_of_a_64_cap_in_its_order():
     placed = place_electrodes(BANKS[2], "biosemi64")
     expected = by_mne("biosemi64", ["Fp1", "AF7", "CPz", "Fpz", "O2"])

@@ -104,7 +104,7 @@ def _settle(
             if record is not None:  # stopped between the row and the release of an older refusal
                 release(store, source.dataset, source.path)
             settled.outcomes.append(Outcome(source.path, name, "ready"))
-        elif record is not None and record.config_hash == name and not config.retry_quarantined:
+        elif record is not None and record.recording == name and not config.retry_quarantined:
             settled.outcomes.append(Outcome(source.path, name, "quarantined", record.reason))
         else:
             settled.remaining.append(source)

@@ -99,11 +99,11 @@ def read_signal(
         _judge(source, folder, remarks)
         if stretch_CN.shape[1] != stop - start:
             raise RecordingError(f"{source.path}: the file ends after {start + stretch_CN.shape[1]} samples")
-        if offset_C1 is None:
-            mean_C1 = stretch_CN.mean(axis=1, keepdims=True)
-            offset_C1 = np.where(np.isfinite(mean_C1), mean_C1, 0.0)
         # what float32 cannot hold is infinite and is refused as such
         with np.errstate(over="ignore", invalid="ignore"):
+            if offset_C1 is None:
+                mean_C1 = stretch_CN.mean(axis=1, keepdims=True)
+                offset_C1 = np.where(np.isfinite(mean_C1), mean_C1, 0.0)
             stretch_CN -= offset_C1
             into.put(0, start, stretch_CN.astype(np.float32))
 

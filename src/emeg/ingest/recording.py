@@ -116,7 +116,7 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
         with fetched(source, config.transfer) as folder:
             row, events = _ingest(store, name, source, folder, config, found)
     except RecordingError as error:
-        record = _refusal(source, name, error, found)
+        record = _refusal(source, name, config, error, found)
         quarantine(store, record)
         return Outcome(source.path, name, "quarantined", record.reason)
     publish_row(store, row, events)
@@ -124,7 +124,7 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     return Outcome(source.path, name, "ready")
 
 
-def _refusal(source: Source, name: str, error: RecordingError, found: _Found) -> QuarantineRecord:
+def _refusal(source: Source, name: str, config: IngestConfig, error: RecordingError, found: _Found) -> QuarantineRecord:
     message = str(error)
     return QuarantineRecord(
         source=source.path,
@@ -134,7 +134,8 @@ def _refusal(source: Source, name: str, error: RecordingError, found: _Found) ->
         next_action=error.next_action,
         sensors=tuple(found.sensors.to_records()) if found.sensors is not None else (),
         layout=found.sensors.layout_id if found.sensors is not None else "",
-        config_hash=name,
+        recording=name,
+        config_hash=config.standardise.product_hash(),
     )
 
 

@@ -1,5 +1,6 @@
 """From what a reader found (``mne.Info``) to the sensors that can be used, and why the others cannot."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 _KIND_MEG, _KIND_EEG, _KIND_REFERENCE_MEG = 1, 2, 301
 _FRAME_UNKNOWN, _FRAME_DEVICE, _FRAME_HEAD = 0, 1, 4
 _MEG_FRAMES: dict[int, Frame] = {_FRAME_UNKNOWN: "device", _FRAME_DEVICE: "device", _FRAME_HEAD: "head"}
+
+_BIOSEMI = re.compile(r"EXG[1-8]|Status")
+"""Channels that BioSemi's ActiView adds to every recording."""
 
 Channel = dict[str, Any]
 
@@ -87,7 +91,8 @@ def sensors_from_info(info: "mne.Info", *, montage: str | None = None, meg_frame
             _put(name, _meg_sensor(channel), found, dropped)
         else:
             dropped[name] = "MEG reference sensor" if kind == _KIND_REFERENCE_MEG else "neither EEG nor MEG by its type"
-    for name, outcome in _eeg_sensors(electrodes, montage).items():
+    biosemi = any(_BIOSEMI.fullmatch(channel["ch_name"].strip()) for channel in channels)
+    for name, outcome in _eeg_sensors(electrodes, montage, biosemi=biosemi).items():
         _put(name, outcome, found, dropped)
     frame = _turn_meg(found, channels, info["dev_head_t"], meg_frame)
     picks = [i for i, channel in enumerate(channels) if channel["ch_name"] in found]
@@ -145,7 +150,7 @@ def _allowed_units(coil: Coil) -> tuple[str, ...]:
     return ("T/m",) if coil.axis == 0 else ("T", "T/m")
 
 
-def _eeg_sensors(channels: Sequence[Channel], montage: str | None) -> dict[str, _Sensor | str]:
+def _eeg_sensors(channels: Sequence[Channel], montage: str | None, *, biosemi: bool) -> dict[str, _Sensor | str]:
     outcomes: dict[str, _Sensor | str] = {}
     candidates: dict[str, Channel] = {}
     for channel in channels:
@@ -158,7 +163,7 @@ def _eeg_sensors(channels: Sequence[Channel], montage: str | None) -> dict[str, 
     if places and 2 * len(places) >= len(candidates):
         reasons = dict.fromkeys(candidates, "no position in the file, which has the other electrodes'")
     else:
-        places, reasons, _ = place_electrodes(list(candidates), montage)
+        places, reasons, _ = place_electrodes(list(candidates), montage, biosemi=biosemi)
     for name in candidates:
         if name in places:
             outcomes[name] = _Sensor(SensorType.EEG, "V", places[name], np.zeros(3), EEG_COIL)

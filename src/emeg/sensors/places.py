@@ -20,6 +20,8 @@ Template = Mapping[str, NDArray[np.float64]]
 
 _LETTERS = "ABCDEFGH"
 _BIOSEMI_BANKS = {"biosemi128": 4, "biosemi160": 5, "biosemi256": 8}
+_BIOSEMI_SMALL = {"biosemi32": 1, "biosemi64": 2}
+"""Caps whose banks alone are no proof: two grids of 32 contacts are named alike."""
 _BIOSEMI_BANK = 32
 _BANKED = frozenset({"biosemi16", "biosemi32", "biosemi64"})
 _HYDROCEL_SIZES = (128, 256)
@@ -63,7 +65,7 @@ def template_positions(montage: str) -> Template:
     return MappingProxyType(positions)
 
 
-def place_electrodes(names: Sequence[str], montage: str | None = None) -> Placement:
+def place_electrodes(names: Sequence[str], montage: str | None = None, *, biosemi: bool = False) -> Placement:
     """Find the places that channel names certainly mean.
 
     All places of a recording come from one template. A given montage is used if it knows at least half of the
@@ -78,6 +80,8 @@ def place_electrodes(names: Sequence[str], montage: str | None = None) -> Placem
         Names of the EEG channels as recorded.
     montage : str, optional
         One of MNE's built-in montages.
+    biosemi : bool
+        The amplifier is BioSemi's, by other channels: A1..A32 and A1..B32 are its caps too.
 
     Raises
     ------
@@ -86,7 +90,7 @@ def place_electrodes(names: Sequence[str], montage: str | None = None) -> Placem
     """
     dropped = {name: "derivation between two electrodes, no single place" for name in names if is_bipolar(name)}
     single = [name for name in names if name not in dropped]
-    found, template, reasons = _find(single, montage)
+    found, template, reasons = _find(single, montage, biosemi=biosemi)
     dropped.update(reasons)
     repeated = Counter(position.tobytes() for position in found.values())
     places = {}
@@ -98,13 +102,15 @@ def place_electrodes(names: Sequence[str], montage: str | None = None) -> Placem
     return Placement(places, {name: dropped[name] for name in names if name in dropped}, template)
 
 
-def _find(names: Sequence[str], montage: str | None) -> tuple[dict[str, NDArray[np.float64]], str, dict[str, str]]:
+def _find(
+    names: Sequence[str], montage: str | None, *, biosemi: bool
+) -> tuple[dict[str, NDArray[np.float64]], str, dict[str, str]]:
     if montage is not None:
         keys = _montage_keys(names, montage)
         if 2 * len(keys) >= _count_electrodes(names):
             reasons = {name: f"not in the montage {montage}" for name in names if name not in keys}
             return {name: template_positions(montage)[key] for name, key in keys.items()}, montage, reasons
-    cap = numbered_cap(names)
+    cap = numbered_cap(names, biosemi=biosemi)
     if cap is not None:
         keys = _montage_keys(names, cap)
         reasons = {name: f"not in the cap that the other names fit ({cap})" for name in names if name not in keys}
@@ -113,11 +119,11 @@ def _find(names: Sequence[str], montage: str | None) -> tuple[dict[str, NDArray[
     return {name: template_positions(TEN_FIVE)[key] for name, key in keys.items()}, TEN_FIVE, reasons
 
 
-def numbered_cap(names: Sequence[str]) -> str | None:
+def numbered_cap(names: Sequence[str], *, biosemi: bool = False) -> str | None:
     """Name the cap whose numbered electrodes, all of them and no more, are among the names, or None."""
     labels = {_label(name) for name in names}
     banks = {label for label in labels if re.fullmatch(r"[A-I]\d{1,3}", label)}
-    for cap, n_banks in _BIOSEMI_BANKS.items():
+    for cap, n_banks in (_BIOSEMI_BANKS | (_BIOSEMI_SMALL if biosemi else {})).items():
         if banks == {f"{bank}{i + 1}" for bank in _LETTERS[:n_banks] for i in range(_BIOSEMI_BANK)}:
             return cap
     for size in _HYDROCEL_SIZES:

@@ -141,5 +141,7 @@ class QuarantineRecord(Config):
     """Sensor records, as far as they were read."""
     layout: str = ""
     """Layout id, where the sensors were read."""
+    recording: str = ""
+    """Name that the recording would have: hash of its content and of the settings under which it was refused."""
     config_hash: str = ""
     """Hash of the standardising configuration."""
