@@ -45,6 +45,7 @@ VERBS = {
     "finetune": Verb("emeg.evaluation", "finetune", "FinetuneConfig", "Fine-tune and probe on unseen people."),
     "evaluate": Verb("emeg.evaluation", "evaluate", "EvaluateConfig", "Figures beside chance and baselines."),
     "report": Verb("emeg.reports", "report", "ReportConfig", "Write one self-contained HTML page."),
+    "doctor": Verb("emeg.training", "doctor", "DoctorConfig", "Find what keeps a run from starting on this machine."),
     "import-reference": Verb(
         "emeg.models", "import_reference", "ImportReferenceConfig", "Convert weights of the reference release."
     ),

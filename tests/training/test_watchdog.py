@@ -72,6 +72,6 @@ def test_a_rank_that_cannot_move_leaves_word_and_ends(tmp_path, monkeypatch):
     deadline = time.monotonic() + 10
     while not ended and time.monotonic() < deadline:
         time.sleep(0.05)
-    watchdog.teardown(None, None, "fit")
+    watchdog.on_fit_end(None, None)
     assert ended[0] == 75
     assert "no progress" in (tmp_path / "heartbeats" / "rank-00000.lost").read_text()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         TrainResult,
         TrainTokenizerConfig,
     )
+    from emeg.training.diagnosis import DoctorConfig, DoctorResult, doctor
     from emeg.training.finetuning import FoldIndices, FoldOutcome, Windows, finetune_fold, in_memory
     from emeg.training.launching import launch
     from emeg.training.pretraining import fit_pretraining
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from emeg.training.verbs import pretrain, train_tokenizer
 
 __all__ = [
+    "DoctorConfig",
+    "DoctorResult",
     "FinetuneRecipe",
     "FoldIndices",
     "FoldOutcome",
@@ -39,6 +42,7 @@ __all__ = [
     "TrainResult",
     "TrainTokenizerConfig",
     "Windows",
+    "doctor",
     "draw_seed",
     "finetune_fold",
     "fit_pretraining",
@@ -62,6 +66,7 @@ _HOME = {
         "TrainResult",
         "TrainTokenizerConfig",
     ),
+    "diagnosis": ("DoctorConfig", "DoctorResult", "doctor"),
     "finetuning": ("FoldIndices", "FoldOutcome", "Windows", "finetune_fold", "in_memory"),
     "launching": ("launch",),
     "pretraining": ("fit_pretraining",),

@@ -33,15 +33,12 @@ class StopOnSignal(Callback):
         self._former: dict[int, Any] = {}
         self._step = 0
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take over the signals, from Lightning's own handlers; only the main thread may."""
-        if stage == "fit" and threading.current_thread() is threading.main_thread():
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take over the signals from Lightning's own handlers, which are there by now; only the main thread may."""
+        self._step = trainer.global_step
+        if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._former[number] = signal.signal(number, self._remember)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from the step that a checkpoint was written at."""
-        self._step = trainer.global_step
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._asked = True

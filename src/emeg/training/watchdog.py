@@ -56,9 +56,14 @@ class Watchdog(Callback):
             self._thread = threading.Thread(target=self._watch, name="emeg-watchdog", daemon=True)
             self._thread.start()
 
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End."""
         self._done.set()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End, unless another rank is lost: who looks for it must see that this one lives."""
+        if not (isinstance(exception, RuntimeError) and is_connection_fault(exception)):
+            self._done.set()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Note that data has come."""
@@ -127,8 +132,8 @@ class Watchdog(Callback):
         wait_s : float
             Wait so long first: what has died shows in that its sign of life grows old.
         """
-        self._write()
         time.sleep(wait_s)
+        self._write()
         return name_lagging(self._signs(), self._world, now=time.time())
 
     def _signs(self) -> list[dict[str, float | str]]:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from emeg.config import Config
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("lightning").setLevel(logging.WARNING)
     config_class, function = find_verb(verb)
     attend(Path(config_file).parent)
+    stop_at_once(result_file)
     config = config_class.checked(json.loads(Path(config_file).read_bytes()), source=config_file)
     return run(function, config, result_file, progress=report_progress)
 
@@ -100,6 +102,20 @@ def attend(folder: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="emeg-launcher", daemon=True).start()
+
+
+def stop_at_once(result_file: str) -> None:
+    """Answer a signal that comes outside the steps, before the first or after the last: there is nothing to save.
+
+    Training itself takes the signals over, and finishes the step.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _answer_once(result_file, "TransientError", InterruptedError(f"told to stop by signal {number}; start it again"))
+        os._exit(RETRY_CODE)
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, stop)
 
 
 def _lives(process: int) -> bool:
