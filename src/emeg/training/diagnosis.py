@@ -11,12 +11,10 @@ import re
 import secrets
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -61,15 +59,11 @@ class DoctorResult(Config):
     """How long that took."""
 
 
-@dataclass(frozen=True)
-class Fault(Exception):
-    """A check found a fault."""
+class FaultError(Exception):
+    """A check found a fault: the cause, and what to do."""
 
-    cause: str
-    action: str
-
-    def __str__(self) -> str:
-        return f"{self.cause}; {self.action}"
+    def __init__(self, cause: str, action: str) -> None:
+        super().__init__(f"{cause}; {action}")
 
 
 def doctor(
@@ -84,18 +78,20 @@ def doctor(
     """
     began = time.monotonic()
     checks = checks_for(config, environment)
-    found: dict[str, str | Fault] = {}
+    found: dict[str, str | FaultError] = {}
     threads = [threading.Thread(target=_answer, args=(n, check, found), daemon=True) for n, check in checks.items()]
     for thread in threads:
         thread.start()
     for number, thread in enumerate(threads):
         thread.join(max(0.0, began + config.limit_s - time.monotonic()))
         progress(number + 1, len(threads), list(checks)[number])
-    silent_check = Fault(f"no answer within {config.limit_s:.0f} s", "look at network and file systems that it reaches")
+    silent_check = FaultError(
+        f"no answer within {config.limit_s:.0f} s", "look at network and file systems that it reaches"
+    )
     outcomes = {name: found.get(name, silent_check) for name in checks}
     for name, outcome in outcomes.items():
-        logger.info("%s %s: %s", "FAULT" if isinstance(outcome, Fault) else "ok   ", name, outcome)
-    faults = [f"{name}: {outcome}" for name, outcome in outcomes.items() if isinstance(outcome, Fault)]
+        logger.info("%s %s: %s", "FAULT" if isinstance(outcome, FaultError) else "ok   ", name, outcome)
+    faults = [f"{name}: {outcome}" for name, outcome in outcomes.items() if isinstance(outcome, FaultError)]
     if faults:
         raise UserError(f"{len(faults)} of {len(outcomes)} checks on {platform.node()} failed. {' | '.join(faults)}")
     return DoctorResult(
@@ -104,13 +100,13 @@ def doctor(
     )
 
 
-def _answer(name: str, check: Callable[[], str], found: dict[str, "str | Fault"]) -> None:
+def _answer(name: str, check: Callable[[], str], found: dict[str, "str | FaultError"]) -> None:
     try:
         found[name] = check()
-    except Fault as fault:
+    except FaultError as fault:
         found[name] = fault
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the doctor was asked for
-        found[name] = Fault(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "see the cause")
+        found[name] = FaultError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "see the cause")
 
 
 def checks_for(config: DoctorConfig, environment: Mapping[str, str]) -> dict[str, Callable[[], str]]:
@@ -143,12 +139,14 @@ def check_ranks(environment: Mapping[str, str]) -> str:
         return "no launcher has started this process" + (f"; Slurm gives {n_tasks} tasks" if n_tasks != "1" else "")
     action = "start the ranks with torchrun, or unset these variables"
     if missing := [name for name in (*names, "MASTER_ADDR", "MASTER_PORT") if name not in environment]:
-        raise Fault(f"{', '.join(given)} set, but not {', '.join(missing)}", action)
+        raise FaultError(f"{', '.join(given)} set, but not {', '.join(missing)}", action)
     if wrong := [f"{name}={value}" for name, value in given.items() if not value.isdigit()]:
-        raise Fault(f"not a number: {', '.join(wrong)}", action)
+        raise FaultError(f"not a number: {', '.join(wrong)}", action)
     rank, world, local, local_world = (int(given[name]) for name in names)
     if not (rank < world and local < local_world <= world and world % local_world == 0):
-        raise Fault(", ".join(f"{name}={value}" for name, value in given.items()) + " contradict each other", action)
+        raise FaultError(
+            ", ".join(f"{name}={value}" for name, value in given.items()) + " contradict each other", action
+        )
     return f"rank {rank} of {world}, {local} of {local_world} on this machine"
 
 
@@ -158,12 +156,12 @@ def check_name(*, alone: bool) -> str:
     try:
         addresses = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)})
     except socket.gaierror as error:
-        raise Fault(
+        raise FaultError(
             f"this machine's name {name!r} has no address ({error})",
             f"put '<its address> {name}' into /etc/hosts or the cluster's DNS; ranks find each other by that name",
         ) from error
     if not alone and all(address.startswith("127.") for address in addresses):
-        raise Fault(
+        raise FaultError(
             f"this machine's name {name!r} leads to {', '.join(addresses)}, where no other machine finds it",
             "give the name the address of a network card in /etc/hosts or DNS",
         )
@@ -179,7 +177,9 @@ def check_cards(*, alone: bool) -> str:
             speed = _read(folder / "speed")
             cards.append(f"{folder.name}{f' {speed} Mbit/s' if speed.isdigit() and int(speed) > 0 else ''}")
     if not cards and not alone:
-        raise Fault("no network card is up besides the loopback", "bring one up (ip link set <card> up), or ask for it")
+        raise FaultError(
+            "no network card is up besides the loopback", "bring one up (ip link set <card> up), or ask for it"
+        )
     return ", ".join(cards) or "none but the loopback"
 
 
@@ -196,18 +196,20 @@ def check_rendezvous(meeting: str | None, *, timeout_s: float = 10.0) -> str:
         return "none: one machine"
     host, _, port = meeting.rpartition(":")
     if not host or not port.isdigit():
-        raise Fault(f"{meeting!r} is not host:port", "name the first machine and a free port there")
+        raise FaultError(f"{meeting!r} is not host:port", "name the first machine and a free port there")
     try:
         address = socket.gethostbyname(host)
     except socket.gaierror as error:
-        raise Fault(f"{host!r} has no address here ({error})", "put it into /etc/hosts or the cluster's DNS") from error
+        raise FaultError(
+            f"{host!r} has no address here ({error})", "put it into /etc/hosts or the cluster's DNS"
+        ) from error
     try:
         with socket.create_connection((address, int(port)), timeout=timeout_s):
             return f"{host} ({address}) listens on {port}"
     except ConnectionRefusedError:
         return f"{host} ({address}) is within reach; nobody listens on {port} yet"
     except OSError as error:
-        raise Fault(
+        raise FaultError(
             f"{host} ({address}) port {port} is out of reach ({error})",
             "check cable, route and firewall between the machines, and that the first one is up",
         ) from error
@@ -218,12 +220,12 @@ def check_disk(root: str | None, min_free_gb: float) -> str:
     place = locate(root) if root is not None else locate(Path.cwd())
     folder = place.local_path() if place.is_local else Path(tempfile.gettempdir())
     if not folder.is_dir():
-        raise Fault(f"{folder}: there is no such folder", "mount it, or give another root")
+        raise FaultError(f"{folder}: there is no such folder", "mount it, or give another root")
     if not os.access(folder, os.W_OK):
-        raise Fault(f"{folder}: not writable for this user", "change its owner, or give another root")
+        raise FaultError(f"{folder}: not writable for this user", "change its owner, or give another root")
     free_gb = shutil.disk_usage(folder).free / 1e9
     if free_gb < min_free_gb:
-        raise Fault(f"{folder}: {free_gb:.1f} GB free, {min_free_gb:g} needed", "make room, or give another root")
+        raise FaultError(f"{folder}: {free_gb:.1f} GB free, {min_free_gb:g} needed", "make room, or give another root")
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".partial-doctor-") as file:
         began = time.monotonic()
         file.write(os.urandom(FSYNC_BYTES))
@@ -236,12 +238,12 @@ def check_disk(root: str | None, min_free_gb: float) -> str:
 
 def check_shared_memory() -> str:
     """Look at the room for what loader processes hand over."""
-    folder = Path("/dev/shm")  # noqa: S108 - it is what is looked at
+    folder = Path("/dev/shm")
     if not folder.is_dir():
         return "no /dev/shm on this system"
     total = shutil.disk_usage(folder).total
     if total < MIN_SHM_BYTES:
-        raise Fault(
+        raise FaultError(
             f"/dev/shm holds {total / 1e6:.0f} MB", "give the container more (docker: --shm-size=8g), or use 0 workers"
         )
     return f"/dev/shm holds {total / 1e9:.1f} GB"
@@ -255,7 +257,7 @@ def check_gpu(device: str, environment: Mapping[str, str]) -> str:
     driver = shutil.which("nvidia-smi") is not None
     if n == 0 and (device == "cuda" or driver):
         why = "the driver is there, torch sees no GPU" if driver else "no GPU and no driver"
-        raise Fault(
+        raise FaultError(
             f"{why} (torch {torch.__version__}, CUDA {torch.version.cuda})",
             "install the CUDA build of torch that fits the driver, or ask the scheduler for a GPU",
         )
@@ -263,10 +265,10 @@ def check_gpu(device: str, environment: Mapping[str, str]) -> str:
         return f"none; torch {torch.__version__} computes on the CPU with {torch.get_num_threads()} threads"
     local = environment.get("LOCAL_RANK", "0")
     if local.isdigit() and int(local) >= n:
-        raise Fault(f"local rank {local}, but {n} GPUs", f"start at most {n} processes on this machine")
+        raise FaultError(f"local rank {local}, but {n} GPUs", f"start at most {n} processes on this machine")
     x = torch.ones(256, 256, device="cuda")
     if float((x @ x)[0, 0]) != 256.0:
-        raise Fault("the GPU multiplies wrongly", "take the machine out of service")
+        raise FaultError("the GPU multiplies wrongly", "take the machine out of service")
     return f"{n} x {torch.cuda.get_device_name(0)}"
 
 
@@ -289,13 +291,15 @@ def check_bucket(root: str | None) -> str:
     except (OSError, RuntimeError) as error:
         raise _bucket_fault(place, "written", error) from error
     if back != b"doctor":
-        raise Fault(f"{place}: what was written does not come back", "look at the proxy between here and the bucket")
+        raise FaultError(
+            f"{place}: what was written does not come back", "look at the proxy between here and the bucket"
+        )
     return f"{place}: listed, written, read"
 
 
-def _bucket_fault(place: Location, what: str, error: Exception) -> Fault:
+def _bucket_fault(place: Location, what: str, error: Exception) -> FaultError:
     said = " ".join(str(error).split())[:200]
-    return Fault(
+    return FaultError(
         f"{place} cannot be {what} ({type(error).__name__}: {said})",
         "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and the bucket's policy",
     )
@@ -305,8 +309,6 @@ def check_versions(constraints: str | None) -> str:
     """Compare what is installed with what is asked for."""
     from packaging.requirements import Requirement
 
-    if sys.version_info < (3, 11):
-        raise Fault(f"Python {platform.python_version()}", "install Python 3.11 or newer")
     wrong, n = [], 0
     for text in _requirements(constraints):
         requirement = Requirement(text)
@@ -322,7 +324,7 @@ def check_versions(constraints: str | None) -> str:
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version}, asked for {requirement.specifier}")
     if wrong:
-        raise Fault("; ".join(wrong[:8]), "pip install -c constraints.txt emeg")
+        raise FaultError("; ".join(wrong[:8]), "pip install -c constraints.txt emeg")
     return f"Python {platform.python_version()}, {n} packages as asked for"
 
 
@@ -331,7 +333,7 @@ def _requirements(constraints: str | None) -> Iterator[str]:
         yield from metadata.requires("emeg") or []
         return
     if not Path(constraints).is_file():
-        raise Fault(f"{constraints}: there is no such file", "give the path of constraints.txt")
+        raise FaultError(f"{constraints}: there is no such file", "give the path of constraints.txt")
     for line in Path(constraints).read_text(encoding="utf-8").splitlines():
         text = re.sub(r"\s*#.*", "", line).strip()
         if text:

@@ -111,7 +111,9 @@ def stop_at_once(result_file: str) -> None:
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        _answer_once(result_file, "TransientError", InterruptedError(f"told to stop by signal {number}; start it again"))
+        _answer_once(
+            result_file, "TransientError", InterruptedError(f"told to stop by signal {number}; start it again")
+        )
         os._exit(RETRY_CODE)
 
     for number in (signal.SIGTERM, signal.SIGUSR1):
