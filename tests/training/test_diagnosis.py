@@ -98,11 +98,4 @@ def test_all_faults_come_together_and_what_hangs_is_one(tmp_path, monkeypatch):
     assert time.monotonic() - began < 20
     causes = ("4 of 9 checks", "disk: ", "there is no such folder; mount it", "gpu: ", "ranks: ", "bucket: no answer")
     for cause in causes:
-        "4 of 9 checks",
-        "disk: ",
-        "there is no such folder; mount it",
-        "gpu: ",
-        "ranks: ",
-        "bucket: no answer",
-    ):
         assert cause in str(caught.value)
