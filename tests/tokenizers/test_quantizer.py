@@ -1,6 +1,7 @@
 """Codes, codebooks that follow, and the gradient through them."""
 
 import copy
+import socket
 
 import pytest
 import torch
@@ -186,6 +187,31 @@ def test_codebook_use():
     torch.testing.assert_close(use.perplexity, torch.tensor([4.0, 1.0]))
 
 
+def _uneven_rank(rank, port, out):
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    network = quantizer().train()
+    for _ in range(1 + rank):
+        network(torch.randn(50, 8), torch.Generator().manual_seed(0))
+    try:
+        network.follow()
+    except RuntimeError as error:
+        (out / f"{rank}.txt").write_text(str(error))
+    torch.distributed.destroy_process_group()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def test_ranks_with_different_counts_say_so_instead_of_waiting(tmp_path):
+    multiprocessing.start_processes(_uneven_rank, (free_port(), tmp_path), nprocs=2, start_method="fork")
+    for rank in range(2):
+        assert "[[1, 16, 1, 16, 1, 16], [2, 16, 2, 16, 2, 16]]" in (tmp_path / f"{rank}.txt").read_text()
+
+
 def _rank(rank, port, batch, out):
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
@@ -200,12 +226,7 @@ def _rank(rank, port, batch, out):
 
 def test_two_ranks_keep_the_same_codebooks_as_one_with_two_micro_batches(tmp_path):
     batch = [torch.randn(400, 8) for _ in range(3)]
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.start_processes(_rank, (port, batch, str(tmp_path)), nprocs=2, start_method="fork")
+    multiprocessing.start_processes(_rank, (free_port(), batch, str(tmp_path)), nprocs=2, start_method="fork")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     single = quantizer().train()
     for step in range(3):

@@ -1,5 +1,6 @@
 """Residual vector quantiser whose codebooks follow the latents by running means (arXiv 2107.03312, 2410.06424)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -85,6 +86,9 @@ class Codebook(nn.Module):
         self.register_buffer("embed", embed)
         self.register_buffer("embed_avg", embed.clone())
         self._observed: tuple[Tensor, Tensor, Tensor] | None = None
+        self.n_observed = 0
+        self.used: Tensor | None = None
+        self.replaced: Tensor | None = None
         self._placed = False  # what `inited` says, without asking the device in every step
 
     def _load_from_state_dict(self, *given: Any) -> None:  # noqa: ANN401 - PyTorch's own
@@ -109,6 +113,7 @@ class Codebook(nn.Module):
     def observe(self, x_RD: Tensor, codes_R: Tensor, generator: torch.Generator | None) -> None:
         """Add a batch's counts and sums; candidates to replace dead codes are drawn from a step's first batch."""
         size = len(self.embed)
+        self.n_observed += 1
         # unlike bincount, which looks for the largest code first, this does not wait for the device
         counts_V = x_RD.new_zeros(size).index_add_(0, codes_R, x_RD.new_ones(()).expand(len(codes_R)))
         sums_VD = torch.zeros_like(self.embed).index_add_(0, codes_R, x_RD)
@@ -124,10 +129,11 @@ class Codebook(nn.Module):
         if self._observed is None:
             return
         counts_V, sums_VD, candidates_VD = self._observed
-        self._observed = None
+        self._observed, self.n_observed = None, 0
         ranks.add_up(counts_V)
         ranks.add_up(sums_VD)
         ranks.broadcast(candidates_VD)
+        self.used = counts_V if self.used is None else self.used + counts_V
         self.cluster_size.lerp_(counts_V, 1 - DECAY)
         self.embed_avg.lerp_(sums_VD, 1 - DECAY)
         total = self.cluster_size.sum()
@@ -139,6 +145,7 @@ class Codebook(nn.Module):
         # A small batch has fewer than two vectors a code: then half of an even share is the bound.
         bound = (0.5 * self.cluster_size.mean()).clamp(max=DEAD_COUNT)
         dead_V = self.cluster_size < bound
+        self.replaced = dead_V.sum() if self.replaced is None else self.replaced + dead_V.sum()
         dead_V1 = dead_V[:, None]
         self.cluster_size.copy_(torch.where(dead_V, bound, self.cluster_size))
         self.embed_avg.copy_(torch.where(dead_V1, candidates_VD * bound, self.embed_avg))
@@ -159,6 +166,7 @@ class ResidualQuantizer(nn.Module):
             Codebook(codebook_size, codebook_dim, scale=0.5**level) for level in range(num_quantizers)
         )
         self.rotation_trick = rotation_trick
+        self._latents: Tensor | None = None
 
     @property
     def codebooks(self) -> list[Codebook]:
@@ -191,6 +199,8 @@ class ResidualQuantizer(nn.Module):
         """Quantise latents (…, D); while training, codebooks start on and observe them. `follow` moves them."""
         with torch.autocast(latents.device.type, enabled=False):
             residual_RD = self._enter(latents)
+            if self.training:
+                self._see(latents)
             total_RD = torch.zeros_like(residual_RD)
             codes, distances = [], []
             for codebook in self.codebooks:
@@ -205,6 +215,12 @@ class ResidualQuantizer(nn.Module):
                 torch.stack(codes, dim=-1).reshape(*shape, -1),
                 COMMITMENT_WEIGHT * torch.stack(distances).mean(),
             )
+
+    @torch.no_grad()
+    def _see(self, latents: Tensor) -> None:
+        unit_RD = normalise_latents(latents.detach()).flatten(0, -2)
+        seen = torch.cat([unit_RD.sum(dim=0), unit_RD.new_full((1,), len(unit_RD))])
+        self._latents = seen if self._latents is None else self._latents + seen
 
     def _enter(self, latents: Tensor) -> Tensor:
         normalised = normalise_latents(latents)
@@ -231,8 +247,32 @@ class ResidualQuantizer(nn.Module):
     @torch.no_grad()
     def follow(self) -> None:
         """Let every codebook follow what it observed since the last call."""
+        counts = [n for codebook in self.codebooks for n in (codebook.n_observed, len(codebook.embed))]
+        ranks.check_alike(counts, "micro-batches that codebooks observed, and their sizes")
         for codebook in self.codebooks:
             codebook.follow()
+
+    def watched(self) -> dict[str, Tensor]:
+        """Give what was seen since the last `watch_on`, on all ranks but for the latents.
+
+        Returns
+        -------
+        dict
+            ``used`` (K, V) latents of each code, ``replaced`` (K,) codes that died out, ``latents`` (D + 1,) the sum
+            of this rank's normalised latents and their number. Empty before the first `follow`.
+        """
+        used = [codebook.used for codebook in self.codebooks if codebook.used is not None]
+        replaced = [codebook.replaced for codebook in self.codebooks if codebook.replaced is not None]
+        if not used or self._latents is None:
+            return {}
+        return {"used": torch.stack(used), "replaced": torch.stack(replaced), "latents": self._latents}
+
+    def watch_on(self, watched: Mapping[str, Tensor]) -> None:
+        """Take up what `watched` gave, or nothing."""
+        for level, codebook in enumerate(self.codebooks):
+            codebook.used = watched["used"][level] if watched else None
+            codebook.replaced = watched["replaced"][level] if watched else None
+        self._latents = watched["latents"] if watched else None
 
 
 def normalise_latents(latents: Tensor) -> Tensor:

@@ -1,10 +1,45 @@
 """The few words that ranks exchange about codebooks; nothing happens where there is one rank only."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, distributed
+
+CHECK_EVERY = 50
+"""Where ranks can talk through their devices only, counts are compared at every so manieth call: each look waits."""
+
+_calls = 0
 
 
 def _several() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def check_alike(counts: Sequence[int], what: str) -> None:
+    """Compare counts before anything large is exchanged: ranks that differ would wait for each other for ever.
+
+    Raises
+    ------
+    RuntimeError
+        Ranks have different counts.
+    """
+    global _calls
+    if not _several():
+        return
+    by_device = distributed.get_backend() == "nccl"
+    _calls += 1
+    if by_device and _calls % CHECK_EVERY != 1:
+        return
+    device = torch.device("cuda", torch.cuda.current_device()) if by_device else torch.device("cpu")
+    mine = torch.tensor(list(counts), dtype=torch.int64, device=device)
+    gathered = [torch.empty_like(mine) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(gathered, mine)
+    by_rank = [counts_of_rank.tolist() for counts_of_rank in gathered]
+    if any(counts_of_rank != by_rank[0] for counts_of_rank in by_rank):
+        raise RuntimeError(
+            f"{what}: ranks 0 to {len(by_rank) - 1} have {by_rank}, but must have the same;"
+            " every rank needs the same number of micro-batches in a step"
+        )
 
 
 def add_up(tensor: Tensor) -> None:

@@ -146,6 +146,10 @@ class TrainingConfig(_Recipe):
     """How the run is handed to Slurm."""
     kubernetes: KubernetesConfig = runtime_field(KubernetesConfig())
     """How the run is handed to Kubeflow."""
+    compile: bool = runtime_field(False)
+    """Compile convolutions (tokenizer) or blocks (BrainOmni) when they first run: minutes; equal up to rounding."""
+    checkpoint_activations: bool = runtime_field(False)
+    """Keep fewer activations for the way back and compute them twice: less memory, about a third more time."""
     threads: int = runtime_field(0, ge=0)
     """Threads of one rank, 0: as the machine has it. Results are equal bit for bit at equal threads only."""
     device: Literal["auto", "cpu", "cuda", "mps"] = runtime_field("auto")

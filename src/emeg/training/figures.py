@@ -3,7 +3,7 @@
 Sums only, so that ranks can add theirs and every segment counts once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -92,13 +92,40 @@ class ReconstructionFigures:
         seen = [(str(group), *row) for group, row in zip(self.groups, self._pcc_G2.tolist(), strict=True) if row[1] > 0]
         means = {f"pcc/{name}": total / count for name, total, count in seen}
         values = {"pcc": sum(means.values()) / max(1, len(means)), **means}
-        for k, used_V in enumerate(self._used_KV):
-            share_V = used_V / used_V.sum().clamp_min(1.0)
-            values[f"codes/{k}"] = float((used_V > 0).sum())
-            values[f"perplexity/{k}"] = float(torch.special.entr(share_V).sum().exp())
-        n = self._n_latents
-        values["latent_cosine"] = (float(self._latents_D.square().sum()) - n) / max(1.0, n * (n - 1))
+        values |= code_figures(self._used_KV)
+        values["latent_cosine"] = mean_cosine(self._latents_D, self._n_latents)
         return values
+
+
+def code_figures(used_KV: Tensor) -> dict[str, float]:
+    """Give ``codes/<k>`` in use and ``perplexity/<k>`` of how often each code was used."""
+    values = {}
+    for k, used_V in enumerate(used_KV):
+        share_V = used_V / used_V.sum().clamp_min(1.0)
+        values[f"codes/{k}"] = float((used_V > 0).sum())
+        values[f"perplexity/{k}"] = float(torch.special.entr(share_V).sum().exp())
+    return values
+
+
+def mean_cosine(sum_D: Tensor, n: float) -> float:
+    """Mean cosine of all pairs of `n` vectors of length 1, from their sum."""
+    return (float(sum_D.square().sum()) - n) / max(1.0, n * (n - 1))
+
+
+def collapse_figures(watched: Mapping[str, Tensor]) -> dict[str, float]:
+    """Say how codes and latents of training batches fare, from what `ResidualQuantizer.watched` gives.
+
+    ``codes/<k>``, ``perplexity/<k>``, ``dead/<k>`` (codes replaced because they had died out), ``latent_cosine``.
+    """
+    if not watched:
+        return {}
+    sums = watched["latents"].double().cpu()
+    dead = {f"dead/{k}": float(n) for k, n in enumerate(watched["replaced"].tolist())}
+    return {
+        **code_figures(watched["used"].double().cpu()),
+        **dead,
+        "latent_cosine": mean_cosine(sums[:-1], float(sums[-1])),
+    }
 
 
 def plateau(figures: dict[str, float], *, n_codes: int) -> str | None:

@@ -18,6 +18,7 @@ from emeg.errors import UserError
 from emeg.training.configs import OptimiserConfig
 from emeg.training.history import History
 from emeg.training.schedule import draw_seed, lr_factor
+from emeg.training.speed import SpeedMeter, peak_of
 from emeg.training.strategies import shard, whole, whole_state
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Training(LightningModule):
         describe: Callable[[Sequence[int]], str],
     ) -> None:
         super().__init__()
+        self.meter = SpeedMeter()
         self.network = network
         self.history = history
         self.split = "validation"
@@ -72,7 +74,8 @@ class Training(LightningModule):
         self._describe = describe
         self._sums: dict[str, Tensor] = {}
         self._n_sums = 0
-        self._losses: list[tuple[int, tuple[int, ...], Tensor]] = []
+        self._suspects: list[tuple[str, int, tuple[int, ...], Tensor]] = []
+        self._segments: tuple[int, ...] = ()
         self._n_summed_steps = 0
         self._step = 0
 
@@ -102,6 +105,10 @@ class Training(LightningModule):
         now = dict(self.network.named_parameters())
         self._groups = [{**group, "params": [now[names[p]] for p in group["params"]]} for group in self._groups]
 
+    @property
+    def _is_fused(self) -> bool:
+        return self.device.type in {"cpu", "cuda"}
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with warm-up and cosine; the number of steps comes from the recipe.
 
@@ -114,7 +121,7 @@ class Training(LightningModule):
             betas=config.betas,
             eps=config.eps,
             weight_decay=config.weight_decay,
-            fused=self.device.type in {"cpu", "cuda"},
+            fused=self._is_fused,
         )
 
         def factor(step: int) -> float:
@@ -133,6 +140,14 @@ class Training(LightningModule):
         clip = self._optimiser.gradient_clip
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf))
+        # Where the gradient is no number the fused optimiser leaves the weights alone, without asking the host;
+        # the guard stops the run at its next look, with the recordings of this step.
+        if self._is_fused and not self._unsharded:
+            optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        self._suspects.append(("norm of the gradient", self._step, self._segments, norm.detach()))
+        self._segments = ()
+        if self.device.type == "cpu":
+            self._check_numbers()
         self._sums["gradient_norm"] = self._sums.get("gradient_norm", torch.zeros_like(norm)) + norm.detach()
 
     def draw(self, step: int, micro_batch: int) -> torch.Generator:
@@ -146,9 +161,10 @@ class Training(LightningModule):
             self._sums[name] = self._sums[name] + detached if name in self._sums else detached
         self._n_sums += 1
         self._step = step
-        self._losses.append((step, segments, loss.detach()))
+        self._segments += segments
+        self._suspects.append(("loss", step, segments, loss.detach()))
         if self.device.type == "cpu":
-            self._check_losses()
+            self._check_numbers()
 
     @contextmanager
     def naming(self, step: int, segments: Sequence[int]) -> Iterator[None]:
@@ -158,19 +174,19 @@ class Training(LightningModule):
         except UserError as error:
             raise UserError(f"step {step}, {self._describe(segments)}: {error}") from error
 
-    def _check_losses(self) -> None:
-        """Stop at a loss that is no number.
+    def _check_numbers(self) -> None:
+        """Stop at a loss or a gradient that is no number.
 
         On a GPU the look is taken only when figures are logged or a checkpoint is due: it waits for the device.
         """
-        losses, self._losses = self._losses, []
-        if not losses:
+        suspects, self._suspects = self._suspects, []
+        if not suspects:
             return
-        finite = torch.isfinite(torch.stack([loss for _, _, loss in losses])).tolist()
-        for (step, segments, loss), is_finite in zip(losses, finite, strict=True):
+        finite = torch.isfinite(torch.stack([value.float() for *_, value in suspects])).tolist()
+        for (what, step, segments, value), is_finite in zip(suspects, finite, strict=True):
             if not is_finite:
                 raise UserError(
-                    f"step {step}: the loss is {loss.item()}, from {self._describe(segments)}. If those recordings"
+                    f"step {step}: the {what} is {value.item()}, from {self._describe(segments)}. If those recordings"
                     " look right, lower the learning rate; otherwise leave them out and shard again"
                 )
 
@@ -190,8 +206,43 @@ class Training(LightningModule):
         self._n_summed_steps += 1
         done = self._step + 1
         if done % self._log_every == 0 or done == self._n_steps:
-            self._check_losses()
-            self.record("train", self._means(), step=done)
+            self._check_numbers()
+            self.record("train", {**self._means(), **self.monitor()}, step=done)
+            self._log_speed(done)
+
+    def monitor(self) -> dict[str, float]:
+        """Give figures of the steps since the last log beside the means; none here."""
+        return {}
+
+    def operations(self, batch: Any) -> float:  # noqa: ANN401 - what the loader gives
+        """Operations of the step's products that one micro-batch asks for; not counted here."""
+        return 0.0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401 - what the loader gives
+        """Stop the clock of waiting for data."""
+        self.meter.receive(len(batch.segments), self.operations(batch))
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        """Start the clock of waiting for data."""
+        self.meter.ask()
+
+    def on_train_start(self) -> None:
+        """Find the device's peak, and start all clocks."""
+        self.meter = SpeedMeter(peak_of(self.device, str(self.trainer.precision)))
+
+    def on_validation_start(self) -> None:
+        """Stop the clocks: validation is no training time."""
+        self.meter.pause()
+
+    def on_validation_end(self) -> None:
+        """Go on."""
+        self.meter.resume()
+
+    def _log_speed(self, step: int) -> None:
+        figures = self.meter.figures()
+        if self.logger is not None and self.trainer.is_global_zero:
+            self.logger.log_metrics({f"speed/{name}": value for name, value in figures.items()}, step=step)
+        logger.info("step %d speed: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
 
     def follow(self) -> None:
         """Update what follows the step without a gradient; nothing here."""
@@ -228,7 +279,7 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep figures and running means, so that a resumed run has the same history."""
-        self._check_losses()
+        self._check_numbers()
         checkpoint["emeg"] = {
             "history": self.history.state(),
             "sums": {name: value.cpu() for name, value in self._sums.items()},

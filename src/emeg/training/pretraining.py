@@ -23,6 +23,7 @@ from emeg.training.names import brainomni_name, brainomni_network
 from emeg.training.place import find_place
 from emeg.training.products import name_recordings, publish
 from emeg.training.running import final_figures, fit, make_trainer
+from emeg.training.speed import brainomni_operations
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,12 @@ class BrainOmniTraining(Training):
         loss, figures = self._predict(batch, self.draw(batch.step, batch.micro_batch))
         self.count(batch.step, batch.segments, loss, figures)
         return loss
+
+    def operations(self, batch: TokenBatch) -> float:
+        """Products of transformer and gradient."""
+        sizes = self.network.tokenizer.config
+        per_segment = brainomni_operations(self.network.config, sizes, n_steps=batch.codes.shape[2])
+        return len(batch.segments) * per_segment
 
     def validation_step(self, batch: TokenBatch | None, batch_idx: int) -> None:
         """Predict with the same places masked in every validation: the draws are those of step 0."""
@@ -140,6 +147,10 @@ def brainomni_training(
     tokenizer.requires_grad_(requires_grad=False)
     torch.manual_seed(config.seed)
     network = BrainOmni(sizes, tokenizer).train()
+    if config.compile:
+        network.compile_layers()
+    if config.checkpoint_activations:
+        network.checkpoint_activations()
     tokenizer.eval()
     return BrainOmniTraining(
         network,

@@ -14,7 +14,7 @@ from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import AdamWRecipe, BrainTokenizer, normalise_signal, parameter_groups
 from emeg.training.configs import OptimiserConfig, TrainResult, TrainTokenizerConfig
-from emeg.training.figures import Group, ReconstructionFigures, plateau
+from emeg.training.figures import Group, ReconstructionFigures, collapse_figures, plateau
 from emeg.training.history import History
 from emeg.training.loading import FixedLoader, SignalBatch, SignalReader, StepLoader, fixed_batches, keep_channels
 from emeg.training.modules import Training
@@ -23,6 +23,7 @@ from emeg.training.place import find_place
 from emeg.training.products import name_recordings, publish
 from emeg.training.running import final_figures, fit, make_trainer
 from emeg.training.schedule import loss_ramp
+from emeg.training.speed import n_windows_of, tokenizer_operations
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,36 @@ class TokenizerTraining(Training):
     def follow(self) -> None:
         """Let the codebooks follow what all micro-batches of the step, on all ranks, were given."""
         self.network.update_codebooks()
+
+    def monitor(self) -> dict[str, float]:
+        """Say how codes and latents of the training batches since the last log fare, over all ranks."""
+        watched = self.network.quantizer.watched()
+        self.network.quantizer.watch_on({})
+        if watched:
+            watched["latents"] = self.add_up(watched["latents"])
+        return collapse_figures(watched)
+
+    def operations(self, batch: SignalBatch) -> float:
+        """Products of network and gradient."""
+        sizes, channels = self.network.config, batch.sensor_type.shape[1]
+        if self._max_channels is not None:
+            channels = min(channels, self._max_channels)
+        n_seen = channels - max(1, int(channels * sizes.hidden_ratio))
+        n_windows = n_windows_of(sizes, batch.signal.shape[-1])
+        per_segment = tokenizer_operations(sizes, n_seen=n_seen, n_channels=channels, n_windows=n_windows)
+        return len(batch.segments) * per_segment
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the monitor has seen since the last log."""
+        super().on_save_checkpoint(checkpoint)
+        watched = self.network.quantizer.watched()
+        checkpoint["emeg"]["watched"] = {name: value.cpu() for name, value in watched.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up."""
+        super().on_load_checkpoint(checkpoint)
+        watched = checkpoint["emeg"].get("watched", {})
+        self.network.quantizer.watch_on({name: value.to(self.device) for name, value in watched.items()})
 
     def validation_step(self, batch: SignalBatch | None, batch_idx: int) -> None:
         """Reconstruct whole segments, nothing hidden, no noise."""
@@ -153,6 +184,10 @@ def tokenizer_training(
     """Build the module: new weights, every device and channel count of the corpus as a group."""
     torch.manual_seed(config.seed)
     network = BrainTokenizer(tokenizer_network(config))
+    if config.compile:
+        network.compile_layers()
+    if config.checkpoint_activations:
+        network.checkpoint_activations()
     sizes = network.config
     devices, channels = corpus.column("device"), corpus.column("channels")
     group_of = [Group(str(d), int(c)) for d, c in zip(devices, channels, strict=True)]
