@@ -104,9 +104,8 @@ class BatchReader:
         self, rows: NDArray[np.int64], crop: NDArray[np.int64], n: int, channels: int, pieces: Pieces
     ) -> StoredBatch:
         corpus = self.corpus
-        channel = np.arange(channels)
         starts = corpus.column("offset")[rows] + 2 * crop
-        signal = pieces.gather(starts[:, None] + 2 * corpus.n_samples * channel, 2 * n).view("<i2")
+        signal = pieces.gather_rows(starts, (channels, n), 2 * corpus.n_samples)
         # the crop's chunks: the recording's are `chunk` long and counted from its start
         chunk = int(corpus.manifest["chunk_samples"])
         begins = corpus.column("start")[rows]
@@ -115,11 +114,11 @@ class BatchReader:
         edges = (first[:, None] + 1 + np.arange(n_chunks)) * chunk - (begins + crop)[:, None]
         stored = corpus.column("step_bytes")[rows] // (4 * channels)
         which = np.minimum((first - begins // chunk)[:, None] + np.arange(n_chunks), stored[:, None] - 1)
-        places = which[:, None, :] + stored[:, None, None] * channel[:, None]
+        places = which[:, None, :] + stored[:, None, None] * np.arange(channels)[:, None]
         step = pieces.gather(corpus.column("step_offset")[rows][:, None, None] + 4 * places, 4).view("<f4")
         pos, sensor_type = corpus.sensors_of(rows, channels)
         mask = np.ones((len(rows), channels), np.bool_)
-        return StoredBatch(signal.reshape(len(rows), channels, n), step, edges, pos, sensor_type, mask, rows)
+        return StoredBatch(signal, step, edges, pos, sensor_type, mask, rows)
 
 
 Content = tuple[bytes | mmap.mmap, int]
