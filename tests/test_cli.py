@@ -89,7 +89,7 @@ def test_a_users_mistake_ends_with_code_2_and_one_line(tmp_path: Path, capsys: p
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_for_every_parameter(verb: str, capsys: pytest.CaptureFixture[str]):
     main([verb, "--help"])
-    assert "--root" in capsys.readouterr().out or verb in {"synthesize", "datasets", "import-reference"}
+    assert "--root" in capsys.readouterr().out or verb in {"synthesize", "datasets", "import-reference", "cache"}
 
 
 def test_every_field_of_every_configuration_is_documented():

@@ -37,6 +37,8 @@ VERBS = {
     "ingest": Verb("emeg.ingest", "ingest", "IngestConfig", "Bring an archive into the store, standardised."),
     "withdraw": Verb("emeg.ingest", "withdraw", "WithdrawConfig", "Take a person out of every product, for good."),
     "shard": Verb("emeg.data", "shard", "ShardConfig", "Cut recordings into a frozen corpus, split by person."),
+    "plan": Verb("emeg.training", "plan_training", "PlanConfig", "What a training will read and need, before launch."),
+    "cache": Verb("emeg.data", "cache", "CacheConfig", "Show, verify or clear local copies of a bucket's shards."),
     "train-tokenizer": Verb(
         "emeg.training", "train_tokenizer", "TrainTokenizerConfig", "Train a BrainTokenizer on a corpus."
     ),

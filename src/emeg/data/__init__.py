@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emeg.data.batch import Batch, Sample, StoredBatch, collate
+    from emeg.data.caching import CacheConfig, CacheResult, cache
     from emeg.data.corpus import Corpus, Segment
     from emeg.data.folds import Fold, Folds, subject_folds
     from emeg.data.loader import LoadedBatch, Loader
     from emeg.data.plan import MicroBatch, SamplingConfig, SamplingPlan, SamplingState, Share
     from emeg.data.reading import BatchReader, ShareReader
+    from emeg.data.shard_cache import ShardCache
     from emeg.data.sharding import ShardConfig, ShardResult, shard
     from emeg.data.split import split_subjects
     from emeg.data.tasks import TaskConfig, infer_task
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Batch",
     "BatchReader",
+    "CacheConfig",
+    "CacheResult",
     "Corpus",
     "Fold",
     "Folds",
@@ -38,6 +42,7 @@ __all__ = [
     "SamplingPlan",
     "SamplingState",
     "Segment",
+    "ShardCache",
     "ShardConfig",
     "ShardResult",
     "Share",
@@ -46,6 +51,7 @@ __all__ = [
     "TaskConfig",
     "TaskWindows",
     "TokenSet",
+    "cache",
     "collate",
     "infer_task",
     "shard",
@@ -58,11 +64,13 @@ __all__ = [
 
 _HOME = {
     "batch": ("Batch", "Sample", "StoredBatch", "collate"),
+    "caching": ("CacheConfig", "CacheResult", "cache"),
     "corpus": ("Corpus", "Segment"),
     "folds": ("Fold", "Folds", "subject_folds"),
     "loader": ("LoadedBatch", "Loader"),
     "plan": ("MicroBatch", "SamplingConfig", "SamplingPlan", "SamplingState", "Share"),
     "reading": ("BatchReader", "ShareReader"),
+    "shard_cache": ("ShardCache",),
     "sharding": ("ShardConfig", "ShardResult", "shard"),
     "split": ("split_subjects",),
     "tasks": ("TaskConfig", "infer_task"),

@@ -24,10 +24,21 @@ class Runs(NamedTuple):
     of_sample: NDArray[np.int64]
     """(n_samples,): run of each sample of the share."""
 
+    last_batch: NDArray[np.int64]
+    """(n_runs,): batch that needs it last."""
+
     @property
     def n_bytes(self) -> int:
         """Bytes of all."""
         return sum(run.stop - run.start for run in self.ranges)
+
+    def held_bytes(self) -> int:
+        """Most bytes held at a time, if a run comes with its first batch and goes after its last."""
+        sizes = np.array([run.stop - run.start for run in self.ranges], np.int64)
+        change = np.zeros(int(self.last_batch.max(initial=-1)) + 2, np.int64)
+        np.add.at(change, self.first_batch, sizes)
+        np.add.at(change, self.last_batch + 1, -sizes)
+        return int(np.cumsum(change).max())
 
 
 def segment_ranges(corpus: Corpus, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -61,4 +72,6 @@ def plan_runs(corpus: Corpus, share: Share, *, max_gap: int) -> Runs:
     ranges = [
         ByteRange(str(names[shards[heads[r]]]), int(begin[heads[r]]), int(end[tails[r]])) for r in by_need.tolist()
     ]
-    return Runs(ranges, first[by_need], np.bincount(of_sample, minlength=len(ranges)), of_sample)
+    last = np.zeros(len(ranges), np.int64)
+    np.maximum.at(last, of_sample, batch)
+    return Runs(ranges, first[by_need], np.bincount(of_sample, minlength=len(ranges)), of_sample, last)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from emeg.errors import TransientError, UserError
 from emeg.hashing import sha256_file
+from emeg.progress import Progress, silent
 from emeg.uri import Location
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class ShardCache:
             file.flush()
             os.fsync(file.fileno())
             partial.replace(path)
+            file.seek(0)
         except BaseException as error:
             file.close()
             partial.unlink(missing_ok=True)
@@ -138,10 +140,12 @@ class ShardCache:
                 removed += 1
         return removed
 
-    def verify(self) -> list[Path]:
+    def verify(self, progress: Progress = silent) -> list[Path]:
         """Hash every file; remove and give those that are not what their names say."""
         wrong = []
-        for entry in self.entries():
+        entries = self.entries()
+        for number, entry in enumerate(entries):
+            progress(number, len(entries), "hashing shards")
             try:
                 found = sha256_file(entry.path)
             except FileNotFoundError:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from emeg.training.diagnosis import DoctorConfig, DoctorResult, doctor
     from emeg.training.finetuning import FoldIndices, FoldOutcome, Windows, finetune_fold, in_memory
     from emeg.training.launching import launch
+    from emeg.training.planning import PlanConfig, PlanResult, plan_training
     from emeg.training.pretraining import fit_pretraining
     from emeg.training.schedule import draw_seed, loss_ramp, lr_factor
     from emeg.training.tokenizer import fit_tokenizer
@@ -36,6 +37,8 @@ __all__ = [
     "FoldIndices",
     "FoldOutcome",
     "OptimiserConfig",
+    "PlanConfig",
+    "PlanResult",
     "PretrainConfig",
     "TokenizeConfig",
     "TokenizeResult",
@@ -51,6 +54,7 @@ __all__ = [
     "launch",
     "loss_ramp",
     "lr_factor",
+    "plan_training",
     "pretrain",
     "tokenize",
     "train_tokenizer",
@@ -69,6 +73,7 @@ _HOME = {
     "diagnosis": ("DoctorConfig", "DoctorResult", "doctor"),
     "finetuning": ("FoldIndices", "FoldOutcome", "Windows", "finetune_fold", "in_memory"),
     "launching": ("launch",),
+    "planning": ("PlanConfig", "PlanResult", "plan_training"),
     "pretraining": ("fit_pretraining",),
     "schedule": ("draw_seed", "loss_ramp", "lr_factor"),
     "tokenizer": ("fit_tokenizer",),
