@@ -36,6 +36,8 @@ VERBS = {
     "datasets": Verb("emeg.registry", "datasets", "DatasetsConfig", "What is known of public datasets, and its rules."),
     "ingest": Verb("emeg.ingest", "ingest", "IngestConfig", "Bring an archive into the store, standardised."),
     "withdraw": Verb("emeg.ingest", "withdraw", "WithdrawConfig", "Take a person out of every product, for good."),
+    "catalog": Verb("emeg.store", "query_catalog", "CatalogConfig", "Ask the catalogue in SQL."),
+    "verify": Verb("emeg.store", "verify", "VerifyConfig", "Re-check every product of a store."),
     "shard": Verb("emeg.data", "shard", "ShardConfig", "Cut recordings into a frozen corpus, split by person."),
     "plan": Verb("emeg.training", "plan_training", "PlanConfig", "What a training will read and need, before launch."),
     "cache": Verb("emeg.data", "cache", "CacheConfig", "Show, verify or clear local copies of a bucket's shards."),
@@ -57,7 +59,7 @@ USAGE = "usage: emeg VERB [--config FILE.yaml] [options]     emeg VERB --help   
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb; exit code 0 done, 2 the caller's mistake, 75 worth another try, 130 interrupted."""
+    """Run a verb; exit code 0 done, 1 a check failed, 2 the caller's mistake, 75 worth another try, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         sys.stdout.write(_overview())
@@ -102,6 +104,8 @@ def _run(name: str, verb: Verb, flags: list[str]) -> None:
     with TerminalProgress(name) as progress:
         result = getattr(module, verb.function)(config, progress=progress)
     show_result(result)
+    if getattr(result, "failed", False):
+        sys.exit(1)
 
 
 def parse_config(name: str, summary: str, config_class: type[Config], flags: list[str]) -> Config | None:

@@ -60,6 +60,8 @@ class Location:
         """Entries of a folder, sorted by name; empty where there is no folder."""
         if not self.fs.isdir(self.path):
             return []
+        if self.is_local:  # fsspec cleans every path anew: three times as long for a folder of 100,000
+            return [self / name for name in sorted(os.listdir(self.path))]
         self.fs.invalidate_cache(self.path)
         return [
             Location(self.fs, p)

@@ -27,9 +27,13 @@ if TYPE_CHECKING:
         release,
     )
     from emeg.store.models import find_model, model_config
+    from emeg.store.questions import CatalogAnswer, CatalogConfig, query_catalog
     from emeg.store.recordings import Recording, open_recording, write_recording
+    from emeg.store.verification import VerifyConfig, VerifyResult, verify
 
 _LAZY = {
+    "CatalogAnswer": "questions",
+    "CatalogConfig": "questions",
     "Recording": "recordings",
     "catalog_table": "catalog",
     "compact_catalog": "catalog",
@@ -39,10 +43,14 @@ _LAZY = {
     "open_recording": "recordings",
     "publish_row": "catalog",
     "quarantine": "catalog",
+    "query_catalog": "questions",
     "read_catalog": "catalog",
     "read_events": "catalog",
     "read_quarantine": "catalog",
     "release": "catalog",
+    "VerifyConfig": "verification",
+    "VerifyResult": "verification",
+    "verify": "verification",
     "write_recording": "recordings",
 }
 
@@ -50,12 +58,16 @@ __all__ = [
     "MARKERS",
     "SCHEMA",
     "BadReason",
+    "CatalogAnswer",
+    "CatalogConfig",
     "CatalogRow",
     "Event",
     "QuarantineRecord",
     "Recording",
     "RecordingAttributes",
     "Store",
+    "VerifyConfig",
+    "VerifyResult",
     "catalog_table",
     "compact_catalog",
     "find_model",
@@ -64,10 +76,12 @@ __all__ = [
     "open_recording",
     "publish_row",
     "quarantine",
+    "query_catalog",
     "read_catalog",
     "read_events",
     "read_quarantine",
     "release",
+    "verify",
     "write_recording",
 ]
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from emeg.hashing import NAME_LENGTH, hash_json, sha256_bytes
@@ -62,9 +63,12 @@ def catalog_table(store: Store) -> pa.Table:
     """
     rows = {place.name.removesuffix(_SUFFIX): place for place in _files(store, "recordings")}
     merged = _merged_table(store)
-    known = merged["recording"].to_pylist()
-    kept = merged.filter(pa.array([recording in rows for recording in known], pa.bool_()))
-    single = _map(_read_parquet, [rows[recording] for recording in sorted(rows.keys() - set(known))])
+    known = merged["recording"]
+    kept = merged.filter(pc.is_in(known, value_set=pa.array(sorted(rows), pa.string())))
+    fresh = sorted(rows.keys() - set(known.to_pylist()))
+    if not fresh:  # merged files are sorted
+        return kept.combine_chunks()
+    single = _map(_read_parquet, [rows[recording] for recording in fresh])
     return pa.concat_tables([kept, *single]).sort_by("recording").combine_chunks()
 
 
