@@ -61,7 +61,7 @@ class Location:
         if not self.fs.isdir(self.path):
             return []
         if self.is_local:  # fsspec cleans every path anew: three times as long for a folder of 100,000
-            return [self / name for name in sorted(os.listdir(self.path))]
+            return [self / name for name in sorted(os.listdir(self.path))]  # noqa: PTH208 - names are wanted
         self.fs.invalidate_cache(self.path)
         return [
             Location(self.fs, p)
