@@ -16,6 +16,7 @@ from emeg.config import Config, runtime_field
 from emeg.data.corpus import FORMAT
 from emeg.data.cutting import Cut, RecordingCache, Stretch, choose_recordings, cut, open_all
 from emeg.data.order import hash_order
+from emeg.data.registered import Registered, registered
 from emeg.data.split import SPLITS, Split, split_subjects
 from emeg.data.writing import CorpusWriter, Member, person
 from emeg.errors import UserError
@@ -90,9 +91,9 @@ def shard(config: ShardConfig, *, progress: Progress = silent) -> ShardResult:
     """
     store = Store.open(config.root)
     rows = choose_recordings(store, config.datasets, config.exclude_devices, config.config_hashes)
-    made_from = hash_json(
-        {"format": FORMAT, "config": config.product_fields(), "recordings": [row.recording for row in rows]}
-    )
+    rules = registered(store, {row.dataset for row in rows})
+    made_of = {"format": FORMAT, "config": config.product_fields(), "recordings": [row.recording for row in rows]}
+    made_from = hash_json({**made_of, **_as_json(rules)})
     for name in store.names("corpora"):
         manifest = store.location("corpora", name, "manifest.json").read_json()
         if manifest.get("made_from") == made_from:
@@ -103,8 +104,8 @@ def shard(config: ShardConfig, *, progress: Progress = silent) -> ShardResult:
     for i, row in enumerate(rows):
         cuts.append(_cut_row(opened, i, config))
         progress(i + 1, len(rows), f"looking at {row.dataset}/{row.subject}")
-    members, subjects = _arrange(rows, cuts, config)
-    manifest = _describe(config, made_from, rows, cuts, subjects)
+    members, subjects = _arrange(rows, cuts, config, rules)
+    manifest = {**_describe(config, made_from, rows, cuts, subjects), **_as_json(rules)}
     # the corpus is named after its shards' hashes, so they are written before it has a name
     with staged(store.root, f"shard-{made_from}") as folder:
         writer = CorpusWriter(folder, rows, opened, members, manifest["segment_samples"], config.max_shard_bytes)
@@ -129,7 +130,7 @@ def _cut_row(opened: RecordingCache, number: int, config: ShardConfig) -> Cut:
 
 
 def _arrange(
-    rows: Sequence[CatalogRow], cuts: Sequence[Cut], config: ShardConfig
+    rows: Sequence[CatalogRow], cuts: Sequence[Cut], config: ShardConfig, rules: Registered
 ) -> tuple[list[Member], dict[str, Split]]:
     """Split the people and put the segments in their order: channel count, split, then a hash keyed with the seed."""
     for unit, found in (("Hz", {c.sfreq for c in cuts}), ("samples a chunk", {c.chunk for c in cuts})):
@@ -141,15 +142,24 @@ def _arrange(
             devices[person(row)].add(row.device)
     if not devices:
         raise UserError(f"no recording is as long as a segment of {config.segment_s} s; choose a shorter segment_s")
-    group_of = {name: _group(name, config.same_subjects_as) for name in devices}
+    pairs = [*config.same_subjects_as.items(), *rules.same_people]
+    group_of = {name: _group(name, pairs) for name in devices}
+    groups = {group_of[name] for name in rules.held_out_people(devices)}
+    closed = {name for name, group in group_of.items() if group in groups}
+    if len(closed) == len(devices):
+        raise UserError(
+            f"nothing is left to train on: {'; '.join(rules.held_out.values())}; ingest other datasets, too"
+        )
     subjects = split_subjects(
-        devices,
+        {name: found for name, found in devices.items() if name not in closed},
         held_out=config.held_out,
         validation=config.validation,
         seed=config.seed,
-        held_out_subjects=config.held_out_subjects,
+        held_out_subjects=[name for name in config.held_out_subjects if name not in closed],
         group_of=group_of,
     )
+    # beside the share that is held out of the others: else a large task would leave these nobody of their own
+    subjects = dict(sorted({**subjects, **dict.fromkeys(closed, SPLITS[-1])}.items()))
     by_key = {
         f"{row.recording} {start}": Member(Stretch(i, start), subjects[person(row)], row.n_channels)
         for i, (row, one) in enumerate(zip(rows, cuts, strict=True))
@@ -159,12 +169,19 @@ def _arrange(
     return sorted(members, key=lambda m: (m.channels, SPLITS.index(m.split))), subjects
 
 
-def _group(name: str, same_subjects_as: dict[str, str]) -> str:
+def _as_json(rules: Registered) -> dict[str, Any]:
+    """Rules as they stand in a manifest: nothing where there are none."""
+    if not rules:
+        return {}
+    return {"registry": {"held_out": rules.held_out, "same_people": [list(pair) for pair in rules.same_people]}}
+
+
+def _group(name: str, same_people: Sequence[tuple[str, str]]) -> str:
     """Name a person after the first, by name, of all datasets that share people, over however many steps."""
     dataset, subject = name.split("/", 1)
     family = {dataset}
     while True:
-        linked = {d for pair in same_subjects_as.items() if family & set(pair) for d in pair} | family
+        linked = {d for pair in same_people if family & set(pair) for d in pair} | family
         if linked == family:
             return f"{min(family)}/{subject}"
         family = linked
