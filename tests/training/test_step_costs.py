@@ -1,5 +1,6 @@
 """What a step may cost: no wait for the device, memory saved by computing twice, compiled layers; the numbers stay."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -149,6 +150,17 @@ def test_layers_can_be_compiled(make, step):
     assert plain.state_dict().keys() == compiled.state_dict().keys()
     for one, other in zip(loss_and_gradients(plain, step), loss_and_gradients(compiled, step), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("make", "step"), [(tokenizer, stage_1), (brainomni, stage_2)])
+def test_a_copy_of_a_compiled_network_has_weights_of_its_own(make, step):
+    original = make()
+    original.compile_layers(backend="eager")
+    copied = copy.deepcopy(original)
+    with torch.no_grad():
+        for parameter in original.parameters():
+            parameter.mul_(1.5)
+    torch.testing.assert_close(step(copied), step(make()))
 
 
 def test_under_autocast_codebooks_and_losses_stay_in_float32():

@@ -162,6 +162,10 @@ class _Seanet(nn.Module):
         self._compiled: dict[str, Callable[[Tensor], Tensor]] = {}
         self.checkpointing = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy compiles anew: what was compiled computes with the weights of the original.
+        return {**self.__dict__, "_compiled": {}}
+
     def _before(self, x_RTD: Tensor) -> Tensor:
         out: Tensor = self.model[: self._lstm.start](x_RTD)
         return out

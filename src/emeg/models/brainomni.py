@@ -212,6 +212,10 @@ class BrainOmni(nn.Module):
                 hidden = block(hidden, rotary, generator)
         return hidden
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy compiles anew: what was compiled computes with the weights of the original.
+        return {**self.__dict__, "_calls": list(self.blocks)}
+
     def compile_layers(self, *, backend: str = "inductor") -> None:
         """Compile the blocks when they next run; where there is dropout, its draws stay between compiled pieces."""
         self._calls = [torch.compile(block, dynamic=False, backend=backend) for block in self.blocks]

@@ -15,20 +15,17 @@ from emeg.models import BrainOmni, PretrainRecipe, parameter_groups
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer
-from emeg.training.configs import OptimiserConfig, PretrainConfig, TrainResult
+from emeg.training.configs import PretrainConfig, TrainResult
+from emeg.training.fitting import adjust, carry_out, settings_of
 from emeg.training.history import History
-from emeg.training.loading import FixedLoader, StepLoader, TokenBatch, TokenReader, token_batches
+from emeg.training.loading import TokenBatch, TokenReader, token_batches
 from emeg.training.modules import Training
 from emeg.training.names import brainomni_name, brainomni_network
 from emeg.training.place import find_place
-from emeg.training.products import name_recordings, publish
-from emeg.training.running import final_figures, fit, make_trainer
+from emeg.training.products import name_recordings
 from emeg.training.speed import brainomni_operations
 
 logger = logging.getLogger(__name__)
-
-FINAL_SPLITS = ("validation", "held_out")
-"""Splits of the final figures; the second is looked at only here."""
 
 
 class BrainOmniTraining(Training):
@@ -104,27 +101,20 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
         weights=config.weights,
     )
     plan = SamplingPlan(corpus, sampling, channels=1)
-    n_steps = config.total_steps(plan.n_steps())
-    module = brainomni_training(config, store, tokens, corpus, n_steps, History(place.metrics_file))
-    trainer = make_trainer(
+    return carry_out(
         config,
+        store,
+        corpus,
+        name,
         place,
-        n_steps=n_steps,
-        micro_batches=config.micro_batches,
+        plan=plan,
+        reader=TokenReader(tokens),
+        build=lambda n_steps, history: brainomni_training(config, store, tokens, corpus, n_steps, history),
+        choose=lambda split, limit: token_batches(corpus, split, limit, config.batch_segments),
         monitor=("validation/loss", "min"),
+        inputs={"tokens": tokens.name, "tokenizer": tokens.tokenizer},
         progress=progress,
     )
-    reader = TokenReader(tokens)
-
-    def look_at(split: str, limit: int) -> FixedLoader:
-        return FixedLoader(token_batches(corpus, split, limit, config.batch_segments), reader, place)
-
-    train = StepLoader(plan, reader, n_steps=n_steps, place=place)
-    fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, place=place)
-    final = {split: look_at(split, config.final_segments) for split in FINAL_SPLITS}
-    figures = final_figures(trainer, module, final, keep=config.keep)
-    inputs = {"tokens": tokens.name, "tokenizer": tokens.tokenizer}
-    return publish(store, name, trainer, module, place, corpus=corpus, config=config, figures=figures, inputs=inputs)
 
 
 def brainomni_training(
@@ -147,24 +137,15 @@ def brainomni_training(
     tokenizer.requires_grad_(requires_grad=False)
     torch.manual_seed(config.seed)
     network = BrainOmni(sizes, tokenizer).train()
-    if config.compile:
-        network.compile_layers()
-    if config.checkpoint_activations:
-        network.checkpoint_activations()
+    adjust(network, config)
     tokenizer.eval()
     return BrainOmniTraining(
         network,
-        groups=parameter_groups(network, _adamw(config.optimiser)),
+        groups=parameter_groups(network, settings_of(PretrainRecipe, config.optimiser)),
         optimiser=config.optimiser,
         n_steps=n_steps,
         seed=config.seed,
         log_every=config.log_every,
         history=history,
         describe=lambda segments: name_recordings(corpus, segments),
-    )
-
-
-def _adamw(config: OptimiserConfig) -> PretrainRecipe:
-    return PretrainRecipe(
-        learning_rate=config.learning_rate, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
     )

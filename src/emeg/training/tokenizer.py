@@ -13,22 +13,19 @@ from emeg.data import BatchReader, Corpus, SamplingPlan
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import AdamWRecipe, BrainTokenizer, normalise_signal, parameter_groups
-from emeg.training.configs import OptimiserConfig, TrainResult, TrainTokenizerConfig
+from emeg.training.configs import TrainResult, TrainTokenizerConfig
 from emeg.training.figures import Group, ReconstructionFigures, collapse_figures, plateau
+from emeg.training.fitting import adjust, carry_out, settings_of
 from emeg.training.history import History
-from emeg.training.loading import FixedLoader, SignalBatch, SignalReader, StepLoader, fixed_batches, keep_channels
+from emeg.training.loading import SignalBatch, SignalReader, fixed_batches, keep_channels
 from emeg.training.modules import Training
 from emeg.training.names import tokenizer_name, tokenizer_network
 from emeg.training.place import find_place
-from emeg.training.products import name_recordings, publish
-from emeg.training.running import final_figures, fit, make_trainer
+from emeg.training.products import name_recordings
 from emeg.training.schedule import loss_ramp
 from emeg.training.speed import n_windows_of, tokenizer_operations
 
 logger = logging.getLogger(__name__)
-
-FINAL_SPLITS = ("validation", "held_out")
-"""Splits of the final figures; the second is looked at only here."""
 
 
 class TokenizerTraining(Training):
@@ -153,29 +150,20 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
     config = config.model_copy(update={"corpus": corpus.name})
     name = tokenizer_name(config)
     place = find_place(config, name, os.environ)
-    plan = SamplingPlan(corpus, config.sampling)
-    n_steps = config.total_steps(plan.n_steps())
-    module = tokenizer_training(config, corpus, n_steps, History(place.metrics_file))
-    reader = SignalReader(BatchReader.configured(corpus, config.sampling))
-    trainer = make_trainer(
+    return carry_out(
         config,
+        store,
+        corpus,
+        name,
         place,
-        n_steps=n_steps,
-        micro_batches=config.sampling.micro_batches,
+        plan=SamplingPlan(corpus, config.sampling),
+        reader=SignalReader(BatchReader.configured(corpus, config.sampling)),
+        build=lambda n_steps, history: tokenizer_training(config, corpus, n_steps, history),
+        choose=lambda split, limit: fixed_batches(corpus, split, config.sampling, limit),
         monitor=("validation/pcc", "max"),
+        inputs={},
         progress=progress,
     )
-    train = StepLoader(plan, reader, n_steps=n_steps, place=place)
-    validation = FixedLoader(
-        fixed_batches(corpus, "validation", config.sampling, config.validation_segments), reader, place
-    )
-    fit(trainer, module, train, validation, config=config, place=place)
-    final = {
-        split: FixedLoader(fixed_batches(corpus, split, config.sampling, config.final_segments), reader, place)
-        for split in FINAL_SPLITS
-    }
-    figures = final_figures(trainer, module, final, keep=config.keep)
-    return publish(store, name, trainer, module, place, corpus=corpus, config=config, figures=figures, inputs={})
 
 
 def tokenizer_training(
@@ -184,10 +172,7 @@ def tokenizer_training(
     """Build the module: new weights, every device and channel count of the corpus as a group."""
     torch.manual_seed(config.seed)
     network = BrainTokenizer(tokenizer_network(config))
-    if config.compile:
-        network.compile_layers()
-    if config.checkpoint_activations:
-        network.checkpoint_activations()
+    adjust(network, config)
     sizes = network.config
     devices, channels = corpus.column("device"), corpus.column("channels")
     group_of = [Group(str(d), int(c)) for d, c in zip(devices, channels, strict=True)]
@@ -199,21 +184,11 @@ def tokenizer_training(
         group_of=group_of,
         ramp_steps=config.ramp_steps,
         max_channels=config.sampling.max_channels,
-        groups=parameter_groups(network, _adamw(config.optimiser)),
+        groups=parameter_groups(network, settings_of(AdamWRecipe, config.optimiser)),
         optimiser=config.optimiser,
         n_steps=n_steps,
         seed=config.seed,
         log_every=config.log_every,
         history=history,
         describe=lambda segments: name_recordings(corpus, segments),
-    )
-
-
-def _adamw(config: OptimiserConfig) -> AdamWRecipe:
-    return AdamWRecipe(
-        learning_rate=config.learning_rate,
-        quantizer_learning_rate=config.quantizer_learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
     )

@@ -4,6 +4,8 @@ This side loads no network library, so that finding a finished model takes no ti
 """
 
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 from emeg.progress import Progress, silent
 from emeg.store import Store
@@ -11,6 +13,8 @@ from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, T
 from emeg.training.launching import is_launched, launch
 from emeg.training.names import brainomni_name, finished, tokenizer_name
 from emeg.training.place import find_place
+
+C = TypeVar("C", bound=TrainingConfig)
 
 
 def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) -> TrainResult:
@@ -25,16 +29,7 @@ def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent
     RuntimeError
         The training process crashed.
     """
-    store = Store.open(config.root)
-    config = config.model_copy(update={"corpus": store.only("corpora", config.corpus)})
-    name = tokenizer_name(config)
-    if store.has("models", name):
-        return finished(store, name)
-    if not config.launched or is_launched(os.environ):
-        from emeg.training.tokenizer import fit_tokenizer
-
-        return fit_tokenizer(config, progress=progress)
-    return _elsewhere("train-tokenizer", config, name, progress)
+    return _train("train-tokenizer", config, "corpora", "corpus", tokenizer_name, progress)
 
 
 def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainResult:
@@ -49,16 +44,29 @@ def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainRes
     RuntimeError
         The training process crashed.
     """
+    return _train("pretrain", config, "tokens", "tokens", brainomni_name, progress)
+
+
+def _train(
+    verb: str,
+    config: C,
+    room: str,
+    field: str,
+    name_of: Callable[[C], str],
+    progress: Progress,
+) -> TrainResult:
+    """Find the model, or what it is trained on (`field`, in `room`), and train."""
     store = Store.open(config.root)
-    config = config.model_copy(update={"tokens": store.only("tokens", config.tokens)})
-    name = brainomni_name(config)
+    config = config.model_copy(update={field: store.only(room, getattr(config, field))})
+    name = name_of(config)
     if store.has("models", name):
         return finished(store, name)
-    if not config.launched or is_launched(os.environ):
-        from emeg.training.pretraining import fit_pretraining
+    if config.launched and not is_launched(os.environ):
+        return _elsewhere(verb, config, name, progress)
+    from emeg.training.worker import find_verb
 
-        return fit_pretraining(config, progress=progress)
-    return _elsewhere("pretrain", config, name, progress)
+    _, here = find_verb(verb)
+    return TrainResult.model_validate(here(config, progress=progress).model_dump())
 
 
 def _elsewhere(verb: str, config: TrainingConfig, name: str, progress: Progress) -> TrainResult:
