@@ -23,11 +23,14 @@ def line_to(place: Location) -> Iterator[None]:
     if place.is_local:
         yield
         return
+    from aiohttp import ClientError  # a body that is cut while a listing is read passes by s3fs's own retries
     from botocore import exceptions as boto  # type: ignore[import-untyped]
+    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 
+    http = (ClientError, ResponseParserError, boto.ConnectionError, boto.HTTPClientError, boto.FlexibleChecksumError)
     try:
         yield
-    except (ConnectionError, TimeoutError, boto.ConnectionError, boto.HTTPClientError) as error:
+    except (ConnectionError, TimeoutError, *http) as error:
         raise _transient(place, error) from error
     except OSError as error:
         if error.errno in _BUSY:

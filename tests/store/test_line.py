@@ -1,0 +1,35 @@
+"""What a line to a bucket may do, and what comes of it."""
+
+import aiohttp
+import fsspec
+import pytest
+from botocore.exceptions import FlexibleChecksumError, ReadTimeoutError
+from botocore.parsers import ResponseParserError
+
+from emeg.errors import TransientError
+from emeg.store.faults import line_to
+from emeg.uri import Location
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        aiohttp.ClientPayloadError("cut"),
+        ResponseParserError("an HTML page"),
+        FlexibleChecksumError(error_msg="another object's"),
+        ReadTimeoutError(endpoint_url="x", error="stalled"),
+        TimeoutError("stalled"),
+        ConnectionResetError("gone"),
+    ],
+)
+def test_faults_of_the_line_are_worth_another_try(fault):
+    with (
+        pytest.raises(TransientError, match="the same call may succeed later"),
+        line_to(Location(fsspec.filesystem("memory"), "/x")),
+    ):
+        raise fault
+
+
+def test_a_callers_mistake_stays_one():
+    with pytest.raises(PermissionError), line_to(Location(fsspec.filesystem("memory"), "/x")):
+        raise PermissionError("no")
