@@ -188,9 +188,10 @@ class Bench:
     def compare(self, root: str) -> None:
         """Note files that differ from the faultless store's."""
         mine = self.tree(root)
-        self.differing += [
-            p for p in sorted(mine.keys() | self.reference.keys()) if mine.get(p) != self.reference.get(p)
-        ]
+        files = sorted(mine.keys() | self.reference.keys())
+        wrong = [path for path in files if mine.get(path) != self.reference.get(path)]
+        self.say(f"{root}: {len(files)} files, {len(wrong)} differ; {self.kills} kills, {self.repeated} repeated")
+        self.differing += wrong
 
     def kill_often(self, kind: str, kills: int, span_s: float) -> None:
         """Kill at random moments; a store that got finished is compared, and the next one begun."""
