@@ -30,9 +30,10 @@ FILE_FORMATS: Mapping[str, str] = {
     ".nxe": "mne",
     ".cdt": "mne",
     ".dap": "mne",
-    ".lay": "mne",
+    ".lay": "persyst",
     ".nedf": "mne",
-    ".dat": "mne",
+    ".dat": "dat",
+    ".bin": "fil",
 }
 """Extensions of files that are, or lead, one recording."""
 
@@ -49,7 +50,7 @@ COMPANIONS: Mapping[str, tuple[str, ...]] = {
 }
 """Extensions of files with the same stem that belong to the recording."""
 
-REQUIRED_COMPANION: Mapping[str, str] = {".data": ".head"}
+REQUIRED_COMPANION: Mapping[str, str] = {".data": ".head", ".bin": ".json"}
 """Without this companion the extension means something else and the file is left aside."""
 
 _DERIVED_FIF = re.compile(
@@ -113,6 +114,9 @@ def group_folder(paths: list[str], read: Callable[[str], bytes]) -> tuple[list[G
         if format_ == "fif":
             parts, problem = _fif_parts(path, paths)
             files = [path, *parts]
+        elif format_ == "fil":
+            positions = f"{stem.removesuffix('_meg')}_positions.tsv".lower()
+            files += [by_name[positions]] if positions in by_name else []
         elif format_ == "kit":
             files += [p for p in paths if p != path and _KIT_COMPANION.search(PurePosixPath(p).name)]
         groups.append(Group(path, format_, tuple(dict.fromkeys(files)), problem))

@@ -5,7 +5,9 @@ Nothing is loaded on opening. Warnings become notes, or refusals where they say 
 
 import contextlib
 import io
+import re
 import struct
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.errors import EmegError, RecordingError
+from emeg.ingest.header_bci2000 import apply_bci2000
 from emeg.ingest.header_edf import stated_units
 from emeg.ingest.headers import check_promises
 from emeg.ingest.listing import Source
@@ -67,6 +70,7 @@ def open_recording(source: Source, folder: Path) -> Opened:
     with reading(source, folder) as remarks:
         raw = _READERS.get(source.format, _read_any)(folder / source.path, _companions(source, folder))
     _check_companions(source, folder, raw)
+    _check_frames(source, raw)
     _check_extent(source, raw)
     return Opened(raw, _judge(source, folder, remarks))
 
@@ -186,6 +190,21 @@ def _check_companions(source: Source, folder: Path, raw: "mne.io.BaseRaw") -> No
             )
 
 
+def _check_frames(source: Source, raw: "mne.io.BaseRaw") -> None:
+    """Persyst and FIL headers promise no length: at least the last sample must be there for every channel."""
+    for path, extras in zip(raw.filenames, raw._raw_extras, strict=True):
+        dtype = (extras or {}).get("dtype" if source.path.lower().endswith(".lay") else "dt")
+        if path is None or not isinstance(dtype, np.dtype):
+            continue
+        rest = Path(path).stat().st_size % (dtype.itemsize * len(raw.ch_names))
+        if rest:
+            raise RecordingError(
+                f"{source.path}: the file is truncated: {Path(path).name} ends {rest} bytes after a whole sample of its"
+                f" {len(raw.ch_names)} channels",
+                next_action="fetch the file again",
+            )
+
+
 def _check_extent(source: Source, raw: "mne.io.BaseRaw") -> None:
     """Refuse a rate that no amplifier has, a length that no filter can use, and parts that do not join."""
     for last, first in zip(raw._last_samps[:-1], raw._first_samps[1:], strict=True):
@@ -266,6 +285,25 @@ def _read_edf(path: Path, _: Companions) -> Any:  # noqa: ANN401
     return raw
 
 
+def _read_dat(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    """BCI2000 begins with the length of its header; else it is Curry."""
+    import mne
+
+    with path.open("rb") as file:
+        head = file.read(64)
+    if b"HeaderLen" not in head:
+        return mne.io.read_raw_curry(path, preload=False)
+    raw = mne.io.read_raw_bci2k(path, preload=True)  # MNE reads these whole or not at all
+    apply_bci2000(raw, path)
+    return raw
+
+
+def _read_fil(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    return mne.io.read_raw_fil(path, preload=False)
+
+
 def _read_egi(path: Path, _: Companions) -> Any:  # noqa: ANN401
     import mne
 
@@ -289,6 +327,26 @@ def _read_kit(path: Path, companions: Companions) -> Any:  # noqa: ANN401
     )
 
 
+_PATIENT = re.compile(rb"^\[Patient\].*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL | re.IGNORECASE)
+_NOBODY = b"[Patient]\nBirthDate=01/01/70\nSex=\nHand=\nTestDate=01/01/2000\nTestTime=00:00:00\n"
+
+
+def _read_persyst(path: Path, companions: Companions) -> Any:  # noqa: ANN401
+    """MNE cannot open a header without a birth date, which is every one that was made anonymous: it reads a copy."""
+    import mne
+
+    header = _PATIENT.sub(b"", path.read_bytes()) + b"\n" + _NOBODY
+    data = {file.name: file for file in companions if file.suffix.lower() == ".dat"}
+    with tempfile.TemporaryDirectory(prefix="emeg-") as scratch:
+        copy = Path(scratch) / f"{path.stem}.lay"
+        copy.write_bytes(header)
+        for name, file in data.items():
+            (copy.parent / name).symlink_to(file.resolve())
+        raw = mne.io.read_raw_persyst(copy, preload=False)
+    raw._filenames = tuple(data[Path(file).name] for file in raw.filenames)
+    return raw
+
+
 def _read_nicolet(path: Path, _: Companions) -> Any:  # noqa: ANN401
     import mne
 
@@ -300,11 +358,14 @@ _READERS: dict[str, Callable[[Path, Companions], Any]] = {
     "bti": _read_bti,
     "cnt": _read_cnt,
     "ctf": _read_ctf,
+    "dat": _read_dat,
+    "fil": _read_fil,
     "edf": _read_edf,
     "egi-mff": _read_egi,
     "egi-raw": _read_egi,
     "kit": _read_kit,
     "nicolet": _read_nicolet,
+    "persyst": _read_persyst,
 }
 
 
