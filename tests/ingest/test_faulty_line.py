@@ -1,0 +1,32 @@
+"""A whole ingest out of a bucket behind a faulty line ends in one run, with the store of a faultless one."""
+
+import shutil
+
+from tests.faulty_proxy import FaultyProxy
+from tests.ingest.test_archive import tree
+from tests.ingest.test_transfer import line, server
+
+from emeg.ingest import IngestConfig, ingest
+
+__all__ = ["line", "server"]  # fixtures
+
+
+def test_the_store_behind_a_faulty_line_is_the_faultless_one(line, shared, tmp_path):
+    archive = tmp_path / "small"
+    shutil.copytree(shared / "data/oddball/sub-02", archive / "sub-02")
+    (archive / "sub-03").mkdir()
+    for name in ("tiny/one_second.edf", "broken/truncated.edf", "broken/empty.edf"):
+        shutil.copy(shared / "data/devices" / name, archive / "sub-03")
+    for path in archive.rglob("*"):
+        if path.is_file():
+            line.put(str(path.relative_to(archive)), path.read_bytes())
+    config = IngestConfig(archive=line.uri, root=str(tmp_path / "plain"), workers=1, transfer=line.config)
+    plain = ingest(config)
+    with FaultyProxy(line.server, rate=0.3, stall_s=2.0, seed=2) as proxy:
+        line.through(proxy.url)
+        faulty = ingest(config.model_copy(update={"root": str(tmp_path / "faulty")}))
+    assert len(plain.ready) >= 3
+    assert faulty == plain
+    assert tree(tmp_path / "faulty") == tree(tmp_path / "plain")
+    assert proxy.failed >= 8
+    assert len({kind for kind in proxy.counts if kind != "fine"}) >= 4
