@@ -33,7 +33,7 @@ class Cut(NamedTuple):
 def choose_recordings(
     store: Store, datasets: Sequence[str], exclude_devices: Sequence[str], config_hashes: Sequence[str]
 ) -> list[CatalogRow]:
-    """Rows of the catalogue that a corpus is made of, sorted by recording.
+    """Rows of the catalogue that a corpus is made of, sorted by recording; empty rooms and phantoms stay out.
 
     Raises
     ------
@@ -51,6 +51,7 @@ def choose_recordings(
         if (not datasets or row.dataset in datasets)
         and row.device not in exclude_devices
         and (not config_hashes or row.config_hash in config_hashes)
+        and row.contents == "brain"
     ]
     if not rows:
         raise UserError(f"{store.root}: no recording is left to make a corpus of; run ingest first, or ask for less")

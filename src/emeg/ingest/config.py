@@ -1,10 +1,30 @@
 """What ingest is told and what it answers."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from emeg.config import Config, runtime_field
+
+
+class CleaningConfig(Config):
+    """Steps before standardising, all off by default; each needs the whole recording in memory."""
+
+    remove_hpi: bool = False
+    """Take out continuous head position coils, by MNE-Python's `filter_chpi`."""
+    maxwell: bool = False
+    """Signal space separation of MEG, by MNE-Python's `maxwell_filter`, without calibration files."""
+    maxwell_window_s: PositiveFloat | None = None
+    """Window of temporal signal space separation, s; none by default."""
+    reference: str | None = None
+    """Reference of EEG: ``average``, or channels joined by commas; as recorded by default."""
+    ica_labels: bool = False
+    """Take out independent components of EEG that ICLabel calls eye, muscle, heart, mains or channel noise;
+    the rest has the average reference."""
+    ica_min_probability: float = Field(default=0.8, ge=0.0, le=1.0)
+    """How sure ICLabel must be of a component."""
+    ica_min_channels: PositiveInt = 16
+    """With fewer EEG channels nothing is taken apart."""
 
 
 class StandardiseConfig(Config):
@@ -24,6 +44,15 @@ class StandardiseConfig(Config):
     """Frame of MEG sensor positions."""
     max_bad_share: float = Field(default=0.5, ge=0.0, le=1.0)
     """A recording with a larger share of bad channels is quarantined."""
+    cleaning: CleaningConfig = CleaningConfig()
+    """Steps of other libraries before it, off by default."""
+
+    def product_fields(self) -> dict[str, Any]:
+        """Fields that can change a result; steps that are off leave names as they were before there were such steps."""
+        fields = super().product_fields()
+        if self.cleaning == CleaningConfig():
+            del fields["cleaning"]
+        return fields
 
 
 class TransferConfig(Config):

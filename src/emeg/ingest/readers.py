@@ -310,6 +310,13 @@ def _read_egi(path: Path, _: Companions) -> Any:  # noqa: ANN401
     return mne.io.read_raw_egi(path, preload=False, events_as_annotations=True)
 
 
+def _read_fif(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    """Unprocessed internal active shielding is opened too: `emeg.ingest.state.refuse_shielded` says what it is."""
+    import mne
+
+    return mne.io.read_raw_fif(path, allow_maxshield="yes", preload=False)
+
+
 def _read_kit(path: Path, companions: Companions) -> Any:  # noqa: ANN401
     import mne
 
@@ -363,6 +370,7 @@ _READERS: dict[str, Callable[[Path, Companions], Any]] = {
     "edf": _read_edf,
     "egi-mff": _read_egi,
     "egi-raw": _read_egi,
+    "fif": _read_fif,
     "kit": _read_kit,
     "nicolet": _read_nicolet,
     "persyst": _read_persyst,

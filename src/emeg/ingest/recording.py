@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from emeg import __version__
 from emeg.errors import RecordingError
 from emeg.ingest.channels import ChannelTable, apply_channels, apply_electrodes
+from emeg.ingest.cleaning import check_cleaning, clean
 from emeg.ingest.config import IngestConfig, StandardiseConfig
 from emeg.ingest.contradictions import believable_mains, compare
 from emeg.ingest.device import device_name
@@ -33,6 +34,7 @@ from emeg.ingest.quality import (
 from emeg.ingest.readers import open_recording, read_signal, reading
 from emeg.ingest.rows import ChannelRows
 from emeg.ingest.sidecars import Sidecars, read_sidecars
+from emeg.ingest.state import State, find_state, refuse_shielded
 from emeg.ingest.transfer import fetched, recording_id
 from emeg.ingest.treatment import count_note, treat
 from emeg.sensors import PickedSensors, Sensors, SensorType, check_geometry, sensors_from_info
@@ -142,6 +144,7 @@ def _refusal(source: Source, name: str, config: IngestConfig, error: RecordingEr
 def _ingest(
     store: Store, name: str, source: Source, folder: Path, config: IngestConfig, found: _Found
 ) -> tuple[CatalogRow, tuple[Event, ...]]:
+    check_cleaning(config.standardise.cleaning)
     opened = open_recording(source, folder)
     raw = opened.raw
     sidecars = read_sidecars(source, folder)
@@ -159,6 +162,9 @@ def _ingest(
             raise _no_usable_channel(picked)
         found.sensors = picked.sensors
         grade = _compensate(raw)
+        raw, cleaned = clean(raw, config.standardise.cleaning, table.bad)
+        refuse_shielded(raw)
+        state = find_state(raw, picked.picks, source.path)
     misplaced = _geometry_fault(picked.sensors)
     device = device_name(picked.sensors, sidecars, source.format)
     n_samples = n_samples_at(raw.n_times, float(raw.info["sfreq"]), config.standardise.sfreq)
@@ -176,8 +182,10 @@ def _ingest(
             attributes=_attributes(source, signal, device, raw, config),
             bad=signal.bad,
         )
-    notes += [*events.notes, *signal.notes]
-    return _row(name, source, raw, signal, picked, device, grade, len(events.events), notes, config), events.events
+    notes += [*events.notes, *cleaned, *signal.notes]
+    return _row(
+        name, source, raw, signal, picked, state, device, grade, len(events.events), notes, config
+    ), events.events
 
 
 def _montage(source: Source, config: IngestConfig) -> str | None:
@@ -373,6 +381,7 @@ def _row(
     raw: "mne.io.BaseRaw",
     signal: _Signal,
     picked: PickedSensors,
+    state: State,
     device: str,
     grade: int,
     n_events: int,
@@ -408,16 +417,10 @@ def _row(
         interpolated=tuple(sensors.names[i] for i in signal.interpolation.channels),
         dropped=picked.dropped,
         compensation_grade=grade,
-        sss=_is_sss(raw),
-        n_projectors=len(raw.info["projs"]),
+        **state._asdict(),
         n_events=n_events,
         licence=source.licence,
         notes=tuple(dict.fromkeys(notes)),
         config_hash=config.standardise.product_hash(),
         version=__version__,
     )
-
-
-def _is_sss(raw: "mne.io.BaseRaw") -> bool:
-    """Signal space separation: MaxFilter and MNE write it into the processing history."""
-    return any(len(step.get("max_info", {}).get("sss_info", {})) > 0 for step in raw.info["proc_history"])

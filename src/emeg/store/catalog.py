@@ -68,7 +68,7 @@ def catalog_table(store: Store) -> pa.Table:
     fresh = sorted(rows.keys() - set(known.to_pylist()))
     if not fresh:  # merged files are sorted
         return kept.combine_chunks()
-    single = _map(_read_parquet, [rows[recording] for recording in fresh])
+    single = _map(_read_rows, [rows[recording] for recording in fresh])
     return pa.concat_tables([kept, *single]).sort_by("recording").combine_chunks()
 
 
@@ -165,8 +165,20 @@ def _children(store: Store, *folder: str) -> list[Location]:
 
 
 def _merged_table(store: Store) -> pa.Table:
-    tables = _map(_read_parquet, _merged_files(store)[-1:])
+    tables = _map(_read_rows, _merged_files(store)[-1:])
     return tables[0] if tables else CATALOG_SCHEMA.empty_table()
+
+
+def _read_rows(place: Location) -> pa.Table:
+    """Read rows; columns that are younger than the file have their defaults."""
+    table = _read_parquet(place)
+    for name, field in CatalogRow.model_fields.items():
+        if name not in table.column_names and not field.is_required():
+            values = pa.array(
+                [field.get_default(call_default_factory=True)] * table.num_rows, _COLUMN_TYPES[field.annotation]
+            )
+            table = table.append_column(name, values)
+    return table.select([name for name in CATALOG_SCHEMA.names if name in table.column_names])
 
 
 def _map(function: Callable[[Location], T], places: Sequence[Location]) -> list[T]:

@@ -100,7 +100,17 @@ class CatalogRow(Config):
     compensation_grade: int = 0
     """Gradient compensation of the source (CTF)."""
     sss: bool = False
-    """Whether the source went through signal space separation."""
+    """Whether the signal went through signal space separation."""
+    tsss: bool = False
+    """Whether that was its temporal form."""
+    rank: int = 0
+    """Rank of the channels before bad ones were replaced, as the header tells: what SSS and applied projectors left."""
+    internal_shielding: bool = False
+    """Whether the shielding coils' fields are in the signal."""
+    hpi: str = ""
+    """Head position coils: ``continuous``, ``before`` the recording, or none."""
+    contents: str = "brain"
+    """What was measured: ``brain``, ``phantom`` or ``empty room``; only brains go into a corpus."""
     n_projectors: int = 0
     """Projectors found in the source."""
     n_events: int = 0

@@ -3,11 +3,12 @@
 import mne
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import freqz
 
 from emeg.errors import RecordingError
-from emeg.ingest.kernel.response import Band, plan_band
+from emeg.ingest.kernel.response import Band, design, plan_band
 from emeg.ingest.kernel.standardise import plan_block, rate_fraction, standardise
 
 EDGE_S = 20
@@ -112,6 +113,41 @@ def test_blocks_of_a_long_recording_are_the_one_pass(sfreq):
     assert blocks.shape == one.shape
     # the pass ends at half the new rate with a step, which sees what the stop band leaves: a part in 10,000
     assert np.abs(blocks - one).max() < 2e-4 * one.std()
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(
+    sfreq=st.one_of(st.sampled_from([160.0, 300.3, 1017.25]), st.floats(130.0, 1100.0)),
+    seconds=st.floats(0.5, 150.0),
+    block_s=st.floats(1.0, 90.0),
+    seed=st.integers(0, 99),
+)
+def test_any_blocks_of_any_recording_are_the_one_pass(sfreq, seconds, block_s, seed):
+    rng = np.random.default_rng(seed)
+    signal = np.cumsum(rng.standard_normal((1, max(64, round(seconds * sfreq)))), axis=1).astype(np.float32)
+    band = plan_band(sfreq=sfreq, l_freq=0.1, h_freq=96.0, lowpass=0.0, mains=50.0)
+    one = standardise(signal, band, sfreq_in=sfreq, sfreq_out=256.0, block=10**9)
+    blocks = standardise(signal, band, sfreq_in=sfreq, sfreq_out=256.0, block=round(block_s * sfreq))
+    assert blocks.shape == one.shape
+    assert np.abs(blocks - one).max() < 2e-4 * signal.std()
+
+
+@pytest.mark.parametrize("sfreq", [300.3, 1017.25])
+def test_the_measured_response_is_the_product_of_the_designs(sfreq):
+    """Clicks through the kernel against scipy's response of the taps, all frequencies below the new Nyquist."""
+    band = plan_band(sfreq=sfreq, l_freq=0.1, h_freq=96.0, lowpass=0.0, mains=50.0)
+    places = round(60 * sfreq) + np.arange(16)
+    clicks = np.zeros((16, round(120 * sfreq)), np.float32)
+    clicks[np.arange(16), places] = 1.0
+    out = standardise(clicks, band, sfreq_in=sfreq, sfreq_out=256.0).astype(np.float64)
+    grid = np.fft.rfftfreq(out.shape[1], 1 / 256)
+    turned = np.fft.rfft(out, axis=1) * np.exp(2j * np.pi * grid * (places / sfreq)[:, None]) * sfreq / 256.0
+    expected = np.ones(len(grid))
+    for taps in design(band, sfreq):
+        expected *= np.abs(freqz(taps, worN=grid, fs=sfreq)[1])
+    below = grid < 127.0
+    # signs: ripples of the stop band may be negative
+    assert np.abs(np.abs(turned.mean(axis=0)) - expected)[below].max() < 2e-4
 
 
 @given(
