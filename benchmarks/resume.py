@@ -1,7 +1,7 @@
 """Kill training with SIGKILL at random steps, go on, and compare every later loss with a run that was left alone.
 
-Both trainings (tokenizer, BrainOmni with dropout), one rank, two ranks, and two ranks that go on as one; where the
-loader has workers, with 0 and 2 of them. A killed run dies at a random moment after a random step. One rank: losses and
+Both trainings (tokenizer, BrainOmni with dropout), one rank, two ranks, and two ranks that go on as one; the
+tokenizer with 0 and 2 workers that read ahead (tokens are read whole, without). A killed run dies at a random moment after a random step. One rank: losses and
 the model's files must be equal bit for bit. Other numbers of ranks: the largest relative gap over the next 20 steps.
 """
 
@@ -15,13 +15,15 @@ import random
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks._tiny import NETWORK, Ranks, fork_ranks, make_store
 
-EVERY, COMPARED, MICRO_BATCHES = 4, 20, 4
+EVERY, COMPARED = 4, 20
+CASES = (((1, 1), 4), ((2, 2), 4), ((2, 1), 2), ((2, 1), 4))
+"""Ranks before and after the kill, and micro-batches of a step."""
 Losses = dict[int, float]
 
 
@@ -32,7 +34,9 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def verb_of(kind: str, root: Path, workers: int | None, steps: int) -> Callable[[Callable[..., None]], object]:
+def verb_of(
+    kind: str, root: Path, workers: int, steps: int, micro_batches: int
+) -> Callable[[Callable[..., None]], object]:
     """Give the training, in this process."""
     import torch
 
@@ -48,18 +52,17 @@ def verb_of(kind: str, root: Path, workers: int | None, steps: int) -> Callable[
         "threads": 1,
         "launched": False,
     }
-    if workers is not None:
-        shared["workers"] = workers
 
     def work(progress: Callable[..., None]) -> object:
         torch.set_num_threads(1)
         if kind == "tokenizer":
-            sampling = {"budget_channel_seconds": 20, "crop_s": 2.0, "micro_batches": MICRO_BATCHES}
+            sampling = {"budget_channel_seconds": 20, "crop_s": 2.0, "micro_batches": micro_batches}
+            sampling |= {"workers": workers}
             config = TrainTokenizerConfig(**shared, overrides=NETWORK, ramp_steps=10, sampling=sampling)
             return train_tokenizer(config, progress=progress)
         sizes = {"lm_dim": 32, "lm_head": 4, "lm_depth": 2, "lm_dropout": 0.1}
         return pretrain(
-            PretrainConfig(**shared, overrides=sizes, batch_segments=2, micro_batches=MICRO_BATCHES), progress=progress
+            PretrainConfig(**shared, overrides=sizes, batch_segments=2, micro_batches=micro_batches), progress=progress
         )
 
     return work
@@ -85,16 +88,20 @@ def files_of(root: Path, before: set[str]) -> dict[str, str]:
 class Runs:
     """Stores in which one kind of training starts anew."""
 
-    def __init__(self, base: Path, scratch: Path, kind: str, steps: int) -> None:
+    def __init__(self, base: Path, scratch: Path, kind: str, steps: int, micro_batches: int) -> None:
         self._base, self._scratch, self._kind, self._steps = base, scratch, kind, steps
-        self._names = (f"{kind}-{number}" for number in itertools.count())
+        self._micro_batches = micro_batches
+        self._names = (f"{kind}-{micro_batches}-{number}" for number in itertools.count())
         self._models = {path.name for path in (base / "models").iterdir()} if (base / "models").exists() else set()
         self.undisturbed: dict[int, tuple[Losses, dict[str, str]]] = {}
 
-    def start(self, root: Path, world: int, workers: int | None) -> Ranks:
+    def start(self, root: Path, world: int, workers: int) -> Ranks:
         """Begin to train below `root`."""
         return fork_ranks(
-            verb_of(self._kind, root, workers, self._steps), world=world, port=free_port(), log=root.with_suffix(".log")
+            verb_of(self._kind, root, workers, self._steps, self._micro_batches),
+            world=world,
+            port=free_port(),
+            log=root.with_suffix(".log"),
         )
 
     def fresh(self) -> Path:
@@ -107,17 +114,17 @@ class Runs:
         """Train without a disturbance, once."""
         if world not in self.undisturbed:
             root = self.fresh()
-            self.finish(root, world, None)
+            self.finish(root, world, 0)
             self.undisturbed[world] = losses_of(root), files_of(root, self._models)
         return self.undisturbed[world]
 
-    def finish(self, root: Path, world: int, workers: int | None) -> None:
+    def finish(self, root: Path, world: int, workers: int) -> None:
         """Train to the end."""
         codes = self.start(root, world, workers).wait()
         if any(codes):
             raise SystemExit(f"exit codes {codes}\n{root.with_suffix('.log').read_text()[-3000:]}")
 
-    def killed(self, rng: random.Random, ranks: tuple[int, int], workers: int | None) -> dict[str, Any]:
+    def killed(self, rng: random.Random, ranks: tuple[int, int], workers: int) -> dict[str, Any]:
         """Kill at a random step, go on, compare."""
         expected, files = self.whole(ranks[0])
         # across numbers of ranks early enough that as many steps follow as are compared
@@ -162,7 +169,10 @@ def main() -> None:
                 "benchmark": "resume",
                 "bitwise_equal": all(o["losses_equal"] and o["model_equal"] for o in alone),
                 "bitwise_equal_two_ranks": all(o["losses_equal"] and o["model_equal"] for o in pairs),
-                "max_rel_gap": max((o["gap"] for o in changed), default=0.0),
+                "max_rel_gap": gap_of(changed),
+                "max_rel_gap_brainomni": gap_of(o for o in changed if o["kind"] == "brainomni"),
+                "max_rel_gap_tokenizer": gap_of(o for o in changed if o["kind"] == "tokenizer"),
+                "max_rel_gap_one_micro_batch_a_rank": gap_of(o for o in changed if o["micro_batches"] == 2),
                 "kills": len(outcomes),
                 "kills_one_rank": len(alone),
                 "kills_two_ranks": len(pairs),
@@ -173,15 +183,19 @@ def main() -> None:
     )
 
 
+def gap_of(outcomes: Iterable[dict[str, Any]]) -> float:
+    """Give the largest gap."""
+    return max((outcome["gap"] for outcome in outcomes), default=0.0)
+
+
 def measure(scratch: Path, rng: random.Random, kills: int, steps: int) -> Iterator[dict[str, Any]]:
     """Yield one outcome for each kill."""
     from emeg.training import TokenizeConfig, tokenize, verbs  # noqa: F401 - the parent is warm: children start at once
-    from emeg.training.configs import TrainingConfig
 
     base, coded = scratch / "base", scratch / "coded"
     make_store(base)
     shutil.copytree(base, coded)
-    run = fork_ranks(verb_of("tokenizer", coded, None, 4), world=1, port=0, log=scratch / "base.log")
+    run = fork_ranks(verb_of("tokenizer", coded, 0, 4, 4), world=1, port=0, log=scratch / "base.log")
     if run.wait() != [0]:
         raise SystemExit((scratch / "base.log").read_text()[-3000:])
     run = fork_ranks(
@@ -189,14 +203,12 @@ def measure(scratch: Path, rng: random.Random, kills: int, steps: int) -> Iterat
     )
     if run.wait() != [0]:
         raise SystemExit((scratch / "b.log").read_text()[-3000:])
-    kinds = {
-        "tokenizer": Runs(base, scratch, "tokenizer", steps),
-        "brainomni": Runs(coded, scratch, "brainomni", steps),
-    }
-    workers = (0, 2) if "workers" in TrainingConfig.model_fields else (None,)
-    cases = itertools.cycle(itertools.product(((1, 1), (2, 2), (2, 1)), kinds, workers))
-    for ranks, kind, n_workers in itertools.islice(cases, kills):
-        outcome = {"kind": kind, "ranks": ranks, "workers": n_workers, **kinds[kind].killed(rng, ranks, n_workers)}
+    roots = {"tokenizer": base, "brainomni": coded}
+    runs = {(kind, m): Runs(root, scratch, kind, steps, m) for kind, root in roots.items() for m in (2, 4)}
+    cases = itertools.cycle(itertools.product((0, 2), CASES, roots))
+    for n_workers, (ranks, m), kind in itertools.islice(cases, kills):
+        outcome = {"kind": kind, "ranks": ranks, "micro_batches": m, "workers": n_workers}
+        outcome |= runs[kind, m].killed(rng, ranks, n_workers)
         print(json.dumps(outcome), flush=True)
         yield outcome
 
