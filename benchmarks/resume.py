@@ -1,8 +1,9 @@
 """Kill training with SIGKILL at random steps, go on, and compare every later loss with a run that was left alone.
 
-Both trainings (tokenizer, BrainOmni with dropout), one rank, two ranks, and two ranks that go on as one; the
-tokenizer with 0 and 2 workers that read ahead (tokens are read whole, without). A killed run dies at a random moment after a random step. One rank: losses and
-the model's files must be equal bit for bit. Other numbers of ranks: the largest relative gap over the next 20 steps.
+Both trainings (tokenizer, BrainOmni with dropout), one rank, two ranks, and two ranks that go on as one; the tokenizer
+with 0 and 2 workers that read ahead (tokens are read whole, without). A killed run dies at a random moment after a
+random step. One rank: losses and the model's files must be equal bit for bit. Other numbers of ranks: the largest
+relative gap over the next 20 steps.
 """
 
 import argparse

@@ -49,6 +49,7 @@ VERBS = {
     "finetune": Verb("emeg.evaluation", "finetune", "FinetuneConfig", "Fine-tune and probe on unseen people."),
     "evaluate": Verb("emeg.evaluation", "evaluate", "EvaluateConfig", "Figures beside chance and baselines."),
     "report": Verb("emeg.reports", "report", "ReportConfig", "Write one self-contained HTML page."),
+    "push-to-hub": Verb("emeg.models", "push_to_hub", "PushToHubConfig", "Put a model onto a Hugging Face hub."),
     "doctor": Verb("emeg.training", "doctor", "DoctorConfig", "Find what keeps a run from starting on this machine."),
     "import-reference": Verb(
         "emeg.models", "import_reference", "ImportReferenceConfig", "Convert weights of the reference release."

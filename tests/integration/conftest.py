@@ -13,7 +13,7 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
     """The whole way on a small synthetic archive."""
     way = Way(tmp_path_factory.mktemp("way"))
     for command in readme_commands():
-        if "import-reference" not in command:
+        if command.split()[1] not in {"import-reference", "push-to-hub"}:
             way.printed[command.split()[1]] = way.run(command)
     return way
 

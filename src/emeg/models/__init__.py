@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from emeg.models.brainomni import BrainOmni, PretrainingLosses
     from emeg.models.draws import PretrainingDraws, draw_pretraining_step
     from emeg.models.heads import TaskHead
+    from emeg.models.hub import PushToHubConfig, PushToHubResult, push_to_hub
     from emeg.models.recipe import PretrainRecipe, parameter_groups
     from emeg.models.reference import ImportReferenceConfig, ImportReferenceResult, import_reference
 
@@ -28,16 +29,20 @@ __all__ = [
     "PretrainRecipe",
     "PretrainingDraws",
     "PretrainingLosses",
+    "PushToHubConfig",
+    "PushToHubResult",
     "TaskHead",
     "draw_pretraining_step",
     "import_reference",
     "parameter_groups",
+    "push_to_hub",
 ]
 
 _HOME = {
     "brainomni": ("BrainOmni", "PretrainingLosses"),
     "draws": ("PretrainingDraws", "draw_pretraining_step"),
     "heads": ("TaskHead",),
+    "hub": ("PushToHubConfig", "PushToHubResult", "push_to_hub"),
     "recipe": ("PretrainRecipe", "parameter_groups"),
     "reference": ("ImportReferenceConfig", "ImportReferenceResult", "import_reference"),
 }

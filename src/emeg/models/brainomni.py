@@ -1,5 +1,6 @@
 """BrainOmni: a transformer over the latent sources of a frozen BrainTokenizer."""
 
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -13,6 +14,7 @@ from emeg.errors import UserError
 from emeg.models.blocks import Block
 from emeg.models.config import BrainOmniConfig
 from emeg.models.draws import PretrainingDraws, draw_pretraining_step
+from emeg.models.hub import resolve, upload
 from emeg.models.rotary import Rotary, rotary_tables
 from emeg.tokenizers.braintokenizer.checks import values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
@@ -248,15 +250,29 @@ class BrainOmni(nn.Module):
             provenance=provenance,
         )
 
+    def push_to_hub(self, repo: str, *, licence: str = "other", private: bool = True) -> str:
+        """Put this model onto a Hugging Face hub as ``organisation/name``; gives the commit. Token: HF_TOKEN."""
+        with tempfile.TemporaryDirectory() as name:
+            self.save_pretrained(Path(name))
+            return upload(Path(name), repo, licence=licence, private=private, message="Model saved by emeg")
+
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Self:
+    def from_pretrained(cls, folder: str | Path, *, revision: str | None = None) -> Self:
         """Load what `save_pretrained` wrote, in evaluation mode.
+
+        Parameters
+        ----------
+        folder : str or Path
+            The model's folder, or ``organisation/name`` of a Hugging Face hub (extra ``hub``).
+        revision : str, optional
+            Branch, tag or commit on the hub.
 
         Raises
         ------
         UserError
             A file is missing or of another kind, or names or shapes differ from what the configuration asks for.
         """
+        folder = resolve(folder, revision=revision)
         card = read_card(folder, KIND)
         source = f"{folder}/config.json"
         config = BrainOmniConfig.checked(card["config"], source=f"{source}: config")
