@@ -153,6 +153,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="cases to leave out before")
     parser.add_argument("--steps", type=int, default=36)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -160,7 +161,7 @@ def main() -> None:
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        outcomes = list(measure(scratch, rng, arguments.kills, arguments.steps))
+        outcomes = list(measure(scratch, rng, arguments))
     alone = [o for o in outcomes if o["ranks"] == (1, 1)]
     pairs = [o for o in outcomes if o["ranks"] == (2, 2)]
     changed = [o for o in outcomes if o["ranks"] == (2, 1)]
@@ -189,7 +190,7 @@ def gap_of(outcomes: Iterable[dict[str, Any]]) -> float:
     return max((outcome["gap"] for outcome in outcomes), default=0.0)
 
 
-def measure(scratch: Path, rng: random.Random, kills: int, steps: int) -> Iterator[dict[str, Any]]:
+def measure(scratch: Path, rng: random.Random, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield one outcome for each kill."""
     from emeg.training import TokenizeConfig, tokenize, verbs  # noqa: F401 - the parent is warm: children start at once
 
@@ -205,9 +206,9 @@ def measure(scratch: Path, rng: random.Random, kills: int, steps: int) -> Iterat
     if run.wait() != [0]:
         raise SystemExit((scratch / "b.log").read_text()[-3000:])
     roots = {"tokenizer": base, "brainomni": coded}
-    runs = {(kind, m): Runs(root, scratch, kind, steps, m) for kind, root in roots.items() for m in (2, 4)}
+    runs = {(kind, m): Runs(root, scratch, kind, asked.steps, m) for kind, root in roots.items() for m in (2, 4)}
     cases = itertools.cycle(itertools.product((0, 2), CASES, roots))
-    for n_workers, (ranks, m), kind in itertools.islice(cases, kills):
+    for n_workers, (ranks, m), kind in itertools.islice(cases, asked.first, asked.first + asked.kills):
         outcome = {"kind": kind, "ranks": ranks, "micro_batches": m, "workers": n_workers}
         outcome |= runs[kind, m].killed(rng, ranks, n_workers)
         print(json.dumps(outcome), flush=True)
