@@ -73,8 +73,8 @@ def test_pulses_in_the_signal_stay_within_half_a_sample_of_their_events(tmp_path
     made = ingested(tmp_path / "archive", tmp_path / "store")
     from emeg.store import read_events
 
-    events = read_events(made.store, made.rows["anna"].recording)
-    signal = made.recording("anna").read(0, made.recording("anna").n_samples)[0]
+    events = read_events(made.store, next(iter(made.rows.values())).recording)
+    signal = made.recording(next(iter(made.rows))).read(0, made.recording(next(iter(made.rows))).n_samples)[0]
     assert [event.onset_s for event in events] == pytest.approx(onsets / sfreq)
     for event in events:
         near = round(event.onset_s * 256.0)

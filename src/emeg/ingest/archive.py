@@ -56,7 +56,7 @@ def ingest(config: IngestConfig, *, progress: Progress = silent) -> IngestResult
         logger.info("removed %d unfinished products of an interrupted run", leftovers)
     listing = _without_withdrawn(store, list_archive(config))
     listing = replace(listing, sources=identify(store, listing.sources, config.workers))
-    names = {source.path: recording_id(source, config) for source in listing.sources}
+    names = {source.shown: recording_id(source, config) for source in listing.sources}
     rows = [row for row in read_catalog(store) if row.dataset == listing.dataset]
     settled = _settle(store, listing.sources, names, {row.recording for row in rows}, config)
     if not locate(config.archive).is_local:
@@ -98,14 +98,14 @@ def _settle(
     refused = {(r.dataset, r.source): r for r in read_quarantine(store)}
     settled = _Settled([], [])
     for source in sources:
-        name = names[source.path]
-        record = refused.get((source.dataset, source.path))
+        name = names[source.shown]
+        record = refused.get((source.dataset, source.shown))
         if name in ready:
             if record is not None:  # stopped between the row and the release of an older refusal
-                release(store, source.dataset, source.path)
-            settled.outcomes.append(Outcome(source.path, name, "ready"))
+                release(store, source.dataset, source.shown)
+            settled.outcomes.append(Outcome(source.shown, name, "ready"))
         elif record is not None and record.recording == name and not config.retry_quarantined:
-            settled.outcomes.append(Outcome(source.path, name, "quarantined", record.reason))
+            settled.outcomes.append(Outcome(source.shown, name, "quarantined", record.reason))
         else:
             settled.remaining.append(source)
     return settled
@@ -148,7 +148,7 @@ def _work(sources: list[Source], config: IngestConfig) -> Iterator[Outcome | str
             try:
                 yield ingest_recording(source, config)
             except TransientError as error:
-                yield str(error)
+                yield source.scrubbed(str(error))
         return
     context = multiprocessing.get_context("spawn")
     workers = min(config.workers, len(sources))
@@ -183,13 +183,13 @@ def _work_in(
             try:
                 yield future.result()
             except TransientError as error:
-                yield str(error)
+                yield source.scrubbed(str(error))
             except BrokenProcessPool:
                 yield _died(source)
 
 
 def _died(source: Source) -> str:
-    return f"{source.path}: a worker process died, perhaps for want of memory; use fewer workers"
+    return f"{source.shown}: a worker process died, perhaps for want of memory; use fewer workers"
 
 
 def _start_worker() -> None:

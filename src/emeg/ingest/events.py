@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
 from emeg.ingest.channels import channel_types
+from emeg.ingest.pseudonyms import markers, without_dates
 from emeg.ingest.sidecars import ABSENT, Rows, Sidecars
 from emeg.store import Event
 
@@ -53,10 +54,21 @@ def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
         events = _from_annotations(raw) if len(raw.annotations) else _from_stim_channel(raw)
         if sidecars.events is not None:
             notes.append(f"events.tsv has no rows; {len(events)} events found in the file itself")
+    events = _without_remarks(events, from_table=bool(sidecars.events))
     inside = [event for event in events if 0.0 <= event.onset_s < duration_s]
     if len(inside) < len(events):
         notes.append(f"{len(events) - len(inside)} of {len(events)} events lie outside the {duration_s:.3f} s of data")
     return FoundEvents(tuple(sorted(inside)), tuple(notes))
+
+
+def _without_remarks(events: list[Event], *, from_table: bool) -> list[Event]:
+    """Keep markers and the table's trial types; what a person typed becomes ``remark``, dates too."""
+    values = markers([event.value for event in events])
+    types = [e.trial_type for e in events] if from_table else markers([e.trial_type for e in events])
+    return [
+        event._replace(trial_type=without_dates(kind), value=value)
+        for event, kind, value in zip(events, types, values, strict=True)
+    ]
 
 
 def _from_table(sidecars: Sidecars, notes: list[str]) -> list[Event]:

@@ -98,7 +98,8 @@ def _write_if_new(store: Store, data: bytes, *parts: str) -> None:
 def _listing_bytes(listing: Listing) -> bytes:
     known = {file.path: file for source in listing.sources for file in source.all_files}
     files = [known.get(file.path, file) for file in listing.files]
-    rows = [{"path": f.path, "size": f.size, "etag": f.etag, "sha256": f.sha256} for f in files]
+    public = listing.pseudonyms.path
+    rows = [{"path": public(f.path), "size": f.size, "etag": f.etag, "sha256": f.sha256} for f in files]
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=LISTING_SCHEMA), sink, compression="zstd")
     return sink.getvalue()

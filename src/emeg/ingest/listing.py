@@ -3,7 +3,7 @@
 import json
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,6 +11,7 @@ from emeg.errors import UserError
 from emeg.ingest.bids import DATA_SUFFIXES, SIDECAR_EXTENSIONS, SidecarIndex, parse_name, path_entities
 from emeg.ingest.config import IngestConfig
 from emeg.ingest.formats import FOLDER_FORMATS, Group, group_folder
+from emeg.ingest.pseudonyms import Pseudonyms, scrub
 from emeg.ingest.recipe import Recipe, SidecarKind, matches
 from emeg.ingest.transfer import ListedFile, list_files, read_listed
 from emeg.registry import Entry, Registry, Treatment
@@ -28,7 +29,8 @@ _TABLES: tuple[SidecarKind, ...] = ("channels", "events", "electrodes")
 class Source:
     """One recording in an archive: what it is called, its files, and its sidecars, general ones first.
 
-    `treatment` is what the registry or a recipe says of it; `declared` is whether the names come from there.
+    `treatment` is what the registry or a recipe says of it; `declared` is whether the names come from there. `path` and
+    `files` are for fetching only: `shown` and `public` are what products, logs and messages may hold.
     """
 
     archive: str
@@ -46,6 +48,17 @@ class Source:
     problem: str = ""
     treatment: Treatment | None = None
     declared: bool = False
+    public: str = ""
+    hidden: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """Path as products and messages have it."""
+        return self.public or self.path
+
+    def scrubbed(self, text: str, secrets: tuple[str, ...] = ()) -> str:
+        """Text about this recording as products and messages may have it."""
+        return scrub(text, self.hidden, secrets)
 
     def sidecars_named(self, kind: str) -> tuple[str, ...]:
         """Paths of one kind: ``json``, ``channels``, ``events``, ``electrodes`` or ``coordsystem``."""
@@ -73,6 +86,7 @@ class Listing:
     licence: str = ""
     entry: Entry | None = None
     files: tuple[ListedFile, ...] = ()
+    pseudonyms: Pseudonyms = field(default_factory=Pseudonyms, repr=False)
 
 
 def list_sources(config: IngestConfig) -> list[Source]:
@@ -121,7 +135,8 @@ def list_archive(config: IngestConfig) -> Listing:
         listed.licence = entry.licence
     if unnamed:
         listed.skipped["name is not UTF-8"] += len(unnamed)
-    sources = listed.sources()
+    pseudonyms = Pseudonyms.from_environment()
+    sources = [_public(source, pseudonyms) for source in listed.sources()]
     return Listing(
         dataset,
         tuple(sorted(sources, key=lambda s: s.path)),
@@ -130,6 +145,21 @@ def list_archive(config: IngestConfig) -> Listing:
         listed.licence,
         entry,
         tuple(files.values()),
+        pseudonyms,
+    )
+
+
+def _public(source: Source, pseudonyms: Pseudonyms) -> Source:
+    """Give a source the names under which it may be known."""
+    return replace(
+        source,
+        subject=pseudonyms.subject(source.subject),
+        session=pseudonyms.label(source.session),
+        task=pseudonyms.label(source.task),
+        run=pseudonyms.index(source.run),
+        acquisition=pseudonyms.label(source.acquisition),
+        public=pseudonyms.path(source.path),
+        hidden=pseudonyms.hidden((source.path, *(file.path for file in source.all_files))),
     )
 
 
@@ -280,7 +310,8 @@ class _Lister:
                 problem=problem,
                 treatment=recipe.treatment,
                 declared=True,
-                **{**names, "subject": _slug(names["subject"]) or _subject_of_folder(group.lead)},
+                subject=_slug(names["subject"]) or _subject_of_folder(group.lead),
+                **{key: value for key, value in names.items() if key != "subject"},  # type: ignore[arg-type]
             )
             return source, ""
         return None, "matches no pattern of the recipe"

@@ -23,6 +23,7 @@ from emeg.ingest.header_edf import stated_units
 from emeg.ingest.headers import check_promises
 from emeg.ingest.listing import Source
 from emeg.ingest.presence import check_files
+from emeg.ingest.pseudonyms import without_dates, without_quotes
 from emeg.ingest.rows import ChannelRows
 from emeg.ingest.units import volts
 
@@ -160,6 +161,8 @@ def _clean(message: object, folder: Path) -> str:
     """Make a reader's message one line without the place of the archive on this machine."""
     text = " ".join(str(message).split()) or type(message).__name__
     text = text.replace(f"{folder}/", "").replace(str(folder), "the archive")
+    # A reader that is out of step with a header quotes whatever lies there, the patient's name as well.
+    text = without_dates(without_quotes(text))
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 

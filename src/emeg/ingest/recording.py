@@ -22,6 +22,7 @@ from emeg.ingest.kernel.mains import detect_mains
 from emeg.ingest.kernel.response import Band, plan_band
 from emeg.ingest.kernel.standardise import ROWS_AT_ONCE, n_samples_at, standardise
 from emeg.ingest.listing import Source
+from emeg.ingest.pseudonyms import header_texts
 from emeg.ingest.quality import (
     BadChannels,
     bad_seconds,
@@ -85,6 +86,7 @@ class _Found:
     """What was learned of a source before it failed."""
 
     sensors: Sensors | None = None
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,20 +122,21 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     except RecordingError as error:
         record = _refusal(source, name, config, error, found)
         quarantine(store, record)
-        return Outcome(source.path, name, "quarantined", record.reason)
+        return Outcome(source.shown, name, "quarantined", record.reason)
     publish_row(store, row, events)
-    release(store, source.dataset, source.path)
-    return Outcome(source.path, name, "ready")
+    release(store, source.dataset, source.shown)
+    return Outcome(source.shown, name, "ready")
 
 
 def _refusal(source: Source, name: str, config: IngestConfig, error: RecordingError, found: _Found) -> QuarantineRecord:
     message = str(error)
+    message = source.scrubbed(message, found.secrets)
     return QuarantineRecord(
-        source=source.path,
+        source=source.shown,
         dataset=source.dataset,
         stage=error.stage,
-        reason=message if message.startswith(source.path) else f"{source.path}: {message}",
-        next_action=error.next_action,
+        reason=message if message.startswith(source.shown) else f"{source.shown}: {message}",
+        next_action=source.scrubbed(error.next_action, found.secrets),
         sensors=tuple(found.sensors.to_records()) if found.sensors is not None else (),
         layout=found.sensors.layout_id if found.sensors is not None else "",
         recording=name,
@@ -147,6 +150,7 @@ def _ingest(
     check_cleaning(config.standardise.cleaning)
     opened = open_recording(source, folder)
     raw = opened.raw
+    found.secrets = header_texts(raw.info)
     sidecars = read_sidecars(source, folder)
     # A damaged header shows here as often as on opening: an unknown type, a unit that is none, a singular transform.
     with reading(source, folder):
@@ -183,6 +187,7 @@ def _ingest(
             bad=signal.bad,
         )
     notes += [*events.notes, *cleaned, *signal.notes]
+    notes = [source.scrubbed(note, found.secrets) for note in notes]
     return _row(
         name, source, raw, signal, picked, state, device, grade, len(events.events), notes, config
     ), events.events
@@ -359,7 +364,7 @@ def _attributes(
         notches=signal.band.notches,
         device=device,
         layout=signal.sensors.layout_id,
-        source=source.path,
+        source=source.shown,
         dataset=source.dataset,
         subject=source.subject,
         licence=source.licence,
@@ -401,7 +406,7 @@ def _row(
         acquisition=source.acquisition,
         device=device,
         modality=sensors.modality,
-        source=source.path,
+        source=source.shown,
         n_channels=len(sensors),
         n_eeg=counts[SensorType.EEG],
         n_magnetometers=counts[SensorType.MAGNETOMETER],

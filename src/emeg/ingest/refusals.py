@@ -1,6 +1,7 @@
 """Errors that the checks of several formats share."""
 
 from emeg.errors import RecordingError
+from emeg.ingest.pseudonyms import without_quotes
 
 FETCH_AGAIN = "fetch the file again"
 REPAIR_HEADER = "repair the header, or fetch the file again"
@@ -17,7 +18,8 @@ def short(name: str, *, size: int, promised: int, what: str) -> RecordingError:
 def malformed(name: str, why: object) -> RecordingError:
     """Say that a header cannot be read, and why."""
     return RecordingError(
-        f"{name}: the header cannot be read ({why})", next_action="check that the file is what its extension says"
+        f"{name}: the header cannot be read ({without_quotes(str(why))})",
+        next_action="check that the file is what its extension says",
     )
 
 

@@ -386,4 +386,6 @@ def recording_id(source: "Source", config: IngestConfig) -> str:
         what["treatment"] = source.treatment.product_fields()
     if source.declared:
         what["names"] = [source.subject, source.session, source.task, source.run, source.acquisition]
+    elif source.hidden:  # the row holds public names, which a key changes
+        what["names"] = [source.subject, source.shown]
     return hash_json(what)

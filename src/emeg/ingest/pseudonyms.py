@@ -1,0 +1,258 @@
+"""What may leave the archive: pseudonyms for people, public names for files, texts without names and dates.
+
+Labels that BIDS allows are pseudonyms given by whoever made the dataset. With a key in the environment every subject
+label becomes a keyed hash; without one, plain BIDS labels are kept. Whatever else is no plain label, code or technical
+word is hashed (`docs/decisions/0019-pseudonyms.md`).
+"""
+
+import hashlib
+import hmac
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import mne
+
+KEY_VARIABLE = "EMEG_PSEUDONYM_KEY"
+"""Environment variable with the secret that subject labels are hashed with."""
+
+REMARK = "remark"
+"""Stands for free text of an event: that something was said is kept, what was said is not."""
+
+DIGITS = 16
+"""Hexadecimal digits of a pseudonym."""
+
+_DATE = re.compile(
+    r"(?<!\d)(?:"
+    r"(?:18|19|20)\d\d(?P<s>[-./:_ ])\d{1,2}(?P=s)\d{1,2}"
+    r"|\d{1,2}(?P<t>[-./])\d{1,2}(?P=t)(?:(?:18|19|20)\d\d|\d\d)"
+    r"|\d{1,2}[-. ](?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-. ]\d{2,4}"
+    r"|(?:18|19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:\d{6,12})?"
+    r"|(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])(?:19|20)\d\d"
+    r")(?!\d)",
+    re.IGNORECASE,
+)
+_ENTITY = re.compile(r"[a-z]+-[A-Za-z0-9+]+")
+_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+_INDICES = frozenset({"run", "echo", "split"})
+_INITIALS = re.compile(r"[A-Z]{1,4}-?\d{1,5}")
+_HASHED = re.compile(rf"(?:sub-)?x[0-9a-f]{{{DIGITS}}}")
+_EXTENSION = re.compile(r"(?:\.(?:gz|[A-Za-z][A-Za-z0-9]{0,7}))+$")
+_QUOTED = re.compile(r"""(?<![\w])b?(?P<q>['"])(?P<text>.{1,400}?)(?P=q)(?!\w)""")
+_FILE = re.compile(
+    r"[^\s'\":,;()]+/[^\s'\":,;()]+|[^\s'\",:;()/]+\.(?:edf|bdf|gdf|fif|vhdr|vmrk|eeg|set|fdt|tsv|json)\b"
+)
+_CODE = re.compile(r"[A-Za-z]{0,4}[ _-]*\d{1,5}|[A-Z]{1,2}[+-]?")
+_WORDS = re.compile(r"[A-Za-zµμ]+|\d+|[^\x00-\x7f]+")
+_VENDOR = re.compile(r"(?P<kind>stimulus|response|new segment|syncstatus|trigger|event|marker|comment)/", re.IGNORECASE)
+
+_SAID = """
+    a absent acc acq active alpha amplitude and annotation annotations ant anterior arithmetic artifact artefact at
+    audio
+    auditory average avg axial bad baseline be beep begin beta bids bipolar biosemi blink blinks block boundary brain
+    brainvision break breaks bti button bv calibration calm cap channel channels clean clip clipped close closed cnt
+    code coil condition continuous control count counts cross crosstalk ctf cue cut data delta demo derivative device
+    devices ds duplicate duplicates dry duke ear easy edf edge eeg eeglab egi electrode electrodes emg empty emptyroom
+    end eog epoch error event events ex exp experiment extra eye eyes face faces familiar famous feedback feet fif file
+    files finger first fist fists fix fixation flash flat foot frequency frame from full gamma gdf go gtec halt hand
+    hands hard head header high hpi ica id imagery imagined in input intervals is kit label left letter letters level
+    lfp light line list listening long low m mag mains marker markers math meg memory meta mff mixed mm mono motor
+    movement movements music muscle n name names nasion neuromag new nicolet no nogo noise non not odd oddball of off
+    old on one opm open out output overlapping part patch pause photo picture pre press presentation probe
+    program raw read reading reading real record recording rec recall reference rejected rem response rest resting
+    right room run sample samples scan scans sd seconds second seg segment segments seizure sensor ses session sessions
+    set short side signal single size sleep song sound speech split spindle ssvep stage standard start state status
+    step stim stimulation stimuli stimulus stop story sub subj subject subjects switch sync system t target task tasks
+    test theta time tiny to tone tongue touch trial trials triggers trigger two type unfamiliar unit units unknown
+    visual
+    voice
+    volume w wake waveguard with word words wrong x y yes z zero
+    hz khz mhz v uv nv mv ft pt s ms
+    cerca bci biosig companion companions truncated reader lost missing good broken source sources fdt
+    newline translated vhdr vmrk tsv json txt archive folder float int str utf ascii codec base bit bytes stimuli
+    closing opening unknown value values
+"""
+
+TECHNICAL = frozenset(_SAID.split())
+"""Words that say nothing of a person: of formats, devices, tasks and markers."""
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Public names of people and files.
+
+    Parameters
+    ----------
+    key : bytes
+        Secret; empty where none is given: plain BIDS labels are kept then.
+    """
+
+    key: bytes = b""
+
+    @classmethod
+    def from_environment(cls) -> "Pseudonyms":
+        """Take the key from `KEY_VARIABLE`."""
+        return cls(os.environ.get(KEY_VARIABLE, "").encode())
+
+    def digest(self, text: str) -> str:
+        """Hash a text: HMAC-SHA-256 with the key, plain SHA-256 without; the same text gives the same digits."""
+        message = f"emeg:{text}".encode(errors="surrogatepass")
+        found = hmac.new(self.key, message, hashlib.sha256) if self.key else hashlib.sha256(message)
+        return found.hexdigest()[:DIGITS]
+
+    def subject(self, label: str) -> str:
+        """Name a person: keyed where there is a key; else a plain label stays, and anything else is hashed."""
+        if self.key:
+            return f"sub-{self.digest(label)}"
+        plain = (_SUBJECT.fullmatch(label) or _INITIALS.fullmatch(label)) and not _DATE.search(label)
+        return label if plain or is_technical(label) else f"sub-x{self.digest(label)}"
+
+    def label(self, label: str) -> str:
+        """Name a session, task, run or acquisition: labels as BIDS has them stay, dates and free text are hashed."""
+        return label if _plain_label(label) else f"x{self.digest(label)}"
+
+    def index(self, label: str) -> str:
+        """Name a run: BIDS has numbers there."""
+        return label if label.isdigit() and not _DATE.search(label) else label and f"x{self.digest(label)}"
+
+    def path(self, path: str) -> str:
+        """Name a file of an archive: BIDS names with public labels; other parts by their hash, extension kept."""
+        return "/".join(self.part(part) for part in path.split("/"))
+
+    def part(self, part: str) -> str:
+        """Name one folder or file."""
+        extension = found.group() if (found := _EXTENSION.search(part)) and found.start() > 0 else ""
+        stem = part.removesuffix(extension) if extension else part
+        if _HASHED.fullmatch(stem):
+            return part
+        pieces = stem.split("_")
+        if _ENTITY.fullmatch(pieces[0]):
+            return "_".join(self._piece(piece) for piece in pieces) + extension
+        if self.key and not is_technical(stem, names=False):
+            return f"x{self.digest(stem)}{extension}"
+        return part if is_technical(stem) else f"x{self.digest(stem)}{extension}"
+
+    def _piece(self, piece: str) -> str:
+        if _SUBJECT.fullmatch(piece):
+            return self.subject(piece)
+        kind, dash, label = piece.partition("-")
+        if dash and kind.isalpha() and kind.islower():
+            return f"{kind}-{self.index(label) if kind in _INDICES else self.label(label)}"
+        return self.label(piece)
+
+    def hidden(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
+        """List what must be replaced in texts about these files, and by what; the longest first."""
+        pairs: dict[str, str] = {}
+        for path in paths:
+            for part in (path, *path.split("/")):
+                public = self.path(part)
+                if public != part:
+                    pairs[part] = public
+            for piece in re.split(r"[/_]", path):
+                if _SUBJECT.fullmatch(piece) and self.subject(piece) != piece:
+                    pairs[piece] = self.subject(piece)
+        return tuple(sorted(pairs.items(), key=lambda pair: (-len(pair[0]), pair[0])))
+
+
+def is_technical(text: str, *, names: bool = True) -> bool:
+    """Whether a text is made of technical words, codes and numbers only, and holds no date.
+
+    With `names` false, codes that may stand for a person (``S001``) do not pass either.
+    """
+    if _DATE.search(text):
+        return False
+    words = _WORDS.findall(text)
+    for word in words:
+        if word.isdigit():
+            if len(word) > 5 or not names:
+                return False
+        elif word.lower() not in TECHNICAL and not (names and len(word) <= 2 and word.isascii()):
+            return False
+    return True
+
+
+def _plain_label(label: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9+]*", label) is not None and not _DATE.search(label) and len(label) <= 40
+
+
+def markers(texts: Sequence[str]) -> list[str]:
+    """Keep the texts of a recording's events that are markers; remarks of people become `REMARK`.
+
+    A marker is a code (``S  1``, ``T0``), made of technical words, or said three times at least: what was typed by hand
+    about a person is not repeated word for word. A text with a date in it is never one.
+    """
+    counts = Counter(texts)
+    return [text if _is_marker(text, counts[text]) else REMARK for text in texts]
+
+
+def _is_marker(text: str, count: int) -> bool:
+    if _DATE.search(text):
+        return False
+    rest = _VENDOR.sub("", text, count=1).strip()
+    return bool(_CODE.fullmatch(rest)) or is_technical(rest) or (count >= 3 and len(text) <= 40)
+
+
+def without_dates(text: str) -> str:
+    """Replace every date by a dash of its own."""
+    return _DATE.sub("(date)", text)
+
+
+def without_quotes(text: str, keep: Iterable[str] = ()) -> str:
+    """Replace what a message quotes from a file, unless it is technical or one of `keep`."""
+    kept = tuple(keep)
+
+    def public(match: re.Match[str]) -> str:
+        quoted = match["text"]
+        fine = (
+            is_technical(quoted)
+            or (_FILE.fullmatch(quoted) and not quoted.isdigit())
+            or any(name in quoted for name in kept)
+        )
+        return match[0] if fine else f"{match['q']}…{match['q']}"
+
+    return _QUOTED.sub(public, text)
+
+
+def scrub(text: str, hidden: Iterable[tuple[str, str]], secrets: Iterable[str] = ()) -> str:
+    """Make a message public: file names by their public ones, header texts and dates gone.
+
+    Parameters
+    ----------
+    text : str
+    hidden : pairs of str
+        `Pseudonyms.hidden` of the files that it is about.
+    secrets : iterable of str
+        Texts of the header (`header_texts`).
+    """
+    for private, public in hidden:
+        word = rf"(?<![A-Za-z0-9]){re.escape(private)}(?![A-Za-z0-9])"
+        text = re.sub(word, public.replace("\\", r"\\"), text)
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    return without_dates(_FILE.sub(lambda match: _public_file(match[0]), text))
+
+
+def _public_file(name: str) -> str:
+    if name.startswith(("http:", "https:", "s3:", "anonymous:")):
+        return name
+    clean = PurePosixPath(name.rstrip(".:"))
+    if all(is_technical(part) or len(part) < 4 or Pseudonyms().part(part) == part for part in clean.parts):
+        return name
+    return name if re.fullmatch(r"[^/]{1,6}/[^/]{1,6}|[A-Za-z]+/[A-Za-z]+", name) else Pseudonyms().path(name)
+
+
+def header_texts(info: "mne.Info") -> tuple[str, ...]:
+    """Collect the texts of a header that may name a person or a place, longest first."""
+    found: set[str] = set()
+    for key in ("subject_info", "device_info", "helium_info"):
+        fields = info.get(key) or {}
+        found.update(str(value) for value in fields.values() if isinstance(value, str))
+    found.update(str(info.get(key) or "") for key in ("experimenter", "description", "proj_name"))
+    return tuple(
+        sorted((text for text in found if len(text) >= 3 and not is_technical(text)), key=lambda t: (-len(t), t))
+    )
