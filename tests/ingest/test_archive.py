@@ -21,9 +21,9 @@ from emeg.store import open_recording, read_catalog
 
 RUN = """
 import sys
-from emeg.ingest import IngestConfig, archive
+from emeg.ingest import IngestConfig, archive, fanout
 if __name__ == "__main__":
-    archive._POOL_FROM_BYTES = 0
+    fanout.POOL_FROM_BYTES = 0
     archive.ingest(IngestConfig(archive=sys.argv[1], root=sys.argv[2], workers=int(sys.argv[3])))
 """
 

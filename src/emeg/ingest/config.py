@@ -98,6 +98,10 @@ class IngestConfig(Config):
     """A signal that is longer lies in a scratch file while a worker standardises it, MiB."""
     workers: PositiveInt = runtime_field(2)
     """Processes that ingest side by side."""
+    dask: str | None = runtime_field(None)
+    """Scheduler of a Dask cluster that ingests instead of processes here, such as ``tcp://host:8786``."""
+    time_limit_s: PositiveFloat = runtime_field(7200.0)
+    """A recording that takes longer is given up and quarantined, s."""
     retry_quarantined: bool = runtime_field(False)
     """Try sources again that were refused before, though neither they nor the settings have changed."""
 

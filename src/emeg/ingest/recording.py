@@ -46,11 +46,13 @@ from emeg.store import (
     QuarantineRecord,
     RecordingAttributes,
     Store,
+    has_row,
     publish_row,
     quarantine,
     release,
     write_recording,
 )
+from emeg.store.claims import claimed
 
 if TYPE_CHECKING:
     import mne
@@ -77,7 +79,8 @@ class Outcome:
 
     source: str
     recording: str
-    state: Literal["ready", "quarantined"]
+    state: Literal["ready", "quarantined", "elsewhere"]
+    """``elsewhere``: another worker has claimed it and may still be at it."""
     reason: str = ""
 
 
@@ -106,7 +109,8 @@ class _Signal:
 def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     """Bring one source into the store, or into quarantine with the reason.
 
-    Nothing is visible before it is complete; the catalogue row comes last.
+    Nothing is visible before it is complete; the catalogue row comes last. A recording that another worker has claimed
+    is left to it (`Outcome.state` is ``elsewhere``), and one that another has brought in is not made again.
 
     Raises
     ------
@@ -115,6 +119,23 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     """
     store = Store.open(config.root, create=True)
     name = recording_id(source, config)
+    with claimed(store, name, seconds=2 * config.time_limit_s) as ours:
+        if not ours:
+            return Outcome(source.path, name, "elsewhere")
+        if has_row(store, name):
+            return Outcome(source.path, name, "ready")
+        return _bring_in(store, name, source, config)
+
+
+def refuse(source: Source, config: IngestConfig, error: RecordingError) -> Outcome:
+    """Quarantine a source whose worker cannot do so itself."""
+    store, name = Store.open(config.root, create=True), recording_id(source, config)
+    record = _refusal(source, name, error, _Found())
+    quarantine(store, record)
+    return Outcome(record.source, name, "quarantined", record.reason)
+
+
+def _bring_in(store: Store, name: str, source: Source, config: IngestConfig) -> Outcome:
     found = _Found()
     try:
         with fetched(source, config.transfer) as folder:

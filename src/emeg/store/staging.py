@@ -59,7 +59,7 @@ def _locked(partial: Path, label: str) -> Iterator[Path]:
         except FileNotFoundError:  # a sweep removed the empty .partial in between
             continue
         fcntl.flock(handle, fcntl.LOCK_EX)
-        if _same_file(handle, lock):  # else a sweep took it before the lock was held
+        if same_file(handle, lock):  # else a sweep took it before the lock was held
             break
         os.close(handle)
     try:
@@ -67,16 +67,18 @@ def _locked(partial: Path, label: str) -> Iterator[Path]:
     finally:
         lock.unlink(missing_ok=True)
         os.close(handle)
-        _remove_if_empty(partial)
+        remove_if_empty(partial)
 
 
-def _remove_if_empty(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder without entries, any other not."""
     # So that an undisturbed store and one that was swept hold the same entries.
     with suppress(OSError):
         folder.rmdir()
 
 
-def _same_file(handle: int, path: Path) -> bool:
+def same_file(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at `path`."""
     try:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
@@ -168,7 +170,7 @@ def sweep(root: Location) -> int:
     entries = sorted(partial.iterdir())
     folders = {path.name.removesuffix(".lock").removesuffix(".stale") for path in entries}
     removed = sum(_clear(partial / name) for name in sorted(folders))
-    _remove_if_empty(partial)
+    remove_if_empty(partial)
     return removed
 
 

@@ -1,0 +1,168 @@
+"""Workers that die, hang, or meet another run: the others' work is done, and nothing is done twice."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.ingest.conftest import ingested
+
+from emeg.errors import TransientError
+from emeg.hashing import sha256_file
+from emeg.ingest import IngestConfig, Outcome, Source, ingest
+from emeg.ingest.cluster import on_cluster
+from emeg.ingest.fanout import in_processes
+from emeg.ingest.transfer import ListedFile
+from emeg.store import Store, read_quarantine
+from emeg.store.claims import claimed
+
+RUN = """
+import os, sys
+from emeg.ingest import IngestConfig, ingest, recording
+bring_in = recording._bring_in
+def noted(store, name, source, config):
+    with open(sys.argv[3], "a") as file:
+        file.write(name + "\\n")
+    return bring_in(store, name, source, config)
+if __name__ == "__main__":
+    recording._bring_in = noted
+    result = ingest(IngestConfig(archive=sys.argv[1], root=sys.argv[2], workers=1))
+    print(len(result.ready), len(result.quarantined))
+"""
+
+
+def fragile(source: Source, config: IngestConfig) -> Outcome:
+    """Stands for a reader in C: dies, dies when something runs beside it, hangs, or works."""
+    folder = Path(source.archive)
+    with (folder / f"{source.path}.tries").open("a") as file:
+        file.write("x")
+    if "crash" in source.path:
+        os.abort()
+    if "once" in source.path and (folder / f"{source.path}.tries").stat().st_size == 1:
+        os.abort()
+    if "hang" in source.path:
+        time.sleep(120)
+    return Outcome(source.path, source.path, "ready")
+
+
+def made(folder: Path, names: list[str]) -> tuple[list[Source], IngestConfig]:
+    archive = folder / "archive"
+    archive.mkdir()
+    sources = [
+        Source(str(archive), "d", name, "edf", "01", files=(ListedFile(name, 10 + i, sha256="0" * 64),))
+        for i, name in enumerate(names)
+    ]
+    return sources, IngestConfig(archive=str(archive), root=str(folder / "store"), workers=2)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.relative_to(folder).parts[0] != "runs"]
+    return {str(p.relative_to(folder)): sha256_file(p) for p in files}
+
+
+def states(outcomes: dict[Source, Outcome | str]) -> dict[str, str]:
+    return {source.path: o if isinstance(o, str) else o.state for source, o in outcomes.items()}
+
+
+def test_what_kills_or_hangs_a_worker_is_quarantined_and_the_rest_is_done(tmp_path):
+    sources, config = made(tmp_path, ["a", "crash", "b", "hang", "once", "c"])
+    config = config.model_copy(update={"time_limit_s": 6.0})
+    outcomes = dict(in_processes(sources, config, fragile))
+    good = dict.fromkeys(["a", "b", "c", "once"], "ready")
+    assert states(outcomes) == good | {"crash": "quarantined", "hang": "quarantined"}
+    tries = {path.stem: path.stat().st_size for path in (tmp_path / "archive").glob("*.tries")}
+    assert tries == dict.fromkeys(["a", "b", "c", "hang"], 1) | {"crash": 2, "once": 2}
+    reasons = {record.source: record.reason for record in read_quarantine(Store.open(config.root))}
+    assert "died on it twice" in reasons["crash"]
+    assert "not finished after 6 s" in reasons["hang"]
+
+
+@pytest.fixture(scope="module")
+def archive(shared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archive") / "small"
+    shutil.copytree(shared / "data/oddball/sub-02", folder / "sub-02")
+    (folder / "sub-03").mkdir()
+    shutil.copy(shared / "data/devices/broken/truncated.edf", folder / "sub-03")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clean(archive, tmp_path_factory):
+    return ingested(archive, tmp_path_factory.mktemp("clean") / "store")
+
+
+def test_two_runs_on_one_store_share_the_work_and_leave_the_same_bytes(archive, clean, tmp_path):
+    (tmp_path / "run.py").write_text(RUN)
+    root, notes = tmp_path / "store", tmp_path / "notes"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(tmp_path / "run.py"), str(archive), str(root), str(notes)]
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[0].split() for process in both]
+    n_ready = len(clean.result.ready)
+    assert said == [[str(n_ready), "1"]] * 2
+    assert tree(root) == tree(clean.store.root.local_path())
+    made = notes.read_text().split()
+    assert sorted(set(made) & set(clean.result.ready)) == sorted(m for m in made if m in clean.result.ready)
+
+
+def test_a_claim_is_one_worker_s_until_it_ends_or_expires(tmp_path):
+    for uri in (str(tmp_path / "store"), f"memory://claims-{tmp_path.name}"):
+        store = Store.open(uri, create=True)
+        with claimed(store, "a", seconds=60) as first, claimed(store, "a", seconds=60) as second:
+            assert (first, second) == (True, False)
+            with claimed(store, "b", seconds=60) as other:
+                assert other
+        with claimed(store, "a", seconds=60) as again:
+            assert again
+        assert not store.exists(".partial", "claim-a")
+    with claimed(store, "a", seconds=-1), claimed(store, "a", seconds=60) as taken_over:
+        assert taken_over
+
+
+def test_a_run_leaves_a_log_and_counters(clean):
+    runs = clean.store.root.local_path() / "runs"
+    (log,) = runs.glob("ingest-*/log.jsonl")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert sorted(line["recording"] for line in lines if line["state"] == "ready") == list(clean.result.ready)
+    (refused,) = [line for line in lines if line["state"] == "quarantined"]
+    assert "truncated" in refused["reason"]
+    text = (runs / "ingest-small.prom").read_text()
+    values = dict(re.findall(r"^([a-z_]+\{.*\}) (\S+)$", text, flags=re.MULTILINE))
+    assert values['emeg_ingest_recordings{dataset="small",state="ready"}'] == str(len(clean.result.ready))
+    assert values['emeg_ingest_remaining{dataset="small"}'] == "0"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    dask = pytest.importorskip("dask")
+    distributed = pytest.importorskip("distributed")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
+        yield cluster.scheduler_address
+
+
+def test_a_cluster_makes_the_same_store(archive, clean, cluster, tmp_path):
+    config = clean.config.model_copy(update={"root": str(tmp_path / "store"), "dask": cluster})
+    assert ingest(config) == clean.result
+    assert tree(tmp_path / "store") == tree(clean.store.root.local_path())
+
+
+def test_a_cluster_s_worker_may_die_or_hang(cluster, tmp_path):
+    sources, config = made(tmp_path, ["a", "crash", "b", "hang", "c"])
+    config = config.model_copy(update={"time_limit_s": 1.0, "dask": cluster})
+    outcomes = dict(on_cluster(sources, config, fragile))
+    assert states(outcomes) == dict.fromkeys("abc", "ready") | {"crash": "quarantined", "hang": "quarantined"}
+
+
+def test_a_cluster_that_is_not_there_is_worth_another_try(archive, tmp_path, monkeypatch):
+    monkeypatch.setattr("emeg.ingest.cluster.CONNECT_S", 1)
+    config = IngestConfig(archive=str(archive), root=str(tmp_path / "store"), dask="tcp://127.0.0.1:1")
+    with pytest.raises(TransientError, match="no Dask scheduler"):
+        ingest(config)
