@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.signal import welch
 
-from emeg.store.quantise import LARGEST, noise_scale, quantisation_step, quantise, restore
+from emeg.store.quantise import LARGEST, KeptBand, noise_scale, quantisation_step, quantisation_steps, quantise, restore
 
 SFREQ = 256.0
+BAND = KeptBand(SFREQ, 0.1, 96.0)
 
 signals = hnp.arrays(
     np.float32,
@@ -60,7 +61,7 @@ def test_rounding_noise_is_20_db_under_every_bin(slope: float, rms: float, artef
     if artefact:  # a movement of thirty times the signal for a second
         signal[:, 3000:3256] += np.float32(30 * rms) * np.hanning(256).astype(np.float32)
     chunks = np.split(signal, 6, axis=1)
-    steps = [quantisation_step(chunk) for chunk in chunks]
+    steps = [quantisation_step(chunk, BAND) for chunk in chunks]
     error = np.concatenate([quantise(c, s) * s[:, None] - c for c, s in zip(chunks, steps, strict=True)], axis=1)
     frequency, power = welch(signal.astype(np.float64), SFREQ, nperseg=256)
     _, noise = welch(error.astype(np.float64), SFREQ, nperseg=256)
@@ -73,7 +74,7 @@ def test_an_artefact_does_not_coarsen_the_step(slope: float) -> None:
     signal = coloured_noise(slope, rms=1e-5, n=2560)
     jump = signal.copy()
     jump[:, 1000:1100] += 2e-4
-    assert (quantisation_step(jump) <= 2 * quantisation_step(signal)).all()
+    assert (quantisation_step(jump, BAND) <= 2 * quantisation_step(signal, BAND)).all()
 
 
 def test_noise_scale_is_that_of_the_second_difference() -> None:
@@ -83,7 +84,7 @@ def test_noise_scale_is_that_of_the_second_difference() -> None:
 
 def test_step_follows_noise_where_the_peak_would_not_compress() -> None:
     signal = coloured_noise(1.0, rms=1e-5, n_channels=16, n=2560)
-    by_noise = quantise(signal, quantisation_step(signal))
+    by_noise = quantise(signal, quantisation_step(signal, BAND))
     by_peak = np.rint(signal / (np.abs(signal).max(axis=1, keepdims=True) / LARGEST)).astype(np.int16)
     codec = numcodecs.Blosc("zstd", 5, numcodecs.Blosc.SHUFFLE)
     assert len(codec.encode(by_noise)) < 0.8 * len(codec.encode(by_peak))
@@ -93,3 +94,32 @@ def test_silence_is_exact() -> None:
     step = quantisation_step(np.zeros((2, 2560), np.float32))
     assert (step > 0).all()
     assert not quantise(np.zeros((2, 2560), np.float32), step).any()
+
+
+def test_the_step_is_no_finer_than_it_must_be() -> None:
+    """Within the factor of two that a power of two costs, and what the estimate is off."""
+    signal = coloured_noise(1.0, rms=1e-5, n=2560)
+    step = 4 * quantisation_step(signal, BAND)
+    error = quantise(signal, step) * step[:, None] - signal
+    frequency, power = welch(signal.astype(np.float64), SFREQ, nperseg=256, average="median")
+    _, noise = welch(error.astype(np.float64), SFREQ, nperseg=256, average="median")
+    assert (10 * np.log10(power / noise)[:, (frequency >= 1) & (frequency <= 95)].min(axis=1) < 20).all()
+
+
+def test_a_notch_and_what_lies_beyond_the_band_do_not_count() -> None:
+    signal = coloured_noise(0.0, rms=1e-5, n=2560)
+    spectrum = np.fft.rfft(signal, axis=1)
+    frequencies = np.fft.rfftfreq(2560, 1 / SFREQ)
+    spectrum[:, (np.abs(frequencies - 50) < 1) | (frequencies > 60)] *= 1e-3
+    holed = np.fft.irfft(spectrum, axis=1).astype(np.float32)
+    told = quantisation_step(holed, KeptBand(SFREQ, 0.1, 60.0, (50.0,)))
+    assert (told >= 8 * quantisation_step(holed, BAND)).all()
+
+
+def test_where_sixteen_bits_do_not_span_peak_and_noise_the_peak_wins_and_it_is_told() -> None:
+    signal = coloured_noise(0.0, rms=1e-9, n=2560)
+    assert not quantisation_steps(signal, BAND).raised.any()
+    signal[:2, 100] = 1e-2
+    step, raised = quantisation_steps(signal, BAND)
+    assert raised.tolist() == [True, True, False, False]
+    assert np.abs(quantise(signal, step) * step[:, None] - signal).max() <= step.max() / 2

@@ -199,7 +199,7 @@ def _ingest(
         with ChannelRows(len(picked.picks), raw.n_times, in_memory_bytes=limit, folder=scratch) as source_rows:
             read_signal(source, folder, raw, picked.picks, source_rows)
             signal = _standardise(source_rows, values, raw, picked, table, sidecars, config.standardise, misplaced)
-        write_recording(
+        raised = write_recording(
             store,
             name,
             _finished(values, signal.interpolation),
@@ -207,11 +207,18 @@ def _ingest(
             attributes=_attributes(source, signal, device, raw, config),
             bad=signal.bad,
         )
-    notes += [*events.notes, *cleaned, *signal.notes]
+    notes += [*events.notes, *cleaned, *signal.notes, *_rounding_note(raised)]
     notes = [source.scrubbed(note, found.secrets) for note in notes]
     return _row(
         name, source, raw, signal, picked, state, device, grade, len(events.events), notes, config
     ), events.events
+
+
+def _rounding_note(raised: float) -> tuple[str, ...]:
+    """Where the spectrum falls so low under the peak that sixteen bits do not span both, the peak wins."""
+    if not raised:
+        return ()
+    return (f"in {raised:.2%} of channels × chunks rounding noise may be less than 20 dB under the spectrum",)
 
 
 def _montage(source: Source, config: IngestConfig) -> str | None:

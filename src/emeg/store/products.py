@@ -13,8 +13,11 @@ from emeg.store import staging
 from emeg.store.faults import line_to
 from emeg.uri import Location, locate
 
-SCHEMA = 1
-"""Version of the store's arrangement; a store with a larger one is refused."""
+SCHEMA = 2
+"""Version of the store's arrangement; a store with a larger one is refused. What changed: `emeg.store.migrations`."""
+
+OLDEST_READABLE = 1
+"""A store from this version on is read as it is; who writes to it brings it up to `SCHEMA` first."""
 
 MARKERS = {
     "recordings": "zarr.json",
@@ -57,7 +60,11 @@ class Store:
         marker = store.root / "store.json"
         with line_to(marker):
             if _there(marker):
-                _check_schema(marker)
+                schema = _schema(marker)
+                if schema < (SCHEMA if create else OLDEST_READABLE):
+                    from emeg.store.migrations import migrate
+
+                    migrate(store, schema)
                 return store
             others = [child.name for child in store.root.children() if not child.name.startswith(staging.PARTIAL)]
         if others:
@@ -197,13 +204,14 @@ def _there(place: Location) -> bool:
         return place.exists()
 
 
-def _check_schema(marker: Location) -> None:
+def _schema(marker: Location) -> int:
     try:
-        schema = marker.read_json()["schema"]
+        schema = int(marker.read_json()["schema"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{marker}: not a store's description ({error}); restore it or rebuild") from error
-    if schema != SCHEMA:
-        raise UserError(f"{marker}: schema {schema}, this emeg reads {SCHEMA}; use the emeg that made it")
+    if schema > SCHEMA:
+        raise UserError(f"{marker}: schema {schema} is newer than this emeg, which knows {SCHEMA}; update emeg")
+    return schema
 
 
 def _preview(names: list[str], most: int = 8) -> str:

@@ -16,6 +16,7 @@ def remove_recording(store: Store, recording: str) -> bool:
         ("catalog", "recordings", f"{recording}.parquet"),
         ("catalog", "events", f"{recording}.parquet"),
         ("recordings", f"{recording}.zarr"),
+        ("catalog", "digests", f"{recording}.json"),
     ):
         found |= remove(store, *parts)
     return found

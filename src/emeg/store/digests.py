@@ -1,0 +1,37 @@
+"""SHA-256 of what a recording consists of: ``catalog/digests/<recording>.json``, path in its folder to digest.
+
+The codecs' checksums find a flipped bit in a chunk; digests find every other change as well: metadata, attributes, a
+shard of another recording, a file too many.
+"""
+
+from pathlib import Path
+
+from emeg.hashing import sha256_bytes, sha256_file
+from emeg.store.faults import line_to
+from emeg.store.products import Store
+
+
+def write_digest(store: Store, recording: str, folder: Path) -> None:
+    """Note the digests of a recording that is about to be published from `folder`."""
+    files = {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    store.write_json(files, "catalog", "digests", f"{recording}.json")
+
+
+def read_digest(store: Store, recording: str) -> dict[str, str] | None:
+    """Digests by path; `None` where none were noted."""
+    if not store.exists("catalog", "digests", f"{recording}.json"):
+        return None
+    place = store.location("catalog", "digests", f"{recording}.json")
+    with line_to(place):
+        digests: dict[str, str] = place.read_json()
+    return digests
+
+
+def compute_digest(store: Store, recording: str) -> dict[str, str]:
+    """Digests of the files as they lie in the store."""
+    folder = store.location("recordings", f"{recording}.zarr")
+    prefix = folder.path.rstrip("/") + "/"
+    with line_to(folder):
+        folder.fs.invalidate_cache()
+        paths = sorted(folder.fs.find(folder.path))
+        return {path[len(prefix) :]: sha256_bytes(folder.fs.cat_file(path)) for path in paths}

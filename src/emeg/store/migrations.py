@@ -1,0 +1,52 @@
+"""From one version of the store's arrangement to the next.
+
+Each step is one registered function. It may be stopped anywhere and made again, and two processes may make it at once:
+what it writes depends on the store alone, and ``store.json`` is written after it.
+"""
+
+import logging
+from collections.abc import Callable
+
+from emeg.errors import UserError
+from emeg.store.digests import compute_digest, read_digest
+from emeg.store.products import SCHEMA, Store
+
+logger = logging.getLogger(__name__)
+
+MIGRATIONS: dict[int, Callable[[Store], None]] = {}
+"""Step from version n to n + 1, by n."""
+
+
+def migration(version: int) -> Callable[[Callable[[Store], None]], Callable[[Store], None]]:
+    """Register the step from `version` to the next."""
+
+    def register(function: Callable[[Store], None]) -> Callable[[Store], None]:
+        MIGRATIONS[version] = function
+        return function
+
+    return register
+
+
+def migrate(store: Store, version: int) -> None:
+    """Bring a store of an older version up to `SCHEMA`, step by step.
+
+    Raises
+    ------
+    UserError
+        There is no step from that version.
+    """
+    for step in range(version, SCHEMA):
+        if step not in MIGRATIONS:
+            raise UserError(f"{store.root}: schema {step} cannot be brought up to {SCHEMA}; ingest into a new store")
+        logger.info("%s: from schema %d to %d", store.root, step, step + 1)
+        MIGRATIONS[step](store)
+        store.write_json({"schema": step + 1}, "store.json")
+
+
+@migration(1)
+def _note_digests(store: Store) -> None:
+    """Version 2 keeps SHA-256 digests of every recording's files in ``catalog/digests/``."""
+    for name in store.names("recordings"):
+        recording = name.removesuffix(".zarr")
+        if read_digest(store, recording) is None:
+            store.write_json(compute_digest(store, recording), "catalog", "digests", f"{recording}.json")
