@@ -1,6 +1,7 @@
 """Catalogue, events and quarantine."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import duckdb
 import pyarrow.parquet as pq
@@ -19,7 +20,7 @@ from emeg.store import (
     read_quarantine,
     release,
 )
-from emeg.store.catalog import has_row
+from emeg.store.catalog import compact_if_scattered, has_row
 
 EVENTS = [Event(1.5, 0.2, "left", "T1"), Event(0.5, 0.0, "rechts µ", ""), Event(1.5, 0.2, "left", "T1")]
 
@@ -123,3 +124,29 @@ def test_quarantine(store: Store) -> None:
     assert release(store, "dataset", "a.edf")
     assert not release(store, "dataset", "a.edf")
     assert [record.source for record in read_quarantine(store)] == ["a.edf", "b.edf"]
+
+
+def test_rows_are_merged_when_many_are_scattered(local_store: Store, row, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emeg.store.catalog.MOST_SCATTERED", 2)
+    for name in "ab":
+        publish_row(local_store, row(name), [])
+    assert not compact_if_scattered(local_store)
+    publish_row(local_store, row("c"), [])
+    assert compact_if_scattered(local_store)
+    assert not compact_if_scattered(local_store)
+    assert [r.recording for r in read_catalog(local_store)] == ["a", "b", "c"]
+
+
+def test_readers_and_writers_do_not_disturb_compaction(local_store: Store, row) -> None:
+    """Rows appear while others merge and read: every read holds at least what was there before it."""
+    for number in range(10):
+        publish_row(local_store, row(f"0{number}"), [])
+    with ThreadPoolExecutor(3) as pool:
+        writing = pool.submit(lambda: [publish_row(local_store, row(f"1{n}"), []) for n in range(10)])
+        merging = [pool.submit(compact_catalog, local_store) for _ in range(6)]
+        reading = [pool.submit(lambda: [r.recording for r in read_catalog(local_store)]) for _ in range(6)]
+        for future in [writing, *merging]:
+            future.result()
+        first = [f"0{number}" for number in range(10)]
+        assert all(future.result()[:10] == first for future in reading)
+    assert len(read_catalog(local_store)) == 20

@@ -210,7 +210,7 @@ def test_open_refuses_what_is_no_store(tmp_path: Path) -> None:
         Store.open("nosuchprotocol://x")
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"schema": "1"}', '{"schema": 2}'])
+@pytest.mark.parametrize("content", ["[]", "{", '{"schema": "1"}', '{"schema": 3}'])
 def test_open_refuses_other_schemas(tmp_path: Path, content: str) -> None:
     (tmp_path / "store.json").write_text(content)
     with pytest.raises(UserError, match=r"store\.json"):

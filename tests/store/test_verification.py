@@ -38,9 +38,10 @@ def test_a_flipped_byte_in_a_chunk_is_found(store, tmp_path):
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 0xFF
     path.write_bytes(data)
-    ((product, problem),) = faults(store)
-    assert product == "recordings/r0"
-    assert "damaged" in problem
+    found = dict(faults(store))
+    assert set(found) == {"recordings/r0", "recordings/r0.zarr"}
+    assert "damaged" in found["recordings/r0"]
+    assert "sha256 differs" in found["recordings/r0.zarr"]
 
 
 def test_rows_and_recordings_must_know_each_other(store, tmp_path):

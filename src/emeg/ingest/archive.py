@@ -15,6 +15,7 @@ from emeg.ingest.recording import Outcome
 from emeg.ingest.transfer import clear_scratch, recording_id, scratch_name
 from emeg.progress import Progress, silent
 from emeg.store import CatalogRow, Store, read_catalog, read_quarantine, release
+from emeg.store.catalog import compact_if_scattered
 from emeg.store.removal import remove_recording
 from emeg.uri import locate
 
@@ -62,6 +63,7 @@ def ingest(config: IngestConfig, *, progress: Progress = silent) -> IngestResult
     if vanished:
         logger.warning("%d sources have vanished from %s, first %s", len(vanished), config.archive, vanished[0])
     keep(store, listing, config_hash, ready, before)
+    compact_if_scattered(store)
     return IngestResult(
         dataset=listing.dataset,
         ready=tuple(sorted(o.recording for o in outcomes if o.state == "ready")),

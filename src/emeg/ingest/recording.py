@@ -130,7 +130,7 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
 def refuse(source: Source, config: IngestConfig, error: RecordingError) -> Outcome:
     """Quarantine a source whose worker cannot do so itself."""
     store, name = Store.open(config.root, create=True), recording_id(source, config)
-    record = _refusal(source, name, error, _Found())
+    record = _refusal(source, name, config, error, _Found())
     quarantine(store, record)
     return Outcome(record.source, name, "quarantined", record.reason)
 

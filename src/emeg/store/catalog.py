@@ -23,6 +23,9 @@ T = TypeVar("T")
 _SUFFIX = ".parquet"
 _COMPACT = "compact-"
 
+MOST_SCATTERED = 1000
+"""Rows that are read from files of their own before ingest merges them: about a second of reading."""
+
 _COLUMN_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
@@ -90,6 +93,16 @@ def compact_catalog(store: Store) -> str:
         if place.name != name:
             place.remove()
     return name
+
+
+def compact_if_scattered(store: Store) -> bool:
+    """Merge the rows if more than `MOST_SCATTERED` have been written since they were merged last; returns whether."""
+    merged = set(_merged_table(store)["recording"].to_pylist())
+    scattered = {place.name.removesuffix(_SUFFIX) for place in _files(store, "recordings")} - merged
+    if len(scattered) <= MOST_SCATTERED:
+        return False
+    compact_catalog(store)
+    return True
 
 
 def read_events(store: Store, recording: str) -> list[Event]:
@@ -165,8 +178,12 @@ def _children(store: Store, *folder: str) -> list[Location]:
 
 
 def _merged_table(store: Store) -> pa.Table:
-    tables = _map(_read_rows, _merged_files(store)[-1:])
-    return tables[0] if tables else CATALOG_SCHEMA.empty_table()
+    while merged := _merged_files(store):
+        try:
+            return _read_rows(merged[-1])
+        except FileNotFoundError:  # a newer one has replaced it since: look again
+            continue
+    return CATALOG_SCHEMA.empty_table()
 
 
 def _read_rows(place: Location) -> pa.Table:

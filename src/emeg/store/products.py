@@ -206,9 +206,11 @@ def _there(place: Location) -> bool:
 
 def _schema(marker: Location) -> int:
     try:
-        schema = int(marker.read_json()["schema"])
+        schema = marker.read_json()["schema"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{marker}: not a store's description ({error}); restore it or rebuild") from error
+    if not isinstance(schema, int):
+        raise UserError(f"{marker}: schema {schema!r} is no number; restore it or rebuild")
     if schema > SCHEMA:
         raise UserError(f"{marker}: schema {schema} is newer than this emeg, which knows {SCHEMA}; update emeg")
     return schema

@@ -15,6 +15,7 @@ from emeg.errors import EmegError, RecordingError
 from emeg.hashing import hash_json, sha256_bytes
 from emeg.progress import Progress, silent
 from emeg.store.catalog import read_catalog, read_events
+from emeg.store.digests import compute_digest, read_digest
 from emeg.store.products import MARKERS, Store
 from emeg.store.recordings import folder_name, open_recording
 from emeg.store.records import CatalogRow
@@ -131,6 +132,7 @@ def _recording(store: Store, row: CatalogRow | None, name: str) -> Iterator[Faul
             next_action="ingest its archive again, or remove the folder",
         )
         return
+    yield from _digests(store, name, what)
     recording = open_recording(store, name)
     for _ in recording.blocks(recording.chunk * 60):  # chunk checksums are looked at when they are read
         pass
@@ -145,6 +147,23 @@ def _recording(store: Store, row: CatalogRow | None, name: str) -> Iterator[Faul
     for field, (said, is_so) in told.items():
         if said != is_so:
             yield Fault(product=what, problem=f"{field}: the row says {said}, there are {is_so}", next_action=_AGAIN)
+
+
+def _digests(store: Store, name: str, what: str) -> Iterator[Fault]:
+    noted = read_digest(store, name)
+    if noted is None:
+        yield Fault(
+            product=what,
+            problem="its sha256 digests are missing",
+            next_action="ingest into the store once: that notes them for recordings of an older schema",
+        )
+        return
+    found = compute_digest(store, name)
+    for path in sorted(noted.keys() | found.keys()):
+        if noted.get(path) != found.get(path):
+            gone = "is missing" if path not in found else "was changed: its sha256 differs"
+            problem = f"{path} {gone if path in noted else 'does not belong to it'}"
+            yield Fault(product=what, problem=problem, next_action=_AGAIN)
 
 
 def _corpus(store: Store, name: str) -> Iterator[Fault]:
