@@ -95,6 +95,8 @@ class _Worker:
         return self._pool.submit(self._unit, source, config)
 
     def left_s(self, limit_s: float) -> float:
+        if not self._pid.done():  # still importing: that is not the recording's time
+            self._began = time.monotonic()
         return self._began + limit_s - time.monotonic()
 
     def end(self) -> None:
