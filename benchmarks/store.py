@@ -1,0 +1,83 @@
+"""Measure bytes on disk over float32, and how far rounding noise lies under the spectrum, on real recordings.
+
+A few recordings of each real archive go through ingest; what would be written is kept as float32, written, read back
+and compared: bytes of the whole recording over those of float32, and in the worst channel and 1-Hz bin (Welch, from 1 Hz to
+the end of the pass band, without ±2 Hz around notches and flat channels) the spectrum over the noise, dB.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.signal import welch
+
+from emeg.ingest import IngestConfig, recording
+from emeg.ingest.identify import identify
+from emeg.ingest.listing import list_archive
+from emeg.store import Store, open_recording, write_recording
+from emeg.store.quantise import KeptBand
+
+ARCHIVES = {"oddball": 3, "ssvep": 3, "arithmetic": 3, "motor-imagery": 2}
+
+
+def written(data: Path, folder: Path) -> Iterator[tuple[str, Store, str, np.ndarray]]:
+    """Ingest; give archive, store, recording and the float32 signal that was handed to the store."""
+    kept: list[np.ndarray] = []
+
+    def keeping(store: Store, name: str, signal: Any, **others: Any) -> float:  # noqa: ANN401 - passed on
+        kept.append(np.concatenate([signal] if isinstance(signal, np.ndarray) else [b.copy() for b in signal], axis=1))
+        return write_recording(store, name, kept[-1], **others)
+
+    recording.write_recording = keeping
+    for archive, count in ARCHIVES.items():
+        config = IngestConfig(archive=str(data / archive), root=str(folder / archive), workers=1)
+        store = Store.open(config.root, create=True)
+        for source in identify(store, list_archive(config).sources[:count], 1):
+            outcome = recording.ingest_recording(source, config)
+            if outcome.state == "ready":
+                yield archive, store, outcome.recording, kept.pop()
+
+
+def worst_bin_db(signal: np.ndarray, stored: np.ndarray, band: KeptBand) -> float:
+    """Spectrum over noise in the worst channel and bin."""
+    length = round(band.sfreq)
+    frequencies, power = welch(signal.astype(np.float64), band.sfreq, nperseg=length)
+    _, noise = welch(stored.astype(np.float64) - signal, band.sfreq, nperseg=length)
+    alive = np.ptp(signal, axis=1) > 0
+    return float((10 * np.log10(power / noise))[alive][:, band.counts(frequencies)].min())
+
+
+def main() -> None:
+    """Measure and print."""
+    data = Path(__file__).parents[2] / "shared" / "data"
+    if not data.is_dir():
+        sys.exit(f"{data}: no real recordings")
+    result: dict[str, Any] = {"benchmark": "store"}
+    total = on_disk = 0
+    worst = np.inf
+    with tempfile.TemporaryDirectory() as scratch:
+        per: dict[str, list[int]] = {archive: [0, 0] for archive in ARCHIVES}
+        margins: dict[str, float] = dict.fromkeys(ARCHIVES, np.inf)
+        for archive, store, name, signal in written(data, Path(scratch)):
+            opened = open_recording(store, name)
+            told = opened.attributes
+            band = KeptBand(told.sfreq, *told.pass_band, told.notches)
+            margins[archive] = min(margins[archive], worst_bin_db(signal, opened.read(0, opened.n_samples), band))
+            folder = store.location("recordings", f"{name}.zarr").local_path()
+            per[archive][0] += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            per[archive][1] += signal.nbytes
+    for archive, (size, raw) in per.items():
+        if raw:
+            result[f"bytes_ratio_{archive.replace('-', '_')}"] = round(size / raw, 3)
+            result[f"worst_bin_db_{archive.replace('-', '_')}"] = round(margins[archive], 1)
+            total, on_disk, worst = total + raw, on_disk + size, min(worst, margins[archive])
+    result |= {"bytes_ratio": round(on_disk / total, 3), "noise_db_max": round(-worst, 1)}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
