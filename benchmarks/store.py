@@ -1,8 +1,8 @@
 """Measure bytes on disk over float32, and how far rounding noise lies under the spectrum, on real recordings.
 
 A few recordings of each real archive go through ingest; what would be written is kept as float32, written, read back
-and compared: bytes of the whole recording over those of float32, and in the worst channel and 1-Hz bin (Welch, from 1 Hz to
-the end of the pass band, without ±2 Hz around notches and flat channels) the spectrum over the noise, dB.
+and compared: bytes of the whole recording over those of float32, and in the worst channel and 1-Hz bin (Welch, from 1
+Hz to the end of the pass band, without ±2 Hz around notches and flat channels) the spectrum over the noise, dB.
 """
 
 import json

@@ -133,13 +133,13 @@ def _in_processes(
     """
     bound = config.transfer.scratch_gib * 2**30
     waiting = deque(sorted(sources, key=lambda source: (-source.size, source.path)))
-    idle = [_Worker(unit) for _ in range(n_workers)]
+    idle: list[_Worker] = []
     running: dict[Future[Outcome], _Worker] = {}
     try:
         while waiting or running:
             held = sum(worker.source.size for worker in running.values() if worker.source is not None)
-            while waiting and idle and (not running or held + waiting[0].size <= bound):
-                source, worker = waiting.popleft(), idle.pop()
+            while waiting and len(running) < n_workers and (not running or held + waiting[0].size <= bound):
+                source, worker = waiting.popleft(), idle.pop() if idle else _Worker(unit)
                 held += source.size
                 running[worker.start(source, config)] = worker
             for future in _next_done(running, config.time_limit_s):
@@ -149,8 +149,8 @@ def _in_processes(
                 outcome = _outcome(future, worker, finished, config)
                 if outcome is None or worker.overdue:
                     worker.close()
-                    worker = _Worker(unit)
-                idle.append(worker)
+                else:
+                    idle.append(worker)
                 yield finished, outcome
     finally:
         for worker in [*idle, *running.values()]:
