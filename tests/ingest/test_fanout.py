@@ -71,7 +71,7 @@ def states(outcomes: dict[Source, Outcome | str]) -> dict[str, str]:
 
 def test_what_kills_or_hangs_a_worker_is_quarantined_and_the_rest_is_done(tmp_path):
     sources, config = made(tmp_path, ["a", "hang", "once", "crash", "b"])
-    config = config.model_copy(update={"time_limit_s": 8.0})
+    config = config.model_copy(update={"time_limit_s": 30.0})
     outcomes = dict(in_processes(sources, config, fragile))
     good = dict.fromkeys(["a", "b", "once"], "ready")
     assert states(outcomes) == good | {"crash": "quarantined", "hang": "quarantined"}
@@ -79,7 +79,7 @@ def test_what_kills_or_hangs_a_worker_is_quarantined_and_the_rest_is_done(tmp_pa
     assert tries == dict.fromkeys(["a", "b", "hang"], 1) | {"crash": 2, "once": 2}
     reasons = {record.source: record.reason for record in read_quarantine(Store.open(config.root))}
     assert "died on it twice" in reasons["crash"]
-    assert "not finished after 8 s" in reasons["hang"]
+    assert "not finished after 30 s" in reasons["hang"]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_a_cluster_makes_the_same_store(archive, clean, cluster, tmp_path):
 
 def test_a_cluster_s_worker_may_die_or_hang(cluster, tmp_path):
     sources, config = made(tmp_path, ["a", "crash", "b", "hang", "c"])
-    config = config.model_copy(update={"time_limit_s": 1.0, "dask": cluster})
+    config = config.model_copy(update={"time_limit_s": 5.0, "dask": cluster})
     outcomes = dict(on_cluster(sources, config, fragile))
     assert states(outcomes) == dict.fromkeys("abc", "ready") | {"crash": "quarantined", "hang": "quarantined"}
 
