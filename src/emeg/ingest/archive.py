@@ -114,7 +114,7 @@ def _bring_in(
     ledger = Ledger(store, listing.dataset, len(settled.remaining), len(settled.outcomes))
     try:
         for source, outcome in fan_out(settled.remaining, config):
-            pace = ledger.note(source.path, source.size, outcome)
+            pace = ledger.note(source.shown, source.size, outcome)
             if isinstance(outcome, str):
                 failures.append(outcome)
                 continue

@@ -94,7 +94,7 @@ def _on_cluster(
         except TimeoutError:
             done = set()
         for future in done:
-            yield running[future], _outcome(future)
+            yield running[future], _outcome(future, running[future])
             seen.pop(future.key, None)
             del running[future]
         for future in _overdue(client, running, seen, config.time_limit_s):
@@ -102,13 +102,13 @@ def _on_cluster(
             del running[future]
 
 
-def _outcome(future: "Future[Any]") -> Outcome | str | None:
+def _outcome(future: "Future[Any]", source: Source) -> Outcome | str | None:
     from distributed import KilledWorker
 
     try:
         outcome: Outcome = future.result()
     except TransientError as error:
-        return str(error)
+        return source.scrubbed(str(error))
     except KilledWorker:
         return None
     return outcome

@@ -75,7 +75,7 @@ def _in_this_process(sources: list[Source], config: IngestConfig) -> Iterator[tu
         try:
             yield source, ingest_recording(source, config)
         except TransientError as error:
-            yield source, str(error)
+            yield source, source.scrubbed(str(error))
 
 
 class _Worker:
@@ -172,7 +172,7 @@ def _outcome(future: Future[Outcome], worker: _Worker, source: Source, config: I
     try:
         return future.result()
     except TransientError as error:
-        return str(error)
+        return source.scrubbed(str(error))
     except BrokenProcessPool:
         return refuse(source, config, overdue(source, config)) if worker.overdue else None
 
@@ -180,7 +180,7 @@ def _outcome(future: Future[Outcome], worker: _Worker, source: Source, config: I
 def died(source: Source) -> RecordingError:
     """Say that a source has ended its worker twice."""
     return RecordingError(
-        f"{source.path}: the worker process died on it twice, the second time with nothing beside it",
+        f"{source.shown}: the worker process died on it twice, the second time with nothing beside it",
         next_action="the file may crash its reader, or need more memory than there is; look at it, then run with"
         " retry_quarantined",
     )
@@ -189,7 +189,7 @@ def died(source: Source) -> RecordingError:
 def overdue(source: Source, config: IngestConfig) -> RecordingError:
     """Say that a source was given up."""
     return RecordingError(
-        f"{source.path}: was not finished after {config.time_limit_s:g} s and was given up",
+        f"{source.shown}: was not finished after {config.time_limit_s:g} s and was given up",
         next_action="the file may hang its reader; look at it, then run with a larger time_limit_s and"
         " retry_quarantined",
     )

@@ -121,9 +121,9 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     name = recording_id(source, config)
     with claimed(store, name, seconds=2 * config.time_limit_s) as ours:
         if not ours:
-            return Outcome(source.path, name, "elsewhere")
+            return Outcome(source.shown, name, "elsewhere")
         if has_row(store, name):
-            return Outcome(source.path, name, "ready")
+            return Outcome(source.shown, name, "ready")
         return _bring_in(store, name, source, config)
 
 
