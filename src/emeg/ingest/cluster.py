@@ -59,7 +59,7 @@ def _connected(address: str) -> "Client":
     except ImportError as error:
         raise UserError("--dask needs Dask: pip install 'emeg[dask]'") from error
     try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+        client = Client(address, timeout=CONNECT_S)
     except (OSError, ValueError) as error:
         raise TransientError(f"{address}: no Dask scheduler answers there ({' '.join(str(error).split())})") from error
     versions = client.run(_version)
