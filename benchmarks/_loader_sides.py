@@ -146,7 +146,9 @@ class ObjectPerSegment(Dataset[tuple]):
     def __getitem__(self, index: int) -> tuple:
         if self._files is None or self._files[0] != os.getpid():  # a file system may not be carried over a fork
             self._files = os.getpid(), fsspec.filesystem("s3", skip_instance_cache=True, **self._options)
-        content = io.BytesIO(self._files[1].cat_file(f"{self._folder}/{index:06d}.npy"))
+        # with more than one, s3fs asks for the size first: a second request
+        data = self._files[1].cat_file(f"{self._folder}/{index:06d}.npy", max_concurrency=1)
+        content = io.BytesIO(data)
         signal, step = np.load(content, allow_pickle=False), np.load(content, allow_pickle=False)
         return torch.from_numpy(signal), torch.from_numpy(step), *self._layout
 
