@@ -12,6 +12,7 @@ distance, in samples of 256 Hz, of a click's peak from where it was put.
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,8 @@ def main() -> None:
         if DATA.is_dir():
             worst, n_files = worst_correlation()
             figures |= {"correlation_min": round(worst, 7), "n_files": n_files}
+        else:
+            print(f"{DATA} is absent: correlation_min is not measured", file=sys.stderr)
     print(json.dumps({"benchmark": "standardise", **figures}))
 
 
