@@ -131,7 +131,7 @@ def test_layout_on_disk(local_store: Store, write) -> None:
     assert signal.metadata.dimension_names == ("channel", "time")
     codecs = json.loads((folder / "signal" / "zarr.json").read_text())["codecs"][0]["configuration"]["codecs"]
     assert [codec["name"] for codec in codecs] == ["bytes", "blosc", "crc32c"]
-    assert (codecs[1]["configuration"]["cname"], codecs[1]["configuration"]["shuffle"]) == ("zstd", "shuffle")
+    assert (codecs[1]["configuration"]["cname"], codecs[1]["configuration"]["shuffle"]) == ("zstd", "bitshuffle")
     assert group.attrs["sensors"][2]["name"] == "E2"
     assert group.attrs["pass_band"] == [0.1, 96.0]
 
