@@ -35,6 +35,7 @@ VERBS = {
     "synthesize": Verb("emeg.synthetic", "synthesize", "SynthesizeConfig", "Write a BIDS archive from physics."),
     "datasets": Verb("emeg.registry", "datasets", "DatasetsConfig", "What is known of public datasets, and its rules."),
     "ingest": Verb("emeg.ingest", "ingest", "IngestConfig", "Bring an archive into the store, standardised."),
+    "copies": Verb("emeg.ingest", "copies", "CopiesConfig", "Find recordings that hold the same data."),
     "withdraw": Verb("emeg.ingest", "withdraw", "WithdrawConfig", "Take a person out of every product, for good."),
     "catalog": Verb("emeg.store", "query_catalog", "CatalogConfig", "Ask the catalogue in SQL."),
     "verify": Verb("emeg.store", "verify", "VerifyConfig", "Re-check every product of a store."),

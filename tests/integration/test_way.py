@@ -52,7 +52,17 @@ def test_nobody_is_on_two_sides(way: Way):
 def test_a_second_run_redoes_nothing(way: Way):
     before = tree(way.store)
     for command in readme_commands():
-        looks = {"import-reference", "synthesize", "datasets", "doctor", "push-to-hub", "withdraw", "plan", "cache"}
+        looks = {
+            "import-reference",
+            "synthesize",
+            "datasets",
+            "doctor",
+            "push-to-hub",
+            "withdraw",
+            "copies",
+            "plan",
+            "cache",
+        }
         if command.split()[1] not in looks:
             printed = way.run(command)
             assert re.search(r"done_before\s+True|n_new\s+0", printed), f"{command}\n{printed}"

@@ -17,12 +17,13 @@ from emeg.data.corpus import FORMAT
 from emeg.data.cutting import Cut, RecordingCache, Stretch, choose_recordings, cut, open_all
 from emeg.data.order import hash_order
 from emeg.data.registered import Registered, registered
-from emeg.data.split import SPLITS, Split, split_subjects
+from emeg.data.split import SPLITS, Split, join_groups, split_subjects
 from emeg.data.writing import CorpusWriter, Member, person
 from emeg.errors import UserError
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.store import CatalogRow, Store
+from emeg.store.copies import read_copies
 from emeg.store.staging import staged
 from emeg.uri import locate
 
@@ -92,8 +93,9 @@ def shard(config: ShardConfig, *, progress: Progress = silent) -> ShardResult:
     store = Store.open(config.root)
     rows = choose_recordings(store, config.datasets, config.exclude_devices, config.config_hashes)
     rules = registered(store, {row.dataset for row in rows})
+    copied = _copied_people(store, rows)
     made_of = {"format": FORMAT, "config": config.product_fields(), "recordings": [row.recording for row in rows]}
-    made_from = hash_json({**made_of, **_as_json(rules)})
+    made_from = hash_json({**made_of, **_as_json(rules), **({"copied_people": copied} if copied else {})})
     for name in store.names("corpora"):
         manifest = store.location("corpora", name, "manifest.json").read_json()
         if manifest.get("made_from") == made_from:
@@ -104,7 +106,7 @@ def shard(config: ShardConfig, *, progress: Progress = silent) -> ShardResult:
     for i, row in enumerate(rows):
         cuts.append(_cut_row(opened, i, config))
         progress(i + 1, len(rows), f"looking at {row.dataset}/{row.subject}")
-    members, subjects = _arrange(rows, cuts, config, rules)
+    members, subjects = _arrange(rows, cuts, config, rules, copied)
     manifest = {**_describe(config, made_from, rows, cuts, subjects), **_as_json(rules)}
     # the corpus is named after its shards' hashes, so they are written before it has a name
     with staged(store.root, f"shard-{made_from}") as folder:
@@ -130,7 +132,11 @@ def _cut_row(opened: RecordingCache, number: int, config: ShardConfig) -> Cut:
 
 
 def _arrange(
-    rows: Sequence[CatalogRow], cuts: Sequence[Cut], config: ShardConfig, rules: Registered
+    rows: Sequence[CatalogRow],
+    cuts: Sequence[Cut],
+    config: ShardConfig,
+    rules: Registered,
+    copied: Sequence[tuple[str, str]],
 ) -> tuple[list[Member], dict[str, Split]]:
     """Split the people and put the segments in their order: channel count, split, then a hash keyed with the seed."""
     for unit, found in (("Hz", {c.sfreq for c in cuts}), ("samples a chunk", {c.chunk for c in cuts})):
@@ -143,7 +149,8 @@ def _arrange(
     if not devices:
         raise UserError(f"no recording is as long as a segment of {config.segment_s} s; choose a shorter segment_s")
     pairs = [*config.same_subjects_as.items(), *rules.same_people]
-    group_of = {name: _group(name, pairs) for name in devices}
+    groups_before = {name: _group(name, pairs) for name in devices}
+    group_of = join_groups(groups_before, (pair for pair in copied if set(pair) <= devices.keys()))
     groups = {group_of[name] for name in rules.held_out_people(devices)}
     closed = {name for name, group in group_of.items() if group in groups}
     if len(closed) == len(devices):
@@ -167,6 +174,17 @@ def _arrange(
     }
     members = [by_key[key] for key in hash_order(list(by_key), "order", config.seed)]
     return sorted(members, key=lambda m: (m.channels, SPLITS.index(m.split))), subjects
+
+
+def _copied_people(store: Store, rows: Sequence[CatalogRow]) -> list[tuple[str, str]]:
+    """Pairs of people of whom `emeg copies` has found the same data."""
+    people = {row.recording: person(row) for row in rows}
+    pairs = {
+        (people[copy.first], people[copy.second])
+        for copy in read_copies(store)
+        if copy.first in people and copy.second in people
+    }
+    return sorted(pair for pair in pairs if pair[0] != pair[1])
 
 
 def _as_json(rules: Registered) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Who trains, who validates, who is kept for tasks: people are split, never segments."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from emeg.data.order import exact, hash_order, round_half_down
@@ -61,6 +61,20 @@ def split_subjects(
     for members, target in wanted:
         _cover(split, people, members, target, fixed)
     return {name: split[group_of.get(name, name)] for name in sorted(devices)}
+
+
+def join_groups(group_of: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Merge the groups of every pair of names, over however many steps; a merged group is named by its first.
+
+    Recordings that hold the same data tie their people together so: else a copy would be tested on.
+    """
+    merged = dict(group_of)
+    for one, other in pairs:
+        groups = {merged.get(one, one), merged.get(other, other)}
+        kept = min(groups)
+        merged[one] = merged[other] = kept
+        merged = {name: kept if group in groups else group for name, group in merged.items()}
+    return merged
 
 
 def _check_counts(people: Mapping[str, object], held_out: float, validation: float, fixed: Collection[str]) -> None:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emeg.ingest.archive import ingest
     from emeg.ingest.config import IngestConfig, IngestResult, StandardiseConfig
+    from emeg.ingest.copying import CopiesConfig, CopiesResult, copies
     from emeg.ingest.listing import Source, list_sources
     from emeg.ingest.recording import Outcome, ingest_recording
     from emeg.ingest.withdrawing import WithdrawConfig, WithdrawResult, withdraw
 
 __all__ = [
+    "CopiesConfig",
+    "CopiesResult",
     "IngestConfig",
     "IngestResult",
     "Outcome",
@@ -24,6 +27,7 @@ __all__ = [
     "StandardiseConfig",
     "WithdrawConfig",
     "WithdrawResult",
+    "copies",
     "ingest",
     "ingest_recording",
     "list_sources",
@@ -31,6 +35,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CopiesConfig": "copying",
+    "CopiesResult": "copying",
+    "copies": "copying",
     "IngestConfig": "config",
     "IngestResult": "config",
     "Outcome": "recording",

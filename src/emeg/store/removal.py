@@ -15,6 +15,7 @@ def remove_recording(store: Store, recording: str) -> bool:
     for parts in (
         ("catalog", "recordings", f"{recording}.parquet"),
         ("catalog", "events", f"{recording}.parquet"),
+        ("catalog", "fingerprints", f"{recording}.npy"),
         ("recordings", f"{recording}.zarr"),
         ("catalog", "digests", f"{recording}.json"),
     ):
