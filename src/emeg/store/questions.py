@@ -91,7 +91,9 @@ def query_catalog(config: CatalogConfig, *, progress: Progress = silent) -> Cata
     query += " order by all"
     if config.limit is not None:
         query += f" limit {config.limit}"
-    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+    with duckdb.connect(
+        ":memory:", config={"enable_external_access": "false", "python_enable_replacements": "false"}
+    ) as connection:
         connection.register("catalog", catalog)
         connection.execute("set lock_configuration = true")
         try:
