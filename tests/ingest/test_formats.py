@@ -88,21 +88,21 @@ def fil(folder: Path) -> tuple[Path, NDArray[np.float64]]:
 
 @pytest.mark.parametrize("write", [persyst, bci2000])
 def test_signal_names_and_events_are_the_file_s(write, tmp_path):
-    write(tmp_path / "archive/anna")
+    write(tmp_path / "archive/S001")
     made = ingested(tmp_path / "archive", tmp_path / "store")
     assert not [record.reason for record in made.refused.values()]
-    assert made.rows["anna"].n_eeg == len(NAMES)
-    check(made, "anna", {spelt: row for n, row in zip(NAMES, truth(), strict=True) for spelt in (n, n.upper())})
-    events = read_events(made.store, made.rows["anna"].recording)
+    assert made.rows["S001"].n_eeg == len(NAMES)
+    check(made, "S001", {spelt: row for n, row in zip(NAMES, truth(), strict=True) for spelt in (n, n.upper())})
+    events = read_events(made.store, made.rows["S001"].recording)
     assert [event.onset_s for event in events] == pytest.approx(ONSETS_S, abs=1e-6)
     assert len({event.trial_type for event in events}) == 2
 
 
 @pytest.mark.parametrize("write", [persyst, bci2000])
 def test_data_that_end_within_a_sample_are_refused(write, tmp_path):
-    data = write(tmp_path / "archive/anna")
+    data = write(tmp_path / "archive/S001")
     data.write_bytes(data.read_bytes()[:-3])
-    assert "truncated" in ingested(tmp_path / "archive", tmp_path / "store").refused["anna"].reason
+    assert "truncated" in ingested(tmp_path / "archive", tmp_path / "store").refused["S001"].reason
 
 
 def test_optically_pumped_magnetometers_of_the_fil_keep_field_and_places(tmp_path):
