@@ -33,9 +33,11 @@ WORKER = ("-m", "emeg.training.worker")
 """What an interpreter is told to run."""
 
 PATIENCE = {"GOMP_SPINCOUNT": "30000"}
-"""How long a thread of OpenMP spins for the others before it sleeps, where nobody said otherwise. Beside other work on the
-same cores the usual 300,000 made a step of the nano tokenizer a hundred times as long, 30,000 twenty-five times; on idle
-cores both gave 100 segments a second (2 threads on 2 cores; threads that never spin, half of that)."""
+"""How long a thread of OpenMP spins for the others before it sleeps, where nobody said otherwise.
+
+Beside other work on the same cores the usual 300,000 made a step of the nano tokenizer a hundred times as long, 30,000
+twenty-five times; on idle cores both gave 100 segments a second (2 threads on 2 cores; threads that never spin, half).
+"""
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36)}
 """Keep freed memory: glibc gives large blocks back to the system and page-faults every activation again."""
