@@ -378,8 +378,3 @@ _READERS: dict[str, Callable[[Path, Companions], Any]] = {
     "nicolet": _read_nicolet,
     "persyst": _read_persyst,
 }
-
-
-def extension_of(source: Source) -> str:
-    """Name of the format for people: the extension, or the reader's name where there is none."""
-    return PurePosixPath(source.path).suffix.lower().lstrip(".") if source.format != "bti" else "bti"

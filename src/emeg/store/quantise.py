@@ -147,11 +147,6 @@ def quantisation_steps(signal: NDArray[np.float32], band: KeptBand | None = None
     return Steps(np.where(peak > 0, step, ZERO_STEP).astype(np.float32), (bound > 0) & (needed > wanted))
 
 
-def quantisation_step(signal: NDArray[np.float32], band: KeptBand | None = None) -> NDArray[np.float32]:
-    """Give the steps alone, float32, shape (C,); see `quantisation_steps`."""
-    return quantisation_steps(signal, band).step
-
-
 def _power_of_two(value: NDArray[np.float64], rounded: Any) -> NDArray[np.float64]:  # noqa: ANN401 - numpy ufunc
     """Round to a power of two; 0 stays 0."""
     exponent = rounded(np.log2(value, out=np.full_like(value, -np.inf), where=value > 0))
