@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PACKAGES)
 	UV_FIND_LINKS="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)" \
 	  $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
-	  --constraint constraints.txt --editable '.[dev,baselines]'
+	  --compile-bytecode --constraint constraints.txt --editable '.[dev,baselines]'
 	@touch $(READY)
 
 demo: $(READY)

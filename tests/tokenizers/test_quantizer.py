@@ -34,6 +34,28 @@ def test_features_are_the_codes_own_sums_bit_for_bit(seed, codebook_dim):
 
 
 @settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 999), max_size=5, unique=True))
+def test_codebooks_follow_alike_in_whatever_order_latents_come(seed, cuts):
+    """Bit for bit: what lets runs on other numbers of ranks agree."""
+    torch.manual_seed(seed)
+    one = Codebook(4, 8, scale=1.0)
+    other = copy.deepcopy(one)
+    started_VD = one.embed_avg.double()
+    latents_RD = torch.nn.functional.normalize(torch.randn(1000, 8), dim=-1)
+    codes_R = torch.arange(1000) % 4  # 250 each: none is dead
+    order = torch.randperm(1000)
+    one.observe(latents_RD, codes_R, torch.Generator().manual_seed(0))
+    for part in order.tensor_split(sorted(cuts)):
+        other.observe(latents_RD[part], codes_R[part], torch.Generator().manual_seed(0))
+    one.follow()
+    other.follow()
+    assert torch.equal(one.embed, other.embed)
+    assert torch.equal(one.embed_avg, other.embed_avg)
+    sums_VD = torch.zeros(4, 8, dtype=torch.float64).index_add_(0, codes_R, latents_RD.double())
+    torch.testing.assert_close(one.embed_avg.double(), 0.99 * started_VD + 0.01 * sums_VD, rtol=1e-6, atol=1e-7)
+
+
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_codes_are_nearest_level_by_level(seed):
     network = quantizer(seed).eval()

@@ -1,5 +1,6 @@
-"""Train with DDP and with FSDP2, two forked ranks each; what is asked of them is printed as JSON."""
+"""Train with one rank, with DDP and with FSDP2 on two; what is asked of them is printed as JSON."""
 
+import hashlib
 import json
 import logging
 import shutil
@@ -38,6 +39,11 @@ def train(scratch, kind, root, *, world=2, stop_at=None, **changes):
     assert stop_at or codes == [0] * world, log.read_text()[-4000:]
 
 
+def model_of(root, before):
+    (folder,) = [path for path in (root / "models").iterdir() if path.name not in before]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
 def main():
     logging.disable(logging.WARNING)
     scratch = Path(sys.argv[1])
@@ -45,12 +51,14 @@ def main():
     make_store(base, seconds=60.0)
     report = {}
     for kind in ("tokenizer", "brainomni"):
-        losses = {}
-        for name in ("ddp", "fsdp2"):
+        losses, models = {}, {}
+        before = {path.name for path in (base / "models").iterdir()} if (base / "models").exists() else set()
+        for name, world, strategy in (("alone", 1, "auto"), ("ddp", 2, "ddp"), ("fsdp2", 2, "fsdp2")):
             root = scratch / f"{kind}-{name}"
             shutil.copytree(base, root, ignore=shutil.ignore_patterns("runs"))
-            train(scratch, kind, root, strategy=name)
+            train(scratch, kind, root, world=world, strategy=strategy)
             losses[name] = losses_of(root)
+            models[name] = model_of(root, before)
         # stopped as FSDP2 on two ranks, gone on with as one process without it
         root = scratch / f"{kind}-mixed"
         shutil.copytree(base, root, ignore=shutil.ignore_patterns("runs"))
@@ -58,7 +66,7 @@ def main():
         checkpoints = sorted(path.name for path in root.glob("runs/*/checkpoints/last-*.ckpt"))
         train(scratch, kind, root, world=1)
         losses["mixed"] = losses_of(root)
-        report[kind] = {"losses": losses, "checkpoints": checkpoints}
+        report[kind] = {"losses": losses, "models": models, "checkpoints": checkpoints}
         if kind == "tokenizer":
             shutil.copytree(scratch / "tokenizer-ddp", scratch / "coded")
             base = scratch / "coded"

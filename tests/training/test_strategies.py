@@ -1,4 +1,4 @@
-"""DDP and FSDP2 do the same, and go on from each other's checkpoints."""
+"""One rank and two of DDP give the same files; FSDP2 does the same, and they go on from each other's checkpoints."""
 
 import json
 import os
@@ -25,7 +25,10 @@ def test_sharded_whole_and_mixed_runs_agree(tmp_path):
         assert report[kind]["checkpoints"] == ["last-00000004.ckpt"]
         ddp, fsdp2, mixed = (report[kind]["losses"][name] for name in ("ddp", "fsdp2", "mixed"))
         assert list(ddp) == list(fsdp2) == list(mixed) == steps
-        # a rounding that moves one latent to another code moves the tokenizer's later losses: four steps of it
+        assert report[kind]["losses"]["alone"] == ddp
+        assert report[kind]["models"]["alone"] == report[kind]["models"]["ddp"]
+        # FSDP2 adds in another order, and a rounding that moves one latent to another code moves the tokenizer's
+        # later losses: four steps of it
         compared = steps[:4] if kind == "tokenizer" else steps
         assert [fsdp2[s] for s in compared] == pytest.approx([ddp[s] for s in compared], rel=1e-5)
         assert list(mixed.values()) == pytest.approx(list(fsdp2.values()), rel=1e-5)

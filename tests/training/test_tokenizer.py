@@ -114,7 +114,7 @@ def test_accumulating_micro_batches_is_one_big_batch(root):
     config = TrainTokenizerConfig(root=root, overrides=SMALL, steps=1, sampling=plan.config, corpus=corpus.name)
     loader = StepLoader(plan, SignalReader(BatchReader(corpus)), n_steps=1, place=Place(Path(), 0, 1))
     batches = [batch.to("cpu") for batch in loader]
-    assert [batch.micro_batch for batch in batches] == [0, 1, 2, 3]
+    assert [batch.micro_batch for batch in batches] == [0, 2, 1, 3]
 
     def gradients(groups):
         module = tokenizer_training(config, corpus, 1, History())
@@ -160,7 +160,7 @@ def test_ranks_share_a_step_and_draw_alike(root):
             for b in StepLoader(plan, reader, n_steps=3, place=Place(Path(), rank, world))
         ]
 
-    alone = order(0, 1)
+    alone = sorted(order(0, 1))
     assert sorted(order(0, 2) + order(1, 2)) == alone
     with pytest.raises(UserError, match="divide"):
         StepLoader(plan, reader, n_steps=3, place=Place(Path(), 0, 3))

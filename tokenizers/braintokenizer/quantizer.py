@@ -16,6 +16,9 @@ DECAY = 0.99
 SMOOTHING = 1e-6
 """Added to every count before sums are divided by them (Laplace)."""
 COMMITMENT_WEIGHT = 0.25
+FIXED_POINT = 2.0**32
+"""Sums of latents are taken in 64-bit integers of this many to one: the same in any order, on any device and any
+number of ranks. A unit is 2e-10, finer than float32 has latents of length 1; sums reach 2e9."""
 DEAD_COUNT = 2.0
 """A code whose running count falls under this, or under half of an even share where that is less, is replaced."""
 
@@ -114,9 +117,10 @@ class Codebook(nn.Module):
         """Add a batch's counts and sums; candidates to replace dead codes are drawn from a step's first batch."""
         size = len(self.embed)
         self.n_observed += 1
+        whole_RD = fixed_point(x_RD)
         # unlike bincount, which looks for the largest code first, this does not wait for the device
-        counts_V = x_RD.new_zeros(size).index_add_(0, codes_R, x_RD.new_ones(()).expand(len(codes_R)))
-        sums_VD = torch.zeros_like(self.embed).index_add_(0, codes_R, x_RD)
+        counts_V = whole_RD.new_zeros(size).index_add_(0, codes_R, whole_RD.new_ones(()).expand(len(codes_R)))
+        sums_VD = whole_RD.new_zeros(self.embed.shape).index_add_(0, codes_R, whole_RD)
         if self._observed is None:
             candidates_VD = x_RD[draw_integers(size, len(x_RD), generator, x_RD.device)]
             self._observed = (counts_V, sums_VD, candidates_VD)
@@ -133,6 +137,8 @@ class Codebook(nn.Module):
         ranks.add_up(counts_V)
         ranks.add_up(sums_VD)
         ranks.broadcast(candidates_VD)
+        sums_VD = sums_VD.to(self.embed.dtype) / FIXED_POINT
+        counts_V = counts_V.to(self.embed.dtype)
         self.used = counts_V if self.used is None else self.used + counts_V
         self.cluster_size.lerp_(counts_V, 1 - DECAY)
         self.embed_avg.lerp_(sums_VD, 1 - DECAY)
@@ -218,8 +224,8 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def _see(self, latents: Tensor) -> None:
-        unit_RD = normalise_latents(latents.detach()).flatten(0, -2)
-        seen = torch.cat([unit_RD.sum(dim=0), unit_RD.new_full((1,), len(unit_RD))])
+        whole_RD = fixed_point(normalise_latents(latents.detach()).flatten(0, -2))
+        seen = torch.cat([whole_RD.sum(dim=0), whole_RD.new_full((1,), len(whole_RD))])
         self._latents = seen if self._latents is None else self._latents + seen
 
     def _enter(self, latents: Tensor) -> Tensor:
@@ -258,8 +264,8 @@ class ResidualQuantizer(nn.Module):
         Returns
         -------
         dict
-            ``used`` (K, V) latents of each code, ``replaced`` (K,) codes that died out, ``latents`` (D + 1,) the sum
-            of this rank's normalised latents and their number. Empty before the first `follow`.
+            ``used`` (K, V) latents of each code, ``replaced`` (K,) codes that died out, ``latents`` int64 (D + 1,) the
+            sum of this rank's normalised latents, in fixed point, and their number. Empty before the first `follow`.
         """
         used = [codebook.used for codebook in self.codebooks if codebook.used is not None]
         replaced = [codebook.replaced for codebook in self.codebooks if codebook.replaced is not None]
@@ -273,6 +279,11 @@ class ResidualQuantizer(nn.Module):
             codebook.used = watched["used"][level] if watched else None
             codebook.replaced = watched["replaced"][level] if watched else None
         self._latents = watched["latents"] if watched else None
+
+
+def fixed_point(x: Tensor) -> Tensor:
+    """Turn numbers below 2e9 into int64, `FIXED_POINT` to one."""
+    return (x * FIXED_POINT).round().long()
 
 
 def normalise_latents(latents: Tensor) -> Tensor:

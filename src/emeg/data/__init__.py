@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from emeg.data.corpus import Corpus, Segment
     from emeg.data.folds import Fold, Folds, subject_folds
     from emeg.data.loader import LoadedBatch, Loader
-    from emeg.data.plan import MicroBatch, SamplingConfig, SamplingPlan, SamplingState, Share
+    from emeg.data.plan import (
+        MicroBatch,
+        SamplingConfig,
+        SamplingPlan,
+        SamplingState,
+        Share,
+        n_in_pairs,
+        numbers_of,
+    )
     from emeg.data.reading import BatchReader, ShareReader
     from emeg.data.shard_cache import ShardCache
     from emeg.data.sharding import ShardConfig, ShardResult, shard
@@ -54,6 +62,8 @@ __all__ = [
     "cache",
     "collate",
     "infer_task",
+    "n_in_pairs",
+    "numbers_of",
     "shard",
     "split_subjects",
     "subject_folds",
@@ -68,7 +78,15 @@ _HOME = {
     "corpus": ("Corpus", "Segment"),
     "folds": ("Fold", "Folds", "subject_folds"),
     "loader": ("LoadedBatch", "Loader"),
-    "plan": ("MicroBatch", "SamplingConfig", "SamplingPlan", "SamplingState", "Share"),
+    "plan": (
+        "MicroBatch",
+        "SamplingConfig",
+        "SamplingPlan",
+        "SamplingState",
+        "Share",
+        "n_in_pairs",
+        "numbers_of",
+    ),
     "reading": ("BatchReader", "ShareReader"),
     "shard_cache": ("ShardCache",),
     "sharding": ("ShardConfig", "ShardResult", "shard"),

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from emeg.data.plan import SamplingPlan, SamplingState, Share
+from emeg.data.plan import SamplingPlan, SamplingState, Share, numbers_of
 from emeg.data.reading import ShareReader
 from emeg.errors import UserError
 
@@ -33,8 +33,9 @@ class LoadedBatch(NamedTuple):
 class Loader:
     """One rank's share of the micro-batches of global steps `start` to `stop`, step after step.
 
-    Rank r of R gets micro-batches r, r + R, … of every step, so every rank has the same number. The state is free of
-    the rank: it names the step that comes next, and any number of ranks may go on from it.
+    Rank r of R gets micro-batches r, r + R, … of every step, so every rank has the same number, in the order of
+    `numbers_of`. The state is free of the rank: it names the step that comes next, and any number of ranks may go on
+    from it.
 
     Parameters
     ----------
@@ -76,11 +77,12 @@ class Loader:
         self.workers = workers
         self.prefetch = prefetch
         self._next_step = start
+        self._numbers = numbers_of(plan.config.micro_batches, rank, n_ranks)
 
     @property
     def batches_per_step(self) -> int:
         """Micro-batches that this rank gets in a step."""
-        return self.plan.config.micro_batches // self.n_ranks
+        return len(self._numbers)
 
     def __len__(self) -> int:
         """Batches from the next step on."""
@@ -123,15 +125,13 @@ class Loader:
             share = self.plan.share(epoch, start=first, stop=last, rank=self.rank, n_ranks=self.n_ranks)
             following = self.reader.follow(share, ahead=ahead)
             followed.append(following)
-            numbers = range(self.rank, self.plan.config.micro_batches, self.n_ranks)
-            for k, (inside, number) in enumerate(itertools.product(range(first, last), numbers)):
+            for k, (inside, number) in enumerate(itertools.product(range(first, last), self._numbers)):
                 micro_batch = self.plan.micro_batch(epoch, inside, number)
                 yield step + inside - first, number, partial(following.read, k, micro_batch)
             step += last - first
 
     def _hand_out(self, step: int, number: int, batch: Any) -> LoadedBatch:  # noqa: ANN401 - what the reader gives
-        last = number + self.n_ranks >= self.plan.config.micro_batches
-        self._next_step = step + last
+        self._next_step = step + (number == self._numbers[-1])
         return LoadedBatch(step, number, batch)
 
     def state_dict(self) -> dict[str, Any]:

@@ -235,12 +235,13 @@ class SamplingPlan:
     def share(self, epoch: int, *, start: int = 0, stop: int | None = None, rank: int = 0, n_ranks: int = 1) -> Share:
         """Give what a rank reads in steps `start` to `stop` (None: all) of an epoch, in the order of `Loader`."""
         order = self._order(epoch)
-        batches = order.batches[start:stop, rank::n_ranks].reshape(-1, 2)
+        numbers = numbers_of(self.config.micro_batches, rank, n_ranks)
+        batches = order.batches[start:stop, numbers].reshape(-1, 2)
         borders = np.concatenate([[0], np.cumsum(batches[:, 1] - batches[:, 0])])
         # item k of the share is the first item of its batch, and as many on as k is after its batch began
         which = np.repeat(batches[:, 0] - borders[:-1], np.diff(borders)) + np.arange(borders[-1])
         m = self.config.micro_batches
-        lanes = np.tile(np.arange(rank, m, n_ranks), len(order.batches[start:stop]))
+        lanes = np.tile(numbers, len(order.batches[start:stop]))
         blocks = order.blocks[which] * m + np.repeat(lanes, np.diff(borders))
         return Share(order.items[which], blocks, borders.astype(np.int64))
 
@@ -287,6 +288,34 @@ class SamplingPlan:
         n_steps, m = self.n_steps(), config.micro_batches
         lanes = arranged[: n_steps * m].reshape(m, n_steps, 2)
         return _Epoch(np.concatenate(items), np.concatenate(blocks), lanes.swapaxes(0, 1))
+
+
+def numbers_of(micro_batches: int, rank: int = 0, n_ranks: int = 1) -> list[int]:
+    """Micro-batches of a step that a rank takes, in its order: r, r + R, …, the even ones of these first, then the odd.
+
+    The halves are ordered so in turn, as long as they can be halved. One rank then adds up first what another of two
+    ranks has, and floating-point sums that are taken in the same pairs are the same bit for bit; `n_in_pairs` says
+    where the pairs are.
+    """
+    return [rank + n_ranks * k for k in _halves_first(micro_batches // n_ranks)]
+
+
+def n_in_pairs(n: int) -> tuple[int, int]:
+    """Split `n` micro-batches in the order of `numbers_of` into (groups, micro-batches of each).
+
+    Groups are a power of two: neighbours among them are added, then neighbours of the sums. A group's own
+    micro-batches are added one after another.
+    """
+    odd = n // (n & -n)
+    per_group = odd if odd > 1 else min(n, 2)
+    return n // per_group, per_group
+
+
+def _halves_first(n: int) -> list[int]:
+    if n % 2:
+        return list(range(n))
+    half = _halves_first(n // 2)
+    return [2 * k for k in half] + [2 * k + 1 for k in half]
 
 
 def fixed_batches(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from emeg.tokenizers.braintokenizer import pcc
+from emeg.tokenizers.braintokenizer.quantizer import FIXED_POINT
 
 MIN_PCC = 0.4
 """Correlation on unseen people below which a tokenizer that has passed its ramp has not left the plateau."""
@@ -124,7 +125,7 @@ def collapse_figures(watched: Mapping[str, Tensor]) -> dict[str, float]:
     return {
         **code_figures(watched["used"].double().cpu()),
         **dead,
-        "latent_cosine": mean_cosine(sums[:-1], float(sums[-1])),
+        "latent_cosine": mean_cosine(sums[:-1] / FIXED_POINT, float(sums[-1])),
     }
 
 

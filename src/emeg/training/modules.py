@@ -13,8 +13,10 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from emeg.errors import UserError
+from emeg.training.accumulating import GradientTree
 from emeg.training.configs import OptimiserConfig
 from emeg.training.history import History
 from emeg.training.schedule import draw_seed, lr_factor
@@ -78,6 +80,7 @@ class Training(LightningModule):
         self._segments: tuple[int, ...] = ()
         self._n_summed_steps = 0
         self._step = 0
+        self._tree: GradientTree | None = None
 
     def configure_model(self) -> None:
         """Shard the network where the strategy has a mesh (FSDP2), unless it is in shards."""
@@ -104,6 +107,11 @@ class Training(LightningModule):
         yield
         now = dict(self.network.named_parameters())
         self._groups = [{**group, "params": [now[names[p]] for p in group["params"]]} for group in self._groups]
+
+    @property
+    def _width(self) -> torch.dtype:
+        """Of sums of figures: so wide that what is left of them in float32 does not depend on their order."""
+        return torch.float32 if self.device.type == "mps" else torch.float64
 
     @property
     def _is_fused(self) -> bool:
@@ -148,7 +156,7 @@ class Training(LightningModule):
         self._segments = ()
         if self.device.type == "cpu":
             self._check_numbers()
-        self._sums["gradient_norm"] = self._sums.get("gradient_norm", torch.zeros_like(norm)) + norm.detach()
+        self._sums["gradient_norm"] = self._sums.get("gradient_norm", 0.0) + norm.detach().to(self._width)
 
     def draw(self, step: int, micro_batch: int) -> torch.Generator:
         """Give the generator of one micro-batch's draws."""
@@ -157,7 +165,7 @@ class Training(LightningModule):
     def count(self, step: int, segments: tuple[int, ...], loss: Tensor, values: Mapping[str, Tensor]) -> None:
         """Add one micro-batch to the running means; they stay on the device until they are logged."""
         for name, value in {"loss": loss, **values}.items():
-            detached = value.detach().float()
+            detached = value.detach().to(self._width)
             self._sums[name] = self._sums[name] + detached if name in self._sums else detached
         self._n_sums += 1
         self._step = step
@@ -227,8 +235,18 @@ class Training(LightningModule):
         self.meter.ask()
 
     def on_train_start(self) -> None:
-        """Find the device's peak, and start all clocks."""
+        """Find the device's peak, start all clocks, and say how gradients are added."""
         self.meter = SpeedMeter(peak_of(self.device, str(self.trainer.precision)))
+        if self._unsharded:  # FSDP2 adds its shards itself
+            return
+        self._tree = GradientTree(self.network.parameters(), self.trainer.accumulate_grad_batches)
+        if isinstance(self.trainer.strategy.model, DistributedDataParallel):
+            self._tree.follow(self.trainer.strategy.model)
+
+    def on_after_backward(self) -> None:
+        """Keep the gradients of a finished part of the step apart."""
+        if self._tree is not None:
+            self._tree.after_backward()
 
     def on_validation_start(self) -> None:
         """Stop the clocks: validation is no training time."""
@@ -254,8 +272,11 @@ class Training(LightningModule):
         if self.trainer.world_size > 1:
             sums = self.trainer.strategy.reduce(sums, reduce_op="mean")
         self._sums, self._n_sums, self._n_summed_steps = {}, 0, 0
-        means = {name: value / n for name, value, n in zip(names, sums.tolist(), counts, strict=True)}
-        return {**means, "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        means = (sums / torch.tensor(counts, dtype=sums.dtype, device=sums.device)).float()
+        return {
+            **dict(zip(names, means.tolist(), strict=True)),
+            "learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+        }
 
     def record(self, split: str, values: dict[str, float], *, step: int) -> None:
         """Put figures into history, TensorBoard and the headline."""
