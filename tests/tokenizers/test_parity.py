@@ -13,9 +13,11 @@ CASES = ("eeg", "meg", "both", "short")
 ACTIVATION = 1e-4
 LOSS = 1e-5
 GRADIENT = 5e-3
-"""The phase term divides by magnitudes that may be next to nothing, so a rounding error in the output grows: the
-reference's own float32 gradients are up to 1.5e-3 of the largest from the float64 ones (tested below), and ours from
-theirs up to 3e-3 either way, by the order of summation alone."""
+"""The phase term divides by magnitudes that may be next to nothing, so a rounding error in the output grows. The
+reference's own float32 gradients are 1.5e-3 of the largest from the float64 ones, beyond the 1e-3 that the fixture asks
+for; operations in the release's very order are 1e-3 to 6e-3 from its numbers, by the processor's instructions."""
+GRADIENT_BESIDES = 1e-4
+"""Where that cannot be."""
 
 
 def relative(ours, theirs):
@@ -79,7 +81,7 @@ def test_activations_and_codes_are_the_references(reference, evaluated, small, c
 class Step:
     """One training step with the reference's draws."""
 
-    def __init__(self, reference, parity, dtype=torch.float32):
+    def __init__(self, reference, parity, dtype=torch.float32, *, keep_graph=False):
         with np.load(parity / "tokenizer_step.npz") as arrays:
             self.theirs = {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays.files}
         self.model = load(reference).train().to(dtype)
@@ -92,7 +94,7 @@ class Step:
         self.losses = self.model.training_loss(
             x.to(dtype), pos.to(dtype), self.theirs["sensor_type"], draws=TokenizerDraws(order, in_place)
         )
-        self.losses.total.backward()
+        self.losses.total.backward(retain_graph=keep_graph)
         self.parameters = dict(self.model.named_parameters())
 
     def pairs(self, prefix):
@@ -164,16 +166,45 @@ def test_optimiser_step_and_its_groups(step):
     assert "decayed" in told_apart
 
 
-def test_float64_gradients_show_the_references_own_rounding(reference, parity, step):
-    exact = Step(reference, parity, torch.float64)
-    ours, theirs = [], []
-    for (_, rounded, reference_gradient), (_, exact_parameter, _) in zip(
-        step.pairs("grad/"), exact.pairs("grad/"), strict=True
-    ):
-        ours.append(relative(rounded.grad, exact_parameter.grad))
-        theirs.append(relative(reference_gradient, exact_parameter.grad))
-    assert max(ours) < 3e-3
-    assert 1e-4 < max(theirs) < 3e-3
+N_FAINT = 3
+"""Frequency bins, of 19,532, whose angle rounding decides: at 1.6e-5 to 5.1e-5 the output has next to no power there,
+the median bin has 1.5e-2."""
+
+
+def test_gradients_differ_in_the_three_faintest_frequency_bins_only(reference, parity, step, monkeypatch):
+    """All of what float32 makes of the gradients, the reference's and ours, lies along six directions of thousands.
+
+    These are the gradients of the real and imaginary parts of the faintest bins, whose share a least-squares fit takes
+    out. What remains is under a tenth of the tolerance that the fixture gives.
+    """
+    spectra = []
+
+    def spectrum(x):
+        window = torch.hamming_window(x.shape[-1], dtype=x.dtype)
+        spectra.append(torch.fft.rfft(x * window, norm="ortho"))
+        return spectra[-1].abs(), spectra[-1].angle()
+
+    monkeypatch.setattr("emeg.tokenizers.braintokenizer.model.spectrum", spectrum)
+    exact = Step(reference, parity, torch.float64, keep_graph=True)
+    output_F = spectra[0].flatten()
+    pairs, exact_pairs = list(step.pairs("grad/")), list(exact.pairs("grad/"))
+    largest = [theirs.abs().max().double() for *_, theirs in pairs]
+    parameters = [parameter for _, parameter, _ in exact_pairs]
+
+    def stacked(gradients):
+        return torch.cat([(g.double() / most).flatten() for g, most in zip(gradients, largest, strict=True)])
+
+    faint = output_F.detach().abs().argsort()[:N_FAINT].tolist()
+    parts = [part for bin in faint for part in (output_F[bin].real, output_F[bin].imag)]
+    directions = [stacked(torch.autograd.grad(part, parameters, retain_graph=True)) for part in parts]
+    along = torch.stack(directions, dim=1)
+    exactly = stacked([parameter.grad for parameter in parameters])
+    assert len(exactly) > 100 * along.shape[1]
+    for gradients in ([theirs for *_, theirs in pairs], [parameter.grad for _, parameter, _ in pairs]):
+        difference = stacked(gradients) - exactly
+        share = torch.linalg.lstsq(along, difference[:, None]).solution
+        assert (difference - (along @ share)[:, 0]).abs().max() < GRADIENT_BESIDES
+        assert difference.abs().max() < GRADIENT
 
 
 def test_without_the_phase_term_rounding_is_no_matter(reference, parity, monkeypatch):
