@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
@@ -91,6 +91,11 @@ def show(verb: str, config: BaseModel, result: BaseModel) -> None:
     create_markdown_artifact(
         key=f"{verb}-parameters", markdown=f"# emeg {verb}\n\n| parameter | value |\n| --- | --- |\n{parameters}\n"
     )
+
+
+def show_rows(key: str, rows: Sequence[BaseModel], description: str) -> None:
+    """Leave a table beside the run, a row an entry."""
+    create_table_artifact(key=key, table=[row.model_dump(mode="json") for row in rows], description=description)
 
 
 def _cell(value: object) -> str:

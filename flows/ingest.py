@@ -3,7 +3,7 @@
 from prefect import flow
 
 from emeg import ingest
-from emeg.flows.engine import ArtifactProgress, show, verb_task
+from emeg.flows.engine import ArtifactProgress, show, show_rows, verb_task
 from emeg.ingest import IngestConfig, IngestResult
 
 
@@ -19,4 +19,5 @@ def ingest_flow(config: IngestConfig) -> IngestResult:
     """Bring an archive into the store, standardised; the rest goes on when a recording is refused."""
     result = run_ingest(config)
     show("ingest", config, result)
+    show_rows("ingest-quality", ingest.count_quality(config.root, result.dataset), "What is bad, and why")
     return result

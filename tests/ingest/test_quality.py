@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from emeg.errors import RecordingError
+from emeg.ingest.measuring import SourceLook
 from emeg.ingest.quality import (
     bad_seconds,
     find_bad_channels,
@@ -95,7 +96,9 @@ def test_seconds_that_clip_stand_still_or_burst_are_marked(head):
     signal[1, 20 * 256 : 22 * 256 + 10] = 0.0
     signal[2, 30 * 256 : 31 * 256] *= 50.0
     channels = judge(signal, sensors)
-    bad = bad_seconds(signal, signal, channels, sfreq_source=SFREQ, sfreq=SFREQ)
+    seen = SourceLook(*signal.shape, 60, sfreq=SFREQ, mains=0.0)
+    seen.look(0, signal)
+    bad = bad_seconds(signal, channels, seen.bad, sfreq=SFREQ)
     assert bad.shape == (8, 60)
     marked = {(int(c), int(s)): BadReason(int(bad[c, s])) for c, s in zip(*np.nonzero(bad), strict=True)}
     assert marked == {

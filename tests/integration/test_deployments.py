@@ -1,5 +1,6 @@
 """The deployments of ``infra/prefect.yaml`` on a real local Prefect server, and ingest through a real worker."""
 
+import json
 import os
 import signal
 import socket
@@ -131,8 +132,11 @@ def test_ingest_runs_through_a_worker(server: Server, shared: Path, tmp_path: Pa
         stop(worker)
     assert state == "COMPLETED"
     assert len(read_catalog(Store.open(store))) == 8
-    kinds = {row["type"] for row in server.ask("POST", "/artifacts/filter", limit=50)}
+    artifacts = server.ask("POST", "/artifacts/filter", limit=50)
+    kinds = {row["type"] for row in artifacts}
     assert {"markdown", "table", "progress"} <= kinds
+    (counts,) = [json.loads(row["data"]) for row in artifacts if row["key"] == "ingest-quality"]
+    assert {row["what"]: row["recordings"] for row in counts}["ready"] == 8
 
 
 def ended(server: Server, run: str) -> str | None:

@@ -3,11 +3,27 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from emeg.errors import UserError
-from emeg.store import SCHEMA, Store, VerifyConfig, publish_row, verify, write_recording
+from emeg.store import (
+    SCHEMA,
+    Store,
+    VerifyConfig,
+    compact_catalog,
+    open_recording,
+    publish_row,
+    read_catalog,
+    verify,
+    write_recording,
+)
 from emeg.store.migrations import MIGRATIONS
+
+MEASURED = [
+    "bad_share", "flat_s", "noisy_s", "clipped_s", "beyond_gate_s", "uncorrelated_s",
+    "mains_ratio", "high_frequency_ratio", "neighbour_correlation",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -37,6 +53,19 @@ def test_a_reader_leaves_an_older_store_alone_and_a_writer_brings_it_up(old_stor
     assert verify(VerifyConfig(root=str(old_store))).faults == ()
     digests = json.loads((old_store / "catalog/digests/a.json").read_text())
     assert set(digests) == {str(p.relative_to(old_store / "recordings/a.zarr")) for p in files(old_store)}
+
+
+def test_what_an_older_version_ingested_is_read_as_not_measured(old_store):
+    """Rows as version 2 wrote them have no columns of quality; merged with newer ones they are null."""
+    place = old_store / "catalog/recordings/a.parquet"
+    table = pq.read_table(place)
+    pq.write_table(table.drop_columns(MEASURED), place)
+    store = Store.open(old_store, create=True)
+    publish_row(store, read_catalog(store)[0].model_copy(update={"recording": "b", "bad_share": 0.5}), [])
+    compact_catalog(store)
+    assert {row.recording: row.bad_share for row in read_catalog(store)} == {"a": None, "b": 0.5}
+    assert open_recording(store, "a").measures is None
+    assert open_recording(store, "a").read(0, 256).shape == (3, 256)
 
 
 def files(root):

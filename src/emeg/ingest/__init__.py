@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from emeg.ingest.archive import ingest
     from emeg.ingest.config import IngestConfig, IngestResult, StandardiseConfig
     from emeg.ingest.copying import CopiesConfig, CopiesResult, copies
+    from emeg.ingest.counting import QualityCount, count_quality
     from emeg.ingest.listing import Source, list_sources
     from emeg.ingest.recording import Outcome, ingest_recording
     from emeg.ingest.withdrawing import WithdrawConfig, WithdrawResult, withdraw
@@ -23,11 +24,13 @@ __all__ = [
     "IngestConfig",
     "IngestResult",
     "Outcome",
+    "QualityCount",
     "Source",
     "StandardiseConfig",
     "WithdrawConfig",
     "WithdrawResult",
     "copies",
+    "count_quality",
     "ingest",
     "ingest_recording",
     "list_sources",
@@ -38,6 +41,8 @@ _HOMES = {
     "CopiesConfig": "copying",
     "CopiesResult": "copying",
     "copies": "copying",
+    "QualityCount": "counting",
+    "count_quality": "counting",
     "IngestConfig": "config",
     "IngestResult": "config",
     "Outcome": "recording",

@@ -60,8 +60,6 @@ CORRELATION_WINDOW_S = 10
 NOISY_SECOND = 8.0
 """Of the channel's median deviation: such a second is marked."""
 SAME_SIGNAL_CORRELATION = 0.99
-CLIPPED_RUN = 4
-"""Samples in a row at a channel's extreme value."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def refuse_amplitude(signal_CN: Signal, sensors: Sensors, flat_C: NDArray[np.boo
             stage="signal",
             next_action="check that the amplifier was connected",
         )
-    for gate, members_C in _gates(sensors):
+    for gate, members_C in gates(sensors):
         live_C = members_C & ~flat_C
         if live_C.any():
             _check_gate(gate, float(np.median(deviation_C[live_C])), int(live_C.sum()))
@@ -154,7 +152,8 @@ def _with_unit(value: float, unit: str) -> str:
     return f"{value:.3g} {unit}"
 
 
-def _gates(sensors: Sensors) -> list[tuple[Gate, NDArray[np.bool_]]]:
+def gates(sensors: Sensors) -> list[tuple[Gate, NDArray[np.bool_]]]:
+    """Every gate, and which sensors it is for, bool, shape (C,)."""
     opm_C = (sensors.coils > FIRST_OPM_COIL) & (sensors.coils < FIRST_OPM_COIL + 1000)
     magnetometer_C = sensors.types == SensorType.MAGNETOMETER
     gradiometer_C = sensors.types == SensorType.GRADIOMETER
@@ -178,7 +177,7 @@ def flat_channels(source_CN: Signal, signal_CN: Signal, sensors: Sensors) -> NDA
     """Find channels without a signal, bool, shape (C,): constant in the source, or far below their type's median."""
     flat_C = np.array([bool(np.ptp(row) == 0.0) for row in source_CN])
     deviation_C = _deviation(signal_CN)
-    for _, members_C in _gates(sensors):
+    for _, members_C in gates(sensors):
         live_C = members_C & ~flat_C
         if live_C.any():
             flat_C |= members_C & (deviation_C < FLAT_SHARE * np.median(deviation_C[live_C]))
@@ -207,7 +206,7 @@ def find_bad_channels(
     notes: list[str] = []
     reasons_C[[name in marked for name in sensors.names]] |= int(BadReason.MARKED)
     seconds = signal_CN.shape[1] / sfreq
-    for gate, members_C in _gates(sensors):
+    for gate, members_C in gates(sensors):
         live = np.flatnonzero(members_C & ~flat_C)
         if len(live) < MIN_CHANNELS or seconds < MIN_SECONDS:
             continue
@@ -222,10 +221,10 @@ def _measures(
     signal_CN: NDArray[np.float32], positions_C3: NDArray[np.float64], sfreq: float
 ) -> dict[str, NDArray[np.bool_]]:
     deviation_C = np.median(_by_window(signal_CN, round(sfreq)), axis=1)
-    amplitude_C = np.abs(_robust_z(np.log(np.maximum(deviation_C, 1e-300)))) > OUTLIER_Z
-    noise_C = _robust_z(np.log(_high_frequency_share(signal_CN, sfreq))) > OUTLIER_Z
+    amplitude_C = np.abs(robust_z(np.log(np.maximum(deviation_C, 1e-300)))) > OUTLIER_Z
+    noise_C = robust_z(np.log(_high_frequency_share(signal_CN, sfreq))) > OUTLIER_Z
     correlation_C = _neighbour_correlation(signal_CN, positions_C3, sfreq)
-    alone_C = (correlation_C < CORRELATION_MIN) & (_robust_z(correlation_C, 0.05) < -OUTLIER_Z / 2.0)
+    alone_C = (correlation_C < CORRELATION_MIN) & (robust_z(correlation_C, 0.05) < -OUTLIER_Z / 2.0)
     return {"amplitude": amplitude_C, "high frequencies": noise_C, "correlation with neighbours": alone_C}
 
 
@@ -236,7 +235,8 @@ def _by_window(signal_CN: NDArray[np.float32], length: int) -> NDArray[np.float6
     return np.stack([row[: n * length].astype(np.float64).reshape(n, length).std(axis=1) for row in signal_CN])
 
 
-def _robust_z(values_C: NDArray[np.float64], floor: float = OUTLIER_MAD_FLOOR) -> NDArray[np.float64]:
+def robust_z(values_C: NDArray[np.floating], floor: float = OUTLIER_MAD_FLOOR) -> NDArray[np.float64]:
+    """Distance from the median in units of the spread (1.4826 times the median distance), which is `floor` at least."""
     centred = values_C - np.median(values_C)
     return np.asarray(centred / max(1.4826 * float(np.median(np.abs(centred))), floor), np.float64)
 
@@ -255,13 +255,19 @@ def _high_frequency_share(signal_CN: NDArray[np.float32], sfreq: float) -> NDArr
     return np.array(shares)
 
 
+def nearest(positions_C3: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Find the `N_NEIGHBOURS` nearest others of each sensor, fewer where there are fewer, shape (C, neighbours)."""
+    distance_CC = np.linalg.norm(positions_C3[:, None] - positions_C3[None], axis=2)
+    np.fill_diagonal(distance_CC, np.inf)
+    order: NDArray[np.intp] = np.argsort(distance_CC, axis=1, kind="stable")
+    return order[:, : min(N_NEIGHBOURS, max(len(positions_C3) - 1, 0))]
+
+
 def _neighbour_correlation(
     signal_CN: NDArray[np.float32], positions_C3: NDArray[np.float64], sfreq: float
 ) -> NDArray[np.float64]:
     """Largest correlation with one of the six nearest sensors, median over windows of ten seconds, shape (C,)."""
-    distance_CC = np.linalg.norm(positions_C3[:, None] - positions_C3[None], axis=2)
-    np.fill_diagonal(distance_CC, np.inf)
-    neighbours_CK = np.argsort(distance_CC, axis=1, kind="stable")[:, :N_NEIGHBOURS]
+    neighbours_CK = nearest(positions_C3)
     length = min(round(CORRELATION_WINDOW_S * sfreq), signal_CN.shape[1])
     best = []
     for start in range(0, signal_CN.shape[1] - length + 1, length):
@@ -287,27 +293,19 @@ def same_signal(signal_CN: NDArray[np.float32]) -> bool:
 
 
 def bad_seconds(
-    source_CN: Signal,
-    signal_CN: Signal,
-    channels: BadChannels,
-    *,
-    sfreq_source: float,
-    sfreq: float,
+    signal_CN: Signal, channels: BadChannels, source_CS: NDArray[np.uint8], *, sfreq: float
 ) -> NDArray[np.uint8]:
     """Mark every second of every channel, uint8 of `BadReason` bits, shape (C, seconds rounded up).
 
-    Whole channels carry their reasons throughout. A second is noisy by its deviation against the channel's median,
-    flat where the source never changes, and clipped where it stays at the channel's extreme for `CLIPPED_RUN` samples.
+    Whole channels carry their reasons throughout. A second is noisy by its deviation against the channel's median, and
+    what was seen in the source of channels that are not flat (`source_CS`) is kept.
     """
     length = round(sfreq)
-    seconds = -(-signal_CN.shape[1] // length)
-    bad_CS = np.repeat(channels.reasons[:, None], seconds, axis=1)
+    bad_CS = np.repeat(channels.reasons[:, None], source_CS.shape[1], axis=1)
     for c in np.flatnonzero((channels.reasons & int(BadReason.FLAT)) == 0).tolist():
         deviation_S = _every_second(signal_CN[c], length)
         bad_CS[c, deviation_S > NOISY_SECOND * float(np.median(deviation_S))] |= int(BadReason.NOISY)
-        bad_CS[c, _still(source_CN[c], sfreq_source, seconds)] |= int(BadReason.FLAT)
-        clipped_S = (_clipped(source_CN[c]) / sfreq_source).astype(int)
-        bad_CS[c, np.minimum(clipped_S, seconds - 1)] |= int(BadReason.CLIPPED)
+        bad_CS[c] |= source_CS[c]
     return bad_CS
 
 
@@ -317,20 +315,3 @@ def _every_second(row_N: NDArray[np.float32], length: int) -> NDArray[np.float64
     deviation_S = row_N[:whole].astype(np.float64).reshape(-1, length).std(axis=1)
     rest = row_N[whole:].astype(np.float64)
     return np.append(deviation_S, rest.std()) if len(rest) else deviation_S
-
-
-def _still(row_N: NDArray[np.float32], sfreq: float, seconds: int) -> NDArray[np.bool_]:
-    """Mark seconds in which the source never changes; the filtered signal would hide them under its decay."""
-    second_N = np.minimum((np.arange(len(row_N)) / sfreq).astype(int), seconds - 1)
-    changed_N = (np.diff(row_N, prepend=row_N[:1]) != 0) & (np.diff(second_N, prepend=-1) == 0)
-    samples_S = np.bincount(second_N, minlength=seconds)
-    return np.asarray((np.bincount(second_N, weights=changed_N, minlength=seconds) == 0) & (samples_S > 2))
-
-
-def _clipped(row_N: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Find the samples that end a run of `CLIPPED_RUN` at the highest or lowest value."""
-    if len(row_N) < CLIPPED_RUN:
-        return np.empty(0, np.intp)
-    at_extreme_N = (row_N == row_N.max()) | (row_N == row_N.min())
-    runs = np.convolve(at_extreme_N, np.ones(CLIPPED_RUN, np.intp), mode="valid")
-    return np.asarray(np.flatnonzero(runs == CLIPPED_RUN) + CLIPPED_RUN - 1, np.intp)

@@ -26,12 +26,16 @@ if TYPE_CHECKING:
         read_quarantine,
         release,
     )
+    from emeg.store.measures import BadStretch, Measures, bad_stretches
     from emeg.store.models import find_model, model_config
     from emeg.store.questions import CatalogAnswer, CatalogConfig, query_catalog
     from emeg.store.recordings import Recording, open_recording, write_recording
     from emeg.store.verification import VerifyConfig, VerifyResult, verify
 
 _LAZY = {
+    "BadStretch": "measures",
+    "Measures": "measures",
+    "bad_stretches": "measures",
     "CatalogAnswer": "questions",
     "CatalogConfig": "questions",
     "Recording": "recordings",
@@ -58,16 +62,19 @@ __all__ = [
     "MARKERS",
     "SCHEMA",
     "BadReason",
+    "BadStretch",
     "CatalogAnswer",
     "CatalogConfig",
     "CatalogRow",
     "Event",
+    "Measures",
     "QuarantineRecord",
     "Recording",
     "RecordingAttributes",
     "Store",
     "VerifyConfig",
     "VerifyResult",
+    "bad_stretches",
     "catalog_table",
     "compact_catalog",
     "find_model",

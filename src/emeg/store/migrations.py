@@ -50,3 +50,12 @@ def _note_digests(store: Store) -> None:
         recording = name.removesuffix(".zarr")
         if read_digest(store, recording) is None:
             store.write_json(compute_digest(store, recording), "catalog", "digests", f"{recording}.json")
+
+
+@migration(2)
+def _leave_unmeasured(_: Store) -> None:
+    """Version 3 keeps measures of quality in recordings and their aggregates in rows.
+
+    Nothing is rewritten: they need the source. Older recordings are read as not measured (`Recording.measures` is
+    `None`, the columns are null) until they are ingested into another store.
+    """

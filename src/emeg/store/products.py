@@ -13,7 +13,7 @@ from emeg.store import staging
 from emeg.store.faults import line_to
 from emeg.uri import Location, locate
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the store's arrangement; a store with a larger one is refused. What changed: `emeg.store.migrations`."""
 
 OLDEST_READABLE = 1

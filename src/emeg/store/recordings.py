@@ -1,4 +1,4 @@
-"""Recordings as Zarr v3 groups: ``signal`` int16 with ``step``, and ``bad``.
+"""Recordings as Zarr v3 groups: ``signal`` int16 with ``step``, ``bad``, and ``measures``.
 
 Zarr v3 specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html; sharding: ZEP 2.
 """
@@ -18,6 +18,7 @@ from emeg.errors import RecordingError, UserError
 from emeg.sensors import Sensors
 from emeg.store.digests import write_digest
 from emeg.store.faults import line_to
+from emeg.store.measures import BadStretch, Measures, bad_stretches
 from emeg.store.products import Store
 from emeg.store.quantise import UNWRITTEN, KeptBand, quantisation_steps, quantise, restore
 from emeg.store.records import RecordingAttributes
@@ -43,6 +44,7 @@ def write_recording(
     sensors: Sensors,
     attributes: RecordingAttributes,
     bad: NDArray[np.uint8],
+    measures: Measures | None = None,
     chunk: int = CHUNK,
     chunks_per_shard: int = CHUNKS_PER_SHARD,
 ) -> float:
@@ -60,6 +62,8 @@ def write_recording(
     attributes : RecordingAttributes
     bad : uint8, shape (C, seconds)
         `BadReason` bits; seconds = N / sfreq, rounded up.
+    measures : Measures, optional
+        What was measured of every channel and segment.
     chunk, chunks_per_shard : int
         Samples in a chunk, chunks in a shard (one file).
 
@@ -88,6 +92,8 @@ def write_recording(
             raise UserError(f"recording {recording}: bad has shape {bad.shape}, expected {(len(sensors), seconds)}")
         _write_whole(group, "step", np.concatenate(writer.steps, axis=1), ("channel", "chunk"))
         _write_whole(group, "bad", np.asarray(bad, np.uint8), ("channel", "second"))
+        if measures is not None:
+            _write_measures(group, measures, len(sensors), writer.n_samples / attributes.sfreq)
         write_digest(store, recording, folder)
     return writer.raised / (len(sensors) * len(writer.steps))
 
@@ -105,7 +111,22 @@ def _compressors() -> tuple[BloscCodec, Crc32cCodec]:
     return BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()
 
 
-def _write_whole(group: zarr.Group, name: str, values: NDArray[Any], dimensions: tuple[str, str]) -> None:
+def _write_measures(group: zarr.Group, measures: Measures, n_channels: int, duration_s: float) -> None:
+    expected = (len(measures.names), n_channels, int(np.ceil(duration_s / measures.segment_s)))
+    if measures.values.shape != expected:
+        raise UserError(f"measures have shape {measures.values.shape}, expected {expected}")
+    values = np.asarray(measures.values, np.float32)
+    about = {"names": list(measures.names), "segment_s": measures.segment_s}
+    _write_whole(group, "measures", values, ("measure", "channel", "segment"), about)
+
+
+def _write_whole(
+    group: zarr.Group,
+    name: str,
+    values: NDArray[Any],
+    dimensions: tuple[str, ...],
+    about: dict[str, Any] | None = None,
+) -> None:
     array = group.create_array(
         name,
         shape=values.shape,
@@ -114,6 +135,7 @@ def _write_whole(group: zarr.Group, name: str, values: NDArray[Any], dimensions:
         compressors=_compressors(),
         dimension_names=dimensions,
         fill_value=0,
+        attributes=about,
         config={"write_empty_chunks": True},
     )
     array[:] = values
@@ -254,6 +276,22 @@ class Recording:
         """`BadReason` bits, uint8, shape (C, seconds)."""
         with line_to(self._place):
             return np.asarray(self._array("bad")[:], np.uint8)
+
+    @property
+    def bad_stretches(self) -> list[BadStretch]:
+        """The same as annotations: onset, duration, reason and channels."""
+        return bad_stretches(self.bad, self.sensors.names, self.n_samples / self.sfreq)
+
+    @cached_property
+    def measures(self) -> Measures | None:
+        """What was measured of every channel and segment; `None` where an older version wrote the recording."""
+        with line_to(self._place):
+            if "measures" not in self._group:
+                return None
+            array = self._array("measures")
+            values = np.asarray(array[:], np.float32)
+        about: dict[str, Any] = dict(array.attrs)
+        return Measures(tuple(about["names"]), float(about["segment_s"]), values)
 
     @cached_property
     def step(self) -> NDArray[np.float32]:

@@ -17,6 +17,8 @@ class BadReason(IntFlag):
     CLIPPED = 8
     INTERPOLATED = 16
     MARKED = 32
+    BEYOND_GATE = 64
+    UNCORRELATED = 128
 
 
 class RecordingAttributes(Config):
@@ -115,6 +117,24 @@ class CatalogRow(Config):
     """Projectors found in the source."""
     n_events: int = 0
     """Events kept beside the recording."""
+    bad_share: float | None = None
+    """Share of channel-seconds marked bad, whatever the reason; null, as all below, where an older version ingested."""
+    flat_s: float | None = None
+    """Channel-seconds without a signal."""
+    noisy_s: float | None = None
+    """Channel-seconds of noise: in amplitude or high frequencies far from their neighbours or from the rest."""
+    clipped_s: float | None = None
+    """Channel-seconds in which the source stays at its extreme."""
+    beyond_gate_s: float | None = None
+    """Channel-seconds with an amplitude that their sensor type does not have."""
+    uncorrelated_s: float | None = None
+    """Channel-seconds that have nothing in common with the sensors beside."""
+    mains_ratio: float | None = None
+    """Power at the mains frequency and its harmonics over that beside them, in the source; median."""
+    high_frequency_ratio: float | None = None
+    """Amplitude above 50 Hz over that of 1-50 Hz, median; null also where the pass band ends lower."""
+    neighbour_correlation: float | None = None
+    """Largest correlation with one of the six nearest sensors, 1-50 Hz; median."""
     licence: str = ""
     """Licence of the dataset, as declared."""
     notes: tuple[str, ...] = ()

@@ -1,0 +1,83 @@
+"""Runs of equal samples in a source: where it stands still, and where it stays at its extreme."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHORTEST = 3
+"""Samples in a row from which equal values are called a run."""
+CLIPPED_RUN = 4
+"""Samples in a row at a channel's extreme value."""
+FLAT_RUN_S = 0.1
+"""Equal values for so long, s, are no signal; coarse converters repeat themselves for some samples by chance."""
+
+
+class Runs(NamedTuple):
+    """Neighbouring runs do not overlap; ascending."""
+
+    starts: NDArray[np.intp]
+    """First sample of each."""
+    stops: NDArray[np.intp]
+    """Sample after its last."""
+
+    @property
+    def lengths(self) -> NDArray[np.intp]:
+        """Samples in each."""
+        return self.stops - self.starts
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Runs":
+        """Keep some of them."""
+        return Runs(self.starts[chosen], self.stops[chosen])
+
+    def covered(self, bounds: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Count samples in runs from each bound up to the next, shape (bounds - 1,)."""
+        if not len(self.starts):
+            return np.zeros(len(bounds) - 1)
+        after = np.cumsum(self.lengths)
+        points = np.stack([self.starts, self.stops], axis=1).ravel()
+        before = np.stack([after - self.lengths, after], axis=1).ravel()
+        return np.diff(np.interp(bounds, points, before))
+
+
+def runs_of_equal(row_N: NDArray[np.float32]) -> Runs:
+    """Find runs of `SHORTEST` equal samples and more; only bytes as long as the row are held beside it."""
+    same = row_N[1:] == row_N[:-1]
+    thrice = np.zeros(max(len(row_N) - SHORTEST + 1, 0) + 2, np.bool_)
+    np.logical_and(same[1:], same[:-1], out=thrice[1:-1])
+    edges = np.flatnonzero(thrice[1:] != thrice[:-1]).reshape(-1, 2)
+    return Runs(edges[:, 0], edges[:, 1] + SHORTEST - 1)
+
+
+def flat_runs(runs: Runs, sfreq: float) -> Runs:
+    """Keep runs that last `FLAT_RUN_S`."""
+    return runs.take(runs.lengths >= max(SHORTEST, FLAT_RUN_S * sfreq))
+
+
+def clipped_runs(runs: Runs, row_N: NDArray[np.float32]) -> Runs:
+    """Keep runs of `CLIPPED_RUN` at the highest or lowest value of the row; none in a row that never changes."""
+    low, high = row_N.min(), row_N.max()
+    if low == high:
+        return runs.take(np.zeros(len(runs.starts), np.bool_))
+    value = row_N[runs.starts]
+    return runs.take((runs.lengths >= CLIPPED_RUN) & ((value == low) | (value == high)))
+
+
+def still_seconds(runs: Runs, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Mark the seconds that lie in one run, bool, shape (bounds - 1,); `bounds` are first samples of seconds."""
+    still = np.zeros(len(bounds) - 1, np.bool_)
+    first = np.searchsorted(bounds, runs.starts)
+    last = np.searchsorted(bounds, runs.stops, side="right") - 1
+    for start, stop in zip(first.tolist(), last.tolist(), strict=True):
+        still[start:stop] = True
+    return still
+
+
+def clipped_seconds(clipped: Runs, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Mark the seconds in which a run is `CLIPPED_RUN` samples old or older, bool, shape (bounds - 1,)."""
+    marked = np.zeros(len(bounds) - 1, np.bool_)
+    first = np.searchsorted(bounds, clipped.starts + CLIPPED_RUN - 1, side="right") - 1
+    last = np.searchsorted(bounds, clipped.stops - 1, side="right")
+    for start, stop in zip(first.tolist(), last.tolist(), strict=True):
+        marked[start:stop] = True
+    return marked
