@@ -12,9 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "emeg"
 FLOORS = (
-    ("sensors", "registry", "config", "errors", "hashing", "uri", "progress", "terminal"),
+    ("sensors", "registry", "bids_files", "config", "errors", "hashing", "uri", "progress", "terminal"),
     ("store", "tokenizers"),
-    ("synthetic", "ingest", "data", "models"),
+    ("synthetic", "ingest", "export", "data", "models"),
     ("training", "inference"),
     ("evaluation",),
     ("reports",),
@@ -27,6 +27,7 @@ ROOMS = (
     "store",
     "synthetic",
     "ingest",
+    "export",
     "data",
     "models",
     "training",
@@ -91,7 +92,7 @@ def test_importing_a_room_loads_no_heavy_library(module):
     assert loaded.strip() == "[]"
 
 
-@pytest.mark.parametrize("room", ["sensors", "store", "ingest", "data", "synthetic"])
+@pytest.mark.parametrize("room", ["sensors", "store", "ingest", "export", "data", "synthetic"])
 def test_rooms_before_the_networks_know_no_torch(room):
     code = f"""
 import importlib, pkgutil, sys

@@ -39,6 +39,7 @@ VERBS = {
     "withdraw": Verb("emeg.ingest", "withdraw", "WithdrawConfig", "Take a person out of every product, for good."),
     "catalog": Verb("emeg.store", "query_catalog", "CatalogConfig", "Ask the catalogue in SQL."),
     "verify": Verb("emeg.store", "verify", "VerifyConfig", "Re-check every product of a store."),
+    "export-bids": Verb("emeg.export", "export_bids", "ExportBidsConfig", "Write recordings as a BIDS derivative."),
     "shard": Verb("emeg.data", "shard", "ShardConfig", "Cut recordings into a frozen corpus, split by person."),
     "plan": Verb("emeg.training", "plan_training", "PlanConfig", "What a training will read and need, before launch."),
     "cache": Verb("emeg.data", "cache", "CacheConfig", "Show, verify or clear local copies of a bucket's shards."),

@@ -1,11 +1,13 @@
 """Questions to the catalogue: what fits is found, and nothing else can be done."""
 
+import csv
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
 from emeg.errors import UserError
-from emeg.store import CatalogConfig, Store, compact_catalog, publish_row, query_catalog
+from emeg.store import CatalogConfig, Store, catalog_table, compact_catalog, publish_row, query_catalog
 
 
 @pytest.fixture
@@ -48,6 +50,27 @@ def test_answers_are_written_in_three_ways(root):
         {"recording": "r1", "duration_s": 300.0},
     ]
     assert text("table").splitlines()[-1] == "(2 rows)"
+
+
+def test_answers_are_written_into_files(root, tmp_path):
+    def ask(name, **fields):
+        return query_catalog(CatalogConfig(root=root, columns=("*",), out=str(tmp_path / name), **fields))
+
+    answer = ask("rows.parquet", where="duration_s < 400")
+    assert answer.as_text().splitlines() == ["2 rows", str(tmp_path / "rows.parquet")]
+    expected = catalog_table(Store.open(root)).slice(0, 2)
+    assert pq.read_table(tmp_path / "rows.parquet").cast(expected.schema).equals(expected)
+    before = (tmp_path / "rows.parquet").read_bytes()
+    ask("rows.parquet", where="duration_s < 400")
+    assert (tmp_path / "rows.parquet").read_bytes() == before
+    ask("rows.csv")
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        assert [row["recording"] for row in csv.DictReader(file)] == [f"r{i}" for i in range(6)]
+    ask("rows.txt", format="json")
+    dropped = [json.loads(line)["dropped"] for line in (tmp_path / "rows.txt").read_text().splitlines()]
+    assert dropped == [{"STATUS": "no EEG or MEG", "ECG": "no EEG or MEG"}] * 6
+    with pytest.raises(UserError, match="name a file"):
+        query_catalog(CatalogConfig(root=root, format="parquet"))
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ EVENTS_SCHEMA = pa.schema(
 def publish_row(store: Store, row: CatalogRow, events: Sequence[Event]) -> None:
     """Write a recording's events, then its catalogue row: with it the recording exists."""
     table = pa.Table.from_pylist([event._asdict() for event in events], schema=EVENTS_SCHEMA)
-    store.write_bytes(_parquet(table), "catalog", "events", row.recording + _SUFFIX)
-    store.write_bytes(_parquet(_rows_table([row])), "catalog", "recordings", row.recording + _SUFFIX)
+    store.write_bytes(parquet_bytes(table), "catalog", "events", row.recording + _SUFFIX)
+    store.write_bytes(parquet_bytes(_rows_table([row])), "catalog", "recordings", row.recording + _SUFFIX)
 
 
 def has_row(store: Store, recording: str) -> bool:
@@ -87,7 +87,7 @@ def compact_catalog(store: Store) -> str:
     The rows' own files stay, since they say what exists. Older merged files are removed.
     """
     # By way of the rows: a table read from one file and one joined from many differ in details that reach the bytes.
-    data = _parquet(_rows_table(read_catalog(store)))
+    data = parquet_bytes(_rows_table(read_catalog(store)))
     name = f"{_COMPACT}{sha256_bytes(data)[:NAME_LENGTH]}{_SUFFIX}"
     store.write_bytes(data, "catalog", name)
     for place in _merged_files(store):
@@ -146,7 +146,8 @@ def _rows_table(rows: Iterable[CatalogRow]) -> pa.Table:
     return pa.Table.from_pylist(columns, schema=CATALOG_SCHEMA)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
+    """Write a table as Parquet; equal tables are equal bytes."""
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()

@@ -94,10 +94,16 @@ def publish(folder: Path, target: Location, marker: str) -> None:
             _upload(folder, target, marker)
 
 
-def _move(folder: Path, target: Path, marker: str) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):  # contents before the folders that name them
-        _fsync(path)
+def flush(folder: Path, *, deep: bool = True) -> None:
+    """Bring a folder to the disk with all that is in it; its own list of names alone where not `deep`."""
+    if deep:
+        for path in sorted(folder.rglob("*"), reverse=True):  # contents before the folders that name them
+            _fsync(path)
     _fsync(folder)
+
+
+def _move(folder: Path, target: Path, marker: str) -> None:
+    flush(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         folder.replace(target)

@@ -13,13 +13,14 @@ from typing import Any
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from emeg import __version__
+from emeg.bids_files import write_json, write_table
 from emeg.errors import UserError
 from emeg.progress import Progress, silent
 from emeg.synthetic.activity import Activity, draw_activity
 from emeg.synthetic.config import SynthesizeConfig, SynthesizeResult
 from emeg.synthetic.design import Design, imagery_run, short_run
 from emeg.synthetic.devices import DEVICES, Device, describe_sensors, reference_rows
-from emeg.synthetic.files import write_json, write_recording, write_table
+from emeg.synthetic.files import write_recording
 from emeg.synthetic.leadfield import leadfield
 from emeg.synthetic.people import Person, draw_person
 from emeg.synthetic.randomness import generator

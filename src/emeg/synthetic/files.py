@@ -1,19 +1,16 @@
 """How a recording is written: a file of its device's format and the BIDS sidecars, without clock, host or user."""
 
-import json
-import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import mne
 import numpy as np
 
+from emeg.bids_files import blank_fiff_machine, write_json, write_table
 from emeg.synthetic.design import Cue, Design
 from emeg.synthetic.devices import CTF_AXIAL, VECTORVIEW_PLANAR, Cap, Device
 
-_FIFF_ID_STRUCT = 31  # type of a tag that holds file format version, machine and time
-_FIFF_MACHINE = slice(4, 12)  # its bytes that hold the machine's address
 _MATLAB_HEADER = b"MATLAB 5.0 MAT-file".ljust(116)  # the writer puts platform and clock here
 _COORDINATES = {"units": "m", "system": "CapTrak"}  # RAS through the fiducials: MNE's head coordinates
 
@@ -45,46 +42,16 @@ def write_recording(folder: Path, entities: str, raw: mne.io.RawArray, device: D
     return path
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON; equal values give equal bytes."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a BIDS table: tabs, a header, ``n/a`` for None."""
-    lines = ["\t".join(rows[0]), *("\t".join("n/a" if v is None else str(v) for v in row.values()) for row in rows)]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def _write_signal(path: Path, raw: mne.io.RawArray, device: Device) -> None:
     if device.extension == ".fif":
         raw.save(path, fmt="single", verbose="error")
-        _blank_fiff_machine(path)
+        blank_fiff_machine(path)
         return
     # each channel with a step of its own: a noisy one must not coarsen the others in a 16-bit file
     mne.export.export_raw(path, raw, physical_range="channelwise", add_ch_type=False, verbose="error")
     if device.extension == ".set":
         with path.open("r+b") as file:
             file.write(_MATLAB_HEADER)
-
-
-def _blank_fiff_machine(path: Path) -> None:
-    """Put zeros wherever a FIFF file names the machine that wrote it; its tags follow each other from the start.
-
-    Without a measurement date MNE writes no clock, but the machine's network address all the same.
-    """
-    size = path.stat().st_size
-    with path.open("r+b") as file:
-        position = 0
-        while position < size:
-            file.seek(position)
-            _, kind, length, following = struct.unpack(">iiii", file.read(16))
-            if kind == _FIFF_ID_STRUCT:
-                file.seek(position + 16 + _FIFF_MACHINE.start)
-                file.write(bytes(_FIFF_MACHINE.stop - _FIFF_MACHINE.start))
-            if following < 0:
-                break
-            position = following or position + 16 + length
 
 
 def _sidecar(raw: mne.io.RawArray, device: Device, design: Design) -> dict[str, Any]:

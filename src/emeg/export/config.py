@@ -1,0 +1,35 @@
+"""What an export is told and what it answers."""
+
+from emeg.config import Config, runtime_field
+
+
+class ExportBidsConfig(Config):
+    """Write recordings of a store as a BIDS derivative dataset."""
+
+    root: str = runtime_field(...)
+    """Store: a folder or any fsspec URI."""
+    out: str = runtime_field(...)
+    """Folder to be made. It appears when everything in it is written."""
+    dataset: str | None = None
+    """Export this dataset alone."""
+    where: str = ""
+    """Condition in SQL on the catalogue, such as "task = 'rest' and duration_s > 60". Empty: all recordings."""
+
+
+class ExportBidsResult(Config):
+    """What was exported."""
+
+    export: str
+    """Name of the export: hash of its recordings and of emeg's version."""
+    n_recordings: int
+    """Recordings in it."""
+    n_subjects: int
+    """People in it."""
+    hours: float
+    """Length of all recordings."""
+    licences: tuple[str, ...]
+    """Licences of the datasets that it comes from."""
+    done_before: bool
+    """Whether it was there already."""
+    path: str
+    """Its folder."""

@@ -1,0 +1,105 @@
+"""Which name a recording has in a BIDS dataset: unique, and made of the catalogue's public labels alone."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from emeg.hashing import hash_json
+from emeg.store import CatalogRow
+
+DESCRIPTION = "preproc"
+"""Label of ``desc-`` in the names of files that hold processed data."""
+
+_NOT_LABEL = re.compile(r"[^A-Za-z0-9]+")
+_SHORT = 6
+
+
+@dataclass(frozen=True)
+class NamedRecording:
+    """A recording and its place in the dataset; empty entities are left out of names."""
+
+    row: CatalogRow
+    subject: str
+    session: str
+    task: str
+    acquisition: str
+    run: str
+
+    @property
+    def datatype(self) -> str:
+        """Folder and suffix: EEG that was recorded together with MEG lies in the MEG's file."""
+        return "eeg" if self.row.modality == "eeg" else "meg"
+
+    @property
+    def folder(self) -> str:
+        """Folder below the dataset."""
+        session = f"/ses-{self.session}" if self.session else ""
+        return f"sub-{self.subject}{session}/{self.datatype}"
+
+    def name(self, *, description: bool = True) -> str:
+        """Name without suffix and extension; what is not processed has no description."""
+        label = DESCRIPTION if description else ""
+        return _join(sub=self.subject, ses=self.session, task=self.task, acq=self.acquisition, run=self.run, desc=label)
+
+    @property
+    def space(self) -> str:
+        """Name of what says which coordinates are meant: EEG has always the same, MEG those of its device."""
+        if self.datatype == "eeg":
+            return _join(sub=self.subject, ses=self.session)
+        return _join(sub=self.subject, ses=self.session, task=self.task, acq=self.acquisition)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What must be unique."""
+        return self.folder, self.name()
+
+
+def _join(**entities: str) -> str:
+    return "_".join(f"{key}-{label}" for key, label in entities.items() if label)
+
+
+def name_recordings(rows: Sequence[CatalogRow]) -> list[NamedRecording]:
+    """Name every recording; what a name consists of does not depend on the order of the rows.
+
+    Labels lose what BIDS does not allow. With several datasets, people bear the dataset's name, since the same label is
+    another person there; people or recordings that would still be called the same get some digits of their hashes.
+    """
+    people = _people(rows)
+    named = [_named(row, people[row.dataset, row.subject]) for row in rows]
+    counts = Counter(_folded(one) for one in named)
+    return [
+        replace(one, acquisition=one.acquisition + one.row.recording[:_SHORT]) if counts[_folded(one)] > 1 else one
+        for one in named
+    ]
+
+
+def _folded(named: NamedRecording) -> tuple[str, str]:
+    """Key as a file system without upper and lower case sees it."""
+    folder, name = named.key
+    return folder.lower(), name.lower()
+
+
+def _people(rows: Sequence[CatalogRow]) -> dict[tuple[str, str], str]:
+    """Label of each person, by dataset and subject."""
+    people = sorted({(row.dataset, row.subject) for row in rows})
+    several = len({dataset for dataset, _ in people}) > 1
+    labels = {
+        (dataset, subject): (_label(dataset) if several else "") + (_label(subject.removeprefix("sub-")) or "unnamed")
+        for dataset, subject in people
+    }
+    counts = Counter(label.lower() for label in labels.values())
+    return {
+        person: label + hash_json(list(person))[:_SHORT] if counts[label.lower()] > 1 else label
+        for person, label in labels.items()
+    }
+
+
+def _named(row: CatalogRow, subject: str) -> NamedRecording:
+    run = row.run if row.run.isascii() and row.run.isdigit() else ""
+    acquisition = _label(row.acquisition) + ("" if run else _label(row.run))
+    return NamedRecording(row, subject, _label(row.session), _label(row.task) or "unknown", acquisition, run)
+
+
+def _label(text: str) -> str:
+    return _NOT_LABEL.sub("", text)

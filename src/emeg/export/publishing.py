@@ -1,0 +1,213 @@
+"""``emeg export-bids``: recordings of a store as one BIDS derivative dataset, there as a whole or not at all."""
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from emeg import __version__
+from emeg.bids_files import write_json, write_table
+from emeg.errors import UserError
+from emeg.export.config import ExportBidsConfig, ExportBidsResult
+from emeg.export.description import (
+    PARTICIPANT_COLUMNS,
+    SourceDataset,
+    dataset_description,
+    participant_rows,
+    readme,
+    source_datasets,
+)
+from emeg.export.naming import NamedRecording, name_recordings
+from emeg.export.sidecars import (
+    channel_rows,
+    coordinate_system,
+    electrode_rows,
+    event_columns,
+    event_rows,
+    recording_json,
+)
+from emeg.hashing import NAME_LENGTH, hash_json
+from emeg.progress import Progress, silent
+from emeg.store import (
+    CatalogConfig,
+    CatalogRow,
+    Store,
+    open_recording,
+    query_catalog,
+    read_catalog,
+    read_events,
+)
+from emeg.store.staging import flush
+from emeg.uri import locate
+
+logger = logging.getLogger(__name__)
+
+MARKER = "code/emeg-export.json"
+"""Which export a folder holds, and which recording is which file; written last. BIDS looks at nothing below code/."""
+
+FORMAT = 1
+"""Version of what is written; part of an export's name."""
+
+
+def export_bids(config: ExportBidsConfig, *, progress: Progress = silent) -> ExportBidsResult:
+    """Write recordings as a BIDS derivative dataset, or find that it is there.
+
+    Work goes on in a folder beside `out`, which becomes `out` when everything is written. A run that was stopped leaves
+    that folder, and the next one goes on from the recordings that are finished. One stretch of a signal is held at a
+    time.
+
+    Raises
+    ------
+    UserError
+        There is no store or nothing fits, or `out` holds something else.
+    RecordingError
+        A recording is damaged; `emeg verify` finds all that are.
+    """
+    store = Store.open(config.root)
+    rows = selected(store, config)
+    out = locate(config.out).local_path()
+    export = hash_json({"format": FORMAT, "version": __version__, "recordings": [row.recording for row in rows]})
+    named, sources = name_recordings(rows), source_datasets(store, rows)
+    done_before = _holds(out, export)
+    if not done_before:
+        with _staging(out, export) as folder:
+            for done, one in enumerate(named, start=1):
+                _export_recording(store, one, sources, folder)
+                progress(done, len(named), one.name())
+            _write_dataset(folder, named, sources, export)
+            _publish(folder, out)
+        logger.info("wrote %s: %d recordings", out, len(named))
+    return ExportBidsResult(
+        export=export,
+        n_recordings=len(rows),
+        n_subjects=len({one.subject for one in named}),
+        hours=sum(row.duration_s for row in rows) / 3600.0,
+        licences=tuple(sorted({source.licence or "not stated" for source in sources})),
+        done_before=done_before,
+        path=str(out),
+    )
+
+
+def selected(store: Store, config: ExportBidsConfig) -> list[CatalogRow]:
+    """Rows that the configuration asks for, by recording."""
+    answer = query_catalog(CatalogConfig(root=config.root, where=config.where, columns=("recording",)))
+    wanted = {str(recording) for (recording,) in answer.rows}
+    every = read_catalog(store)
+    rows = [row for row in every if row.recording in wanted and config.dataset in {None, row.dataset}]
+    if not rows:
+        datasets = ", ".join(sorted({row.dataset for row in every})) or "none"
+        raise UserError(
+            f"{config.root}: no recording fits dataset {config.dataset or '(any)'} and"
+            f" where {config.where or '(all)'!r}; datasets in it: {datasets}"
+        )
+    return rows
+
+
+def _holds(out: Path, export: str) -> bool:
+    """Whether `out` is this export; false where there is room for one."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    marker = locate(out) / MARKER
+    if not marker.exists():
+        raise UserError(f"{out}: exists and is no export of emeg; name another folder, or empty this one")
+    found = marker.read_json().get("export")
+    if found != export:
+        raise UserError(
+            f"{out}: holds the export {found} of other recordings or of another version, not {export};"
+            " name another folder, or remove this one"
+        )
+    return True
+
+
+@contextmanager
+def _staging(out: Path, export: str) -> Iterator[Path]:
+    """Give the folder that becomes `out`, with what an earlier run has finished in it; nobody else writes there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(out, export)
+    folder = out.parent / f".partial-{out.name}-{export}"
+    folder.mkdir(exist_ok=True)
+    with _locked(folder) as free:
+        if not free:
+            raise UserError(f"{out}: another run is writing this export; wait for it")
+        yield folder
+
+
+def _sweep(out: Path, export: str) -> None:
+    """Remove what stopped runs of other exports to the same folder have left."""
+    name = re.compile(rf"\.partial-{re.escape(out.name)}-[0-9a-f]{{{NAME_LENGTH}}}")
+    for folder in sorted(out.parent.iterdir()):
+        if name.fullmatch(folder.name) and not folder.name.endswith(export):
+            with _locked(folder) as free:
+                if free:
+                    shutil.rmtree(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Hold a folder's lock, which the system lets go when the process dies; false where somebody else has it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)
+
+
+def _export_recording(store: Store, one: NamedRecording, sources: Sequence[SourceDataset], out: Path) -> None:
+    """Write a recording's files, its JSON last: with it the recording is complete."""
+    folder = out / one.folder
+    sidecar = folder / f"{one.name()}_{one.datatype}.json"
+    if sidecar.exists():
+        return
+    from emeg.export.signals import write_brainvision, write_fif
+
+    folder.mkdir(parents=True, exist_ok=True)
+    row = one.row
+    recording = open_recording(store, row.recording)
+    if one.datatype == "eeg":
+        write_brainvision(recording, folder, f"{one.name()}_eeg")
+        write_table(folder / f"{one.name(description=False)}_electrodes.tsv", electrode_rows(recording.sensors))
+    else:
+        bad = tuple(name for name in row.bad_channels if name not in row.interpolated)
+        write_fif(recording, folder, one.name(), bad=bad)
+    coordinates = coordinate_system(recording.sensors, one.datatype)
+    write_json(folder / f"{one.space}_coordsystem.json", coordinates)
+    write_table(folder / f"{one.name()}_channels.tsv", channel_rows(recording, row))
+    events = event_rows(read_events(store, row.recording), recording, row)
+    if events:
+        write_table(folder / f"{one.name()}_events.tsv", events)
+        write_json(folder / f"{one.name()}_events.json", event_columns(recording.sensors))
+    flush(folder)
+    linked = [source.name for source in sources if source.name == row.dataset and source.url]
+    write_json(sidecar, recording_json(recording, row, [f"bids:{name}:{row.source}" for name in linked]))
+
+
+def _write_dataset(
+    folder: Path, named: Sequence[NamedRecording], sources: Sequence[SourceDataset], export: str
+) -> None:
+    write_json(folder / "dataset_description.json", dataset_description(sources, export))
+    (folder / "README.md").write_text(readme(sources, named), encoding="utf-8")
+    write_table(folder / "participants.tsv", participant_rows(named))
+    write_json(folder / "participants.json", PARTICIPANT_COLUMNS)
+    files = {one.row.recording: f"{one.folder}/{one.name()}" for one in named}
+    (folder / MARKER).parent.mkdir(exist_ok=True)
+    write_json(folder / MARKER, {"export": export, "recordings": dict(sorted(files.items()))})
+
+
+def _publish(folder: Path, out: Path) -> None:
+    flush(folder)
+    try:
+        folder.replace(out)
+    except OSError as error:  # only over a folder that is empty
+        raise UserError(
+            f"{out}: something was put there while the export was written ({error.strerror}); it lies in {folder}"
+        ) from error
+    flush(out.parent, deep=False)

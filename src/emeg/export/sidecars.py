@@ -1,0 +1,210 @@
+"""Tables and JSON beside a recording: channels, electrodes, coordinates, events, what was done to the signal."""
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.sensors import Sensors, SensorType
+from emeg.sensors.coils import PLANAR_COILS
+from emeg.store import BadReason, CatalogRow, Event, Recording
+
+Rows = list[dict[str, Any]]
+
+SECOND_REASONS = (BadReason.FLAT, BadReason.NOISY, BadReason.NAN, BadReason.CLIPPED)
+"""What can be wrong with some seconds of a channel; the other reasons hold for all of it."""
+
+BAD = "BAD_"
+"""Beginning of an event that marks bad data: what MNE-Python's and MNE-BIDS' rejection by annotation looks for."""
+
+
+def channel_rows(recording: Recording, row: CatalogRow) -> Rows:
+    """List the channels: ``status`` is bad for one that was found bad and is as recorded; why, in words."""
+    low, high = recording.attributes.pass_band
+    notches = ", ".join(f"{frequency:g}" for frequency in recording.attributes.notches) or None
+    bad, replaced = set(row.bad_channels), set(row.interpolated)
+    reasons = np.bitwise_or.reduce(recording.bad, axis=1)
+    rows = []
+    for i, name in enumerate(recording.sensors.names):
+        why = _words(BadReason(int(reasons[i]))) if name in bad else ""
+        text = f"interpolated from its neighbours, was {why or 'bad'}" if name in replaced else why or None
+        rows.append(
+            {
+                "name": name,
+                "type": channel_type(recording.sensors, i),
+                "units": "uV" if row.modality == "eeg" else recording.sensors.units[i],
+                "low_cutoff": f"{low:g}",
+                "high_cutoff": f"{high:g}",
+                "sampling_frequency": f"{recording.sfreq:g}",
+                "notch": notches,
+                "status": "bad" if name in bad and name not in replaced else "good",
+                "status_description": text,
+            }
+        )
+    return rows
+
+
+def channel_type(sensors: Sensors, index: int) -> str:
+    """Type of a channel in the words of BIDS."""
+    if sensors.types[index] == SensorType.EEG:
+        return "EEG"
+    if sensors.types[index] == SensorType.MAGNETOMETER:
+        return "MEGMAG"
+    return "MEGGRADPLANAR" if int(sensors.coils[index]) in PLANAR_COILS else "MEGGRADAXIAL"
+
+
+def _words(reasons: BadReason) -> str:
+    names = [reason.name.lower() for reason in SECOND_REASONS if reason in reasons and reason.name]
+    if BadReason.MARKED in reasons:
+        names.append("marked bad in the source")
+    return ", ".join(names) or "unlike the other channels"
+
+
+def electrode_rows(sensors: Sensors) -> Rows:
+    """List the electrodes with their places: metres, head coordinates."""
+    return [
+        {
+            "name": sensors.names[i],
+            **{axis: f"{value:.6f}" for axis, value in zip("xyz", sensors.positions[i], strict=True)},
+        }
+        for i in np.flatnonzero(sensors.is_eeg)
+    ]
+
+
+def coordinate_system(sensors: Sensors, datatype: str) -> dict[str, Any]:
+    """Say what the coordinates of electrodes and coils mean."""
+    eeg = {"EEGCoordinateSystem": "CapTrak", "EEGCoordinateUnits": "m"}
+    if datatype == "eeg":
+        return eeg
+    frame = (
+        "Coils in device coordinates as the maker defines them (right, front, up); nothing tells where the head was."
+        if sensors.meg_frame == "device"
+        else "Coils in head coordinates (right, front, up, through the fiducials); device and head are one frame."
+    )
+    meg = {
+        "MEGCoordinateSystem": "Other",
+        "MEGCoordinateUnits": "m",
+        "MEGCoordinateSystemDescription": f"{frame} Of a coil's axes the one that it measures along is the recorded"
+        " one, the others are completed.",
+    }
+    return meg | eeg if sensors.is_eeg.any() else meg
+
+
+def event_rows(events: Sequence[Event], recording: Recording, row: CatalogRow) -> Rows:
+    """List what happened, and bad stretches of channels that are good otherwise, by time.
+
+    A stretch is whole seconds in which the same channels have the same fault; where all channels have it, ``channel``
+    is empty.
+    """
+    found = [
+        (event.onset_s, event.duration_s, _text(event.trial_type), _text(event.value), None) for event in events
+    ] + bad_stretches(recording, set(row.bad_channels))
+    return [
+        {
+            "onset": f"{onset:.6f}",
+            "duration": f"{duration:.6f}",
+            "trial_type": kind,
+            "value": value,
+            "channel": channel,
+        }
+        for onset, duration, kind, value, channel in sorted(found, key=lambda one: one[0])
+    ]
+
+
+def bad_stretches(
+    recording: Recording, left_out: set[str]
+) -> list[tuple[float, float, str | None, str | None, str | None]]:
+    """Find bad stretches of the channels that are not `left_out`: onset and duration in s, type, no value, channels."""
+    names = recording.sensors.names
+    kept = [i for i, name in enumerate(names) if name not in left_out]
+    channels: dict[tuple[int, int, BadReason], list[str]] = defaultdict(list)
+    for i in kept:
+        for reason in SECOND_REASONS:
+            for start, stop in _runs((recording.bad[i] & int(reason)) != 0):
+                channels[start, stop, reason].append(names[i])
+    end = recording.n_samples / recording.sfreq
+    between = delimiter(recording.sensors)
+    return [
+        (
+            float(start),
+            min(float(stop), end) - start,
+            f"{BAD}{str(reason.name).lower()}",
+            None,
+            None if len(found) == len(kept) else between.join(found),
+        )
+        for (start, stop, reason), found in sorted(channels.items())
+    ]
+
+
+def delimiter(sensors: Sensors) -> str:
+    """Choose what separates channels in one cell: a sign that is in no name."""
+    return next(sign for sign in (",", ";", "|", ", ") if not any(sign in name for name in sensors.names))
+
+
+def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]])))
+    return [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _text(text: str) -> str | None:
+    return re.sub(r"[\t\r\n]+", " ", text).strip() or None
+
+
+def event_columns(sensors: Sensors) -> dict[str, Any]:
+    """Explain the columns of the events."""
+    return {
+        "trial_type": {
+            "Description": f"What happened, as the source says. Stretches that emeg found bad: {BAD}flat has no signal,"
+            f" {BAD}noisy is far above the channel's own level, {BAD}nan has gaps in the source, {BAD}clipped is"
+            " clipped in the source."
+        },
+        "value": {"Description": "Trigger code or text of the source."},
+        "channel": {
+            "Description": "Channels that a bad stretch is about; n/a: all of them.",
+            "Delimiter": delimiter(sensors),
+        },
+    }
+
+
+def recording_json(recording: Recording, row: CatalogRow, sources: Sequence[str]) -> dict[str, Any]:
+    """Describe the recording: what recorded it, and what was done to the signal since."""
+    types = recording.sensors.types
+    described: dict[str, Any] = {
+        "Description": f"Standardised by emeg {row.version} (recording {row.recording}, settings {row.config_hash}).",
+        "TaskName": row.task or "unknown",
+        "SamplingFrequency": recording.sfreq,
+        "PowerLineFrequency": row.mains or "n/a",
+        "SoftwareFilters": software_filters(recording, row),
+        "RecordingDuration": recording.n_samples / recording.sfreq,
+        "RecordingType": "continuous",
+        "EEGChannelCount": int(np.count_nonzero(types == SensorType.EEG)),
+        **({"ManufacturersModelName": row.device} if row.device else {}),
+        **({"Sources": list(sources)} if sources else {}),
+        **({"Notes": list(row.notes)} if row.notes else {}),
+    }
+    if row.modality == "eeg":
+        return described | {"EEGReference": "n/a", "EOGChannelCount": 0, "ECGChannelCount": 0, "EMGChannelCount": 0}
+    return described | {
+        "MEGChannelCount": int(np.count_nonzero(types != SensorType.EEG)),
+        "DewarPosition": "n/a",
+        "DigitizedLandmarks": False,
+        "DigitizedHeadPoints": False,
+        "ContinuousHeadLocalization": row.hpi == "continuous",
+    }
+
+
+def software_filters(recording: Recording, row: CatalogRow) -> dict[str, Any]:
+    """Say what was done to the signal, in the form of BIDS: name of a step, its parameters with units."""
+    low, high = recording.attributes.pass_band
+    steps: dict[str, Any] = {
+        "Band pass, zero-phase FIR": {"low cutoff (Hz)": low, "high cutoff (Hz)": high},
+        "Resampling in the frequency domain": {"from (Hz)": row.sfreq_source, "to (Hz)": recording.sfreq},
+    }
+    if recording.attributes.notches:
+        steps["Notch, zero-phase FIR"] = {"frequencies (Hz)": list(recording.attributes.notches)}
+    if row.interpolated:
+        steps["Interpolation of bad channels from their neighbours"] = {"channels": list(row.interpolated)}
+    return steps
