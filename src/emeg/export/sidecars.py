@@ -1,12 +1,10 @@
 """Tables and JSON beside a recording: channels, electrodes, coordinates, events, what was done to the signal."""
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from emeg.sensors import Sensors, SensorType
 from emeg.sensors.coils import PLANAR_COILS
@@ -14,8 +12,18 @@ from emeg.store import BadReason, CatalogRow, Event, Recording
 
 Rows = list[dict[str, Any]]
 
-SECOND_REASONS = (BadReason.FLAT, BadReason.NOISY, BadReason.NAN, BadReason.CLIPPED)
-"""What can be wrong with some seconds of a channel; the other reasons hold for all of it."""
+SECOND_REASONS = {
+    "flat": "no signal",
+    "noisy": "far above the channel's own level, or noise of high frequencies",
+    "nan": "gaps in the source",
+    "clipped": "the source stays at its extreme",
+    "beyond_gate": "an amplitude that this type of sensor does not have",
+    "uncorrelated": "nothing in common with the sensors beside",
+}
+"""What can be wrong with some seconds of a channel, in words; the other reasons hold for all of it."""
+
+Events = list[tuple[float, float, str | None, str | None, str | None]]
+"""Onset and duration in s, type, value, channels."""
 
 BAD = "BAD_"
 """Beginning of an event that marks bad data: what MNE-Python's and MNE-BIDS' rejection by annotation looks for."""
@@ -57,7 +65,7 @@ def channel_type(sensors: Sensors, index: int) -> str:
 
 
 def _words(reasons: BadReason) -> str:
-    names = [reason.name.lower() for reason in SECOND_REASONS if reason in reasons and reason.name]
+    names = [name for name in SECOND_REASONS if BadReason[name.upper()] in reasons]
     if BadReason.MARKED in reasons:
         names.append("marked bad in the source")
     return ", ".join(names) or "unlike the other channels"
@@ -99,9 +107,10 @@ def event_rows(events: Sequence[Event], recording: Recording, row: CatalogRow) -
     A stretch is whole seconds in which the same channels have the same fault; where all channels have it, ``channel``
     is empty.
     """
-    found = [
+    found: Events = [
         (event.onset_s, event.duration_s, _text(event.trial_type), _text(event.value), None) for event in events
-    ] + bad_stretches(recording, set(row.bad_channels))
+    ]
+    found += _bad_events(recording, row)
     return [
         {
             "onset": f"{onset:.6f}",
@@ -114,39 +123,22 @@ def event_rows(events: Sequence[Event], recording: Recording, row: CatalogRow) -
     ]
 
 
-def bad_stretches(
-    recording: Recording, left_out: set[str]
-) -> list[tuple[float, float, str | None, str | None, str | None]]:
-    """Find bad stretches of the channels that are not `left_out`: onset and duration in s, type, no value, channels."""
-    names = recording.sensors.names
-    kept = [i for i, name in enumerate(names) if name not in left_out]
-    channels: dict[tuple[int, int, BadReason], list[str]] = defaultdict(list)
-    for i in kept:
-        for reason in SECOND_REASONS:
-            for start, stop in _runs((recording.bad[i] & int(reason)) != 0):
-                channels[start, stop, reason].append(names[i])
-    end = recording.n_samples / recording.sfreq
+def _bad_events(recording: Recording, row: CatalogRow) -> Events:
+    bad = set(row.bad_channels)
+    kept = [name for name in recording.sensors.names if name not in bad]
     between = delimiter(recording.sensors)
-    return [
-        (
-            float(start),
-            min(float(stop), end) - start,
-            f"{BAD}{str(reason.name).lower()}",
-            None,
-            None if len(found) == len(kept) else between.join(found),
-        )
-        for (start, stop, reason), found in sorted(channels.items())
-    ]
+    found: Events = []
+    for stretch in recording.bad_stretches:
+        channels = [name for name in stretch.channels if name not in bad]
+        if channels and stretch.reason in SECOND_REASONS:
+            where = None if len(channels) == len(kept) else between.join(channels)
+            found.append((stretch.onset_s, stretch.duration_s, BAD + stretch.reason, None, where))
+    return found
 
 
 def delimiter(sensors: Sensors) -> str:
     """Choose what separates channels in one cell: a sign that is in no name."""
     return next(sign for sign in (",", ";", "|", ", ") if not any(sign in name for name in sensors.names))
-
-
-def _runs(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]])))
-    return [(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _text(text: str) -> str | None:
@@ -155,11 +147,10 @@ def _text(text: str) -> str | None:
 
 def event_columns(sensors: Sensors) -> dict[str, Any]:
     """Explain the columns of the events."""
+    reasons = "; ".join(f"{BAD}{name}: {words}" for name, words in SECOND_REASONS.items())
     return {
         "trial_type": {
-            "Description": f"What happened, as the source says. Stretches that emeg found bad: {BAD}flat has no signal,"
-            f" {BAD}noisy is far above the channel's own level, {BAD}nan has gaps in the source, {BAD}clipped is"
-            " clipped in the source."
+            "Description": f"What happened, as the source says, and stretches that emeg found bad. {reasons}."
         },
         "value": {"Description": "Trigger code or text of the source."},
         "channel": {
