@@ -1,5 +1,8 @@
 """The command line: quick help, one-line refusals, flags over files, nothing imported that a verb does not use."""
 
+import errno
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +87,80 @@ def test_a_users_mistake_ends_with_code_2_and_one_line(tmp_path: Path, capsys: p
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "absent" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [(": : :", "settings.yaml: is no YAML.*line 1"), ("- a\n- b", "holds no parameters")]
+)
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, words: str):
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=words) as caught:
+        parse("--config", str(file), "--archive", "x")
+    assert "\n" not in str(caught.value)
+    file.write_text("# all as it is\n")
+    assert parse("--config", str(file), "--archive", "x") == Example(archive="x")
+
+
+@pytest.mark.parametrize(
+    ("archive", "root", "words"),
+    [
+        ("absent", "store", "no such archive"),
+        ("empty", "store", "no recording was found in it.*notes 1|not a recording 1"),
+        ("good", "file/store", "cannot be made"),
+        ("good", "taken", "is not empty"),
+    ],
+)
+def test_an_ingest_that_cannot_be_leaves_nothing(
+    tmp_path: Path, archive: str, root: str, words: str, capsys: pytest.CaptureFixture[str]
+):
+    for folder in ("empty", "good/sub-01/eeg", "taken"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / ("x_task-a_eeg.edf" if "sub" in folder else "notes.txt")).write_bytes(b"0")
+    (tmp_path / "file").write_bytes(b"")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SystemExit) as caught:
+        main(["ingest", "--archive", str(tmp_path / archive), "--root", str(tmp_path / root)])
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert re.search(words, message)
+    assert message.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_bucket_without_credentials_is_one_line(tmp_path: Path, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    for command in (
+        ["ingest", "--archive", "s3://b/x", "--root", str(tmp_path / "s")],
+        ["shard", "--root", "s3://b/y"],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(command)
+        assert caught.value.code == 2
+        message = capsys.readouterr().err
+        assert "anonymous:s3://" in message
+        assert message.count("\n") == 1
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_disk_is_one_line(number: int, monkeypatch, capsys: pytest.CaptureFixture[str]):
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), "/data/store")
+
+    monkeypatch.setattr("emeg.cli._run", fail)
+    with pytest.raises(SystemExit) as caught:
+        main(["shard", "--root", "x"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith(": /data/store; what is finished is kept\n")
 
 
 @pytest.mark.parametrize("verb", VERBS)

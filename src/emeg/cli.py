@@ -5,6 +5,7 @@ The table below holds names only, so that ``emeg --help`` imports no room and a 
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ VERBS = {
     ),
 }
 
+_OF_THE_MACHINE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+"""Rights and space: said in one line: no traceback helps. Other faults of files are ours until shown otherwise."""
+
 USAGE = "usage: emeg VERB [--config FILE.yaml] [options]     emeg VERB --help     emeg --version"
 
 
@@ -80,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"emeg {name}: {error} (try again later)", 75)
     except EmegError as error:
         _fail(f"emeg {name}: {error}", 2)
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        _fail(f"emeg {name}: {error.strerror}: {error.filename or 'while writing'}; what is finished is kept", 2)
     except KeyboardInterrupt:
         _fail(f"emeg {name}: interrupted; the same command goes on from what is finished", 130)
 
@@ -142,12 +150,26 @@ def parse_config(name: str, summary: str, config_class: type[Config], flags: lis
         result_action="return_value",
     )
     app.default(receive)
+    for file in files:
+        _check_yaml(file)
     try:
         app(flags, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         reason = describe_faults(error.__cause__) if isinstance(error.__cause__, ValidationError) else str(error)
         raise UserError(f"{' '.join(reason.split())} (see emeg {name} --help)") from error
     return built[0] if built else None
+
+
+def _check_yaml(file: str) -> None:
+    """Refuse a configuration file that is none: cyclopts says neither its name nor the place."""
+    import yaml
+
+    try:
+        fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {file}: is no YAML file: {' '.join(str(error).split())}") from error
+    if not isinstance(fields, dict | None):
+        raise UserError(f"--config {file}: holds no parameters; write one a line, as root: store")
 
 
 def _take_config_file(flags: list[str]) -> tuple[list[str], list[str]]:

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 from typing import NamedTuple
 
-from emeg.errors import TransientError
+from emeg.errors import TransientError, UserError
 from emeg.ingest.config import IngestConfig, IngestResult
 from emeg.ingest.fanout import fan_out
 from emeg.ingest.identify import identify
@@ -39,15 +39,16 @@ def ingest(config: IngestConfig, *, progress: Progress = silent) -> IngestResult
     Raises
     ------
     UserError
-        There is no such archive, or the store is none.
+        There is no such archive or no recording in it, or the store is none.
     TransientError
         Some recordings could not be fetched, or a worker process died; all others are done. Run again.
     """
-    store = Store.open(config.root, create=True)
+    listing = list_archive(config)  # before the store, which is not made where there is nothing to put in
+    store = _open_store(config, listing)
     leftovers = store.sweep()
     if leftovers:
         logger.info("removed %d unfinished products of an interrupted run", leftovers)
-    listing = _without_withdrawn(store, list_archive(config))
+    listing = _without_withdrawn(store, listing)
     listing = replace(listing, sources=identify(store, listing.sources, config.workers))
     names = {source.shown: recording_id(source, config) for source in listing.sources}
     rows = [row for row in read_catalog(store) if row.dataset == listing.dataset]
@@ -74,6 +75,21 @@ def ingest(config: IngestConfig, *, progress: Progress = silent) -> IngestResult
         snapshot=listing.snapshot,
         n_new=len(settled.remaining),
         n_known=len(settled.outcomes),
+    )
+
+
+def _open_store(config: IngestConfig, listing: Listing) -> Store:
+    """Open or make the store; refuse an archive in which there is no recording now, and was none before."""
+    if listing.sources:
+        return Store.open(config.root, create=True)
+    if (locate(config.root) / "store.json").exists():
+        store = Store.open(config.root, create=True)
+        if any(row.dataset == listing.dataset for row in read_catalog(store)):
+            return store
+    skipped = ", ".join(f"{reason} {n}" for reason, n in listing.skipped.items()) or "it is empty"
+    raise UserError(
+        f"{config.archive}: no recording was found in it ({skipped}); give the folder in which sub-… folders or"
+        " recordings lie; other layouts need --recipe FILE.yaml"
     )
 
 

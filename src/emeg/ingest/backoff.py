@@ -54,9 +54,13 @@ def patiently(action: Callable[[], T], *, what: str, attempts: int) -> T:
     OSError
         What no other try can change: not there, not allowed, or no space left.
     """
+    from botocore import exceptions as boto  # type: ignore[import-untyped]
+
     for attempt in range(1, attempts + 1):
         try:
             return action()
+        except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound) as error:
+            raise PermissionError(f"{what}: {error}") from error
         except Exception as error:
             if not _may_pass(error):
                 raise
@@ -79,7 +83,7 @@ def _may_pass(error: Exception) -> bool:
 def _line_faults() -> tuple[type[Exception], ...]:
     """Name what HTTP clients raise that is no `OSError`."""
     from aiohttp import ClientError as HttpError
-    from botocore import exceptions as boto  # type: ignore[import-untyped]
+    from botocore import exceptions as boto
     from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 
     return (

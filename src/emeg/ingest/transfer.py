@@ -66,7 +66,10 @@ def list_files(root: Location, config: TransferConfig | None = None) -> dict[str
     except FileNotFoundError as error:
         raise UserError(absent) from error
     except PermissionError as error:
-        raise UserError(f"{root}: may not be listed ({error}); check credentials, or the name") from error
+        raise UserError(
+            f"{root}: may not be listed ({error}); check name and credentials, or write anonymous:s3://… for a public"
+            " bucket"
+        ) from error
     if not found and not (root.is_local and root.exists()):
         raise UserError(absent)
     files = {}

@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from emeg.errors import TransientError
+from emeg.errors import TransientError, UserError
 from emeg.uri import Location
 
 _BUSY = {errno.EIO, errno.EBUSY, errno.EAGAIN}
@@ -19,6 +19,8 @@ def line_to(place: Location) -> Iterator[None]:
     ------
     TransientError
         The same call may succeed later.
+    UserError
+        There are no credentials.
     """
     if place.is_local:
         yield
@@ -32,6 +34,11 @@ def line_to(place: Location) -> Iterator[None]:
         yield
     except (ConnectionError, TimeoutError, *http) as error:
         raise _transient(place, error) from error
+    except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound) as error:
+        raise UserError(
+            f"{place}: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; a public bucket is"
+            " read as anonymous:s3://…"
+        ) from error
     except OSError as error:
         if error.errno in _BUSY:
             raise _transient(place, error) from error

@@ -54,7 +54,8 @@ class Store:
         Raises
         ------
         UserError
-            There is no store and `create` is false, the folder holds something else, or a newer emeg wrote it.
+            There is no store and `create` is false, none can be made, the folder holds something else, or a newer emeg
+            wrote it.
         """
         store = cls(locate(uri))
         marker = store.root / "store.json"
@@ -74,7 +75,10 @@ class Store:
             )
         if not create:
             raise UserError(f"{store.root}: there is no emeg store; `emeg ingest` makes one, or check the root")
-        store.write_json({"schema": SCHEMA}, "store.json")
+        try:
+            store.write_json({"schema": SCHEMA}, "store.json")
+        except OSError as error:
+            raise UserError(f"{store.root}: a store cannot be made there: {error.strerror or error}") from error
         return store
 
     def __repr__(self) -> str:
