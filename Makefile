@@ -35,7 +35,8 @@ demo: $(READY)
 	$(BIN)/emeg demo --root '$(ROOT)' $(if $(ARCHIVE),--archive '$(ARCHIVE)')
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile \
+	  --no-loadscope-reorder $(TESTS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

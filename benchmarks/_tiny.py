@@ -96,6 +96,10 @@ class Ranks:
 
 def fork_ranks(work: Callable[[Callable[..., None]], object], *, world: int, port: int, log: Path) -> Ranks:
     """Run `work(progress)` in `world` children that find each other as torchrun's would."""
+    from emeg.training.worker import find_verb
+
+    for verb in ("train-tokenizer", "pretrain"):  # loads what a training needs once: children start at once
+        find_verb(verb)
     reader, writer = os.pipe()
     children = []
     for rank in range(world):

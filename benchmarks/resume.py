@@ -192,7 +192,7 @@ def gap_of(outcomes: Iterable[dict[str, Any]]) -> float:
 
 def measure(scratch: Path, rng: random.Random, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield one outcome for each kill."""
-    from emeg.training import TokenizeConfig, tokenize, verbs  # noqa: F401 - the parent is warm: children start at once
+    from emeg.training import TokenizeConfig, tokenize
 
     base, coded = scratch / "base", scratch / "coded"
     make_store(base)

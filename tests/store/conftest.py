@@ -1,13 +1,10 @@
 """Stores on every kind of root, and small recordings."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import fsspec
 import numpy as np
 import pytest
-import s3fs
-from moto.server import ThreadedMotoServer
 
 from emeg.sensors import Sensors
 from emeg.store import CatalogRow, RecordingAttributes, Store
@@ -77,32 +74,6 @@ def row() -> Callable[..., CatalogRow]:
         return CatalogRow.model_validate(fields | changes)
 
     return build
-
-
-@pytest.fixture(scope="session")
-def bucket_server() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(bucket_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URI of an empty bucket that answers over HTTP."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": bucket_server,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    name = f"bucket-{uuid.uuid4().hex[:8]}"
-    fsspec.filesystem("s3").mkdir(name)
-    yield f"s3://{name}/archive"
-    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(params=["local", "memory", "s3"])

@@ -83,17 +83,6 @@ def test_compacted_catalogue_is_the_same(store: Store, row) -> None:
     assert [place.name for place in store.location("catalog").children() if place.name.startswith("c")] == [second]
 
 
-def test_a_thousand_rows_are_read_in_seconds(local_store: Store, row) -> None:
-    publish_row(local_store, row("0000"), [])
-    folder = local_store.root.local_path() / "catalog" / "recordings"
-    data = (folder / "0000.parquet").read_bytes()
-    for number in range(1, 1000):
-        (folder / f"{number:04d}.parquet").write_bytes(data)
-    started = time.perf_counter()
-    assert len(read_catalog(local_store)) == 1000
-    assert time.perf_counter() - started < 10
-
-
 def test_others_can_ask_the_catalogue(local_store: Store, row) -> None:
     publish_row(local_store, row("a"), EVENTS)
     publish_row(local_store, row("b", device="other"), [])

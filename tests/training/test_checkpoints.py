@@ -14,10 +14,14 @@ class Bomb:
         return (print, ("ran",))
 
 
-@pytest.fixture(params=["disk", "bucket"])
+@pytest.fixture(params=["disk", "memory", "bucket"])
 def folder(request, tmp_path):
-    place = locate(tmp_path if request.param == "disk" else f"memory://checkpoints-{tmp_path.name}")
-    return CheckpointFolder(place, keep=2)
+    uri = {
+        "disk": lambda: tmp_path,
+        "memory": lambda: f"memory://checkpoints-{tmp_path.name}",
+        "bucket": lambda: request.getfixturevalue("bucket"),
+    }[request.param]()
+    return CheckpointFolder(locate(uri), keep=2)
 
 
 def save(folder, step, value=0):

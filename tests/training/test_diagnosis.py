@@ -95,7 +95,7 @@ def test_all_faults_come_together_and_what_hangs_is_one(tmp_path, monkeypatch):
     with pytest.raises(UserError) as caught:
         doctor(DoctorConfig(root=str(tmp_path / "none"), device="cuda", limit_s=8), environment={"RANK": "0"})
     hold.set()
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60  # what the verb promises
     causes = ("4 of 9 checks", "disk: ", "there is no such folder; mount it", "gpu: ", "ranks: ", "bucket: no answer")
     for cause in causes:
         assert cause in str(caught.value)

@@ -57,11 +57,17 @@ def hashes(folder: Path) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
 
 
-def test_resumed_equals_uninterrupted_bit_for_bit(small_config, tmp_path, monkeypatch):
-    whole, train_whole = train_elsewhere(small_config, tmp_path, "whole")
+@pytest.mark.parametrize("checkpoints", ["disk", "bucket"])
+def test_resumed_equals_uninterrupted_bit_for_bit(small_config, tmp_path, monkeypatch, checkpoints, request):
+    uri = request.getfixturevalue("bucket") if checkpoints == "bucket" else None
+
+    def elsewhere(name):
+        return train_elsewhere(small_config, tmp_path, name, checkpoints=uri and f"{uri}/{name}")
+
+    whole, train_whole = elsewhere("whole")
     expected = train_whole()
 
-    cut, train_cut = train_elsewhere(small_config, tmp_path, "cut")
+    cut, train_cut = elsewhere("cut")
     from emeg.training import signals
 
     started = signals.StopOnSignal.on_train_batch_end
