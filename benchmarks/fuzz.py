@@ -155,7 +155,7 @@ def _serve(connection: multiprocessing.connection.Connection) -> None:
     while (archive := connection.recv()) is not None:
         root = f"{archive}-store"
         try:
-            config = IngestConfig(archive=archive, root=root, workers=1)
+            config = IngestConfig(archive=archive, root=root, workers=0)
             Store.open(root, create=True)
             [source] = list_sources(config)
             outcome = ingest_recording(source, config)

@@ -64,7 +64,7 @@ def ingest(archive: Path, root: Path) -> None:
     from emeg.ingest import IngestConfig
     from emeg.ingest import ingest as run
 
-    result = run(IngestConfig(archive=str(archive), root=str(root), workers=1))
+    result = run(IngestConfig(archive=str(archive), root=str(root), workers=0))
     own, workers = (
         resource.getrusage(who).ru_maxrss / 2**20 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )

@@ -50,7 +50,7 @@ def scaling(scratch: Path) -> dict[str, float]:
     archive = scratch / "archive"
     make(archive)
     times: dict[int, list[float]] = {1: [], 2: []}
-    options = {"threads_per_worker": 1, "dashboard_address": None}
+    options = {"threads_per_worker": 1, "dashboard_address": ":0"}
     with LocalCluster(n_workers=1, **options) as one, LocalCluster(n_workers=2, **options) as two:
         clusters = {1: one.scheduler_address, 2: two.scheduler_address}
         for n, address in clusters.items():

@@ -34,7 +34,7 @@ def written(data: Path, folder: Path) -> Iterator[tuple[str, Store, str, np.ndar
 
     recording.write_recording = keeping
     for archive, count in ARCHIVES.items():
-        config = IngestConfig(archive=str(data / archive), root=str(folder / archive), workers=1)
+        config = IngestConfig(archive=str(data / archive), root=str(folder / archive), workers=0)
         store = Store.open(config.root, create=True)
         for source in identify(store, list_archive(config).sources[:count], 1):
             outcome = recording.ingest_recording(source, config)

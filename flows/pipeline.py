@@ -60,8 +60,8 @@ class PipelineConfig(Config):
     """Steps of BrainOmni. None: the recipe's."""
     seed: int = 0
     """Seed of splits, order, initial weights and draws."""
-    workers: int = runtime_field(2, ge=1)
-    """Processes of ingest."""
+    workers: int = runtime_field(2, ge=0)
+    """Processes of ingest; 0: in the calling process."""
 
 
 @verb_task("synthesize")

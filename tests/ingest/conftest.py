@@ -24,7 +24,7 @@ class Ingested:
 
 
 def ingested(archive: Path, root: Path, **fields: object) -> Ingested:
-    config = IngestConfig.model_validate({"archive": str(archive), "root": str(root), "workers": 1, **fields})
+    config = IngestConfig.model_validate({"archive": str(archive), "root": str(root), "workers": 0, **fields})
     result = ingest(config)
     store = Store.open(root)
     return Ingested(

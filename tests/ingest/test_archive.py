@@ -21,9 +21,9 @@ from emeg.store import open_recording, read_catalog
 
 RUN = """
 import sys
-from emeg.ingest import IngestConfig, archive, fanout
+from emeg.ingest import IngestConfig, archive, processes
 if __name__ == "__main__":
-    fanout.POOL_FROM_BYTES = 0
+    processes.POOL_FROM_BYTES = 0
     archive.ingest(IngestConfig(archive=sys.argv[1], root=sys.argv[2], workers=int(sys.argv[3])))
 """
 

@@ -32,7 +32,7 @@ def test_every_fault_ends_as_it_should(name: str, tmp_path: Path) -> None:
     archive = tmp_path / "archive"
     archive.mkdir()
     fault.make(archive)
-    config = IngestConfig(archive=str(archive), root=str(tmp_path / "store"), workers=1)
+    config = IngestConfig(archive=str(archive), root=str(tmp_path / "store"), workers=0)
     store = Store.open(config.root, create=True)
     sources = list_archive(config).sources
     assert [source.path for source in sources] == sorted(fault.outcomes)

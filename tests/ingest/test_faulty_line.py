@@ -20,7 +20,7 @@ def test_the_store_behind_a_faulty_line_is_the_faultless_one(line, shared, tmp_p
     for path in archive.rglob("*"):
         if path.is_file():
             line.put(str(path.relative_to(archive)), path.read_bytes())
-    config = IngestConfig(archive=line.uri, root=str(tmp_path / "plain"), workers=1, transfer=line.config)
+    config = IngestConfig(archive=line.uri, root=str(tmp_path / "plain"), workers=0, transfer=line.config)
     plain = ingest(config)
     with FaultyProxy(line.server, rate=0.3, stall_s=2.0, seed=2) as proxy:
         line.through(proxy.url)

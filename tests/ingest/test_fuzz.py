@@ -19,7 +19,7 @@ def test_a_damaged_file_is_ready_or_refused_with_file_and_cause(
     seed: int, kind: str, number: int, tmp_path: Path
 ) -> None:
     path = mutated(kind, number, tmp_path / "archive", seed=seed)
-    config = IngestConfig(archive=str(path.parent), root=str(tmp_path / "store"), workers=1)
+    config = IngestConfig(archive=str(path.parent), root=str(tmp_path / "store"), workers=0)
     [source] = list_sources(config)
     outcome = ingest_recording(source, config)
     assert outcome.state == "ready" or not unexplained(outcome.reason, path.name)

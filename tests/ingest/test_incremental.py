@@ -11,7 +11,7 @@ from emeg.errors import UserError
 from emeg.ingest import IngestConfig, WithdrawConfig, identify, ingest, withdraw
 from emeg.ingest.keeping import LISTING_SCHEMA, read_kept
 from emeg.store import Store, read_catalog
-from emeg.store.removal import remove, remove_recording
+from emeg.store.removal import remove_recording
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def lab(shared, tmp_path):
     for i in range(1, 5):
         shutil.copytree(sources / f"sub-{i:02d}", folder / f"sub-{i:02d}")
     shutil.copy(sources / "dataset_description.json", folder)
-    config = IngestConfig(archive=str(folder), root=str(tmp_path / "store"), workers=1)
+    config = IngestConfig(archive=str(folder), root=str(tmp_path / "store"), workers=0)
     return SimpleNamespace(folder=folder, config=config, root=tmp_path / "store", result=ingest(config))
 
 
@@ -66,7 +66,7 @@ def test_what_a_killed_run_left_of_an_older_recording_is_removed(lab):
     events.write_text(events.read_text() + "200\t5\t13Hz\n")
     undisturbed = ingest(lab.config.model_copy(update={"root": str(lab.root) + "-b"}))
     # as if the run had died between the older recording's row and its signal
-    remove(Store.open(lab.root), "catalog", "recordings", f"{before[source]}.parquet")
+    Store.open(lab.root).remove("catalog", "recordings", f"{before[source]}.parquet")
     assert ingest(lab.config).replaced == (before[source],)
     assert tree(lab.root) == tree(lab.root.with_name(lab.root.name + "-b"))
     assert set(undisturbed.ready) == set(rows(lab).values())

@@ -135,7 +135,7 @@ def test_planted_names_and_dates_reach_no_output(archive, tmp_path, caplog):
     said: list[str] = []
     with caplog.at_level(logging.DEBUG):
         result = ingest(
-            IngestConfig(archive=str(archive), root=str(tmp_path), workers=1),
+            IngestConfig(archive=str(archive), root=str(tmp_path), workers=0),
             progress=lambda done, total, message: said.append(message),
         )
     assert (len(result.ready), len(result.quarantined)) == (6, 1)
@@ -157,7 +157,7 @@ def test_planted_names_and_dates_reach_no_output(archive, tmp_path, caplog):
 def test_with_a_key_no_label_of_the_archive_remains(archive, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv(KEY_VARIABLE, "a secret of the lab")
     with caplog.at_level(logging.DEBUG):
-        ingest(IngestConfig(archive=str(archive), root=str(tmp_path / "one"), workers=1))
+        ingest(IngestConfig(archive=str(archive), root=str(tmp_path / "one"), workers=0))
     store = Store.open(tmp_path / "one")
     labels = tuple(f"sub-0{i}" for i in range(1, 8))
     assert_private({**outputs(store, tmp_path / "one"), "log": caplog.text}, (*FORBIDDEN, *labels))

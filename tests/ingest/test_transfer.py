@@ -233,7 +233,7 @@ def test_a_second_run_fetches_only_what_changed(line, shared, tmp_path):
     files = {f"sub-02/{path.relative_to(oddball)}": path.read_bytes() for path in oddball.rglob("*") if path.is_file()}
     for key, data in files.items():
         line.put(key, data)
-    config = IngestConfig(archive=line.uri, root=str(tmp_path / "store"), workers=1, transfer=line.config)
+    config = IngestConfig(archive=line.uri, root=str(tmp_path / "store"), workers=0, transfer=line.config)
     first = ingest(config)
     assert (first.n_new, first.quarantined) == (3, ())
     changed = "sub-02/eeg/sub-02_task-p300_run-02_events.tsv"

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from emeg.ingest.archive import ingest
+    from emeg.ingest.cluster import check_cluster
     from emeg.ingest.config import IngestConfig, IngestResult, StandardiseConfig
     from emeg.ingest.copying import CopiesConfig, CopiesResult, copies
     from emeg.ingest.counting import QualityCount, count_quality
+    from emeg.ingest.fanout import batches, ingest_batch
     from emeg.ingest.listing import Source, list_sources
     from emeg.ingest.recording import Outcome, ingest_recording
     from emeg.ingest.withdrawing import WithdrawConfig, WithdrawResult, withdraw
@@ -29,9 +31,12 @@ __all__ = [
     "StandardiseConfig",
     "WithdrawConfig",
     "WithdrawResult",
+    "batches",
+    "check_cluster",
     "copies",
     "count_quality",
     "ingest",
+    "ingest_batch",
     "ingest_recording",
     "list_sources",
     "withdraw",
@@ -40,6 +45,8 @@ __all__ = [
 _HOMES = {
     "CopiesConfig": "copying",
     "CopiesResult": "copying",
+    "batches": "fanout",
+    "check_cluster": "cluster",
     "copies": "copying",
     "QualityCount": "counting",
     "count_quality": "counting",
@@ -49,6 +56,7 @@ _HOMES = {
     "Source": "listing",
     "StandardiseConfig": "config",
     "ingest": "archive",
+    "ingest_batch": "fanout",
     "ingest_recording": "recording",
     "list_sources": "listing",
     "WithdrawConfig": "withdrawing",

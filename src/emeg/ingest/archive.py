@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from emeg.errors import TransientError, UserError
 from emeg.ingest.config import IngestConfig, IngestResult
-from emeg.ingest.fanout import fan_out
+from emeg.ingest.fanout import Hands, fan_out
 from emeg.ingest.identify import identify
 from emeg.ingest.keeping import KeptDataset, keep, read_kept, read_withdrawn
 from emeg.ingest.ledger import Ledger
@@ -29,12 +29,19 @@ class _Settled(NamedTuple):
     remaining: list[Source]
 
 
-def ingest(config: IngestConfig, *, progress: Progress = silent) -> IngestResult:
+def ingest(config: IngestConfig, *, progress: Progress = silent, hands: Hands | None = None) -> IngestResult:
     """Bring every recording of an archive into the store, or into quarantine with the reason.
 
     What is there already with the same content and settings is left alone, and nothing of it is fetched again. A source
     that has changed replaces its older recording. Each recording is complete or absent, whenever the run is stopped;
     running again finishes it, and the store's bytes are those of an undisturbed run.
+
+    Parameters
+    ----------
+    config : IngestConfig
+    progress : Progress
+    hands : callable, optional
+        Works on sources and gives what became of each, in the place of the processes or the cluster of `config`.
 
     Raises
     ------
@@ -49,13 +56,13 @@ def ingest(config: IngestConfig, *, progress: Progress = silent) -> IngestResult
     if leftovers:
         logger.info("removed %d unfinished products of an interrupted run", leftovers)
     listing = _without_withdrawn(store, listing)
-    listing = replace(listing, sources=identify(store, listing.sources, config.workers))
+    listing = replace(listing, sources=identify(store, listing.sources, max(1, config.workers)))
     names = {source.shown: recording_id(source, config) for source in listing.sources}
     rows = [row for row in read_catalog(store) if row.dataset == listing.dataset]
     settled = _settle(store, listing.sources, names, {row.recording for row in rows}, config)
     if not locate(config.archive).is_local:
         clear_scratch(config.archive, config.transfer, {scratch_name(source) for source in settled.remaining})
-    outcomes = _bring_in(store, settled, listing, config, progress)
+    outcomes = _bring_in(store, settled, listing, config, progress, hands)
     config_hash = config.standardise.product_hash()
     before = read_kept(store, listing.dataset)
     ready = {outcome.source: outcome.recording for outcome in outcomes if outcome.state == "ready"}
@@ -65,6 +72,7 @@ def ingest(config: IngestConfig, *, progress: Progress = silent) -> IngestResult
         logger.warning("%d sources have vanished from %s, first %s", len(vanished), config.archive, vanished[0])
     keep(store, listing, config_hash, ready, before)
     compact_if_scattered(store)
+    store.sweep()  # once more: a killed run's workers live a moment longer than the run
     return IngestResult(
         dataset=listing.dataset,
         ready=tuple(sorted(o.recording for o in outcomes if o.state == "ready")),
@@ -122,14 +130,14 @@ def _settle(
 
 
 def _bring_in(
-    store: Store, settled: _Settled, listing: Listing, config: IngestConfig, progress: Progress
+    store: Store, settled: _Settled, listing: Listing, config: IngestConfig, progress: Progress, hands: Hands | None
 ) -> list[Outcome]:
     outcomes = list(settled.outcomes)
     failures: list[str] = []
     total = len(listing.sources)
     ledger = Ledger(store, listing.dataset, len(settled.remaining), len(settled.outcomes))
     try:
-        for source, outcome in fan_out(settled.remaining, config):
+        for source, outcome in fan_out(settled.remaining, config, hands):
             pace = ledger.note(source.shown, source.size, outcome)
             if isinstance(outcome, str):
                 failures.append(outcome)

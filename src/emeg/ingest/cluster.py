@@ -1,56 +1,66 @@
-"""The same unit of work on a Dask cluster, one task a recording, so that one can be given up without the others.
+"""The same unit of work on a Dask cluster, one task a recording.
 
-Workers need the same emeg, the archive and the store under the same URI, and one thread each.
+A worker of the cluster does a recording in a child process (`in_a_child`): what crashes or hangs there costs the child,
+and the worker with its place in the cluster lives on. When a worker itself is lost, with its machine or its line, Dask
+gives what it held to another. Workers need the same emeg, and the archive and the store under the same URI.
 """
 
 import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from emeg import __version__
 from emeg.errors import TransientError, UserError
 from emeg.ingest.config import IngestConfig
-from emeg.ingest.fanout import Unit, died, overdue
 from emeg.ingest.listing import Source
+from emeg.ingest.processes import Unit, died, in_a_child
 from emeg.ingest.recording import Outcome, ingest_recording, refuse
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-CONNECT_S = 30
+CONNECT_S = 30.0
 """How long a scheduler may take to answer, s."""
 
+PATIENCE_S = 120.0
+"""How long a cluster may be without a worker, s: those that were lost may be on their way back."""
+
 _PER_THREAD = 2
-"""Recordings that a worker has been given, beside the one in hand: it never waits for the next."""
+"""Recordings for each thread of the cluster: the one in hand, and the next."""
 
 _LOOK_S = 5.0
-"""Between two looks for recordings that take too long."""
+"""Between two looks for workers, when nothing ends."""
 
 
 def on_cluster(
     sources: list[Source], config: IngestConfig, unit: Unit = ingest_recording
 ) -> Iterator[tuple[Source, Outcome | str]]:
-    """Ingest on the cluster at ``config.dask``; a worker that dies costs what `in_processes` says.
+    """Ingest on the cluster at ``config.dask``; what ends its process twice is quarantined.
 
     Raises
     ------
     UserError
         Dask is not installed, or the workers have another version of emeg.
     TransientError
-        No scheduler answers, or it has no workers.
+        No scheduler answers, it has no workers, or has lost them all.
     """
     with _connected(str(config.dask)) as client:
         suspects: list[Source] = []
-        n_tasks = (1 + _PER_THREAD) * sum(client.nthreads().values())
-        for source, outcome in _on_cluster(client, sources, config, n_tasks, unit):
+        for source, outcome in _on_cluster(client, sources, config, unit):
             if outcome is None:
                 suspects.append(source)
             else:
                 yield source, outcome
         for source in suspects:
-            for _, outcome in _on_cluster(client, [source], config, 1, unit):
+            for _, outcome in _on_cluster(client, [source], config, unit):
                 yield source, outcome if outcome is not None else refuse(source, config, died(source))
+
+
+def check_cluster(address: str) -> None:
+    """See that a scheduler answers and has workers with this version of emeg; errors as of `on_cluster`."""
+    _connected(address).close()
 
 
 def _connected(address: str) -> "Client":
@@ -59,7 +69,7 @@ def _connected(address: str) -> "Client":
     except ImportError as error:
         raise UserError("--dask needs Dask: pip install 'emeg[dask]'") from error
     try:
-        client = Client(address, timeout=CONNECT_S)
+        client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise TransientError(f"{address}: no Dask scheduler answers there ({' '.join(str(error).split())})") from error
     versions = client.run(_version)
@@ -78,55 +88,59 @@ def _version() -> str:
 
 
 def _on_cluster(
-    client: "Client", sources: list[Source], config: IngestConfig, n_tasks: int, unit: Unit
+    client: "Client", sources: list[Source], config: IngestConfig, unit: Unit
 ) -> Iterator[tuple[Source, Outcome | str | None]]:
+    """Give out recordings, large ones first; `None` for one that its process, or worker after worker, died on."""
     from distributed import wait
 
     waiting = deque(sorted(sources, key=lambda source: (-source.size, source.path)))
     running: dict[Future[Any], Source] = {}
-    seen: dict[str, float] = {}
+    seen = time.monotonic()
     while waiting or running:
-        while waiting and len(running) < n_tasks:
+        n_threads = _n_threads(client, config)
+        if n_threads:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > PATIENCE_S:
+            raise _deserted(config, list(running.values()))
+        while waiting and len(running) < max(1, _PER_THREAD * n_threads):
             source = waiting.popleft()
-            running[client.submit(unit, source, config, pure=False)] = source
+            running[client.submit(in_a_child, source, config, unit, pure=False)] = source
         try:
-            done = wait(list(running), timeout=_LOOK_S, return_when="FIRST_COMPLETED").done
+            with client.as_current():  # `wait` asks whose futures they are
+                done = wait(list(running), timeout=min(_LOOK_S, PATIENCE_S), return_when="FIRST_COMPLETED").done
         except TimeoutError:
-            done = set()
+            continue
         for future in done:
-            yield running[future], _outcome(future, running[future])
-            seen.pop(future.key, None)
-            del running[future]
-        for future in _overdue(client, running, seen, config.time_limit_s):
-            yield running[future], refuse(running[future], config, overdue(running[future], config))
+            yield running[future], _outcome(future, config)
             del running[future]
 
 
-def _outcome(future: "Future[Any]", source: Source) -> Outcome | str | None:
+def _n_threads(client: "Client", config: IngestConfig) -> int:
+    try:
+        return sum(client.nthreads().values())
+    except (OSError, TimeoutError) as error:
+        raise _gone(config) from error
+
+
+def _outcome(future: "Future[Any]", config: IngestConfig) -> Outcome | str | None:
     from distributed import KilledWorker
 
     try:
-        outcome: Outcome = future.result()
-    except TransientError as error:
-        return source.scrubbed(str(error))
+        outcome: Outcome | str | None = future.result()
     except KilledWorker:
         return None
+    except CancelledError as error:
+        raise _gone(config) from error
     return outcome
 
 
-def _overdue(
-    client: "Client", running: "dict[Future[Any], Source]", seen: dict[str, float], limit_s: float
-) -> list["Future[Any]"]:
-    """Find what has been in work for too long, and restart its worker: a thread that hangs cannot be ended."""
-    now, late = time.monotonic(), []
-    call_stacks = client.call_stack(list(running)) if running else {}
-    at = {key: worker for worker, stacks in call_stacks.items() for key in stacks}
-    for future in list(running):
-        if future.key not in at:
-            seen.pop(future.key, None)
-        elif now - seen.setdefault(future.key, now) > limit_s:
-            late.append(future)
-    if late:
-        client.cancel(late, force=True)
-        client.restart_workers(sorted({at[future.key] for future in late}), raise_for_error=False)
-    return late
+def _gone(config: IngestConfig) -> TransientError:
+    return TransientError(f"{config.dask}: the Dask scheduler went away; what is done is done, run again")
+
+
+def _deserted(config: IngestConfig, held: list[Source]) -> TransientError:
+    names = ", ".join(source.shown for source in held[:4])
+    return TransientError(
+        f"{config.dask}: the Dask cluster has had no worker for {PATIENCE_S:g} s; the last had {names}; start workers"
+        " (a nanny starts lost ones again), run again"
+    )

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from emeg.config import Config, runtime_field
 
@@ -96,8 +96,8 @@ class IngestConfig(Config):
     """How files are fetched from a bucket."""
     memory_mib: PositiveFloat = runtime_field(256.0)
     """A signal that is longer lies in a scratch file while a worker standardises it, MiB."""
-    workers: PositiveInt = runtime_field(2)
-    """Processes that ingest side by side."""
+    workers: NonNegativeInt = runtime_field(2)
+    """Processes that ingest side by side; 0: all in the calling process, for a debugger, without a time limit."""
     dask: str | None = runtime_field(None)
     """Scheduler of a Dask cluster that ingests instead of processes here, such as ``tcp://host:8786``."""
     time_limit_s: PositiveFloat = runtime_field(7200.0)

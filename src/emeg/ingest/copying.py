@@ -74,7 +74,7 @@ def _named(row: CatalogRow) -> str:
 def _kept(store: Store, name: str) -> NDArray[np.float32]:
     parts = ("catalog", "fingerprints", f"{name}.npy")
     if store.exists(*parts):
-        found = np.load(io.BytesIO(store.location(*parts).read_bytes()), allow_pickle=False)
+        found = np.load(io.BytesIO(store.read_bytes(*parts)), allow_pickle=False)
         return np.asarray(found, np.float32)
     recording = open_recording(store, name)
     live_C = np.asarray(((recording.bad & int(BadReason.FLAT)) == 0).any(axis=1), np.bool_)

@@ -1,76 +1,93 @@
-"""Recordings to workers: in this process, in processes beside it, or on a Dask cluster.
+"""Recordings to workers: in this process, in processes beside it, on a Dask cluster, or as task runs of a flow.
 
 Whatever the way, the unit is `ingest_recording` on one source, and what comes back is an outcome, or a text where the
-same call may succeed later. A worker process that dies takes nothing with it but the recording in its hands, which is
-tried once more, alone; one that takes too long is ended. What ends its worker twice, or hangs, is quarantined.
+same call may succeed later. In this process (``workers=0``) a debugger sees everything, and a recording that crashes
+its reader ends the run.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 
-from emeg.errors import RecordingError, TransientError
+from emeg.errors import TransientError
 from emeg.ingest.config import IngestConfig
 from emeg.ingest.listing import Source
-from emeg.ingest.recording import Outcome, ingest_recording, refuse
-
-POOL_FROM_BYTES = 64 * 2**20
-"""Less than this is done before worker processes have started (4 s to import MNE-Python and zarr in each)."""
+from emeg.ingest.processes import Crew, in_processes, kept_crew
+from emeg.ingest.recording import Outcome, ingest_recording
 
 NATIVE_FORMATS = frozenset({"cnt"})
 """Formats that are read by a library in C, which a damaged file can crash or hang: never in this process."""
 
-Unit = Callable[[Source, IngestConfig], Outcome]
-"""What a worker does with a source; importable by name, since other processes do it."""
+BATCH_BYTES, BATCH_RECORDINGS = 256 * 2**20, 16
+"""A batch is full with so many bytes, or so many recordings: a task run of Prefect costs a fifth of a second."""
+
+Done = Iterator[tuple[Source, Outcome | str]]
+"""Recordings as they end, with what became of them."""
+
+Hands = Callable[[list[Source], IngestConfig], Done]
+"""Whoever works on sources in the place of what the configuration names."""
 
 _WAIT_S = 0.5
 """Between two looks at a recording that another run has claimed."""
 
+_CLAIM_LIMITS = 2.0
+"""Time limits of a recording after which a claim on it is waited for no longer."""
 
-def fan_out(sources: list[Source], config: IngestConfig) -> Iterator[tuple[Source, Outcome | str]]:
+
+def fan_out(sources: list[Source], config: IngestConfig, hands: Hands | None = None) -> Done:
     """Ingest sources; a text instead of an outcome is a fault worth another try.
 
-    A recording that another run is working on is waited for, and taken over should that run end without it.
+    A recording that another run is working on is waited for, and taken over should that run end without it; a claim
+    that is held for longer than any recording may take is told and left to the next run.
     """
-    round_ = sources
-    while round_:
-        elsewhere = []
-        for source, outcome in _workers(round_, config):
-            if isinstance(outcome, Outcome) and outcome.state == "elsewhere":
-                elsewhere.append(source)
+    round_, moved = sources, time.monotonic()
+    with Crew() as crew:
+        while round_:
+            elsewhere = []
+            for source, outcome in hands(round_, config) if hands else _workers(round_, config, crew):
+                if isinstance(outcome, Outcome) and outcome.state == "elsewhere":
+                    elsewhere.append(source)
+                else:
+                    yield source, outcome
+            if len(elsewhere) < len(round_):
+                moved = time.monotonic()
+            elif time.monotonic() - moved > _CLAIM_LIMITS * config.time_limit_s:
+                yield from ((source, _stuck(source, config)) for source in elsewhere)
+                return
             else:
-                yield source, outcome
-        if len(elsewhere) == len(round_):
-            time.sleep(_WAIT_S)
-        round_ = elsewhere
+                time.sleep(_WAIT_S)
+            round_ = elsewhere
 
 
-def _workers(sources: list[Source], config: IngestConfig) -> Iterator[tuple[Source, Outcome | str]]:
+def _stuck(source: Source, config: IngestConfig) -> str:
+    return (
+        f"{source.shown}: another worker has held its claim for {_CLAIM_LIMITS * config.time_limit_s:g} s without"
+        " finishing it; end that worker, then run again"
+    )
+
+
+def _workers(sources: list[Source], config: IngestConfig, crew: Crew) -> Done:
     if config.dask is not None:
         from emeg.ingest.cluster import on_cluster
 
         return on_cluster(sources, config)
-    alone = config.workers == 1 or len(sources) <= 1 or sum(source.size for source in sources) < POOL_FROM_BYTES
-    if not alone:
-        return in_processes(sources, config)
+    if config.workers and not any(_in_memory(uri) for uri in (config.archive, config.root)):
+        return in_processes(sources, config, crew=crew)
     native = [source for source in sources if source.format in NATIVE_FORMATS]
     rest = [source for source in sources if source.format not in NATIVE_FORMATS]
-    return _chained(_in_this_process(rest, config), in_processes(native, config))
+    return _chained(_in_this_process(rest, config), in_processes(native, config, crew=crew))
 
 
-def _chained(*parts: Iterable[tuple[Source, Outcome | str]]) -> Iterator[tuple[Source, Outcome | str]]:
+def _in_memory(uri: str) -> bool:
+    """Whether no other process can see what lies there."""
+    return uri.startswith("memory:")
+
+
+def _chained(*parts: Iterable[tuple[Source, Outcome | str]]) -> Done:
     for part in parts:
         yield from part
 
 
-def _in_this_process(sources: list[Source], config: IngestConfig) -> Iterator[tuple[Source, Outcome | str]]:
+def _in_this_process(sources: list[Source], config: IngestConfig) -> Done:
     for source in sources:
         try:
             yield source, ingest_recording(source, config)
@@ -78,134 +95,19 @@ def _in_this_process(sources: list[Source], config: IngestConfig) -> Iterator[tu
             yield source, source.scrubbed(str(error))
 
 
-class _Worker:
-    """One process; its death is nobody else's."""
-
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker)
-        self._pid = self._pool.submit(os.getpid)
-        self.source: Source | None = None
-        self.overdue = False
-        self._began = time.monotonic()
-
-    def start(self, source: Source, config: IngestConfig) -> Future[Outcome]:
-        self.source, self._began = source, time.monotonic()
-        return self._pool.submit(self._unit, source, config)
-
-    def left_s(self, limit_s: float) -> float:
-        if not self._pid.done():  # still importing: that is not the recording's time
-            self._began = time.monotonic()
-        return self._began + limit_s - time.monotonic()
-
-    def end(self) -> None:
-        """Kill the process: what it holds comes back as broken."""
-        self.overdue = True
-        with suppress(ProcessLookupError):
-            os.kill(self._pid.result(), signal.SIGKILL)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+def batches(sources: list[Source]) -> list[list[Source]]:
+    """Part sources into batches that each are worth a task run, large recordings first."""
+    parts: list[list[Source]] = []
+    room = 0
+    for source in sorted(sources, key=lambda source: (-source.size, source.path)):
+        if not parts or source.size > room or len(parts[-1]) == BATCH_RECORDINGS:
+            parts.append([])
+            room = BATCH_BYTES
+        parts[-1].append(source)
+        room -= source.size
+    return parts
 
 
-def in_processes(
-    sources: list[Source], config: IngestConfig, unit: Unit = ingest_recording
-) -> Iterator[tuple[Source, Outcome | str]]:
-    """Work in processes, then on what ended its worker once more, one at a time."""
-    suspects: list[Source] = []
-    for source, outcome in _in_processes(sources, config, min(config.workers, len(sources)), unit):
-        if outcome is None:
-            suspects.append(source)
-        else:
-            yield source, outcome
-    for source in suspects:
-        for _, outcome in _in_processes([source], config, 1, unit):
-            yield source, outcome if outcome is not None else refuse(source, config, died(source))
-
-
-def _in_processes(
-    sources: list[Source], config: IngestConfig, n_workers: int, unit: Unit
-) -> Iterator[tuple[Source, Outcome | str | None]]:
-    """Keep the workers busy, with no more on its way than the scratch space holds; `None` for a worker that died.
-
-    Large ones first, so that no worker is left alone with one at the end.
-    """
-    bound = config.transfer.scratch_gib * 2**30
-    waiting = deque(sorted(sources, key=lambda source: (-source.size, source.path)))
-    idle: list[_Worker] = []
-    running: dict[Future[Outcome], _Worker] = {}
-    try:
-        while waiting or running:
-            held = sum(worker.source.size for worker in running.values() if worker.source is not None)
-            while waiting and len(running) < n_workers and (not running or held + waiting[0].size <= bound):
-                source, worker = waiting.popleft(), idle.pop() if idle else _Worker(unit)
-                held += source.size
-                running[worker.start(source, config)] = worker
-            for future in _next_done(running, config.time_limit_s):
-                worker = running.pop(future)
-                finished = worker.source
-                assert finished is not None
-                outcome = _outcome(future, worker, finished, config)
-                if outcome is None or worker.overdue:
-                    worker.close()
-                else:
-                    idle.append(worker)
-                yield finished, outcome
-    finally:
-        for worker in [*idle, *running.values()]:
-            worker.close()
-
-
-def _next_done(running: dict[Future[Outcome], _Worker], limit_s: float) -> set[Future[Outcome]]:
-    while True:
-        left = min(worker.left_s(limit_s) for worker in running.values())
-        done = wait(running, timeout=max(left, 0.0), return_when=FIRST_COMPLETED).done
-        if done:
-            return done
-        for worker in running.values():
-            if worker.left_s(limit_s) <= 0.0 and not worker.overdue:
-                worker.end()
-
-
-def _outcome(future: Future[Outcome], worker: _Worker, source: Source, config: IngestConfig) -> Outcome | str | None:
-    try:
-        return future.result()
-    except TransientError as error:
-        return source.scrubbed(str(error))
-    except BrokenProcessPool:
-        return refuse(source, config, overdue(source, config)) if worker.overdue else None
-
-
-def died(source: Source) -> RecordingError:
-    """Say that a source has ended its worker twice."""
-    return RecordingError(
-        f"{source.shown}: the worker process died on it twice, the second time with nothing beside it",
-        next_action="the file may crash its reader, or need more memory than there is; look at it, then run with"
-        " retry_quarantined",
-    )
-
-
-def overdue(source: Source, config: IngestConfig) -> RecordingError:
-    """Say that a source was given up."""
-    return RecordingError(
-        f"{source.shown}: was not finished after {config.time_limit_s:g} s and was given up",
-        next_action="the file may hang its reader; look at it, then run with a larger time_limit_s and"
-        " retry_quarantined",
-    )
-
-
-def _start_worker() -> None:
-    """One thread for arithmetic, since the workers share the cores; and no life after the parent's death."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End when the parent does: killed by SIGKILL it stops no workers, and they would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def ingest_batch(sources: list[Source], config: IngestConfig) -> list[tuple[Source, Outcome | str]]:
+    """Ingest a few recordings one after another, in a child of this process that is kept for the next batch."""
+    return list(in_processes(sources, config.model_copy(update={"workers": 1}), crew=kept_crew()))

@@ -30,7 +30,7 @@ def identify(store: Store, sources: tuple[Source, ...], workers: int) -> tuple[S
         return sources
     folder = locate(sources[0].archive).local_path()
     place = ("runs", "ingest", f"{sources[0].dataset}-hashes.json")
-    kept: dict[str, list[Any]] = store.location(*place).read_json() if store.exists(*place) else {}
+    kept: dict[str, list[Any]] = store.read_json(*place) if store.exists(*place) else {}
     files = {file.path: file for source in sources for file in source.all_files}
     with ThreadPoolExecutor(workers) as pool:  # hashing gives the interpreter's lock away
         found = dict(zip(files, pool.map(lambda file: _hash(folder, file, kept), files.values()), strict=True))

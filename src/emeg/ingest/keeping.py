@@ -65,7 +65,7 @@ def read_kept(store: Store, dataset: str) -> KeptDataset | None:
     parts = ("catalog", "datasets", f"{dataset}.json")
     if not store.exists(*parts):
         return None
-    return KeptDataset.checked(store.location(*parts).read_json(), source="/".join(parts))
+    return KeptDataset.checked(store.read_json(*parts), source="/".join(parts))
 
 
 def keep(
@@ -91,7 +91,7 @@ def keep(
 
 
 def _write_if_new(store: Store, data: bytes, *parts: str) -> None:
-    if not store.exists(*parts) or store.location(*parts).read_bytes() != data:
+    if not store.exists(*parts) or store.read_bytes(*parts) != data:
         store.write_bytes(data, *parts)
 
 
@@ -107,8 +107,9 @@ def _listing_bytes(listing: Listing) -> bytes:
 
 def read_withdrawn(store: Store) -> frozenset[Withdrawn]:
     """Everybody who was withdrawn."""
-    places = store.location("catalog", "withdrawn").children()
-    return frozenset(Withdrawn.checked(place.read_json(), source=place.name) for place in places)
+    folder = ("catalog", "withdrawn")
+    names = [place.name for place in store.children(*folder)]
+    return frozenset(Withdrawn.checked(store.read_json(*folder, name), source=name) for name in names)
 
 
 def note_withdrawn(store: Store, people: Iterable[Withdrawn]) -> None:

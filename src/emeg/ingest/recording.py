@@ -75,7 +75,7 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     """
     store = Store.open(config.root, create=True)
     name = recording_id(source, config)
-    with claimed(store, name, seconds=2 * config.time_limit_s) as ours:
+    with claimed(store, name) as ours:
         if not ours:
             return Outcome(source.shown, name, "elsewhere")
         if has_row(store, name):

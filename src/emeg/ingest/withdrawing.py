@@ -14,8 +14,7 @@ from emeg.ingest.keeping import KeptDataset, Withdrawn, note_withdrawn, read_kep
 from emeg.progress import Progress, silent
 from emeg.registry import Registry
 from emeg.store import MARKERS, CatalogRow, Store, compact_catalog, read_catalog, read_quarantine, release
-from emeg.store.removal import remove, remove_recording
-from emeg.uri import Location
+from emeg.store.removal import remove_recording
 
 logger = logging.getLogger(__name__)
 
@@ -139,7 +138,7 @@ class _Holders:
     def __init__(self, store: Store, person: str, recordings: set[str]) -> None:
         self.other_rooms = sorted(set(MARKERS) - {"recordings", "corpora", "tokens", "models"})
         rooms = ["corpora", "tokens", "models", *self.other_rooms]
-        said = {(room, name): _texts(store.location(room, name)) for room in rooms for name in store.names(room)}
+        said = {(room, name): _texts(store, room, name) for room in rooms for name in store.names(room)}
         self._held: set[tuple[str, str]] = set()
         names = {person, *recordings}
         grown = True
@@ -154,12 +153,12 @@ class _Holders:
         return {name for held, name in self._held if held == room}
 
 
-def _texts(product: Location) -> frozenset[str]:
+def _texts(store: Store, *product: str) -> frozenset[str]:
     """Every text in the JSON files of a product's folder, keys too; the mark of earlier withdrawals left out."""
     texts: set[str] = set()
-    for place in product.children():
+    for place in store.children(*product):
         if place.name.endswith(".json") and place.name != MARK:
-            texts.update(_walk(place.read_json()))
+            texts.update(_walk(store.read_json(*product, place.name)))
     return frozenset(texts)
 
 
@@ -178,22 +177,22 @@ def _walk(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
 def _marks(store: Store, model: str) -> set[str]:
     if not store.exists("models", model, MARK):
         return set()
-    return set(store.location("models", model, MARK).read_json()["people"])
+    return set(store.read_json("models", model, MARK)["people"])
 
 
 def _take_out(store: Store, result: WithdrawResult, kept: KeptDataset | None) -> None:
     """Remove and mark, products made of others first."""
     for other in result.others:
-        remove(store, *other.split("/", 1))
+        store.remove(*other.split("/", 1))
     for model in result.models:
         store.write_json({"people": sorted(_marks(store, model) | {result.person})}, "models", model, MARK)
     for room, names in (("tokens", result.tokens), ("corpora", result.corpora)):
         for name in names:
-            remove(store, room, name)
+            store.remove(room, name)
     dataset = result.person.split("/", 1)[0]
     for source in result.refused:
         release(store, dataset, source)
-    merged = any(place.name.startswith("compact-") for place in store.location("catalog").children())
+    merged = any(place.name.startswith("compact-") for place in store.children("catalog"))
     for recording in result.recordings:
         remove_recording(store, recording)
     if merged and result.recordings:

@@ -92,7 +92,7 @@ def compact_catalog(store: Store) -> str:
     store.write_bytes(data, "catalog", name)
     for place in _merged_files(store):
         if place.name != name:
-            place.remove()
+            store.remove("catalog", place.name)
     return name
 
 
@@ -129,10 +129,7 @@ def read_quarantine(store: Store) -> list[QuarantineRecord]:
 
 def release(store: Store, dataset: str, source: str) -> bool:
     """Drop the note about a source that is accepted now; returns whether there was one."""
-    if not store.exists("catalog", "quarantine", _quarantine_name(dataset, source)):
-        return False
-    store.location("catalog", "quarantine", _quarantine_name(dataset, source)).remove()
-    return True
+    return store.remove("catalog", "quarantine", _quarantine_name(dataset, source))
 
 
 def _quarantine_name(dataset: str, source: str) -> str:
@@ -174,9 +171,7 @@ def _merged_files(store: Store) -> list[Location]:
 
 
 def _children(store: Store, *folder: str) -> list[Location]:
-    place = store.location("catalog", *folder)
-    with line_to(place):
-        return place.children()
+    return store.children("catalog", *folder)
 
 
 def _merged_table(store: Store) -> pa.Table:

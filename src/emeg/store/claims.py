@@ -4,26 +4,43 @@ Claims save work; they are not what keeps a store whole. Two writers of one prod
 discards its own (`Store.publishing`), so a claim that is lost, stolen or late costs time and nothing else.
 
 Local root: a lock file ``.partial/claim-<name>.lock``, locked by the kernel for as long as its holder lives. Bucket: an
-object ``.partial/claim-<name>``, created only if absent, which others may take when it has expired.
+object ``.partial/claim-<name>``, created only if absent, which its holder renews and others may take when it has
+expired. On the holder's own machine a lock file says besides whether it lives, so that a run that was killed there is
+followed at once.
 """
 
 import fcntl
 import json
+import logging
 import os
 import secrets
+import socket
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+from emeg.errors import TransientError
+from emeg.hashing import hash_json
 from emeg.store import staging
 from emeg.store.faults import line_to
 from emeg.store.products import Store
 from emeg.uri import Location
 
+logger = logging.getLogger(__name__)
+
+LEASE_S = 60.0
+"""A claim in a bucket that was not renewed for so long is nobody's, s; clocks may differ by half of it."""
+
+_RENEWALS = 4
+"""How often a claim is renewed within a lease."""
+
 
 @contextmanager
-def claimed(store: Store, name: str, *, seconds: float) -> Iterator[bool]:
+def claimed(store: Store, name: str, *, lease_s: float = LEASE_S) -> Iterator[bool]:
     """Hold the claim to a name for the time of the block.
 
     Parameters
@@ -31,23 +48,28 @@ def claimed(store: Store, name: str, *, seconds: float) -> Iterator[bool]:
     store : Store
     name : str
         Name of the recording.
-    seconds : float
-        A claim in a bucket expires after so long; its holder must have ended by then. Local claims end with their
-        holder.
+    lease_s : float
+        A claim in a bucket that is not renewed expires after so long. Local claims end with their holder.
 
     Yields
     ------
     bool
         Whether the claim is ours; `False` where another worker holds it.
     """
-    held = _lock_file(store.root.local_path(), name) if store.root.is_local else _object(store, name, seconds)
-    with held as ours:
-        yield ours
+    if store.root.is_local:
+        with _lock_file(store.root.local_path() / staging.PARTIAL / f"claim-{name}.lock") as ours:
+            yield ours
+        return
+    with _lock_file(_folder() / f"{hash_json([str(store.root), name])}.lock") as alone_here:
+        if not alone_here:
+            yield False
+            return
+        with _object(store.location(staging.PARTIAL, f"claim-{name}"), lease_s) as ours:
+            yield ours
 
 
 @contextmanager
-def _lock_file(root: Path, name: str) -> Iterator[bool]:
-    lock = root / staging.PARTIAL / f"claim-{name}.lock"
+def _lock_file(lock: Path) -> Iterator[bool]:
     handle = _locked(lock)
     if handle is None:
         yield False
@@ -77,39 +99,84 @@ def _locked(lock: Path) -> int | None:
         os.close(handle)
 
 
+def _folder() -> Path:
+    """Folder of this machine's locks for claims in buckets."""
+    folder = Path(tempfile.gettempdir()) / f"emeg-claims-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _machine() -> str:
+    """Name whoever shares the lock files: a random text beside them, mixed with the host's name for copied disks."""
+    file = _folder() / "machine"
+    if not file.exists():
+        own = file.with_name(f"machine-{secrets.token_hex(8)}")
+        own.write_text(own.name)
+        with suppress(FileExistsError):
+            os.link(own, file)
+        own.unlink()
+    return hash_json([socket.gethostname(), file.read_text()])
+
+
 @contextmanager
-def _object(store: Store, name: str, seconds: float) -> Iterator[bool]:
-    place, token = store.location(staging.PARTIAL, f"claim-{name}"), secrets.token_hex(8)
+def _object(place: Location, lease_s: float) -> Iterator[bool]:
+    token = secrets.token_hex(8)
     with line_to(place):
-        if _expired(place):
-            place.remove()
-        ours = _created(place, token, seconds)
+        if _is_nobodys(_content(place)):
+            _remove(place)
+        ours = _created(place, token, lease_s)
+    if not ours:
+        yield False
+        return
+    ended = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(place, token, lease_s, ended), daemon=True)
+    renewing.start()
     try:
-        yield ours
+        yield True
     finally:
-        if ours:
+        ended.set()
+        renewing.join()
+        with line_to(place):
+            if _content(place).get("token") == token:
+                _remove(place)
+
+
+def _is_nobodys(claim: dict[str, Any]) -> bool:
+    """Whether its holder is gone: late with renewing it, or of this machine, whose lock is ours at this moment."""
+    return bool(claim) and (float(claim["expires"]) < time.time() or claim.get("machine") == _machine())
+
+
+def _claim(token: str, lease_s: float) -> bytes:
+    return json.dumps({"token": token, "expires": time.time() + lease_s, "machine": _machine()}).encode()
+
+
+def _created(place: Location, token: str, lease_s: float) -> bool:
+    # If-None-Match where the bucket knows it. Whoever finds a claim may find its own: the answer got lost on the way,
+    # and the client asked again.
+    with suppress(FileExistsError):
+        place.fs.pipe_file(place.path, _claim(token, lease_s), mode="create")
+    return _content(place).get("token") == token
+
+
+def _renew(place: Location, token: str, lease_s: float, ended: threading.Event) -> None:
+    while not ended.wait(lease_s / _RENEWALS):
+        try:
             with line_to(place):
-                if (_content(place) or {}).get("token") == token:
-                    place.remove()
+                if _content(place).get("token") != token:
+                    return  # expired before, and another's now
+                place.fs.pipe_file(place.path, _claim(token, lease_s))
+        except TransientError as error:
+            logger.info("%s; the claim is renewed later", error)
 
 
-def _created(place: Location, token: str, seconds: float) -> bool:
-    content = json.dumps({"token": token, "expires": time.time() + seconds}).encode()
+def _remove(place: Location) -> None:
+    with suppress(FileNotFoundError):
+        place.fs.rm_file(place.path)
+
+
+def _content(place: Location) -> dict[str, Any]:
     try:
-        place.fs.pipe_file(place.path, content, mode="create")  # If-None-Match where the bucket knows it
-    except FileExistsError:
-        return False
-    return (_content(place) or {}).get("token") == token
-
-
-def _expired(place: Location) -> bool:
-    content = _content(place)
-    return content is not None and float(content["expires"]) < time.time()
-
-
-def _content(place: Location) -> dict[str, str] | None:
-    try:
-        content: dict[str, str] = place.read_json()
+        content: dict[str, Any] = place.read_json()
     except FileNotFoundError:
-        return None
+        return {}
     return content

@@ -25,7 +25,7 @@ def read_copies(store: Store) -> list[CopiedRecording]:
     """Read which copies were found; none where nobody looked."""
     if not store.exists(*_PLACE):
         return []
-    found = store.location(*_PLACE).read_json()
+    found = store.read_json(*_PLACE)
     return [CopiedRecording.checked(fields, source="/".join(_PLACE)) for fields in found]
 
 

@@ -21,9 +21,7 @@ def read_digest(store: Store, recording: str) -> dict[str, str] | None:
     """Digests by path; `None` where none were noted."""
     if not store.exists("catalog", "digests", f"{recording}.json"):
         return None
-    place = store.location("catalog", "digests", f"{recording}.json")
-    with line_to(place):
-        digests: dict[str, str] = place.read_json()
+    digests: dict[str, str] = store.read_json("catalog", "digests", f"{recording}.json")
     return digests
 
 

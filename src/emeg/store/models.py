@@ -28,5 +28,5 @@ def find_model(store: Store, kind: str, name: str | None) -> str:
 
 def model_config(store: Store, name: str) -> dict[str, Any]:
     """Read ``config.json`` of a model."""
-    config: dict[str, Any] = store.location("models", name, "config.json").read_json()
+    config: dict[str, Any] = store.read_json("models", name, "config.json")
     return config

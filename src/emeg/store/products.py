@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from emeg.errors import EmegError, UserError
 from emeg.store import staging
@@ -150,6 +150,33 @@ class Store:
                 raise EmegError(f"{room}/{name}: published without {marker}; a product is complete only with it")
             if not self.has(room, name):
                 staging.publish(folder, target, marker)
+
+    def read_bytes(self, *parts: str) -> bytes:
+        """Read one file below the root; like all that asks a store, `TransientError` where a bucket does not answer."""
+        place = self.location(*parts)
+        with line_to(place):
+            return place.read_bytes()
+
+    def read_json(self, *parts: str) -> Any:  # noqa: ANN401 - JSON
+        """Read one JSON file below the root."""
+        place = self.location(*parts)
+        with line_to(place):
+            return place.read_json()
+
+    def children(self, *parts: str) -> list[Location]:
+        """Entries of a folder below the root, sorted by name; empty where there is no folder."""
+        place = self.location(*parts)
+        with line_to(place):
+            return place.children()
+
+    def remove(self, *parts: str) -> bool:
+        """Remove a file or folder below the root; returns whether it was there."""
+        if not self.exists(*parts):
+            return False
+        place = self.location(*parts)
+        with line_to(place):
+            place.fs.rm(place.path, recursive=True)
+        return True
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
         """Write one file below the root, whole or not at all, replacing an older one."""

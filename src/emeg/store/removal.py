@@ -1,7 +1,6 @@
 """Taking a recording out of the store, in the opposite order of its publishing: what exists is never incomplete."""
 
 from emeg.store.catalog import has_row
-from emeg.store.faults import line_to
 from emeg.store.products import Store
 
 
@@ -19,15 +18,5 @@ def remove_recording(store: Store, recording: str) -> bool:
         ("recordings", f"{recording}.zarr"),
         ("catalog", "digests", f"{recording}.json"),
     ):
-        found |= remove(store, *parts)
+        found |= store.remove(*parts)
     return found
-
-
-def remove(store: Store, *parts: str) -> bool:
-    """Remove a file or folder below the root; returns whether it was there."""
-    place = store.location(*parts)
-    if not store.exists(*parts):
-        return False
-    with line_to(place):
-        place.fs.rm(place.path, recursive=True)
-    return True

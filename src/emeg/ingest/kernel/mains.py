@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import welch
 
 CANDIDATES_HZ = (50.0, 60.0)
 
@@ -35,6 +34,8 @@ def detect_mains(signal_CN: NDArray[np.float32], sfreq: float) -> float:
         The candidate at which most channels have a peak, by at least `PEAK_RATIO` over both flanks, in at least
         `CHANNEL_SHARE` of the channels; 0 for none, or where the recording is too short to tell.
     """
+    from scipy.signal import welch  # half a second to import; the process that hands out recordings needs it not
+
     n = signal_CN.shape[1]
     if n < MIN_DURATION_S * sfreq or not len(signal_CN):
         return 0.0

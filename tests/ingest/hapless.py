@@ -1,0 +1,31 @@
+"""Units of work that go wrong, in a module that a worker imports quickly."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from emeg.ingest import IngestConfig, Outcome, Source
+from emeg.store import Store
+from emeg.store.claims import claimed
+
+
+def hapless(source: Source, config: IngestConfig) -> Outcome:
+    """Stands for a recording on a cluster: its child crashes or hangs, or its worker is killed, frozen, or works."""
+    with claimed(Store.open(config.root), source.path) as ours:
+        if not ours:
+            return Outcome(source.path, source.path, "elsewhere")
+        tries = Path(source.archive) / f"{source.path}.tries"
+        with tries.open("a") as file:
+            file.write("x")
+        worker, first = os.getppid(), tries.stat().st_size == 1
+        if "crash" in source.path:
+            os.abort()
+        if "hang" in source.path:
+            time.sleep(120)
+        if "doomed" in source.path or ("killed" in source.path and first):
+            os.kill(worker, signal.SIGKILL)
+            time.sleep(120)
+        if "frozen" in source.path and first:
+            os.kill(worker, signal.SIGSTOP)
+        return Outcome(source.path, source.path, "ready")
