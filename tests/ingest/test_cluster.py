@@ -78,7 +78,7 @@ def test_what_a_killed_or_frozen_worker_had_is_done_by_another(two_workers, tmp_
     assert found == dict.fromkeys(["a", "killed", "b", "frozen"], "ready")
     assert not before & pids(two_workers)
     tries = tried(tmp_path)
-    assert (tries["killed"], tries["frozen"]) == (2, 2)
+    assert min(tries["killed"], tries["frozen"]) >= 2  # more where a result was lost with the other worker
 
 
 def test_what_takes_worker_after_worker_with_it_is_refused(two_workers, tmp_path):
