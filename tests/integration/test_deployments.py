@@ -1,4 +1,4 @@
-"""The deployments of ``infra/prefect.yaml`` on a real local Prefect server, and ingest through a real worker."""
+"""The deployments of ``infra/prefect.yaml`` on a real Prefect server with a real database, ingest through a worker."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.integration.postgres import find_binaries, running_postgres
 
 from emeg.store import Store, read_catalog
 
@@ -40,7 +41,7 @@ def wait_for(ask: Callable[[], Any], seconds: float, what: str) -> Any:
 class Server:
     """A Prefect server of its own, its command line and its API."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, database: str | None) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/api"
         self.environment = os.environ | {
@@ -50,6 +51,8 @@ class Server:
             "DO_NOT_TRACK": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
         }
+        if database is not None:
+            self.environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database
         self.process = self.start("server", "start", "--host", "127.0.0.1", "--port", str(port))
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -93,8 +96,19 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("prefect"))
+def database() -> Iterator[str | None]:
+    """A PostgreSQL, as a lab's server has it; None, so Prefect's own SQLite, where the machine has no PostgreSQL."""
+    binaries = find_binaries()
+    if binaries is None:
+        yield None
+        return
+    with running_postgres(binaries, free_port()) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("prefect"), database)
     try:
         wait_for(server.healthy, 90, "Prefect server")
         server.run("work-pool", "create", "emeg", "--type", "process")
@@ -122,7 +136,7 @@ def test_ingest_runs_through_a_worker(server: Server, shared: Path, tmp_path: Pa
     run = server.ask(
         "POST",
         f"/deployments/{deployment['id']}/create_flow_run",
-        parameters={"config": {"archive": str(shared / "data" / "oddball"), "root": str(store), "workers": 1}},
+        parameters={"config": {"archive": str(shared / "data" / "oddball"), "root": str(store), "workers": 2}},
         state={"type": "SCHEDULED", "name": "Scheduled"},
     )
     worker = server.start("worker", "start", "--pool", "emeg")
