@@ -81,6 +81,7 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, hands: Hands | 
         vanished=vanished,
         replaced=replaced,
         snapshot=listing.snapshot,
+        people=listing.pseudonyms.told,
         n_new=len(settled.remaining),
         n_known=len(settled.outcomes),
     )

@@ -123,6 +123,8 @@ class IngestResult(Config):
     """Recordings that were removed, since their source has changed and the new one is in the store."""
     snapshot: str = ""
     """Version tag that the archive bears, where it has one."""
+    people: str = ""
+    """How people are named: keyed, or, where no key was set, what that means."""
     n_new: int
     """Sources worked on in this run."""
     n_known: int

@@ -1,8 +1,8 @@
 """What may leave the archive: pseudonyms for people, public names for files, texts without names and dates.
 
 Labels that BIDS allows are pseudonyms given by whoever made the dataset. With a key in the environment every subject
-label becomes a keyed hash; without one, plain BIDS labels are kept. Whatever else is no plain label, code or technical
-word is hashed (`docs/decisions/0019-pseudonyms.md`).
+label becomes a keyed hash; without one, plain BIDS labels are kept unless they look like names. Whatever else is no
+plain label, code or technical word is hashed (`docs/decisions/0019-pseudonyms.md`).
 """
 
 import hashlib
@@ -81,6 +81,15 @@ _SAID = """
 TECHNICAL = frozenset(_SAID.split())
 """Words that say nothing of a person: of formats, devices, tasks and markers."""
 
+_ROLES = """
+    adult adults case cases child children con control controls ctrl ernoise group healthy hc infant infants older
+    participant participants pat patient patients phantom pilot pilots sham sub subj subject subjects test volunteer
+    young younger
+"""
+
+ROLES = frozenset(_ROLES.split())
+"""Words of subjects' labels that say what somebody is in a study, not who."""
+
 
 @dataclass(frozen=True)
 class Pseudonyms:
@@ -110,7 +119,15 @@ class Pseudonyms:
         if self.key:
             return f"sub-{self.digest(label)}"
         plain = (_SUBJECT.fullmatch(label) or _INITIALS.fullmatch(label)) and not _DATE.search(label)
+        plain = plain and not looks_like_a_name(label.removeprefix("sub-"))
         return label if plain or is_technical(label) else f"sub-x{self.digest(label)}"
+
+    @property
+    def told(self) -> str:
+        """What a reader of a result should know about the names of people."""
+        if self.key:
+            return f"keyed ({KEY_VARIABLE})"
+        return f"labels of the archive, what looks like a name hashed; no key in {KEY_VARIABLE}: hashes can be guessed"
 
     def label(self, label: str) -> str:
         """Name a session, task, run or acquisition: labels as BIDS has them stay, dates and free text are hashed."""
@@ -174,6 +191,19 @@ def is_technical(text: str, *, names: bool = True) -> bool:
         elif word.lower() not in TECHNICAL and not (names and len(word) <= 2 and word.isascii()):
             return False
     return True
+
+
+def looks_like_a_name(label: str) -> bool:
+    """Whether a subject's label may be a name: a word of three letters and more, with less than two digits or a year.
+
+    ``anna``, ``AnnaSchmidt``, ``schmidt2`` and ``schmidt1961`` may be; ``01``, ``xp101``, ``mind002``, ``NDARAB793GL3``
+    and ``patient7`` are codes. Words are told apart by capitals; technical words and `ROLES` are no names.
+    """
+    words = re.findall(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}", label)
+    odd = [word for word in words if len(word) >= 3 and word.lower() not in TECHNICAL | ROLES]
+    digits = re.findall(r"\d+", label)
+    year = len(digits) == 1 and re.fullmatch(r"(?:19|20)\d\d", digits[0]) is not None
+    return bool(odd) and (sum(map(len, digits)) < 2 or year)
 
 
 def _plain_label(label: str) -> bool:

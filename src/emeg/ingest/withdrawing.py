@@ -11,6 +11,7 @@ from typing import Any
 from emeg.config import Config, runtime_field
 from emeg.errors import UserError
 from emeg.ingest.keeping import KeptDataset, Withdrawn, note_withdrawn, read_kept, read_withdrawn
+from emeg.ingest.pseudonyms import Pseudonyms
 from emeg.progress import Progress, silent
 from emeg.registry import Registry
 from emeg.store import MARKERS, CatalogRow, Store, compact_catalog, read_catalog, read_quarantine, release
@@ -30,7 +31,8 @@ class WithdrawConfig(Config):
     dataset: str
     """Short name of the dataset, as in the catalogue."""
     subject: str
-    """Subject label, as in the catalogue; ``sub-`` may be left out."""
+    """Subject label, as in the catalogue or, with the same key in the environment, in the archive; ``sub-`` may be left
+    out."""
     dry_run: bool = False
     """Only list what holds the person."""
 
@@ -103,7 +105,8 @@ def _known(config: WithdrawConfig, rows: list[CatalogRow], store: Store) -> str:
     withdrawn = {person.subject for person in read_withdrawn(store) if person.dataset == config.dataset}
     refused = {_subject_in(r.source) for r in read_quarantine(store) if r.dataset == config.dataset}
     subjects = {row.subject for row in rows} | withdrawn | refused
-    for label in (config.subject, f"sub-{config.subject}"):
+    labels = (config.subject, f"sub-{config.subject}")
+    for label in (*labels, *map(Pseudonyms.from_environment().subject, labels)):
         if label in subjects:
             return label
     there = f"it has {', '.join(sorted(subjects)[:8])}" if subjects else "it has nothing of that dataset"
