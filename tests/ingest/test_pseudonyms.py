@@ -74,12 +74,16 @@ def test_pseudonyms_are_stable_and_depend_on_the_key():
     assert "1987" not in Pseudonyms().path("sub-01/ses-19871129/eeg/sub-01_ses-19871129_task-rest_eeg.edf")
 
 
-@pytest.mark.parametrize("label", ["01", "xp101", "mind002", "NDARAB793GL3", "A2002", "patient7", "emptyroom", "hc3"])
+@pytest.mark.parametrize(
+    "label", ["01", "xp101", "mind002", "NDARAB793GL3", "A2002", "patient7", "emptyroom", "hc3", "MDD1"]
+)
 def test_codes_of_people_are_kept(label):
     assert Pseudonyms().subject(f"sub-{label}") == f"sub-{label}"
 
 
-@pytest.mark.parametrize("label", ["anna", "AnnaSchmidt", "annaschmidt2", "schmidt1961", "SCHMIDT", "patientAnna7"])
+@pytest.mark.parametrize(
+    "label", ["anna", "AnnaSchmidt", "annaschmidt2", "schmidt1961", "SCHMIDT", "ANNA1961", "patientAnna7"]
+)
 def test_labels_that_may_be_names_are_hashed(label):
     public = Pseudonyms().subject(f"sub-{label}")
     assert re.fullmatch(r"sub-x[0-9a-f]{16}", public)

@@ -196,14 +196,15 @@ def is_technical(text: str, *, names: bool = True) -> bool:
 def looks_like_a_name(label: str) -> bool:
     """Whether a subject's label may be a name: a word of three letters and more, with less than two digits or a year.
 
-    ``anna``, ``AnnaSchmidt``, ``schmidt2`` and ``schmidt1961`` may be; ``01``, ``xp101``, ``mind002``, ``NDARAB793GL3``
-    and ``patient7`` are codes. Words are told apart by capitals; technical words and `ROLES` are no names.
+    ``anna``, ``AnnaSchmidt2`` and ``schmidt1961`` may be; ``01``, ``xp101``, ``mind002``, ``NDARAB793GL3`` and
+    ``MDD1`` are codes. Words are told apart by capitals; technical words and `ROLES` are no names.
     """
     words = re.findall(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}", label)
     odd = [word for word in words if len(word) >= 3 and word.lower() not in TECHNICAL | ROLES]
     digits = re.findall(r"\d+", label)
     year = len(digits) == 1 and re.fullmatch(r"(?:19|20)\d\d", digits[0]) is not None
-    return bool(odd) and (sum(map(len, digits)) < 2 or year)
+    few = sum(map(len, digits)) < 2 and not _INITIALS.fullmatch(label)
+    return bool(odd) and (few or year)
 
 
 def _plain_label(label: str) -> bool:
