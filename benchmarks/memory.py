@@ -23,13 +23,15 @@ from emeg.synthetic.devices import DEVICES, describe_sensors
 from emeg.synthetic.people import draw_person
 
 RATE = 1000.0
+SCALES = {"grad": 2e-11, "mag": 1e-12, "eeg": 1e-5}
+"""Amplitude by type, in its unit."""
 
 
 class Noise(mne.io.BaseRaw):
     """A recording that is drawn when it is read, in steps as an amplifier gives them."""
 
     def __init__(self, info: mne.Info, n_samples: int) -> None:
-        scale = np.array([2e-11 if kind == "grad" else 1e-12 for kind in info.get_channel_types()])
+        scale = np.array([SCALES[kind] for kind in info.get_channel_types()])
         super().__init__(
             info, preload=False, last_samps=[n_samples - 1], orig_format="short", raw_extras=[{"scale": scale / 4}]
         )
@@ -44,13 +46,13 @@ class Noise(mne.io.BaseRaw):
         data[:] = (noise * scale[:, None])[index]
 
 
-def write_archive(folder: Path, hours: float) -> None:
+def write_archive(folder: Path, hours: float, device: str = "vectorview306") -> None:
     """Write one recording as BIDS."""
-    info = describe_sensors(DEVICES["vectorview306"], draw_person(0, n_subjects=1, seed=0), seed=0)
+    info = describe_sensors(DEVICES[device], draw_person(0, n_subjects=1, seed=0), seed=0)
     with info._unlock():
-        info["sfreq"], info["lowpass"] = RATE, RATE / 3
-        for channel in info["chs"]:  # what one step of the 16 bits stands for
-            channel["cal"] = 1e-14 if channel["ch_name"].endswith("1") else 2e-13
+        info["sfreq"], info["lowpass"], info["line_freq"] = RATE, RATE / 3, 50.0
+        for channel, kind in zip(info["chs"], info.get_channel_types(), strict=True):
+            channel["cal"] = SCALES[kind] / 100.0  # what one step of the 16 bits stands for
     meg = folder / "sub-01/meg"
     meg.mkdir(parents=True)
     (folder / "dataset_description.json").write_text('{"Name": "memory", "BIDSVersion": "1.9.0"}')

@@ -52,6 +52,7 @@ VERBS = {
     "finetune": Verb("emeg.evaluation", "finetune", "FinetuneConfig", "Fine-tune and probe on unseen people."),
     "evaluate": Verb("emeg.evaluation", "evaluate", "EvaluateConfig", "Figures beside chance and baselines."),
     "report": Verb("emeg.reports", "report", "ReportConfig", "Write one self-contained HTML page."),
+    "quality": Verb("emeg.reports", "quality", "QualityConfig", "Write a page on the quality of each dataset."),
     "push-to-hub": Verb("emeg.models", "push_to_hub", "PushToHubConfig", "Put a model onto a Hugging Face hub."),
     "doctor": Verb("emeg.training", "doctor", "DoctorConfig", "Find what keeps a run from starting on this machine."),
     "import-reference": Verb(

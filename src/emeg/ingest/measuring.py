@@ -36,6 +36,8 @@ MAINS_HALF_WIDTH_HZ = 1.0
 FLANK_HZ = (2.0, 6.0)
 """Power at this distance from a line is the neighbourhood's, on both sides."""
 N_HARMONICS = 5
+WINDOWS_AT_ONCE = 64
+"""Windows of the source that are transformed together."""
 
 LOW_HZ, HIGH_HZ = 1.0, 50.0
 """PREP's bands: 1-50 Hz is signal, what lies above is noise of electrodes and muscles."""
@@ -121,16 +123,17 @@ class _MainsRatio:
     def __init__(self, length: int, sfreq: float, mains: float) -> None:
         self._length = length
         self._padded = int(scipy.fft.next_fast_len(max(length, 1), real=True))
+        self._window = np.hanning(length).astype(np.float32)
+        self._bands: list[tuple[slice, NDArray[np.float64]]] = []
         frequencies = np.fft.rfftfreq(self._padded, 1.0 / sfreq)
-        self._bands: list[tuple[NDArray[np.intp], NDArray[np.intp]]] = []
         for harmonic in range(1, N_HARMONICS + 1) if mains > 0.0 and length >= MIN_SECONDS * sfreq else ():
-            distance = np.abs(frequencies - harmonic * mains)
             if harmonic * mains + FLANK_HZ[1] > sfreq / 2.0:
                 break
-            line = np.flatnonzero(distance <= MAINS_HALF_WIDTH_HZ)
-            flank = np.flatnonzero((distance >= FLANK_HZ[0]) & (distance <= FLANK_HZ[1]))
-            self._bands.append((line, flank))
-        self._window = np.hanning(length).astype(np.float32)
+            distance = np.abs(frequencies - harmonic * mains)
+            first, *_, last = np.flatnonzero(distance <= FLANK_HZ[1]).tolist()
+            distance = distance[first : last + 1]
+            means = np.stack([distance <= MAINS_HALF_WIDTH_HZ, distance >= FLANK_HZ[0]], axis=1).astype(np.float64)
+            self._bands.append((slice(first, last + 1), means / means.sum(axis=0)))
 
     def of(self, row_N: NDArray[np.float32], starts: NDArray[np.intp]) -> NDArray[np.float32]:
         """Ratio by segment; NaN where one is shorter than the window, or without power around the lines."""
@@ -138,18 +141,19 @@ class _MainsRatio:
         if not self._bands:
             return ratios
         whole = np.flatnonzero(starts + self._length <= len(row_N))
-        for some in np.array_split(whole, -(-len(whole) // 64) or 1):
+        for some in np.array_split(whole, -(-len(whole) // WINDOWS_AT_ONCE) or 1):
             windows = np.stack([row_N[start : start + self._length] for start in starts[some]])
-            windows -= windows.mean(axis=1, keepdims=True)
-            spectra = scipy.fft.rfft(windows * self._window, self._padded, axis=1)
-            line, flank = (sum(_mean_power(spectra[:, band[i]]) for band in self._bands) for i in (0, 1))
-            ratios[some] = np.divide(line, flank, out=np.full(len(some), np.nan), where=np.asarray(flank) > 0.0)
+            windows -= windows[:, :1].copy()  # an offset, large as it may be, would cost single precision its digits
+            windows *= self._window
+            spectra = scipy.fft.rfft(windows, self._padded, axis=1, overwrite_x=True)
+            line, flank = np.sum([_power(spectra[:, band]) @ means for band, means in self._bands], axis=0).T
+            ratios[some] = np.divide(line, flank, out=np.full(len(some), np.nan), where=flank > 0.0)
         return ratios
 
 
-def _mean_power(spectra: NDArray[np.complex64]) -> NDArray[np.float64]:
+def _power(spectra: NDArray[np.complex64]) -> NDArray[np.float64]:
     # Double precision: squares of teslas underflow float32.
-    return np.asarray((np.abs(spectra.astype(np.complex128)) ** 2).mean(axis=1), np.float64)
+    return np.asarray(np.square(spectra.real, dtype=np.float64) + np.square(spectra.imag, dtype=np.float64))
 
 
 def measure(
@@ -177,27 +181,18 @@ def measure(
         `SOURCE_MEASURES`, then `SIGNAL_MEASURES`.
     """
     groups = [
-        _Group(np.flatnonzero(members_C), np.flatnonzero(members_C & ~flat_C), gate.low, gate.high, gate.typical)
+        _Group(np.flatnonzero(members_C), np.flatnonzero(~flat_C[members_C]), gate.low, gate.high, gate.typical)
         for gate, members_C in gates(sensors)
     ]
-    near = [nearest(sensors.positions[group.live]) for group in groups]
+    near = [nearest(sensors.positions[group.members[group.live]]) for group in groups]
     measured = np.full((len(SIGNAL_MEASURES), *seen.values.shape[1:]), np.nan, np.float32)
     for segment, signal_CN in _segments(values, round(SEGMENT_S * sfreq)):
         for group, neighbours_CK in zip(groups, near, strict=True):
-            deviation_C = signal_CN[group.members].std(axis=1, dtype=np.float64)
-            measured[0, group.members, segment] = deviation_C
-            measured[1, group.members, segment] = (deviation_C >= group.low) & (deviation_C <= group.high)
-            if signal_CN.shape[1] < MIN_SECONDS * sfreq or not len(group.members):
-                continue
-            spectra = _spectra(signal_CN[group.members] / np.float32(group.typical))
-            low, high = round(LOW_HZ * signal_CN.shape[1] / sfreq), round(HIGH_HZ * signal_CN.shape[1] / sfreq)
-            if band.high >= HIGH_BAND_MIN_HZ:
-                measured[2, group.members, segment] = _amplitude_ratio(spectra, low, high)
-            if len(group.live) > 1:
-                live = np.searchsorted(group.members, group.live)
-                correlation_CC = _correlation(spectra[live, low : high + 1])
-                measured[3, group.live, segment] = np.quantile(correlation_CC, PREP_QUANTILE, axis=0, method="hazen")
-                measured[4, group.live, segment] = np.take_along_axis(correlation_CC, neighbours_CK, axis=1).max(axis=1)
+            if len(group.members):
+                scaled_MN = signal_CN[group.members] * np.float32(1.0 / group.typical)
+                whole = signal_CN.shape[1] >= MIN_SECONDS * sfreq
+                found = _measure_group(scaled_MN, group, neighbours_CK, band, sfreq if whole else 0.0)
+                measured[:, group.members, segment] = found
     return Measures(
         (*SOURCE_MEASURES, *SIGNAL_MEASURES), SEGMENT_S, np.concatenate([seen.values, measured]).astype(np.float32)
     )
@@ -208,9 +203,32 @@ class _Group(NamedTuple):
 
     members: NDArray[np.intp]
     live: NDArray[np.intp]
+    """Places among the members."""
     low: float
     high: float
     typical: float
+
+
+def _measure_group(
+    scaled_MN: NDArray[np.float32], group: _Group, neighbours_CK: NDArray[np.intp], band: Band, sfreq: float
+) -> NDArray[np.float64]:
+    """`SIGNAL_MEASURES` of a segment of one group, whose typical amplitude was made 1; no spectra at a rate of 0."""
+    found = np.full((len(SIGNAL_MEASURES), len(scaled_MN)), np.nan)
+    found[0] = scaled_MN.std(axis=1) * group.typical
+    found[1] = (found[0] >= group.low) & (found[0] <= group.high)
+    if not sfreq:
+        return found
+    seconds = scaled_MN.shape[1] / sfreq
+    low, high = round(LOW_HZ * seconds), round(HIGH_HZ * seconds)
+    scaled_MN *= np.hanning(scaled_MN.shape[1]).astype(np.float32)
+    spectra = scipy.fft.rfft(scaled_MN, axis=1)
+    if band.high >= HIGH_BAND_MIN_HZ:
+        found[2] = _amplitude_ratio(spectra, low, high)
+    if len(group.live) > 1:
+        correlation_CC = _correlation(spectra[group.live, low : high + 1])
+        found[3, group.live] = np.quantile(correlation_CC, PREP_QUANTILE, axis=0, method="hazen")
+        found[4, group.live] = np.take_along_axis(correlation_CC, neighbours_CK, axis=1).max(axis=1)
+    return found
 
 
 def _segments(values: ChannelRows, length: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
@@ -218,13 +236,6 @@ def _segments(values: ChannelRows, length: int) -> Iterator[tuple[int, NDArray[n
         block = values.columns(first, first + SEGMENTS_AT_ONCE * length)
         for start in range(0, block.shape[1], length):
             yield (first + start) // length, block[:, start : start + length]
-
-
-def _spectra(signal_CN: NDArray[np.float32]) -> NDArray[np.complex64]:
-    spectra: NDArray[np.complex64] = scipy.fft.rfft(
-        signal_CN * np.hanning(signal_CN.shape[1]).astype(np.float32), axis=1
-    )
-    return spectra
 
 
 def _amplitude_ratio(spectra: NDArray[np.complex64], low: int, high: int) -> NDArray[np.float32]:

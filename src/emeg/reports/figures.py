@@ -18,7 +18,7 @@ TYPE_COLOURS = ("#00798c", "#edae49", "#6a4c93")
 TYPE_NAMES = ("EEG", "magnetometer", "gradiometer")
 SERIES = ("#00798c", "#d1495b", "#edae49", "#30638e", "#6a4c93", "#5c8001", "#7b8794", "#003d5b")
 
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "emeg",
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -37,7 +37,8 @@ _STYLE: Any = {
 }
 
 
-def _svg(figure: Figure) -> str:
+def as_svg(figure: Figure) -> str:
+    """Write a figure as SVG text."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
@@ -57,7 +58,7 @@ def sensor_map(xy: NDArray[np.float64], types: NDArray[np.int8], marked: NDArray
     marked : bool, shape (channels,)
         Drawn as crosses: channels found bad.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.5, 1.5))
         axes = figure.subplots()
         extent = float(np.abs(xy).max()) if len(xy) else 1.0
@@ -73,7 +74,7 @@ def sensor_map(xy: NDArray[np.float64], types: NDArray[np.int8], marked: NDArray
                 )
         axes.set(xlim=(-1.3, 1.3), ylim=(-1.2, 1.35), aspect="equal")
         axes.axis("off")
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def traces(signal: NDArray[np.float32], model: NDArray[np.float32], names: Sequence[str], sfreq: float) -> str:
@@ -87,7 +88,7 @@ def traces(signal: NDArray[np.float32], model: NDArray[np.float32], names: Seque
     sfreq : float
         Hz.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 0.45 * len(signal) + 0.7))
         axes = figure.subplots()
         time_s = np.arange(signal.shape[1]) / sfreq
@@ -98,7 +99,7 @@ def traces(signal: NDArray[np.float32], model: NDArray[np.float32], names: Seque
         axes.set(xlabel="s", yticks=-np.arange(len(signal)), xlim=(0, time_s[-1]), ylim=(-len(signal) + 0.2, 0.8))
         axes.set_yticklabels(names)
         axes.tick_params(length=0)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def spectra(freqs: NDArray[np.float64], signal: NDArray[np.float64], model: NDArray[np.float64], title: str) -> str:
@@ -111,7 +112,7 @@ def spectra(freqs: NDArray[np.float64], signal: NDArray[np.float64], model: NDAr
     signal, model : float, shape (frequencies,)
         Power per Hz, in one unit.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.6, 2.0))
         axes = figure.subplots()
         shown = freqs > 0
@@ -121,12 +122,12 @@ def spectra(freqs: NDArray[np.float64], signal: NDArray[np.float64], model: NDAr
         axes.set_xticklabels(["1", "4", "8", "13", "30", "90"])
         axes.minorticks_off()
         axes.legend(fontsize=7)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def curves(steps: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]], label: str) -> str:
     """Draw quantities over training steps; each series brings its own steps."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.5, 2.1))
         axes = figure.subplots()
         for (name, series), colour in zip(values.items(), SERIES * 4, strict=False):
@@ -135,7 +136,7 @@ def curves(steps: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[f
         axes.set(xlabel="step", title=label)
         axes.grid(axis="y", color=LINE, lw=0.5)
         axes.legend(fontsize=7, ncols=1 + len(values) // 5)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def codebook_use(counts: NDArray[np.int64]) -> str:
@@ -145,7 +146,7 @@ def codebook_use(counts: NDArray[np.int64]) -> str:
     ----------
     counts : int, shape (quantizers, codes)
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.5, 2.1))
         axes = figure.subplots()
         for level, row in enumerate(counts):
@@ -160,7 +161,7 @@ def codebook_use(counts: NDArray[np.int64]) -> str:
         axes.axhline(1 / counts.shape[1], color=QUIET, lw=0.8, ls=":", label="uniform")
         axes.set(xlabel="codes, most used first", title="share of tokens")
         axes.legend(fontsize=7)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> str:
@@ -171,7 +172,7 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> str:
     matrix : int, shape (classes, classes)
         Counts; row true, column predicted.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         size = 1.2 + 0.5 * len(classes)
         figure = Figure(figsize=(size + 0.6, size))
         axes = figure.subplots()
@@ -187,12 +188,12 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> str:
         axes.set_yticklabels(classes)
         axes.tick_params(length=0)
         _hide_spines(axes)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def scores(names: Sequence[str], folds: Sequence[Sequence[float]], chance: float, label: str) -> str:
     """Draw one row a contestant: a dot for each fold, a bar at their mean, a line at chance."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 0.32 * len(names) + 0.75))
         axes = figure.subplots()
         axes.axvline(chance, color=QUIET, lw=0.8, ls=":")
@@ -206,7 +207,7 @@ def scores(names: Sequence[str], folds: Sequence[Sequence[float]], chance: float
         axes.set_yticklabels(names)
         axes.tick_params(length=0)
         axes.grid(axis="x", color=LINE, lw=0.5)
-        return _svg(figure)
+        return as_svg(figure)
 
 
 def _hide_spines(axes: Axes) -> None:

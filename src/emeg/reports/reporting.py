@@ -3,7 +3,7 @@
 import logging
 from importlib import resources
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from emeg import __version__
 from emeg.config import Config, runtime_field
@@ -81,8 +81,13 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
     return result
 
 
-def render(context: dict[str, object]) -> str:
-    """Fill the template; text is escaped, only drawings are not, and a missing value is an error."""
-    template = (resources.files("emeg") / "reports" / "templates" / "report.html.j2").read_text(encoding="utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render(context)
+def render(context: dict[str, object], page: str = "report.html.j2") -> str:
+    """Fill a template; text is escaped, only drawings are not, and a missing value is an error."""
+    environment = Environment(
+        loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(page).render(context)
+
+
+def _template(name: str) -> str:
+    return (resources.files("emeg") / "reports" / "templates" / name).read_text(encoding="utf-8")
