@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.ingest.test_recording import SFREQ as SOURCE_SFREQ
 from tests.ingest.test_recording import bids, run, signal
 
+from emeg.ingest import count_quality
 from emeg.ingest.kernel.response import Band
 from emeg.ingest.measuring import SourceLook, bad_segments, measure
 from emeg.ingest.rows import ChannelRows
@@ -229,3 +230,22 @@ def test_a_recording_shorter_than_a_segment_has_one(tmp_path):
     assert np.isfinite(measures.of("deviation")).all()
     assert np.isnan(measures.of("neighbours")).all()
     assert made.rows["sub-01"].neighbour_correlation is None
+
+
+def test_counts_are_those_of_rows_and_marks(tmp_path):
+    data = signal(seconds=25)
+    data[2, round(5 * SOURCE_SFREQ) : round(7 * SOURCE_SFREQ)] = 0.0
+    bids(tmp_path, data, extension="fif")
+    broken = tmp_path / "archive/sub-02/eeg/sub-02_task-rest_eeg.edf"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"0" * 300)
+    made = run(tmp_path)
+    counts = {count.what: count for count in count_quality(str(made.store.root), made.result.dataset)}
+    bad = made.recording("sub-01").bad
+    assert (counts["ready"].recordings, counts["ready"].channel_hours) == (1, round(10 * 25 / 3600, 4))
+    assert counts["flat"].recordings == 1
+    assert counts["flat"].share == pytest.approx(2 / 250)
+    assert counts["marked"].share == pytest.approx(np.count_nonzero(bad) / 250)
+    assert counts["clipped"].recordings == counts["bad channels"].recordings == 0
+    stage = made.refused["sub-02"].stage
+    assert counts[f"quarantined: {stage}"].recordings == 1

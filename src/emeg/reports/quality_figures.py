@@ -9,9 +9,11 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from PIL import Image
 
-from emeg.reports.figures import INK, LINE, QUIET, SIGNAL, STYLE, TYPE_COLOURS, TYPE_NAMES, as_svg
+from emeg.reports.figures import QUIET, SIGNAL, STYLE, TYPE_COLOURS, TYPE_NAMES, as_svg
 from emeg.store import BadReason
 
 REASON_COLOURS = {
@@ -26,7 +28,7 @@ REASON_COLOURS = {
 }
 """What is drawn where several reasons meet: the first of these."""
 
-PIXELS_PER_INCH = 110
+PIXELS_PER_INCH, N_COLOURS = 110, 48
 MOST_GAPS = 80
 """Bars that have room for gaps between them."""
 MOST_COLUMNS = 400
@@ -55,7 +57,7 @@ def heat_map(bad_CS: NDArray[np.uint8], duration_s: float) -> str:
     edges = np.linspace(0, place_CS.shape[1], n_columns + 1).astype(int)
     columns = np.stack([place_CS[:, a:b].min(axis=1) for a, b in pairwise(edges)], axis=1)
     colours = ListedColormap([*REASON_COLOURS.values(), "#ffffff"])
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "font.size": 7}):
         figure = Figure(figsize=(4.6, 2.3))
         axes = figure.subplots()
         extent = (0.0, duration_s, len(columns) + 0.5, 0.5)
@@ -84,7 +86,7 @@ def thumbnail(
     sfreq : float
         Hz.
     """
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "font.size": 7}):
         figure = Figure(figsize=(4.6, max(2.3, 0.145 * len(names) + 0.5)))
         axes = figure.subplots()
         centred = signal_CN.astype(np.float64) - np.median(signal_CN, axis=1, keepdims=True)
@@ -113,7 +115,7 @@ def type_spectra(freqs: NDArray[np.float64], power: Mapping[int, NDArray[np.floa
         Drawn as lines, Hz.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * len(power), 2.5))
+        figure = Figure(figsize=(3.6 * len(power), 2.8))
         shown = freqs > 0
         for axes, (code, spectra) in zip(np.atleast_1d(figure.subplots(1, len(power))), power.items(), strict=True):
             amplitude = np.sqrt(spectra[:, shown])
@@ -122,7 +124,7 @@ def type_spectra(freqs: NDArray[np.float64], power: Mapping[int, NDArray[np.floa
             axes.fill_between(freqs[shown], low, high, color=colour, alpha=0.2, lw=0)
             axes.loglog(freqs[shown], middle, color=colour, lw=1.1)
             for notch in notches:
-                axes.axvline(notch, color=LINE, lw=0.8, ls=":", zorder=0)
+                axes.axvline(notch, color=QUIET, lw=0.9, ls=":", zorder=0)
             axes.set(xlabel="Hz", title=f"{TYPE_NAMES[code]}, {_unit(code)}/√Hz", xticks=[1, 4, 8, 13, 30, 50, 90])
             axes.set_xticklabels(["1", "4", "8", "13", "30", "50", "90"])
             axes.minorticks_off()
@@ -149,7 +151,7 @@ def reasons_over_recordings(shares: Mapping[str, Sequence[float]], colours: Sequ
             axes.bar(np.arange(1, count + 1), values, bottom=below, color=colour, width=width, lw=0)
             below += np.asarray(values)
         axes.set(xlabel="recording, worst first", ylabel="% of channel-seconds", xlim=(0.4, max(count, 12) + 0.6))
-        axes.xaxis.label.set_color(INK)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return as_svg(figure)
 
 
@@ -159,5 +161,8 @@ def _unit(code: int) -> str:
 
 def _as_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH)
+    drawn = Image.open(buffer).convert("RGB").quantize(N_COLOURS)  # a third of the bytes
+    buffer = io.BytesIO()
+    drawn.save(buffer, format="png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

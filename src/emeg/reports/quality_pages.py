@@ -47,7 +47,7 @@ class QualityConfig(Config):
     dataset: str | None = None
     """Dataset to look at; every dataset of the catalogue by default, a page each."""
     thumbnails: int = Field(12, ge=0, le=200)
-    """Recordings that are drawn, the worst ones; each takes about 0.1 MB of the page."""
+    """Recordings that are drawn, the worst ones; each takes about 0.1 MB."""
 
 
 class QualityResult(Config):

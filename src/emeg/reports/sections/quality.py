@@ -63,7 +63,8 @@ def judge(store: Store, rows: Sequence[CatalogRow], progress: Progress) -> list[
 
 def overview(judged: Sequence[Judged]) -> dict[str, Any]:
     """Shares by reason of all recordings, as a drawing and as a table."""
-    shares = {REASON_WORDS[r]: [100.0 * one.shares[r] for one in judged] for r in SHOWN_REASONS}
+    drawn = [one for one in judged if one.bad_share > 0.0] or judged[:1]
+    shares = {REASON_WORDS[r]: [100.0 * one.shares[r] for one in drawn] for r in SHOWN_REASONS}
     hours = np.array([one.row.n_channels * one.row.duration_s / 3600.0 for one in judged])
     rows = [
         {
@@ -91,7 +92,7 @@ def table(judged: Sequence[Judged]) -> list[dict[str, Any]]:
                 _cell(len(one.row.bad_channels), "d"),
                 _cell(100.0 * one.bad_share, ".2f"),
                 *(_cell(100.0 * one.shares[reason], ".2f", quiet=0.0) for reason in SHOWN_REASONS),
-                _cell(one.row.mains_ratio, ".3g"),
+                _cell(one.row.mains_ratio, ".3g", least=0.01),
                 _cell(one.row.high_frequency_ratio, ".3f"),
                 _cell(one.row.neighbour_correlation, ".2f"),
             ],
@@ -101,9 +102,11 @@ def table(judged: Sequence[Judged]) -> list[dict[str, Any]]:
     ]
 
 
-def _cell(value: float | None, pattern: str, quiet: float | None = None) -> tuple[str, str]:
+def _cell(value: float | None, pattern: str, quiet: float | None = None, least: float | None = None) -> tuple[str, str]:
     if value is None:
         return "–", ""
+    if least is not None and value < least:
+        return f"< {least:g}", repr(float(value))
     return ("" if value == quiet else f"{value:{pattern}}"), repr(float(value))
 
 
