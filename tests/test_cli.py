@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from emeg.cli import VERBS, main, parse_config
 from emeg.config import Config, runtime_field
@@ -30,6 +31,10 @@ class Example(Config):
     """Several."""
     inner: Inner = Inner()
     """Nested."""
+    groups: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Lists by name."""
+    maybe: Inner | None = None
+    """Nested, or not."""
     workers: int = runtime_field(2, ge=1)
     """Processes."""
 
@@ -50,6 +55,20 @@ def test_flags_win_over_a_file(tmp_path: Path):
     assert parse("--config", str(file), "--workers", "3") == Example(
         archive="from-file", inner=Inner(l_freq=0.3), workers=3
     )
+
+
+def test_lists_in_mappings_are_kept_whole(tmp_path: Path):
+    file = tmp_path / "settings.yaml"
+    file.write_text('archive: x\ngroups: {left: [a, "769"], right: [b]}\nmaybe: {l_freq: 0.3}\nnames: [u, v]\n')
+    expected = Example(
+        archive="x", names=("u", "v"), groups={"left": ("a", "769"), "right": ("b",)}, maybe=Inner(l_freq=0.3)
+    )
+    assert parse("--config", str(file)) == expected
+    assert parse("--archive", "x", "--groups", '{"left": ["a", "769"]}') == Example(
+        archive="x", groups={"left": ("a", "769")}
+    )
+    with pytest.raises(UserError, match=r"groups\.left"):  # of which one would be lost
+        parse("--archive", "x", "--groups.left", "a", "--groups.left", "769")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 import importlib
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
 from emeg import __version__
 from emeg.errors import EmegError, TransientError, UserError
@@ -147,12 +148,13 @@ def parse_config(name: str, summary: str, config_class: type[Config], flags: lis
         help=f"{summary}\n\n--config FILE.yaml gives parameters under the same names; flags win.",
         help_format="plaintext",
         version_flags=[],
-        config=[cyclopts.config.Yaml(file, must_exist=True, use_commands_as_keys=False) for file in files],
+        config=[
+            cyclopts.config.Dict(_read_file(file, config_class), source=file, use_commands_as_keys=False)
+            for file in files
+        ],
         result_action="return_value",
     )
     app.default(receive)
-    for file in files:
-        _check_yaml(file)
     try:
         app(flags, exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
@@ -161,8 +163,14 @@ def parse_config(name: str, summary: str, config_class: type[Config], flags: lis
     return built[0] if built else None
 
 
-def _check_yaml(file: str) -> None:
-    """Refuse a configuration file that is none: cyclopts says neither its name nor the place."""
+def _read_file(file: str, config_class: type[Config]) -> dict[str, Any]:
+    """Read a configuration file; mappings of any keys as JSON, as cyclopts takes the last value only of lists in them.
+
+    Raises
+    ------
+    UserError
+        It is no YAML, or no mapping.
+    """
     import yaml
 
     try:
@@ -171,6 +179,21 @@ def _check_yaml(file: str) -> None:
         raise UserError(f"--config {file}: is no YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict | None):
         raise UserError(f"--config {file}: holds no parameters; write one a line, as root: store")
+    return _with_json(fields or {}, config_class)
+
+
+def _with_json(fields: dict[str, Any], config_class: type[Config]) -> dict[str, Any]:
+    from emeg.config import Config
+
+    written = dict(fields)
+    for name, value in fields.items():
+        field = config_class.model_fields.get(name)
+        if field is None or not isinstance(value, dict):
+            continue
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, Config)), None)
+        written[name] = json.dumps(value) if inner is None else _with_json(value, inner)
+    return written
 
 
 def _take_config_file(flags: list[str]) -> tuple[list[str], list[str]]:

@@ -33,7 +33,8 @@ class TaskConfig(Config):
     name: str
     """Name in reports."""
     classes: dict[str, tuple[str, ...]]
-    """Class -> trial types (event values where events have no trial type) that belong to it."""
+    """Class -> trial types (event values where events have no trial type) that belong to it; as a flag in JSON:
+    '{"left": ["left_hand", "769"]}'."""
     window_s: PositiveFloat
     """Length of a window, s."""
     offset_s: float = 0.0
