@@ -7,7 +7,10 @@ works in float64, each what it has in memory when a file was read.
 
 `correlation_min` is the worst channel's correlation with MNE's ``npad=0`` result on files of ``../shared/data`` of a
 minute and more, in the pass band, 20 s at both ends and 2 Hz around notches left out. `shift_samples` is the largest
-distance, in samples of 256 Hz, of a click's peak from where it was put.
+distance, in samples of 256 Hz, of a click's peak from where it was put. Of events of real files, also in samples of
+256 Hz: `event_onset_samples` is the largest distance of an onset in the store from the source's own,
+`event_clock_samples` from the source's sample, and `event_signal_samples` the largest delay of the stored signal after
+the source's around the events of a file (see `benchmarks/_event_latencies.py`).
 """
 
 import json
@@ -19,6 +22,7 @@ from pathlib import Path
 
 import mne
 import numpy as np
+from benchmarks._event_latencies import latencies
 from threadpoolctl import threadpool_limits
 
 from emeg.ingest.kernel.response import Band, plan_band
@@ -132,7 +136,7 @@ def main() -> None:
         figures["shift_samples"] = round(shift(), 4)
         if DATA.is_dir():
             worst, n_files = worst_correlation()
-            figures |= {"correlation_min": round(worst, 7), "n_files": n_files}
+            figures |= {"correlation_min": round(worst, 7), "n_files": n_files} | latencies(DATA)
         else:
             print(f"{DATA} is absent: correlation_min is not measured", file=sys.stderr)
     print(json.dumps({"benchmark": "standardise", **figures}))

@@ -17,7 +17,7 @@ from emeg.ingest import IngestConfig, Outcome, Source
 from emeg.ingest.processes import in_processes
 from emeg.ingest.transfer import ListedFile
 from emeg.store import Store, read_quarantine
-from emeg.store.claims import claimed
+from emeg.store.claims import claimed, sweep_claims
 
 RUN = """
 import os, sys
@@ -139,6 +139,11 @@ def test_a_claim_in_a_bucket_is_taken_over_when_its_holder_is_gone(tmp_path):
     in_bucket(store, machine=mine)  # killed on this machine a moment ago: its lock file is free
     with claimed(store, "a") as killed:
         assert killed
+    in_bucket(store)
+    assert sweep_claims(store) == 0
+    in_bucket(store, machine=mine)  # killed when its recording was there: nobody asks for the claim again
+    assert sweep_claims(store) == 1
+    assert not place.exists()
 
 
 def test_a_claim_in_a_bucket_is_renewed_while_its_holder_lives(tmp_path):

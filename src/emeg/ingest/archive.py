@@ -16,6 +16,7 @@ from emeg.ingest.transfer import clear_scratch, recording_id, scratch_name
 from emeg.progress import Progress, silent
 from emeg.store import CatalogRow, Store, read_catalog, read_quarantine, release
 from emeg.store.catalog import compact_if_scattered
+from emeg.store.claims import sweep_claims
 from emeg.store.removal import remove_recording
 from emeg.uri import locate
 
@@ -73,6 +74,7 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, hands: Hands | 
     keep(store, listing, config_hash, ready, before)
     compact_if_scattered(store)
     store.sweep()  # once more: a killed run's workers live a moment longer than the run
+    sweep_claims(store)
     return IngestResult(
         dataset=listing.dataset,
         ready=tuple(sorted(o.recording for o in outcomes if o.state == "ready")),

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 LEASE_S = 60.0
 """A claim in a bucket that was not renewed for so long is nobody's, s; clocks may differ by half of it."""
 
+_PREFIX = "claim-"
+
 _RENEWALS = 4
 """How often a claim is renewed within a lease."""
 
@@ -57,15 +59,35 @@ def claimed(store: Store, name: str, *, lease_s: float = LEASE_S) -> Iterator[bo
         Whether the claim is ours; `False` where another worker holds it.
     """
     if store.root.is_local:
-        with _lock_file(store.root.local_path() / staging.PARTIAL / f"claim-{name}.lock") as ours:
+        with _lock_file(store.root.local_path() / staging.PARTIAL / f"{_PREFIX}{name}.lock") as ours:
             yield ours
         return
-    with _lock_file(_folder() / f"{hash_json([str(store.root), name])}.lock") as alone_here:
+    with _lock_file(_lock_here(store, name)) as alone_here:
         if not alone_here:
             yield False
             return
-        with _object(store.location(staging.PARTIAL, f"claim-{name}"), lease_s) as ours:
+        with _object(store.location(staging.PARTIAL, f"{_PREFIX}{name}"), lease_s) as ours:
             yield ours
+
+
+def sweep_claims(store: Store) -> int:
+    """Remove claims in a bucket whose holders are gone and that nobody will ask for again; returns how many.
+
+    A holder that was killed between its recording's row and the end of its claim leaves one. A folder's claims are
+    swept with all else (`Store.sweep`).
+    """
+    if store.root.is_local:
+        return 0
+    left = [place for place in store.children(staging.PARTIAL) if place.name.startswith(_PREFIX)]
+    return sum(_swept(store, place) for place in left)
+
+
+def _swept(store: Store, place: Location) -> bool:
+    with _lock_file(_lock_here(store, place.name.removeprefix(_PREFIX))) as alone_here, line_to(place):
+        gone = alone_here and _is_nobodys(_content(place))
+        if gone:
+            _remove(place)
+    return gone
 
 
 @contextmanager
@@ -104,6 +126,10 @@ def _folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"emeg-claims-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+def _lock_here(store: Store, name: str) -> Path:
+    return _folder() / f"{hash_json([str(store.root), name])}.lock"
 
 
 def _machine() -> str:
