@@ -211,6 +211,13 @@ def test_fixed_batches_show_all_once_in_order():
     assert len([s for b in fixed_batches(corpus, 1e6) for s in b.segments]) == 18
 
 
+def test_a_modality_that_the_corpus_has_not_does_not_matter():
+    corpus = FakeCorpus([(8, "a", 5)])
+    plain, weighted = plan_of(corpus), plan_of(corpus, weights={"meg": 3.0})
+    assert plain.micro_batch(0, 0, 0).segments == weighted.micro_batch(0, 0, 0).segments
+    assert plain.n_segments == weighted.n_segments
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

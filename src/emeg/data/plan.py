@@ -36,7 +36,8 @@ class SamplingConfig(Config):
     micro_batches: PositiveInt = 1
     """Micro-batches a step, whatever the number of ranks, which must divide it."""
     weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """How often an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg). Absent: once."""
+    """How often an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg). Absent: once. A modality that
+    the corpus has nothing of does not matter, so that one recipe serves all."""
     block_segments: PositiveInt = 16
     """Neighbouring segments that stay close in the order, so that reads are local."""
     window_blocks: PositiveInt = 16
@@ -337,6 +338,9 @@ def fixed_batches(
     return batches
 
 
+MODALITIES = frozenset({"eeg", "meg", "eeg+meg"})
+
+
 def split_rows(corpus: Plannable, split: str | None) -> NDArray[np.int64]:
     """Rows of a split, in corpus order; None: all.
 
@@ -358,7 +362,7 @@ def _segments_within(budget: float, cost: float) -> int:
 
 def _check_weights(corpus: Plannable, weights: Mapping[str, float]) -> None:
     known = {str(name) for column in ("dataset", "modality") for name in np.unique(corpus.column(column))}
-    if unknown := sorted(set(weights) - known):
+    if unknown := sorted(set(weights) - known - MODALITIES):
         raise UserError(
             f"weights: corpus {corpus.name} has no dataset or modality called {', '.join(unknown)};"
             f" it has {', '.join(sorted(known))}"

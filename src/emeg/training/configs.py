@@ -173,7 +173,9 @@ class TrainTokenizerConfig(TrainingConfig):
     """Recipe whose values are the defaults: braintokenizer (the paper's), braintokenizer-nano, or a .yaml file."""
     corpus: str | None = None
     """Corpus to train on; may be left out where the store holds one only."""
-    sampling: SamplingConfig = SamplingConfig(budget_channel_seconds=304.0, crop_s=2.0, max_channels=16)
+    sampling: SamplingConfig = SamplingConfig(
+        budget_channel_seconds=304.0, crop_s=2.0, max_channels=16, weights={"meg": 3.0}
+    )
     """What a step sees: budget, crop, micro-batches, mixture."""
     ramp_steps: int = Field(300, ge=0)
     """Steps over which the L1, amplitude and phase terms come in; without it the network stays on a plateau."""
