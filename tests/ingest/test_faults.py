@@ -38,10 +38,11 @@ def test_every_fault_ends_as_it_should(name: str, tmp_path: Path) -> None:
     assert [source.path for source in sources] == sorted(fault.outcomes)
     for source in sources:
         ingest_recording(source, config)
+    shown = {source.path: source.shown for source in sources}
     rows = {row.source: row for row in read_catalog(store)}
     records = {record.source: record for record in read_quarantine(store)}
     for name_of, right in fault.outcomes.items():
-        path = Pseudonyms().path(name_of)
+        path = shown[name_of]
         if isinstance(right, Refused):
             assert path in records, rows[path]
             _check_reason(right, name_of, records[path].reason, records[path].next_action, tmp_path)

@@ -102,6 +102,34 @@ def test_paths_keep_their_labels_and_extensions():
     )
 
 
+@pytest.mark.parametrize(
+    ("person", "path"),
+    [
+        ("ctf275", "ctf275/test_ctf_comp_raw.fif"),
+        ("neuromag", "neuromag/sample_audvis_trunc_raw_sss.fif"),
+        ("P07", "P07/old_layout_latin1.vhdr"),
+    ],
+)
+def test_a_file_in_small_letters_can_be_found_again(person, path):
+    assert Pseudonyms().path(path, person) == path
+    assert Pseudonyms(b"key").path(path, person) != path
+
+
+@pytest.mark.parametrize(
+    ("person", "path", "private"),
+    [
+        ("quillfeather", "quillfeather/night_of_quillfeather.edf", "quillfeather"),
+        ("P07", "P07/Quillfeather_rest.edf", "Quillfeather"),
+        ("P07", "P07/QUILLFEATHER.edf", "QUILLFEATHER"),
+        ("P07", "P07/night_1987-11-29.edf", "1987"),
+    ],
+)
+def test_a_file_that_may_say_whose_it_is_cannot(person, path, private):
+    public = Pseudonyms().path(path, person)
+    assert private not in public
+    assert private not in scrub(f"{path}: ended early", Pseudonyms().hidden([path], person))
+
+
 def test_markers_are_kept_and_remarks_are_not():
     texts = (
         ["Stimulus/S  1", "T0", "hits ball"] + ["opens the door"] * 3 + ["Ann Quillfeather moved", "at 12.03.1999"] * 1

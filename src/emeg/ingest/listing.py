@@ -158,8 +158,8 @@ def _public(source: Source, pseudonyms: Pseudonyms) -> Source:
         task=pseudonyms.label(source.task),
         run=pseudonyms.index(source.run),
         acquisition=pseudonyms.label(source.acquisition),
-        public=pseudonyms.path(source.path),
-        hidden=pseudonyms.hidden((source.path, *(file.path for file in source.all_files))),
+        public=pseudonyms.path(source.path, source.subject),
+        hidden=pseudonyms.hidden((source.path, *(file.path for file in source.all_files)), source.subject),
     )
 
 

@@ -43,6 +43,7 @@ _INDICES = frozenset({"run", "echo", "split"})
 _INITIALS = re.compile(r"[A-Z]{1,4}-?\d{1,5}")
 _HASHED = re.compile(rf"(?:sub-)?x[0-9a-f]{{{DIGITS}}}")
 _EXTENSION = re.compile(r"(?:\.(?:gz|[A-Za-z][A-Za-z0-9]{0,7}))+$")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,80}")
 _QUOTED = re.compile(r"""(?<![\w])b?(?P<q>['"])(?P<text>.{1,400}?)(?P=q)(?!\w)""")
 _FILE = re.compile(
     r"[^\s'\":,;()]+/[^\s'\":,;()]+|[^\s'\",:;()/]+\.(?:edf|bdf|gdf|fif|vhdr|vmrk|eeg|set|fdt|tsv|json)\b"
@@ -137,12 +138,20 @@ class Pseudonyms:
         """Name a run: BIDS has numbers there."""
         return label if label.isdigit() and not _DATE.search(label) else label and f"x{self.digest(label)}"
 
-    def path(self, path: str) -> str:
-        """Name a file of an archive: BIDS names with public labels; other parts by their hash, extension kept."""
-        return "/".join(self.part(part) for part in path.split("/"))
+    def path(self, path: str, person: str | None = None) -> str:
+        """Name a file of an archive: BIDS names with public labels; other parts by their hash, extension kept.
 
-    def part(self, part: str) -> str:
-        """Name one folder or file."""
+        Parameters
+        ----------
+        path : str
+        person : str, optional
+            Label of the person in the archive. Where it is known and there is no key, words in small letters stay
+            unless they are the person's: whoever reads a refusal must find the file.
+        """
+        return "/".join(self.part(part, person) for part in path.split("/"))
+
+    def part(self, part: str, person: str | None = None) -> str:
+        """Name one folder or file; see `path`."""
         extension = found.group() if (found := _EXTENSION.search(part)) and found.start() > 0 else ""
         stem = part.removesuffix(extension) if extension else part
         if _HASHED.fullmatch(stem):
@@ -152,7 +161,16 @@ class Pseudonyms:
             return "_".join(self._piece(piece) for piece in pieces) + extension
         if self.key and not is_technical(stem, names=False):
             return f"x{self.digest(stem)}{extension}"
-        return part if is_technical(stem) else f"x{self.digest(stem)}{extension}"
+        if is_technical(stem) or (person is not None and self._says_nothing_of(person, stem)):
+            return part
+        return f"x{self.digest(stem)}{extension}"
+
+    def _says_nothing_of(self, person: str, stem: str) -> bool:
+        """Whether a name of plain characters has words in small letters or technical ones only, none the person's."""
+        others = [word for word in _WORDS.findall(stem) if word.lower() not in TECHNICAL and not word.isdigit()]
+        hers = {word.lower() for word in _WORDS.findall(person)} if self.subject(person) != person else set()
+        plain = _PLAIN_NAME.fullmatch(stem) is not None and not _DATE.search(stem)
+        return plain and all(word.islower() and word not in hers for word in others)
 
     def _piece(self, piece: str) -> str:
         if _SUBJECT.fullmatch(piece):
@@ -162,12 +180,12 @@ class Pseudonyms:
             return f"{kind}-{self.index(label) if kind in _INDICES else self.label(label)}"
         return self.label(piece)
 
-    def hidden(self, paths: Iterable[str]) -> tuple[tuple[str, str], ...]:
-        """List what must be replaced in texts about these files, and by what; the longest first."""
+    def hidden(self, paths: Iterable[str], person: str | None = None) -> tuple[tuple[str, str], ...]:
+        """List what must be replaced in texts about these files of a person, and by what; the longest first."""
         pairs: dict[str, str] = {}
         for path in paths:
             for part in (path, *path.split("/")):
-                public = self.path(part)
+                public = self.path(part, person)
                 if public != part:
                     pairs[part] = public
             for piece in re.split(r"[/_]", path):
