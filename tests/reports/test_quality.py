@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +169,7 @@ def test_a_heat_map_has_every_reason_where_it_was():
         colour = [int(REASON_COLOURS[reason][i : i + 2], 16) for i in (1, 3, 5)]
         return np.argwhere(np.abs(pixels - colour).max(axis=2) < 12)
 
+    assert np.count_nonzero((pixels == 255).all(axis=2)) > pixels[..., 0].size / 2
     noisy = where(BadReason.NOISY)
     width, height = np.ptp(noisy[:, 1]) + 1, np.ptp(noisy[:, 0]) + 1
     assert len(noisy) == pytest.approx(width * height, rel=0.02)
@@ -175,3 +178,29 @@ def test_a_heat_map_has_every_reason_where_it_was():
     assert flat[:, 0].min() > noisy[:, 0].max()
     whole = 4 * width
     assert flat[:, 1].mean() - noisy[:, 1].min() == pytest.approx((777 - 250) / 1000 * whole, abs=5)
+
+
+def test_a_click_on_a_heading_sorts_the_table(store: Store, tmp_path: Path):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    html, _ = page(store)
+    orders = []
+    for clicks in (1, 2):
+        script = f"""<script>const heads = [...document.querySelectorAll("th")];
+            const head = heads.find(one => one.textContent === "mains ratio");
+            for (let i = 0; i < {clicks}; i++) head.click();
+            document.title = [...head.closest("table").tBodies[0].rows].map(r => r.cells[0].textContent).join(" ")
+            </script></body>"""
+        (tmp_path / "page.html").write_text(html.replace("</body>", script))
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+        done = subprocess.run(
+            [
+                chromium, *options, f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000",
+                "--dump-dom", (tmp_path / "page.html").as_uri(),
+            ],
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        orders.append(re.search(r"<title>(.*?)</title>", done.stdout).group(1))
+    worst, good, older = "sub-02/eeg/worst.edf", "sub-01/eeg/good.edf", "sub-01/eeg/older.edf"
+    assert orders == [f"{worst} {good} {older}", f"{older} {good} {worst}"]

@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from emeg.reports.figures import QUIET, SIGNAL, STYLE, TYPE_COLOURS, TYPE_NAMES, as_svg
+from emeg.reports.figures import INK, LINE, QUIET, SIGNAL, STYLE, TYPE_COLOURS, TYPE_NAMES, as_svg
 from emeg.store import BadReason
 
 REASON_COLOURS = {
-    BadReason.FLAT: "#1b2733",
-    BadReason.NAN: "#1b2733",
+    BadReason.FLAT: "#5c8001",
+    BadReason.NAN: "#5c8001",
     BadReason.CLIPPED: "#edae49",
     BadReason.BEYOND_GATE: "#6a4c93",
     BadReason.NOISY: "#d1495b",
@@ -28,7 +28,8 @@ REASON_COLOURS = {
 }
 """What is drawn where several reasons meet: the first of these."""
 
-PIXELS_PER_INCH, N_COLOURS = 110, 48
+PIXELS_PER_INCH, SHADES = 110, 7
+"""Pictures have every colour of the page in so many shades towards white and no others: a third of the bytes."""
 MOST_GAPS = 80
 """Bars that have room for gaps between them."""
 MOST_COLUMNS = 400
@@ -64,6 +65,7 @@ def heat_map(bad_CS: NDArray[np.uint8], duration_s: float) -> str:
         norm = BoundaryNorm(np.arange(0.5, colours.N + 1), colours.N)
         axes.imshow(columns, cmap=colours, norm=norm, aspect="auto", interpolation="nearest", extent=extent)
         axes.set(xlabel="s", ylabel="channel")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         for spine in axes.spines.values():
             spine.set_visible(True)
         return _as_uri(figure)
@@ -93,7 +95,7 @@ def thumbnail(
         scale = 4.0 * float(np.median(centred.std(axis=1))) or 1.0
         time_s = start_s + np.arange(signal_CN.shape[1]) / sfreq
         for row, (values, colour) in enumerate(zip(centred / scale, colours, strict=True)):
-            axes.plot(time_s, np.clip(values, -1.5, 1.5) - row, color=colour or SIGNAL, lw=0.6)
+            axes.plot(time_s, np.clip(values, -1.5, 1.5) - row, color=colour or SIGNAL, lw=0.9 if colour else 0.6)
         axes.set(xlabel="s", yticks=-np.arange(len(names)), xlim=(time_s[0], time_s[-1]), ylim=(-len(names), 1))
         axes.set_yticklabels(names, fontsize=6)
         for label, colour in zip(axes.get_yticklabels(), colours, strict=True):
@@ -102,30 +104,42 @@ def thumbnail(
         return _as_uri(figure)
 
 
-def type_spectra(freqs: NDArray[np.float64], power: Mapping[int, NDArray[np.float64]], notches: Sequence[float]) -> str:
+Kind = tuple[int, str]
+"""`SensorType` and unit: planar and axial gradiometers have no common scale."""
+
+
+def kind_name(kind: Kind) -> str:
+    """Give the name of a type of sensor in a unit."""
+    name = TYPE_NAMES[kind[0]]
+    return {"T/m": f"planar {name}", "T": f"axial {name}"}[kind[1]] if name == "gradiometer" else name
+
+
+def type_spectra(
+    freqs: NDArray[np.float64], power: Mapping[Kind, NDArray[np.float64]], notches: Sequence[float]
+) -> str:
     """Draw amplitude spectra by sensor type: the median recording, and between which nine in ten lie.
 
     Parameters
     ----------
     freqs : float, shape (frequencies,)
         Hz.
-    power : mapping of int to float, shape (recordings, frequencies)
-        Power density in the squared unit of the type per Hz, by `SensorType`.
+    power : mapping of `Kind` to float, shape (recordings, frequencies)
+        Power density in the squared unit per Hz.
     notches : sequence of float
         Drawn as lines, Hz.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.6 * len(power), 2.8))
+        figure = Figure(figsize=(min(3.6 * len(power), 12.0), 2.8))
         shown = freqs > 0
-        for axes, (code, spectra) in zip(np.atleast_1d(figure.subplots(1, len(power))), power.items(), strict=True):
+        for axes, (kind, spectra) in zip(np.atleast_1d(figure.subplots(1, len(power))), power.items(), strict=True):
             amplitude = np.sqrt(spectra[:, shown])
-            colour = TYPE_COLOURS[code]
+            colour = TYPE_COLOURS[kind[0]]
             low, middle, high = np.quantile(amplitude, [0.05, 0.5, 0.95], axis=0)
             axes.fill_between(freqs[shown], low, high, color=colour, alpha=0.2, lw=0)
             axes.loglog(freqs[shown], middle, color=colour, lw=1.1)
             for notch in notches:
                 axes.axvline(notch, color=QUIET, lw=0.9, ls=":", zorder=0)
-            axes.set(xlabel="Hz", title=f"{TYPE_NAMES[code]}, {_unit(code)}/√Hz", xticks=[1, 4, 8, 13, 30, 50, 90])
+            axes.set(xlabel="Hz", title=f"{kind_name(kind)}, {kind[1]}/√Hz", xticks=[1, 4, 8, 13, 30, 50, 90])
             axes.set_xticklabels(["1", "4", "8", "13", "30", "50", "90"])
             axes.minorticks_off()
         return as_svg(figure)
@@ -155,14 +169,21 @@ def reasons_over_recordings(shares: Mapping[str, Sequence[float]], colours: Sequ
         return as_svg(figure)
 
 
-def _unit(code: int) -> str:
-    return "V" if code == 0 else "T or T/m" if code == 2 else "T"
+def _palette() -> Image.Image:
+    strong = [colour for colour in (*REASON_COLOURS.values(), SIGNAL, QUIET, INK) if colour != LINE]
+    colours = np.array([mpl.colors.to_rgb(colour) for colour in strong])
+    shades = np.linspace(0.0, 0.8, SHADES)[:, None, None]
+    # Nothing near white but white: Pillow takes what is nearly the nearest.
+    palette = [*(shades + (1.0 - shades) * colours).reshape(-1, 3), mpl.colors.to_rgb(LINE), (1.0, 1.0, 1.0)]
+    image = Image.new("P", (1, 1))
+    image.putpalette(np.rint(255 * np.array(palette)).astype(np.uint8).ravel().tolist())
+    return image
 
 
 def _as_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH)
-    drawn = Image.open(buffer).convert("RGB").quantize(N_COLOURS)  # a third of the bytes
+    drawn = Image.open(buffer).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     drawn.save(buffer, format="png", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

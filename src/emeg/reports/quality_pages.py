@@ -13,7 +13,7 @@ from emeg.config import Config, runtime_field
 from emeg.errors import UserError
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
-from emeg.reports.figures import TYPE_NAMES
+from emeg.reports.quality_figures import kind_name
 from emeg.reports.reporting import render
 from emeg.reports.sections.archive import quarantine_section
 from emeg.reports.sections.quality import (
@@ -179,6 +179,6 @@ def _figures(judged: Sequence[Judged], refused: Sequence[QuarantineRecord], spec
         "quarantined": [record.source for record in refused],
         "spectra": {
             "freqs": spectra.freqs.tolist(),
-            "median": {TYPE_NAMES[kind]: np.median(power, axis=0).tolist() for kind, power in spectra.power.items()},
+            "median": {kind_name(kind): np.median(power, axis=0).tolist() for kind, power in spectra.power.items()},
         },
     }

@@ -1,6 +1,9 @@
 """What the quality page of a dataset shows: rows, marks and measures become tables and drawings."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +12,7 @@ from numpy.typing import NDArray
 from emeg.progress import Progress
 from emeg.reports.quality_figures import (
     REASON_COLOURS,
+    Kind,
     first_reason,
     heat_map,
     reasons_over_recordings,
@@ -16,9 +20,10 @@ from emeg.reports.quality_figures import (
     type_spectra,
 )
 from emeg.reports.sections.archive import shorten
-from emeg.sensors import SensorType
 from emeg.store import BadReason, CatalogRow, Recording, Store, open_recording
 
+READERS = 8
+"""Recordings whose marks are read at a time: in a bucket each is several requests."""
 THUMBNAIL_S = 4.0
 MOST_TRACES = 24
 """Channels of a thumbnail: marked ones first, then others spread over the recording's order."""
@@ -50,15 +55,20 @@ class Judged(NamedTuple):
 
 
 def judge(store: Store, rows: Sequence[CatalogRow], progress: Progress) -> list[Judged]:
-    """Read the marks of every recording; worst first."""
+    """Read the marks of every recording, many at a time; worst first."""
     judged = []
-    for done, row in enumerate(rows, 1):
-        place_CS = first_reason(open_recording(store, row.recording).bad)
-        counts = np.bincount(place_CS.ravel(), minlength=len(REASON_COLOURS) + 1) / max(place_CS.size, 1)
-        shares = {reason: float(counts[place]) for place, reason in enumerate(REASON_COLOURS, 1)}
-        judged.append(Judged(row, float(1.0 - counts[0]), shares))
-        progress(done, 2 * len(rows), row.source)
+    with ThreadPoolExecutor(READERS) as pool:
+        for done, one in enumerate(pool.map(partial(_judge, store), rows), 1):
+            judged.append(one)
+            progress(done, 2 * len(rows), one.row.source)
     return sorted(judged, key=lambda one: (-one.bad_share, one.row.source))
+
+
+def _judge(store: Store, row: CatalogRow) -> Judged:
+    place_CS = first_reason(open_recording(store, row.recording).bad)
+    counts = np.bincount(place_CS.ravel(), minlength=len(REASON_COLOURS) + 1) / place_CS.size
+    shares = {reason: float(counts[place]) for place, reason in enumerate(REASON_COLOURS, 1)}
+    return Judged(row, float(1.0 - counts[0]), shares)
 
 
 def overview(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -166,7 +176,7 @@ class Spectra(NamedTuple):
     """Power densities by sensor type, (recordings, frequencies), on one axis of frequencies, Hz."""
 
     freqs: NDArray[np.float64]
-    power: dict[int, NDArray[np.float64]]
+    power: dict[Kind, NDArray[np.float64]]
     recordings: int
     """How many were looked at."""
 
@@ -174,7 +184,7 @@ class Spectra(NamedTuple):
 def measure_spectra(store: Store, rows: Sequence[CatalogRow]) -> Spectra:
     """Take spectra of some recordings: median over channels and windows of four seconds, in a minute of the middle."""
     spread = sorted({round(i) for i in np.linspace(0, len(rows) - 1, min(len(rows), SPECTRUM_RECORDINGS))})
-    power: dict[int, list[NDArray[np.float64]]] = {int(kind): [] for kind in SensorType}
+    power: dict[Kind, list[NDArray[np.float64]]] = defaultdict(list)
     freqs: NDArray[np.float64] = np.empty(0)
     for row in (rows[i] for i in spread):
         recording = open_recording(store, row.recording)
@@ -185,12 +195,13 @@ def measure_spectra(store: Store, rows: Sequence[CatalogRow]) -> Spectra:
         start = (recording.n_samples - count * window) // 2
         freqs = np.asarray(np.fft.rfftfreq(window, 1.0 / recording.sfreq), np.float64)
         signal_CN = recording.read(start, start + count * window)
-        for kind in SensorType:
-            members = np.flatnonzero((recording.sensors.types == kind) & ~_whole(recording))
+        kinds = list(zip(recording.sensors.types.tolist(), recording.sensors.units, strict=True))
+        for kind in sorted(set(kinds)):
+            members = np.flatnonzero([one == kind for one in kinds] & ~_whole(recording))
             if len(members):
                 windows_CWN = signal_CN[members].reshape(len(members), count, window)
-                power[int(kind)].append(_density(windows_CWN, recording.sfreq))
-    kept = {kind: np.stack(spectra) for kind, spectra in power.items() if spectra}
+                power[kind].append(_density(windows_CWN, recording.sfreq))
+    kept = {kind: np.stack(spectra) for kind, spectra in sorted(power.items())}
     return Spectra(freqs, kept, len(spread))
 
 
