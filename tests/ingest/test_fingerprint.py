@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from emeg.data.split import join_groups
-from emeg.ingest.fingerprint import find_copies, fingerprint
+from emeg.ingest.fingerprint import THRESHOLD, find_copies, fingerprint
+from emeg.ingest.landmarks import landmarks, meetings
 
 SFREQ = 256
 
@@ -30,6 +31,36 @@ def track(values):
 def test_a_copy_is_found_with_its_offset(change, offset_s):
     [match] = find_copies({"a": track(signal(1)), "b": track(change(signal(1)))})
     assert match.offset_s == pytest.approx(offset_s, abs=0.1)
+
+
+@pytest.mark.parametrize("seconds", [22, 25, 40])
+def test_a_short_copy_is_found(seconds):
+    cut = signal(1)[:, 11 * SFREQ : (11 + seconds) * SFREQ]
+    [match] = find_copies({"a": track(signal(1)), "b": track(cut), "c": track(signal(2, seconds))})
+    assert (match.first, match.second) == ("a", "b")
+    assert match.offset_s == pytest.approx(11.0, abs=0.1)
+
+
+def test_the_index_finds_what_comparing_everything_finds():
+    """Against the matrix of all windows, with copies of a third of the recordings among many."""
+    tracks = [track(signal(seed, 40)) for seed in range(60)]
+    rng = np.random.default_rng(0)
+    tracks += [one[37:] + 0.02 * rng.standard_normal(len(one) - 37) for one in tracks[:20]]
+    found = [landmarks(np.asarray(one, np.float32)) for one in tracks]
+    expected = {
+        (i, j)
+        for i, one in enumerate(found)
+        for j, other in enumerate(found[i + 1 :], i + 1)
+        if (one.vectors @ other.vectors.T).max() >= THRESHOLD
+    }
+    assert {(i, 60 + i) for i in range(20)} <= expected
+    assert {(one.first, one.second) for one in meetings(found, THRESHOLD)} == expected
+
+
+def test_a_crowd_of_copies_is_chained_together():
+    crowd = {f"{i:03}": track(signal(3, 30)) for i in range(120)}
+    merged = join_groups({name: name for name in crowd}, [(m.first, m.second) for m in find_copies(crowd)])
+    assert set(merged.values()) == {"000"}
 
 
 def test_silence_at_the_same_place_makes_no_copy():
