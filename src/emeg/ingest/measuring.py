@@ -194,8 +194,14 @@ def measure(
                 found = _measure_group(scaled_MN, group, neighbours_CK, band, sfreq if whole else 0.0)
                 measured[:, group.members, segment] = found
     return Measures(
-        (*SOURCE_MEASURES, *SIGNAL_MEASURES), SEGMENT_S, np.concatenate([seen.values, measured]).astype(np.float32)
+        (*SOURCE_MEASURES, *SIGNAL_MEASURES), SEGMENT_S, _three_digits(np.concatenate([seen.values, measured]))
     )
+
+
+def _three_digits(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round to eleven bits, one part in four thousand; what is not known better than a hundredth packs to half."""
+    bits = values.view(np.uint32) + np.uint32(1 << 11)
+    return (bits & np.uint32(0xFFFFF000)).view(np.float32)
 
 
 class _Group(NamedTuple):
