@@ -12,6 +12,7 @@ from emeg.ingest import IngestConfig, WithdrawConfig, identify, ingest, withdraw
 from emeg.ingest.keeping import LISTING_SCHEMA, read_kept
 from emeg.store import Store, read_catalog
 from emeg.store.removal import remove_recording
+from emeg.store.runs import RunNote, note_run
 
 
 @pytest.fixture
@@ -119,6 +120,15 @@ def products(store, corpus, person):
         store.write_json(figures, "evaluations", f"eval-{name}", "figures.json")
         store.write_json(figures, "reports", f"report-{name}", "figures.json")
         store.write_bytes(b"<html>", "reports", f"report-{name}", "index.html")
+    for run, inputs, checkpoints in (
+        ("1" * 16, {"corpus": corpus}, ()),
+        ("2" * 16, {"corpus": "x", "tokens": "tokens-a"}, ("s3://weights/2222222222222222",)),
+        ("3" * 16, {"tokens": "tokens-b"}, ()),
+    ):
+        folder = str(store.location("runs", run))
+        note_run(store, run, RunNote(inputs=inputs, places=(folder, *checkpoints)))
+        store.write_bytes(b"weights", "runs", run, "checkpoints", "last-00000001.ckpt")
+    store.write_bytes(b"weights", "runs", "4" * 16, "checkpoints", "last-00000001.ckpt")
 
 
 def test_a_person_leaves_every_product_and_stays_away(lab):
@@ -132,6 +142,15 @@ def test_a_person_leaves_every_product_and_stays_away(lab):
     assert store.has("corpora", corpus)
     done = withdraw(config)
     assert done == listed
+    assert (done.runs, done.runs_elsewhere) == (("1" * 16, "2" * 16), ("s3://weights/2222222222222222",))
+    assert done.runs_unknown == ("4" * 16,)
+    left = {place.name for place in store.children("runs") if len(place.name) == 16}
+    assert left == {"3" * 16, "4" * 16}
+    assert done.log_lines == len(own)
+    logs = "".join(path.read_text() for path in (lab.root / "runs").rglob("log.jsonl"))
+    assert "sub-02/" in logs
+    assert "sub-01/" not in logs
+    assert "BIDS exports" in done.beyond
     assert (done.corpora, done.tokens, done.models) == ((corpus,), ("tokens-a",), ("omni-a", "tok-a"))
     assert done.others == ("evaluations/eval-a", "reports/report-a")
     assert [store.names(room) for room in ("corpora", "tokens", "evaluations", "reports")] == [
@@ -147,6 +166,7 @@ def test_a_person_leaves_every_product_and_stays_away(lab):
     assert not own & {path.stem for path in (lab.root / "catalog/events").iterdir()}
     again = withdraw(config)
     assert again.done_before
+    assert (again.runs, again.log_lines) == ((), 0)
     assert (again.recordings, again.models) == ((), ())
     result = ingest(lab.config)
     assert (result.n_new, result.skipped["withdrawn"]) == (0, len(own))

@@ -9,6 +9,8 @@ from emeg.data import SamplingConfig
 from emeg.errors import UserError
 from emeg.hashing import sha256_file
 from emeg.models import BrainOmni
+from emeg.store import Store
+from emeg.store.runs import read_run
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig, pretrain, tokenize, train_tokenizer
 
 SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
@@ -51,6 +53,10 @@ def test_product_loads_with_its_frozen_tokenizer(tokens_root, tmp_path):
     result = pretrain(config_of(tokens_root, tmp_path))
     models = Path(tokens_root) / "models"
     card = json.loads((models / result.model / "config.json").read_text())
+    note = read_run(Store.open(tokens_root), result.run)
+    assert note is not None
+    assert note.inputs == {key: card["provenance"][key] for key in ("corpus", "tokens", "tokenizer")}
+    assert note.places == (str(tmp_path / "runs" / result.run),)
     model = BrainOmni.from_pretrained(models / result.model)
     before = BrainOmni(model.config, model.tokenizer.config.__class__(**card["tokenizer"]))
     del before

@@ -12,15 +12,24 @@ from emeg.config import Config, runtime_field
 from emeg.errors import UserError
 from emeg.ingest.keeping import KeptDataset, Withdrawn, note_withdrawn, read_kept, read_withdrawn
 from emeg.ingest.pseudonyms import Pseudonyms
+from emeg.ingest.unfinished import HeldRuns, find_runs, forget_in_logs
 from emeg.progress import Progress, silent
 from emeg.registry import Registry
 from emeg.store import MARKERS, CatalogRow, Store, compact_catalog, read_catalog, read_quarantine, release
+from emeg.store.copies import read_copies, write_copies
 from emeg.store.removal import remove_recording
 
 logger = logging.getLogger(__name__)
 
 MARK = "withdrawn.json"
 """File in a model's folder that names the people in its training data who were withdrawn since."""
+
+
+BEYOND = (
+    "not known to the store: BIDS exports (their code/emeg-export.json names recordings), local copies of shards"
+    " (emeg cache), models on a hub, copies of the store"
+)
+"""What leaves a store and has to be cleared by whoever took it."""
 
 
 class WithdrawConfig(Config):
@@ -54,8 +63,18 @@ class WithdrawResult(Config):
     """Models marked: their weights cannot forget; whoever uses them must decide."""
     others: tuple[str, ...] = ()
     """Evaluations, reports and other products removed, as room/name."""
+    runs: tuple[str, ...] = ()
+    """Work in progress removed: checkpoints and logs of trainings, parts of token sets."""
+    runs_elsewhere: tuple[str, ...] = ()
+    """Folders and URIs outside the store with files of these runs: remove them by hand."""
+    runs_unknown: tuple[str, ...] = ()
+    """Runs that do not say what they are made from: an earlier version began them. Look at them by hand."""
+    log_lines: int = 0
+    """Lines about the person taken out of ingest's logs."""
     also_in: tuple[str, ...] = ()
     """Recordings in the store of datasets with the same people under the same label: withdraw these, too."""
+    beyond: str = BEYOND
+    """What a store cannot know."""
     done_before: bool = False
     """Nothing was left."""
 
@@ -64,7 +83,8 @@ def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> Withdraw
     """Take a person out of a store, list every product that held them, and keep them from being ingested again.
 
     Recordings, corpora, token sets, evaluations and reports are removed (all can be made again without the person);
-    models are marked. Work in progress under ``runs/`` is left.
+    models are marked. Of work in progress under ``runs/`` what was made from one of these is removed: stop such
+    trainings first. What lies outside the store is listed as far as it is known.
 
     Raises
     ------
@@ -89,9 +109,15 @@ def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> Withdraw
         models=tuple(sorted(model for model in found.names("models") if name not in _marks(store, model))),
         others=tuple(sorted(f"{room}/{one}" for room in found.other_rooms for one in found.names(room))),
         also_in=_also_in(store, kept, config.dataset, subject),
+        **found.runs()._asdict(),
     )
-    left = sum(map(len, (result.recordings, refused, result.corpora, result.tokens, result.models, result.others)))
+    left = sum(
+        map(len, (result.recordings, refused, result.corpora, result.tokens, result.models, result.others, result.runs))
+    )
     result = result.model_copy(update={"done_before": left == 0})
+    sources = {*refused, *(row.source for row in own)}
+    lines = forget_in_logs(store, result.recordings, sources, config.dataset, only_count=config.dry_run)
+    result = result.model_copy(update={"log_lines": lines})
     if config.dry_run:
         return result
     note_withdrawn(store, [person])
@@ -142,6 +168,7 @@ class _Holders:
         self.other_rooms = sorted(set(MARKERS) - {"recordings", "corpora", "tokens", "models"})
         rooms = ["corpora", "tokens", "models", *self.other_rooms]
         said = {(room, name): _texts(store, room, name) for room in rooms for name in store.names(room)}
+        self._store, self._every = store, set(said)
         self._held: set[tuple[str, str]] = set()
         names = {person, *recordings}
         grown = True
@@ -154,6 +181,11 @@ class _Holders:
     def names(self, room: str) -> set[str]:
         """Names of the products of one room."""
         return {name for held, name in self._held if held == room}
+
+    def runs(self) -> HeldRuns:
+        """Work in progress that was made from one of them."""
+        held = {name for _, name in self._held}
+        return find_runs(self._store, held, {name for _, name in self._every} - held)
 
 
 def _texts(store: Store, *product: str) -> frozenset[str]:
@@ -183,8 +215,17 @@ def _marks(store: Store, model: str) -> set[str]:
     return set(store.read_json("models", model, MARK)["people"])
 
 
+def _forget_copies(store: Store, gone: set[str]) -> None:
+    found = read_copies(store)
+    left = [copy for copy in found if gone.isdisjoint((copy.first, copy.second))]
+    if len(left) < len(found):
+        write_copies(store, left)
+
+
 def _take_out(store: Store, result: WithdrawResult, kept: KeptDataset | None) -> None:
     """Remove and mark, products made of others first."""
+    for run in result.runs:
+        store.remove("runs", run)
     for other in result.others:
         store.remove(*other.split("/", 1))
     for model in result.models:
@@ -195,6 +236,7 @@ def _take_out(store: Store, result: WithdrawResult, kept: KeptDataset | None) ->
     dataset = result.person.split("/", 1)[0]
     for source in result.refused:
         release(store, dataset, source)
+    _forget_copies(store, set(result.recordings))
     merged = any(place.name.startswith("compact-") for place in store.children("catalog"))
     for recording in result.recordings:
         remove_recording(store, recording)

@@ -7,13 +7,14 @@ from emeg.config import Config
 from emeg.data import Corpus, MicroBatch, SamplingPlan
 from emeg.progress import Progress
 from emeg.store import Store
+from emeg.store.runs import RunNote, note_run
 from emeg.training.configs import OptimiserConfig, TrainingConfig, TrainResult
 from emeg.training.history import History
 from emeg.training.loading import FixedLoader, SignalReader, StepLoader, TokenReader
 from emeg.training.modules import Training
 from emeg.training.place import Place
 from emeg.training.products import publish
-from emeg.training.running import final_figures, fit, make_trainer
+from emeg.training.running import final_figures, fit, make_trainer, places_of_run
 
 FINAL_SPLITS = ("validation", "held_out")
 """Splits of the final figures; the second is looked at only here."""
@@ -72,6 +73,9 @@ def carry_out(
     inputs : mapping
         Products that went in beside the corpus, for the provenance.
     """
+    if place.is_first:
+        made_from = {"corpus": corpus.name, **inputs}
+        note_run(store, name, RunNote(inputs=made_from, places=places_of_run(config, place)))
     n_steps = config.total_steps(plan.n_steps())
     module = build(n_steps, History(place.metrics_file))
     trainer = make_trainer(

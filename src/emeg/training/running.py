@@ -120,6 +120,12 @@ def make_trainer(
         )
 
 
+def places_of_run(config: TrainingConfig, place: Place) -> tuple[str, ...]:
+    """List the folders and URIs with files of a run: its own, and that of its checkpoints where it is another."""
+    checkpoints = checkpoint_folder(config, place).place
+    return (str(place.folder),) if config.checkpoints is None else (str(place.folder), str(checkpoints))
+
+
 def checkpoint_folder(config: TrainingConfig, place: Place) -> CheckpointFolder:
     """Say where the run's checkpoints are: beside its logs, or where ``checkpoints`` says."""
     base = place.checkpoints if config.checkpoints is None else f"{config.checkpoints.rstrip('/')}/{place.folder.name}"

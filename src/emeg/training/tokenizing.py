@@ -24,6 +24,7 @@ from emeg.data import BatchReader, Corpus, MicroBatch, tokens_name, write_tokens
 from emeg.errors import TransientError
 from emeg.progress import Progress, silent
 from emeg.store import Store, find_model
+from emeg.store.runs import RunNote, note_run
 from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training.configs import TokenizeConfig, TokenizeResult
 from emeg.training.devices import pick_device
@@ -70,11 +71,14 @@ def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> Tokenize
         began = time.monotonic()
         folder = run_folder(config.root, config.run_dir, name) / "parts"
         folder.mkdir(parents=True, exist_ok=True)
+        note = RunNote(inputs={"corpus": corpus.name, "tokenizer": model}, places=(str(folder.parent),))
+        note_run(store, name, note)
         parts = parts_of(corpus)
         _write_missing(config, parts, folder, progress)
         size = BrainTokenizer.config_of(store.local_copy("models", model)).codebook_size
         write_tokens(store, corpus, model, config.overlap, size, _read(parts, folder), progress=progress)
         shutil.rmtree(folder.parent, ignore_errors=True)
+        store.remove("runs", name)
         logger.info("tokens %s: %d segments in %.1f s", name, len(corpus), time.monotonic() - began)
     return TokenizeResult(
         tokens=name, n_segments=len(corpus), tokenizer=model, corpus=corpus.name, done_before=done_before
