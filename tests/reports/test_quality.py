@@ -15,7 +15,8 @@ from PIL import Image
 from emeg.errors import UserError
 from emeg.ingest import WithdrawConfig, withdraw
 from emeg.reports import QualityConfig, quality
-from emeg.reports.quality_figures import REASON_COLOURS, first_reason, heat_map
+from emeg.reports.quality_figures import REASON_COLOURS, first_reason, heat_map, reasons_over_recordings
+from emeg.reports.sections.archive import quarantine_section
 from emeg.sensors import Sensors
 from emeg.store import (
     BadReason,
@@ -113,13 +114,25 @@ def test_the_page_shows_counts_table_and_reasons(store: Store):
 
 def test_only_the_worst_are_drawn_and_the_page_says_so(store: Store):
     html, _ = page(store, thumbnails=1)
-    assert html.count("data:image/png") == 2
+    assert html.count("data:image/png") == 3  # and the bars of all recordings
     assert "The worst 1 of 3" in html
     for number in range(9):
         add(store, f"more{number:02}", marks(noisy=(1, slice(0, 1))), bad_share=0.005)
     longer, figures = page(store, thumbnails=1)
     assert len(figures["recordings"]) == 12
     assert len(longer) - len(html) < 9 * 3000
+
+
+def test_drawings_of_thousands_of_recordings_stay_small():
+    rng = np.random.default_rng(0)
+    shares = {str(reason): sorted(rng.random(3000), reverse=True) for reason in range(6)}
+    assert len(reasons_over_recordings(shares, list(REASON_COLOURS.values())[:6])) < 100_000
+    records = [
+        QuarantineRecord(source=f"{i}", dataset="ours", stage="signal", reason="", sensors=sensors().to_records())
+        for i in range(9)
+    ]
+    assert [bool(row["svg"]) for row in quarantine_section(records, 2)] == [True] * 2 + [False] * 7
+    assert all(row["svg"] for row in quarantine_section(records))
 
 
 def test_a_second_run_writes_nothing_and_a_new_recording_a_new_page(store: Store):

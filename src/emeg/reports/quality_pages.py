@@ -47,7 +47,7 @@ class QualityConfig(Config):
     dataset: str | None = None
     """Dataset to look at; every dataset of the catalogue by default, a page each."""
     thumbnails: int = Field(12, ge=0, le=200)
-    """Recordings that are drawn, the worst ones; each takes about 0.1 MB."""
+    """Recordings that are drawn, the worst ones, and refused sources with a map; each takes about 0.1 MB."""
 
 
 class QualityResult(Config):
@@ -139,7 +139,7 @@ def _context(
         "columns": COLUMNS,
         "recordings": table(judged),
         "worst": worst(store, judged, config.thumbnails),
-        "quarantined": quarantine_section(refused),
+        "quarantined": quarantine_section(refused, config.thumbnails),
     }
 
 

@@ -35,17 +35,18 @@ def ingested_section(store: Store, rows: Sequence[CatalogRow]) -> dict[str, Any]
     }
 
 
-def quarantine_section(refused: Sequence[QuarantineRecord]) -> list[dict[str, str]]:
-    """Every refused source, with its sensors as far as they were read."""
+def quarantine_section(refused: Sequence[QuarantineRecord], most_maps: int | None = None) -> list[dict[str, str]]:
+    """Every refused source; the first `most_maps` with their sensors as far as they were read, all by default."""
+    drawn = range(len(refused) if most_maps is None else most_maps)
     return [
         {
-            "svg": _map(Sensors.from_records(record.sensors), ()) if record.sensors else "",
+            "svg": _map(Sensors.from_records(record.sensors), ()) if place in drawn and record.sensors else "",
             "source": record.source,
             "stage": record.stage,
             "reason": record.reason,
             "next_action": record.next_action,
         }
-        for record in sorted(refused, key=lambda record: (record.dataset, record.source))
+        for place, record in enumerate(sorted(refused, key=lambda record: (record.dataset, record.source)))
     ]
 
 

@@ -87,7 +87,7 @@ def overview(judged: Sequence[Judged]) -> dict[str, Any]:
         for reason in SHOWN_REASONS
     ]
     drawing = reasons_over_recordings(shares, [REASON_COLOURS[reason] for reason in SHOWN_REASONS])
-    return {"svg": drawing, "rows": rows}
+    return {"drawing": drawing, "rows": rows}
 
 
 def table(judged: Sequence[Judged]) -> list[dict[str, Any]]:
