@@ -14,6 +14,7 @@ from tests.ingest.conftest import ingested
 
 from emeg.hashing import sha256_file
 from emeg.ingest import IngestConfig, Outcome, Source
+from emeg.ingest.fanout import fan_out
 from emeg.ingest.processes import in_processes
 from emeg.ingest.transfer import ListedFile
 from emeg.store import Store, read_quarantine
@@ -78,6 +79,34 @@ def test_what_kills_or_hangs_a_worker_is_quarantined_and_the_rest_is_done(tmp_pa
     reasons = {record.source: record.reason for record in read_quarantine(Store.open(config.root))}
     assert "died on it twice" in reasons["crash"]
     assert "not finished after 10 s" in reasons["hang"]
+
+
+@pytest.mark.parametrize(("workers", "n_here"), [(0, 2), (1, 0), (2, 0)])
+def test_only_without_workers_is_a_recording_done_in_this_process(tmp_path, monkeypatch, workers, n_here):
+    sources, config = made(tmp_path, ["a", "b"])
+    here = []
+    monkeypatch.setattr("emeg.ingest.fanout.ingest_recording", lambda source, _: here.append(source) or ready(source))
+    monkeypatch.setattr("emeg.ingest.fanout.in_processes", lambda them, _, crew: [(s, ready(s)) for s in them])
+    found = dict(fan_out(sources, config.model_copy(update={"workers": workers})))
+    assert states(found) == dict.fromkeys("ab", "ready")
+    assert len(here) == n_here
+
+
+def ready(source: Source) -> Outcome:
+    return Outcome(source.path, source.path, "ready")
+
+
+def test_a_claim_that_is_held_for_too_long_is_told_and_left(tmp_path):
+    sources, config = made(tmp_path, ["a", "b"])
+    config = config.model_copy(update={"time_limit_s": 0.2})
+
+    def one_elsewhere(them: list[Source], _: IngestConfig):
+        return ((s, Outcome(s.path, s.path, "elsewhere" if s.path == "b" else "ready")) for s in them)
+
+    found = dict(fan_out(sources, config, one_elsewhere))
+    told = {source.path: outcome for source, outcome in found.items()}
+    assert told["a"].state == "ready"
+    assert "held its claim" in told["b"]
 
 
 @pytest.fixture(scope="module")
