@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fsspec
 import mne
 import numpy as np
 import pytest
@@ -256,6 +257,29 @@ def test_no_file_names_the_machine_or_the_time(exported: Path, tmp_path: Path, s
     out = tmp_path / "again"
     export_bids(ExportBidsConfig(root=str(stored.root), out=str(out), dataset="ours"))
     assert content(out) == content(exported)
+
+
+def test_a_store_elsewhere_gives_the_same_export(stored: Stored, exported: Path, tmp_path: Path):
+    memory = fsspec.filesystem("memory")
+    memory.put(str(stored.root), "/export-store", recursive=True)
+    try:
+        export_bids(ExportBidsConfig(root="memory://export-store", out=str(tmp_path / "bids")))
+    finally:
+        memory.rm("/export-store", recursive=True)
+    assert content(tmp_path / "bids") == content(exported)
+
+
+def test_a_second_writer_waits_and_other_leftovers_stay(stored: Stored, tmp_path: Path):
+    config = ExportBidsConfig(root=str(stored.root), out=str(tmp_path / "bids"), where="task = ''")
+    theirs = tmp_path / ".partial-bids-of-mine-0123456789abcdef"  # of an export to "bids-of-mine"
+    theirs.mkdir()
+    with publishing._staging(tmp_path / "bids", "f" * 16):  # another run writes another export to the same folder
+        export_bids(config)
+        assert (tmp_path / f".partial-bids-{'f' * 16}").exists()
+        with pytest.raises(UserError, match="another run"), publishing._staging(tmp_path / "bids", "f" * 16):
+            pytest.fail("two writers in one folder")
+    assert theirs.exists()
+    assert export_bids(config).done_before
 
 
 def test_names_are_unique_and_plain(stored: Stored):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,20 @@ def test_the_same_archive_gives_the_same_bytes(way: Way, tmp_path: Path):
         if name.split("/")[0] in {"store.json", "recordings", "catalog", "corpora"}
     }
     assert tree(again.store) == expected
+
+
+def test_the_public_validator_passes_the_export(way: Way):
+    program = Path(sys.executable).with_name("bids-validator-deno")
+    if not program.exists():
+        pytest.skip("bids-validator-deno is not installed (it is in the dev extra)")
+    done = subprocess.run(
+        [program, way.folder / "bids", "--format", "json"], capture_output=True, text=True, check=False, timeout=120
+    )
+    if not done.stdout.startswith("{"):
+        pytest.skip(f"the validator did not run: {done.stderr[-300:]}")
+    found = json.loads(done.stdout)
+    assert len(found["summary"]["subjects"]) == 6
+    assert [issue for issue in found["issues"]["issues"] if issue["severity"] == "error"] == []
 
 
 def test_reference_weights_become_a_model(way: Way, reference_weights: Path):
