@@ -117,6 +117,41 @@ def write_archive(root: Path) -> None:
         write_one(stem)
 
 
+TEXTS = (".vhdr", ".vmrk", ".lay", ".head", ".xml", ".json", ".tsv", ".hc", ".mrk")
+_NUMBER = re.compile(rb"(?<![A-Za-z0-9-])\d+(?:\.\d+)?")
+"""Not of a channel's name or a label, which are kept as they are."""
+_FIELD = re.compile(rb"(?<![A-Za-z0-9])[\d.+-]+ {1,7}(?=[\d.+ -])")
+
+
+def write_damaged(source: Path, target: Path, copies: int, seed: int = 0) -> None:
+    """Copy every recording of an archive some times, with a name or date where a number should be, or cut short."""
+    numbers = iter(range(13, 100))
+    for subject in sorted(path.name for path in source.glob("sub-*")):
+        for _ in range(copies):
+            renamed = f"sub-{next(numbers)}"
+            files = []
+            for path in sorted(path for path in (source / subject).rglob("*") if path.is_file()):
+                place = target / str(path.relative_to(source)).replace(subject, renamed)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(path.read_bytes().replace(subject.encode(), renamed.encode()))
+                files.append(place)
+            _damage(files, np.random.default_rng([seed, int(renamed[4:])]))
+
+
+def _damage(files: list[Path], rng: np.random.Generator) -> None:
+    path = files[int(rng.integers(len(files)))]
+    content = path.read_bytes()
+    said = (NAME, "1961-07-23", f"{NAME} 23.07.61")[int(rng.integers(3))].encode()
+    found = list(_NUMBER.finditer(content) if path.suffix in TEXTS else _FIELD.finditer(content[:4000]))
+    if not found or rng.random() < 0.2:
+        path.write_bytes(content[: int(rng.integers(len(content)))])
+        return
+    field = found[int(rng.integers(len(found)))]
+    if path.suffix not in TEXTS:  # fields of fixed width
+        said = said[: len(field[0])].ljust(len(field[0]))
+    path.write_bytes(content[: field.start()] + said + content[field.end() :])
+
+
 def outputs(store: Store, root: Path) -> dict[str, str]:
     """Everything that a store holds, as text, with its tables, tar members and Zarr attributes in the clear."""
     found = {str(path): path.read_bytes().decode("latin-1") for path in root.rglob("*") if path.is_file()}

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.ingest.planting import CHANNELS, FORBIDDEN, assert_private, outputs, write_archive
+from tests.ingest.planting import CHANNELS, FORBIDDEN, assert_private, outputs, write_archive, write_damaged
 
 from emeg.data import ShardConfig, shard
 from emeg.ingest import IngestConfig, WithdrawConfig, ingest, withdraw
@@ -50,6 +50,17 @@ def test_planted_names_and_dates_reach_no_output(archive, tmp_path, caplog):
         assert recording.sensors.names == CHANNELS or row.subject in {"sub-09", "sub-10", "sub-12"}
         if row.session:
             assert any("SamplingFrequency" in note for note in row.notes)
+
+
+def test_what_is_said_of_damaged_files_tells_no_name(archive, tmp_path, caplog):
+    """Names and dates where numbers should be: readers quote them, quarantine and logs must not."""
+    write_damaged(archive, tmp_path / "ds", copies=7)
+    with caplog.at_level(logging.DEBUG):
+        result = ingest(IngestConfig(archive=str(tmp_path / "ds"), root=str(tmp_path / "store"), workers=0))
+    assert len(result.quarantined) >= 15
+    store = Store.open(tmp_path / "store")
+    found = {**outputs(store, tmp_path / "store"), "log": caplog.text, "result": result.model_dump_json()}
+    assert_private(found, FORBIDDEN)
 
 
 def test_with_a_key_no_label_of_the_archive_remains(archive, tmp_path, monkeypatch, caplog):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
+from emeg.ingest.refusals import quoted
 from emeg.ingest.sidecars import ABSENT, Rows, Sidecars, number
 from emeg.ingest.units import volts
 from emeg.sensors import standard_name
@@ -165,7 +166,9 @@ def apply_electrodes(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ..
     system = sidecars.coordsystem
     unit = _METRES.get(str(system.get("EEGCoordinateUnits", "m")).lower())
     if unit is None:
-        return (f"electrodes.tsv: unit {system.get('EEGCoordinateUnits')!r} is no length; positions not used",)
+        return (
+            f"electrodes.tsv: unit {quoted(str(system.get('EEGCoordinateUnits')))} is no length; positions not used",
+        )
     places = _places(sidecars.electrodes, unit)
     places = {name: place for name, place in places.items() if name in raw.ch_names}
     if not places:
@@ -179,7 +182,7 @@ def apply_electrodes(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ..
     elif frame in _ALS_FRAMES:
         montage = make_dig_montage({k: np.array([-p[1], p[0], p[2]]) for k, p in places.items()}, coord_frame="head")
     else:
-        return (f"electrodes.tsv: no landmarks and coordinate system {frame or 'absent'!r}; positions not used",)
+        return (f"electrodes.tsv: no landmarks and coordinate system {quoted(frame or 'absent')}; positions not used",)
     raw.set_montage(montage, on_missing="ignore", verbose="ERROR")
     return ()
 

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from emeg.errors import RecordingError
-from emeg.ingest.refusals import REPAIR_HEADER, malformed, short
+from emeg.ingest.refusals import REPAIR_HEADER, file_named, malformed, quoted, short
 
 _WIDTHS = {"int_16": 2, "uint_16": 2, "int_32": 4, "ieee_float_32": 4}
 _DATA_EXTENSIONS = (".eeg", ".dat", ".avg")
@@ -105,6 +105,7 @@ def _absent(path: Path, name: str, key: str, what: str, stated: str) -> Recordin
     hint = f"; {alike} is beside it, spelt otherwise" if alike else ""
     if key == "DataFile" and not alike and own:
         hint = f"; {own} is beside it, so the header may be that of a renamed recording"
+    stated = file_named(stated)
     return RecordingError(
         f"{name}: the header names the {what} {stated}, which is absent{hint}",
         next_action=f"put {stated} beside the header, or correct {key} in it",
@@ -119,7 +120,8 @@ def _check_owner(path: Path, name: str, data: Path) -> None:
     own = next((p for e in _DATA_EXTENSIONS if (p := path.with_suffix(e)).is_file()), None)
     if own is not None and data.stem != path.stem and not own.samefile(data):
         raise RecordingError(
-            f"{name}: the header names the data file {data.name}, another recording's, and {own.name} is beside it",
+            f"{name}: the header names the data file {file_named(data.name)}, another recording's,"
+            f" and {own.name} is beside it",
             next_action="correct DataFile in the header",
         )
 
@@ -143,7 +145,7 @@ def _check_interval(name: str, fields: dict[str, str]) -> None:
         interval = math.nan
     if not (math.isfinite(interval) and interval > 0.0):
         raise RecordingError(
-            f"{name}: SamplingInterval is {stated!r}, a number of microseconds is needed: the rate is unknown",
+            f"{name}: SamplingInterval is {quoted(stated)}, a number of microseconds is needed: the rate is unknown",
             next_action=REPAIR_HEADER,
         )
 
@@ -153,13 +155,14 @@ def _check_size(name: str, data: Path, fields: dict[str, str], n_listed: int) ->
     width = _WIDTHS.get(fields.get("binaryformat", "").lower())
     if width is None:
         raise RecordingError(
-            f"{name}: BinaryFormat is {fields.get('binaryformat', '')!r}, known are {', '.join(_WIDTHS).upper()}",
+            f"{name}: BinaryFormat is {quoted(fields.get('binaryformat', ''))}, known are {', '.join(_WIDTHS).upper()}",
             next_action=REPAIR_HEADER,
         )
     stated = fields.get("numberofchannels", "")
     if not stated.isdecimal() or int(stated) != n_listed or n_listed == 0:
         raise RecordingError(
-            f"{name}: NumberOfChannels is {stated!r}, the header lists {n_listed} channels", next_action=REPAIR_HEADER
+            f"{name}: NumberOfChannels is {quoted(stated)}, the header lists {n_listed} channels",
+            next_action=REPAIR_HEADER,
         )
     frame, size = width * n_listed, data.stat().st_size
     if size == 0:

@@ -8,7 +8,7 @@ import numpy as np
 
 from emeg.errors import RecordingError
 from emeg.ingest.header_matlab import check_matlab
-from emeg.ingest.refusals import contradiction, malformed, short
+from emeg.ingest.refusals import contradiction, file_named, malformed, short
 
 _SAMPLE_BYTES = 4
 _NUMBERS = ("srate", "nbchan", "pnts", "trials")
@@ -63,7 +63,7 @@ def _check_fdt(path: Path, name: str, found: _Set, stated: str) -> None:
     data = next((p for p in sorted(path.parent.iterdir()) if p.name == stated), path.with_suffix(".fdt"))
     if not data.is_file():
         raise RecordingError(
-            f"{name}: the set names the data file {stated[:100]}, which is absent",
+            f"{name}: the set names the data file {file_named(stated[:100])}, which is absent",
             next_action="put the .fdt beside the set",
         )
     size, promised = data.stat().st_size, int(_SAMPLE_BYTES * found.nbchan * found.pnts)

@@ -1,10 +1,20 @@
 """Errors that the checks of several formats share."""
 
 from emeg.errors import RecordingError
-from emeg.ingest.pseudonyms import without_quotes
+from emeg.ingest.pseudonyms import Pseudonyms, without_quotes
 
 FETCH_AGAIN = "fetch the file again"
 REPAIR_HEADER = "repair the header, or fetch the file again"
+
+
+def quoted(text: str) -> str:
+    """Quote what a header says where a number or a keyword is wanted; left out unless it is technical."""
+    return without_quotes(repr(text))
+
+
+def file_named(name: str) -> str:
+    """Repeat a file's name that a header states, unless it may be a person's."""
+    return name if Pseudonyms.from_environment().part(name) == name else "(a name that is not repeated here)"
 
 
 def short(name: str, *, size: int, promised: int, what: str) -> RecordingError:

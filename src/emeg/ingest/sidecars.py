@@ -11,6 +11,7 @@ from typing import Any
 
 from emeg.errors import RecordingError
 from emeg.ingest.listing import Source
+from emeg.ingest.refusals import quoted
 
 _LOW_PASS = re.compile(r"low.?pass|anti.?alias", re.IGNORECASE)
 _CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
@@ -144,7 +145,8 @@ def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
     header = [name.strip() for name in lines[0]]
     if key not in header:
         raise RecordingError(
-            f"{path} has no column {key!r} but {', '.join(map(repr, header[:6]))[:200]}; columns are separated by tabs",
+            f"{path} has no column {key!r} but {', '.join(map(quoted, header[:6]))[:200]};"
+            " columns are separated by tabs",
             next_action="repair the table",
         )
     rows = []
