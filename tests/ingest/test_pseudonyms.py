@@ -5,12 +5,24 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.ingest.planting import CHANNELS, FORBIDDEN, assert_private, outputs, write_archive, write_damaged
+from tests.ingest.makers_files import Told, write_ctf
+from tests.ingest.planting import (
+    BORN,
+    CHANNELS,
+    FORBIDDEN,
+    MEASURED,
+    NAME,
+    SERIAL,
+    assert_private,
+    outputs,
+    write_archive,
+    write_damaged,
+)
 
 from emeg.data import ShardConfig, shard
 from emeg.ingest import IngestConfig, WithdrawConfig, ingest, withdraw
 from emeg.ingest.pseudonyms import KEY_VARIABLE, REMARK, Pseudonyms, markers, scrub
-from emeg.store import CatalogConfig, Store, open_recording, query_catalog, read_catalog, read_events
+from emeg.store import CatalogConfig, Store, open_recording, query_catalog, read_catalog, read_events, read_quarantine
 
 LATER = {"08": ["769", "770"], "09": ["stm+"] * 3, "10": [REMARK, "left"], "11": [], "12": [REMARK]}
 """Events of the makers' formats, by person."""
@@ -50,6 +62,19 @@ def test_planted_names_and_dates_reach_no_output(archive, tmp_path, caplog):
         assert recording.sensors.names == CHANNELS or row.subject in {"sub-09", "sub-10", "sub-12"}
         if row.session:
             assert any("SamplingFrequency" in note for note in row.notes)
+
+
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.7, 0.97])
+def test_a_ctf_marker_file_that_ends_early_is_refused(tmp_path, kept):
+    """MNE-Python would read on for ever."""
+    folder = tmp_path / "ds/sub-01/meg/sub-01_task-rest_meg.ds"
+    write_ctf(folder, Told(NAME, SERIAL, BORN, MEASURED))
+    markers = folder / "MarkerFile.mrk"
+    markers.write_bytes(markers.read_bytes()[: int(kept * markers.stat().st_size)].rstrip(b"+1.5 \t\n0"))
+    result = ingest(IngestConfig(archive=str(tmp_path / "ds"), root=str(tmp_path / "store"), workers=0))
+    [refused] = read_quarantine(Store.open(tmp_path / "store"))
+    assert len(result.quarantined) == 1
+    assert "marker file: the header cannot be read" in refused.reason
 
 
 def test_what_is_said_of_damaged_files_tells_no_name(archive, tmp_path, caplog):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from emeg.errors import EmegError, RecordingError
 from emeg.ingest.header_bci2000 import apply_bci2000
+from emeg.ingest.header_ctf import check_markers
 from emeg.ingest.header_edf import stated_units
 from emeg.ingest.headers import check_promises
 from emeg.ingest.listing import Source
@@ -269,6 +270,7 @@ def _read_cnt(path: Path, _: Companions) -> Any:  # noqa: ANN401
 def _read_ctf(path: Path, _: Companions) -> Any:  # noqa: ANN401
     import mne
 
+    check_markers(path)
     return mne.io.read_raw_ctf(path, system_clock="ignore", preload=False)
 
 
