@@ -258,3 +258,15 @@ def test_counts_are_those_of_rows_and_marks(tmp_path):
     assert counts["clipped"].recordings == counts["bad channels"].recordings == 0
     stage = made.refused["sub-02"].stage
     assert counts[f"quarantined: {stage}"].recordings == 1
+
+
+def test_a_damaged_channel_of_any_size_is_marked_and_the_others_are_judged(tmp_path):
+    """1e24 V, whose squares single precision cannot hold."""
+    data = signal(seconds=25)
+    data[3] *= 1e30
+    bids(tmp_path, data, extension="fif")
+    made = run(tmp_path)
+    recording = made.recording("sub-01")
+    others = [c for c in range(len(recording.bad)) if c != 3]
+    assert np.isfinite(recording.measures.values[:, others][3:]).all()
+    assert (recording.bad[3] != 0).all()

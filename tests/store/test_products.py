@@ -1,6 +1,7 @@
 """Products appear whole or not at all, on every kind of root and whatever kills the writer."""
 
 import errno
+import json
 import os
 import pickle
 import signal
@@ -14,10 +15,12 @@ from botocore.exceptions import EndpointConnectionError
 
 from emeg.errors import EmegError, TransientError, UserError
 from emeg.store import Store
+from emeg.store.products import SCHEMA
 
 WRITER = """
 import sys
 from emeg.store import Store
+from emeg.store.products import SCHEMA
 store = Store.open(sys.argv[1])
 for number in range(10_000):
     with store.publishing("models", f"model-{number:05d}") as folder:
@@ -210,7 +213,7 @@ def test_open_refuses_what_is_no_store(tmp_path: Path) -> None:
         Store.open("nosuchprotocol://x")
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"schema": "1"}', '{"schema": 3}'])
+@pytest.mark.parametrize("content", ["[]", "{", '{"schema": "1"}', json.dumps({"schema": SCHEMA + 1})])
 def test_open_refuses_other_schemas(tmp_path: Path, content: str) -> None:
     (tmp_path / "store.json").write_text(content)
     with pytest.raises(UserError, match=r"store\.json"):

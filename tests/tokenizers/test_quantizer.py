@@ -229,7 +229,7 @@ def free_port() -> int:
 
 
 def test_ranks_with_different_counts_say_so_instead_of_waiting(tmp_path):
-    multiprocessing.start_processes(_uneven_rank, (free_port(), tmp_path), nprocs=2, start_method="fork")
+    multiprocessing.start_processes(_uneven_rank, (free_port(), tmp_path), nprocs=2, start_method="spawn")
     for rank in range(2):
         assert "[[1, 16, 1, 16, 1, 16], [2, 16, 2, 16, 2, 16]]" in (tmp_path / f"{rank}.txt").read_text()
 
@@ -248,7 +248,7 @@ def _rank(rank, port, batch, out):
 
 def test_two_ranks_keep_the_same_codebooks_as_one_with_two_micro_batches(tmp_path):
     batch = [torch.randn(400, 8) for _ in range(3)]
-    multiprocessing.start_processes(_rank, (free_port(), batch, str(tmp_path)), nprocs=2, start_method="fork")
+    multiprocessing.start_processes(_rank, (free_port(), batch, str(tmp_path)), nprocs=2, start_method="spawn")
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     single = quantizer().train()
     for step in range(3):

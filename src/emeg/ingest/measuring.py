@@ -151,6 +151,10 @@ class _MainsRatio:
         return ratios
 
 
+OVERRUN = np.float32(1e12)
+"""Of the typical amplitude. A damaged channel that is beyond it counts as that: sums of its squares would overrun."""
+
+
 def _power(spectra: NDArray[np.complex64]) -> NDArray[np.float64]:
     # Double precision: squares of teslas underflow float32.
     return np.asarray(np.square(spectra.real, dtype=np.float64) + np.square(spectra.imag, dtype=np.float64))
@@ -190,6 +194,7 @@ def measure(
         for group, neighbours_CK in zip(groups, near, strict=True):
             if len(group.members):
                 scaled_MN = signal_CN[group.members] * np.float32(1.0 / group.typical)
+                np.clip(scaled_MN, -OVERRUN, OVERRUN, out=scaled_MN)
                 whole = signal_CN.shape[1] >= MIN_SECONDS * sfreq
                 found = _measure_group(scaled_MN, group, neighbours_CK, band, sfreq if whole else 0.0)
                 measured[:, group.members, segment] = found
