@@ -45,7 +45,7 @@ def running_postgres(binaries: Path, port: int) -> Iterator[str]:
 
     data = str(folder / "data")
     try:
-        run("initdb", "-D", data, "-U", "emeg", "--auth", "trust", "--no-sync")
+        run("initdb", "-D", data, "-U", "emeg", "--auth", "trust", "--no-sync", "--locale", "C", "--encoding", "UTF8")
         options = f"-c port={port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
         run("pg_ctl", "-D", data, "-w", "-l", str(folder / "log"), "-o", options, "start")
         try:
