@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from emeg.data.batch import Sample, dequantise
@@ -16,6 +15,7 @@ from emeg.data.shards import chunk_edges
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
 from emeg.store import Store
+from emeg.store.parquet import table_of
 from emeg.uri import Location
 
 FORMAT = 1
@@ -91,7 +91,7 @@ class Corpus:
     @cached_property
     def segments(self) -> pa.Table:
         """One row a segment, in corpus order; row number = ``segment``."""
-        return pq.read_table(pa.BufferReader((self.folder / "segments.parquet").read_bytes()))
+        return table_of((self.folder / "segments.parquet").read_bytes())
 
     def __len__(self) -> int:
         return int(self.segments.num_rows)
@@ -99,7 +99,7 @@ class Corpus:
     @cached_property
     def layouts(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int8]]]:
         """Normalised positions (C, 6) and sensor types (C,) of every layout."""
-        table = pq.read_table(pa.BufferReader((self.folder / "layouts.parquet").read_bytes()))
+        table = table_of((self.folder / "layouts.parquet").read_bytes())
         names = np.array(table["layout"].to_pylist())
         pos = np.stack([table[axis].to_numpy() for axis in POSITION_COLUMNS], axis=1).astype(np.float32)
         types = table["type"].to_numpy().astype(np.int8)

@@ -31,6 +31,7 @@ from pydantic import Field
 
 from emeg.config import Config
 from emeg.store import Store
+from emeg.store.parquet import table_of
 from emeg.uri import locate
 
 PREDICTIONS = pa.schema(
@@ -248,7 +249,7 @@ def read_arrays(store: Store, evaluation: str) -> dict[str, NDArray[Any]]:
 def read_predictions(store: Store, room: Literal["models", "evaluations"], name: str) -> pa.Table:
     """Read ``predictions.parquet`` of a fine-tuned model or of an evaluation."""
     data = store.location(room, name, "predictions.parquet").read_bytes()
-    return pq.read_table(pa.BufferReader(data))
+    return table_of(data)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:

@@ -3,10 +3,10 @@
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from emeg.evaluation.products import EvaluationFigures
 from emeg.store import Store
+from emeg.store.parquet import table_of
 
 
 class Product(NamedTuple):
@@ -79,4 +79,4 @@ def _history(store: Store, model: str) -> pa.Table | None:
     place = store.location("models", model, "metrics.parquet") if model else None
     if place is None or not place.exists():
         return None
-    return pq.read_table(pa.BufferReader(place.read_bytes()))
+    return table_of(place.read_bytes())

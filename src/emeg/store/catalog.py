@@ -3,17 +3,16 @@
 A recording exists if and only if its row does: the row is written last, after the signal and the events.
 """
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from emeg.hashing import NAME_LENGTH, hash_json, sha256_bytes
 from emeg.store.faults import line_to
+from emeg.store.parquet import parquet_bytes, table_of
 from emeg.store.products import PARALLEL_REQUESTS, Store
 from emeg.store.records import CatalogRow, Event, QuarantineRecord
 from emeg.uri import Location
@@ -143,17 +142,10 @@ def _rows_table(rows: Iterable[CatalogRow]) -> pa.Table:
     return pa.Table.from_pylist(columns, schema=CATALOG_SCHEMA)
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Write a table as Parquet; equal tables are equal bytes."""
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
-
-
 def _read_parquet(place: Location) -> pa.Table:
     with line_to(place):
         data = place.read_bytes()
-    return pq.read_table(io.BytesIO(data), use_threads=False)
+    return table_of(data)
 
 
 def _read_json(place: Location) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from pydantic import Field
 from emeg.config import Config, runtime_field
 from emeg.errors import UserError
 from emeg.progress import Progress, silent
-from emeg.store.catalog import CATALOG_SCHEMA, catalog_table, compact_catalog, parquet_bytes
+from emeg.store.catalog import CATALOG_SCHEMA, catalog_table, compact_catalog
 from emeg.store.faults import line_to
+from emeg.store.parquet import parquet_bytes
 from emeg.store.products import Store
 from emeg.uri import locate
 

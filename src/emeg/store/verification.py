@@ -1,13 +1,11 @@
 """``emeg verify``: look at every product again and say what is not as it was written."""
 
-import io
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from emeg.config import Config, runtime_field
@@ -16,6 +14,7 @@ from emeg.hashing import hash_json, sha256_bytes
 from emeg.progress import Progress, silent
 from emeg.store.catalog import read_catalog, read_events
 from emeg.store.digests import compute_digest, read_digest
+from emeg.store.parquet import table_of
 from emeg.store.products import MARKERS, Store
 from emeg.store.recordings import folder_name, open_recording
 from emeg.store.records import CatalogRow
@@ -173,11 +172,11 @@ def _corpus(store: Store, name: str) -> Iterator[Fault]:
         yield Fault(product=f"corpora/{name}", problem="its manifest was changed", next_action="run shard again")
     for shard in manifest["shards"]:
         yield from _file(folder / "shards" / shard["name"], f"corpora/{name}", shard["bytes"], shard["sha256"])
-    rows = pq.read_table(io.BytesIO((folder / "segments.parquet").read_bytes())).num_rows
+    rows = table_of((folder / "segments.parquet").read_bytes()).num_rows
     told = sum(int(shard["segments"]) for shard in manifest["shards"] if "segments" in shard)
     if told and told != rows:
         yield Fault(product=f"corpora/{name}", problem=f"{rows} rows for {told} segments", next_action=_AGAIN)
-    pq.read_table(io.BytesIO((folder / "layouts.parquet").read_bytes()))
+    table_of((folder / "layouts.parquet").read_bytes())
 
 
 def _tokens(store: Store, name: str) -> Iterator[Fault]:
