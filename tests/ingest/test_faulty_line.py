@@ -4,11 +4,11 @@ import shutil
 
 from tests.faulty_proxy import FaultyProxy
 from tests.ingest.test_archive import tree
-from tests.ingest.test_transfer import line, server
+from tests.ingest.test_transfer import line
 
 from emeg.ingest import IngestConfig, ingest
 
-__all__ = ["line", "server"]  # fixtures
+__all__ = ["line"]  # a fixture
 
 
 def test_the_store_behind_a_faulty_line_is_the_faultless_one(line, shared, tmp_path):

@@ -4,13 +4,11 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import boto3
 import pytest
 import s3fs
-from moto.server import ThreadedMotoServer
 from tests.faulty_proxy import FAULTS, FaultyProxy
 
 from emeg.errors import TransientError, UserError
@@ -25,37 +23,28 @@ from emeg.uri import locate
 MIB = 2**20
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    yield f"http://{host}:{port}"
-    moto.stop()
-
-
 @pytest.fixture
-def line(server, monkeypatch, tmp_path):
+def line(bucket_server, monkeypatch, tmp_path):
     """An archive in a bucket: its direct client, its URI, and how to ask through a proxy."""
     monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0.005)
     credentials = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in credentials.items():
         monkeypatch.setenv(name, value)
     bucket = f"archive-{uuid.uuid4().hex[:8]}"
-    client = boto3.client("s3", endpoint_url=server)
+    client = boto3.client("s3", endpoint_url=bucket_server)
     client.create_bucket(Bucket=bucket)
 
     def through(url):
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         s3fs.S3FileSystem.clear_instance_cache()
 
-    through(server)
+    through(bucket_server)
     yield SimpleNamespace(
         bucket=bucket,
         uri=f"s3://{bucket}/data",
         put=lambda key, data: client.put_object(Bucket=bucket, Key=f"data/{key}", Body=data),
         client=client,
-        server=server,
+        server=bucket_server,
         through=through,
         config=TransferConfig(piece_mib=0.25, timeout_s=0.5, scratch=str(tmp_path / "scratch")),
     )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from emeg.errors import TransientError
+from emeg.store.faults import credential_faults
 
 logger = logging.getLogger(__name__)
 
@@ -54,14 +55,12 @@ def patiently(action: Callable[[], T], *, what: str, attempts: int) -> T:
     OSError
         What no other try can change: not there, not allowed, or no space left.
     """
-    from botocore import exceptions as boto  # type: ignore[import-untyped]
-
     for attempt in range(1, attempts + 1):
         try:
             return action()
-        except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound) as error:
-            raise PermissionError(f"{what}: {error}") from error
         except Exception as error:
+            if isinstance(error, credential_faults()):
+                raise PermissionError(f"{what}: {error}") from error
             if not _may_pass(error):
                 raise
             if attempt == attempts:
@@ -83,7 +82,7 @@ def _may_pass(error: Exception) -> bool:
 def _line_faults() -> tuple[type[Exception], ...]:
     """Name what HTTP clients raise that is no `OSError`."""
     from aiohttp import ClientError as HttpError
-    from botocore import exceptions as boto
+    from botocore import exceptions as boto  # type: ignore[import-untyped]
     from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
 
     return (

@@ -34,7 +34,7 @@ def line_to(place: Location) -> Iterator[None]:
         yield
     except (ConnectionError, TimeoutError, *http) as error:
         raise _transient(place, error) from error
-    except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound) as error:
+    except credential_faults() as error:
         raise UserError(
             f"{place}: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; a public bucket is"
             " read as anonymous:s3://…"
@@ -43,6 +43,13 @@ def line_to(place: Location) -> Iterator[None]:
         if error.errno in _BUSY:
             raise _transient(place, error) from error
         raise
+
+
+def credential_faults() -> tuple[type[Exception], ...]:
+    """Name what is raised where nothing says who asks a bucket."""
+    from botocore import exceptions as boto
+
+    return (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
 
 
 def _transient(place: Location, error: Exception) -> TransientError:
