@@ -16,8 +16,9 @@ def parquet_bytes(table: pa.Table) -> bytes:
 def table_of(data: bytes) -> pa.Table:
     """Read a whole Parquet file, in this thread alone.
 
-    A thread of Arrow's pool that lets go of Python's bytes while the interpreter ends is unwound by it, and takes the
-    process down (``terminate called without an active exception``, apache/arrow issues 34314 and 45017): a verb would
-    print its right result and exit with a wrong code.
+    `pyarrow.parquet.read_table` leaves the last reference to Python's bytes to a thread of Arrow's pool, asked for
+    threads or not. Where the interpreter ends meanwhile, it unwinds that thread, and the process aborts (``terminate
+    called without an active exception``; apache/arrow issues 34314, 45017): a verb would print its right result and
+    have a wrong exit code.
     """
-    return pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False)
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
