@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from emeg.errors import TransientError
-from emeg.store.faults import credential_faults
+from emeg.store.faults import credential_faults, line_faults
 
 logger = logging.getLogger(__name__)
 
@@ -76,23 +76,9 @@ def patiently(action: Callable[[], T], *, what: str, attempts: int) -> T:
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, OSError):
         return not isinstance(error, _HOPELESS) and error.errno not in _FULL
-    return isinstance(error, (SpoiltError, *_line_faults()))
+    from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-
-def _line_faults() -> tuple[type[Exception], ...]:
-    """Name what HTTP clients raise that is no `OSError`."""
-    from aiohttp import ClientError as HttpError
-    from botocore import exceptions as boto  # type: ignore[import-untyped]
-    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
-
-    return (
-        HttpError,
-        ResponseParserError,
-        boto.ClientError,
-        boto.ConnectionError,
-        boto.FlexibleChecksumError,
-        boto.HTTPClientError,
-    )
+    return isinstance(error, (SpoiltError, ClientError, *line_faults()))
 
 
 def _describe(error: Exception) -> str:

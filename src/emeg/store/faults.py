@@ -25,14 +25,10 @@ def line_to(place: Location) -> Iterator[None]:
     if place.is_local:
         yield
         return
-    from aiohttp import ClientError  # a body that is cut while a listing is read passes by s3fs's own retries
-    from botocore import exceptions as boto  # type: ignore[import-untyped]
-    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
-
-    http = (ClientError, ResponseParserError, boto.ConnectionError, boto.HTTPClientError, boto.FlexibleChecksumError)
+    passing: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, *line_faults())
     try:
         yield
-    except (ConnectionError, TimeoutError, *http) as error:
+    except passing as error:
         raise _transient(place, error) from error
     except credential_faults() as error:
         raise UserError(
@@ -43,6 +39,15 @@ def line_to(place: Location) -> Iterator[None]:
         if error.errno in _BUSY:
             raise _transient(place, error) from error
         raise
+
+
+def line_faults() -> tuple[type[Exception], ...]:
+    """Name what HTTP clients raise for a line that may be better later, and that is no `OSError`."""
+    from aiohttp import ClientError  # a body that is cut while a listing is read passes by s3fs's own retries
+    from botocore import exceptions as boto  # type: ignore[import-untyped]
+    from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
+
+    return (ClientError, ResponseParserError, boto.ConnectionError, boto.HTTPClientError, boto.FlexibleChecksumError)
 
 
 def credential_faults() -> tuple[type[Exception], ...]:
