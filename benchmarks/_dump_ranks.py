@@ -27,9 +27,10 @@ def main() -> None:
 
 def rank(folder: Path, arguments: list[str]) -> None:
     """Be one rank; leave hashes in `folder`."""
-    from emeg.training import running, worker
+    from emeg.training.launch import worker
+    from emeg.training.loop import trainer
 
-    fit = running.fit
+    fit = trainer.fit
 
     def fit_and_say(trainer: Any, module: Any, *rest: Any, **named: Any) -> None:  # noqa: ANN401
         fit(trainer, module, *rest, **named)
@@ -42,9 +43,9 @@ def rank(folder: Path, arguments: list[str]) -> None:
         }
         (folder / f"rank-{os.environ['RANK']}.json").write_text(json.dumps(report))
 
-    import emeg.training.tokenizer
+    import emeg.training.stages.tokenizer_training
 
-    emeg.training.tokenizer.fit = fit_and_say  # type: ignore[attr-defined]
+    emeg.training.stages.tokenizer_training.fit = fit_and_say  # type: ignore[attr-defined]
     code = worker.main(arguments)
     sys.stdout.flush()
     os._exit(code)

@@ -17,7 +17,7 @@ from scipy.interpolate import CubicSpline
 
 from emeg.ingest import IngestConfig, ingest, list_sources
 from emeg.store import CatalogRow, Recording, Store, open_recording, read_catalog
-from emeg.store.catalog import read_events
+from emeg.store.catalog.tables import read_events
 
 SFREQ = 256.0
 SUFFIXES = {".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".mff", ".raw", ".sqd", ".ds"}

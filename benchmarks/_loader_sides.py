@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from emeg.data import BatchReader, Corpus, Loader, SamplingConfig, SamplingPlan
 from emeg.sensors import Sensors
 from emeg.store import CatalogRow, RecordingAttributes, Store, publish_row, write_recording
-from emeg.training.loading import SignalReader
+from emeg.training.loop.batches import SignalReader
 
 CHANNELS, SAMPLES, BATCH = 64, 2560, 16
 

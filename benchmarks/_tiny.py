@@ -96,7 +96,7 @@ class Ranks:
 
 def fork_ranks(work: Callable[[Callable[..., None]], object], *, world: int, port: int, log: Path) -> Ranks:
     """Run `work(progress)` in `world` children that find each other as torchrun's would."""
-    from emeg.training.worker import find_verb
+    from emeg.training.launch.worker import find_verb
 
     for verb in ("train-tokenizer", "pretrain"):  # loads what a training needs once: children start at once
         find_verb(verb)

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from emeg.ingest.fingerprint import find_copies, fingerprint
-from emeg.ingest.kernel.response import plan_band
-from emeg.ingest.kernel.standardise import standardise
+from emeg.curation.fingerprints import find_copies, fingerprint
+from emeg.dsp.response import plan_band
+from emeg.dsp.standardise import standardise
 
 N, N_REAL, RATE, SECONDS, SHORT_S = 200, 40, 250, 70, 22.0
 DATA = Path("../shared/data")

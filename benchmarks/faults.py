@@ -58,11 +58,12 @@ def ingest_all(endpoint: str, root: str, scratch: str, workers: int, notes: str)
     from botocore import retryhandler
 
     from emeg.errors import TransientError
-    from emeg.ingest import IngestConfig, backoff, recording
+    from emeg.ingest import IngestConfig, recording
     from emeg.ingest.archive import ingest
     from emeg.ingest.config import TransferConfig
+    from emeg.ingest.transfer import retry
 
-    backoff.FIRST_WAIT_S *= WAITS
+    retry.FIRST_WAIT_S *= WAITS
     whole_wait = retryhandler.delay_exponential
     retryhandler.delay_exponential = lambda **settings: WAITS * whole_wait(**settings)
     bring_in = recording._bring_in

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from emeg.inference import OnlineConfig, OnlineEncoder
+from emeg.inference.input_windows import windows_of
 from emeg.inference.online import agreement
-from emeg.inference.signals import windows_of
 from emeg.models import PRESETS, BrainOmni
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
 from emeg.tokenizers.braintokenizer import normalise_signal

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emeg.data.ahead import MAX_GAP_REMOTE, plan_runs
-from emeg.data.plan import SamplingConfig, SamplingPlan
+from emeg.data.reading.prefetch import MAX_GAP_REMOTE, plan_runs
+from emeg.data.sampling.plan import SamplingConfig, SamplingPlan
 
 N = 936_000
 

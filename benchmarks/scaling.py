@@ -21,8 +21,8 @@ from edfio import Edf, EdfSignal
 
 from emeg.ingest import IngestConfig, ingest
 from emeg.store import CatalogConfig, CatalogRow, Store, compact_catalog, query_catalog
-from emeg.store.catalog import _rows_table
-from emeg.store.parquet import parquet_bytes
+from emeg.store.catalog.parquet import parquet_bytes
+from emeg.store.catalog.tables import _rows_table
 
 RECORDINGS, DASK_ROUNDS, ROUNDS, ROWS = 64, 3, 3, 100_000
 NAMES = "Fp1 Fp2 F3 F4 F7 F8 Fz C3 C4 Cz T7 T8 P3 P4 P7 P8 Pz O1 O2 Oz AF3 AF4 FC1 FC2 FC5 FC6 CP1 CP2 CP5 CP6 PO3 PO4"

@@ -23,7 +23,7 @@ from emeg.data import MicroBatch, TokenSet
 from emeg.models import PRESETS, BrainOmni, PretrainRecipe, parameter_groups
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
 from emeg.tokenizers.braintokenizer import BrainTokenizer
-from emeg.training.loading import TokenReader
+from emeg.training.loop.batches import TokenReader
 
 CHANNELS, SECONDS, RATE, ROUNDS = 306, 30, 256, 4
 

@@ -25,8 +25,8 @@ import numpy as np
 from benchmarks._event_latencies import latencies
 from threadpoolctl import threadpool_limits
 
-from emeg.ingest.kernel.response import Band, plan_band
-from emeg.ingest.kernel.standardise import standardise
+from emeg.dsp.response import Band, plan_band
+from emeg.dsp.standardise import standardise
 
 SIZES, SECONDS, RATE, ROUNDS = (64, 306), 600, 1000.0, 3
 DATA = Path("../shared/data")

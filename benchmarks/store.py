@@ -16,10 +16,10 @@ import numpy as np
 from scipy.signal import welch
 
 from emeg.ingest import IngestConfig, recording
-from emeg.ingest.identify import identify
-from emeg.ingest.listing import list_archive
+from emeg.ingest.listing.sources import list_archive
+from emeg.ingest.transfer.checksums import identify
 from emeg.store import Store, open_recording, write_recording
-from emeg.store.quantise import KeptBand
+from emeg.store.recordings.quantise import KeptBand
 
 ARCHIVES = {"oddball": 3, "ssvep": 3, "arithmetic": 3, "motor-imagery": 2}
 

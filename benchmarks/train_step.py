@@ -27,7 +27,7 @@ from benchmarks._plain_tokenizer import PlainTokenizer, plain_step
 from torch import Tensor
 
 from emeg.tokenizers.braintokenizer import PRESETS, AdamWRecipe, BrainTokenizer, draw_tokenizer_step, parameter_groups
-from emeg.training.schedule import loss_ramp, lr_factor
+from emeg.training.loop.schedule import loss_ramp, lr_factor
 
 BATCH, CHANNELS, SECONDS, RATE = 2, 64, 10, 256
 ROUNDS = {"nano": 8, "paper": 4}

@@ -6,10 +6,11 @@ With a Dask cluster, batches of recordings are task runs on it, through Prefect'
 from prefect import flow
 
 from emeg import ingest
+from emeg.curation import count_quality
 from emeg.flows.engine import ArtifactProgress, show, show_rows, verb_task
 from emeg.flows.on_dask import as_they_end, on_dask
 from emeg.ingest import IngestConfig, IngestResult, Source
-from emeg.ingest.fanout import Done
+from emeg.ingest.workers.executor import Done
 
 
 @verb_task("ingest-batch")
@@ -47,5 +48,5 @@ def ingest_flow(config: IngestConfig) -> IngestResult:
     else:
         result = run_ingest(config)
     show("ingest", config, result)
-    show_rows("ingest-quality", ingest.count_quality(config.root, result.dataset), "What is bad, and why")
+    show_rows("ingest-quality", count_quality(config.root, result.dataset), "What is bad, and why")
     return result

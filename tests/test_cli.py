@@ -207,7 +207,7 @@ def _undocumented(config: type[Config]) -> list[str]:
 def test_help_imports_no_room():
     code = "import sys; from emeg.cli import main; main(['--help']); print([m for m in sys.modules if 'emeg.' in m])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.splitlines()[-1] == "['emeg.errors', 'emeg.cli']"
+    assert out.splitlines()[-1] == "['emeg.version', 'emeg.errors', 'emeg.cli']"
 
 
 def test_ingest_imports_no_torch():

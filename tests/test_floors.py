@@ -1,9 +1,11 @@
 """The house keeps its floors: a room imports only from the rooms under it."""
 
 import ast
+import graphlib
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,31 +14,33 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "emeg"
 FLOORS = (
-    ("sensors", "registry", "bids_files", "config", "errors", "hashing", "uri", "progress", "terminal"),
-    ("store", "tokenizers"),
+    (
+        "sensors",
+        "registry",
+        "dsp",
+        "bids_files",
+        "config",
+        "errors",
+        "hashing",
+        "uri",
+        "progress",
+        "terminal",
+        "version",
+    ),
+    ("store", "tokenizers", "doctor"),
     ("synthetic", "ingest", "export", "data", "models"),
-    ("training", "inference"),
+    ("training", "inference", "curation"),
     ("evaluation",),
     ("reports",),
-    ("flows", "cli"),
+    ("flows", "cli", ""),
 )
+"""Rooms by floor, lowest first; the empty name is the package itself, whose public names come from any floor."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-ROOMS = (
-    "sensors",
-    "registry",
-    "store",
-    "synthetic",
-    "ingest",
-    "export",
-    "data",
-    "models",
-    "training",
-    "inference",
-    "evaluation",
-    "reports",
-)
+MOST_MODULES = 16
+"""Modules in one folder, its `__init__` not counted."""
+ROOMS = tuple(sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
 HEAVY = ("torch", "mne", "prefect", "lightning")
-SMALL = {"config", "errors", "hashing", "uri", "progress"}
+SMALL = {"config", "errors", "hashing", "uri", "progress", "version"}
 """Modules of the ground floor that its other modules may use: `config` uses `errors`, `sensors` uses `hashing`."""
 
 
@@ -44,37 +48,56 @@ def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Room and syntax tree of every module, those behind the links included."""
+def module_files() -> dict[str, Path]:
+    """Return the file of every module below `emeg`, those behind the links included."""
+    found = {}
     for folder, _, files in os.walk(PACKAGE, followlinks=True):
         for name in files:
             path = Path(folder) / name
-            if path.suffix == ".py" and path != PACKAGE / "__init__.py":
-                room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-                yield room, ast.parse(path.read_text(encoding="utf-8"))
+            if path.suffix == ".py":
+                parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-def imported_rooms(tree: ast.Module) -> Iterator[str]:
-    """Rooms named by any import in the module, wherever it stands: lazy ones and those for types too."""
-    for node in ast.walk(tree):
-        names: list[str] = []
+MODULES = module_files()
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def names_in(module: str, path: Path) -> Iterator[str]:
+    """Yield what any import in the module names: lazy imports, imports for types and the stub of a package too."""
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (path, path.with_suffix(".pyi")) if file.exists()]
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            source = f"{module}.{node.module}" if node.level else node.module
+            yield from (f"{source}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func):
-            names = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "emeg" and len(parts) > 1 and parts[1] in FLOOR_OF:
-                yield parts[1]
+            yield from (a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str))
 
 
-def test_imports_go_down_the_floors_only():
-    edges = {(room, used) for room, tree in modules() for used in imported_rooms(tree)}
+def imported_modules(module: str, path: Path) -> set[str]:
+    """Return the modules of emeg that a module imports; a name of a package counts as the package."""
+    found = set()
+    for name in names_in(module, path):
+        while name and name not in MODULES:
+            name = name.rpartition(".")[0]
+        if name and name != module:
+            found.add(name)
+    return found
+
+
+IMPORTS = {module: imported_modules(module, path) for module, path in MODULES.items()}
+
+
+def test_no_import_goes_up_or_sideways():
+    edges = {(room_of(module), room_of(used)) for module, uses in IMPORTS.items() for used in uses}
     wrong = sorted(
-        f"{room} imports {used}"
+        f"{room} imports {used or 'emeg itself'}"
         for room, used in edges
         if room != used and FLOOR_OF[room] <= FLOOR_OF[used] and not (FLOOR_OF[room] == 0 and used in SMALL)
     )
@@ -82,8 +105,18 @@ def test_imports_go_down_the_floors_only():
     assert ("flows", "training") in edges, "the walk sees the flows behind their link"
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    sorter = graphlib.TopologicalSorter(IMPORTS)
+    sorter.prepare()  # raises CycleError, which names the modules of a cycle
+
+
+def test_no_folder_holds_too_many_modules():
+    folders = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    assert {str(folder): n for folder, n in folders.items() if n > MOST_MODULES} == {}
+
+
 def test_every_room_has_a_floor():
-    assert {room for room, _ in modules()} <= set(FLOOR_OF)
+    assert {room_of(module) for module in MODULES} <= set(FLOOR_OF)
 
 
 @pytest.mark.parametrize("module", ["emeg", *(f"emeg.{room}" for room in ROOMS)])
@@ -92,7 +125,7 @@ def test_importing_a_room_loads_no_heavy_library(module):
     assert loaded.strip() == "[]"
 
 
-@pytest.mark.parametrize("room", ["sensors", "store", "ingest", "export", "data", "synthetic"])
+@pytest.mark.parametrize("room", ["sensors", "dsp", "store", "ingest", "curation", "export", "data", "synthetic"])
 def test_rooms_before_the_networks_know_no_torch(room):
     code = f"""
 import importlib, pkgutil, sys

@@ -9,8 +9,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from emeg.ingest.kernel.response import Band, design, half_length, plan_band
-from emeg.ingest.kernel.standardise import standardise
+from emeg.dsp.response import Band, design, half_length, plan_band
+from emeg.dsp.standardise import standardise
 
 RATES = (250.0, 300.3, 1000.0, 1017.25)
 MAINS, SECONDS, CLICKS = 50.0, 120, 64

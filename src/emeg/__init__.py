@@ -3,20 +3,8 @@
 archive → recordings → corpus → BrainTokenizer → tokens → BrainOmni → fine-tuned task → report
 """
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader as lazy
 
-if TYPE_CHECKING:
-    from emeg.inference import Embedder
+from emeg.version import __version__ as __version__
 
-__all__ = ["Embedder", "__version__"]
-
-__version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
-    """Import `Embedder` when it is first asked for: it needs torch and scikit-learn."""
-    if name != "Embedder":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from emeg.inference import Embedder
-
-    return Embedder
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
-from emeg import __version__
 from emeg.errors import EmegError, TransientError, UserError
+from emeg.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +37,8 @@ VERBS = {
     "synthesize": Verb("emeg.synthetic", "synthesize", "SynthesizeConfig", "Write a BIDS archive from physics."),
     "datasets": Verb("emeg.registry", "datasets", "DatasetsConfig", "What is known of public datasets, and its rules."),
     "ingest": Verb("emeg.ingest", "ingest", "IngestConfig", "Bring an archive into the store, standardised."),
-    "copies": Verb("emeg.ingest", "copies", "CopiesConfig", "Find recordings that hold the same data."),
-    "withdraw": Verb("emeg.ingest", "withdraw", "WithdrawConfig", "Take a person out of every product, for good."),
+    "copies": Verb("emeg.curation", "copies", "CopiesConfig", "Find recordings that hold the same data."),
+    "withdraw": Verb("emeg.curation", "withdraw", "WithdrawConfig", "Take a person out of every product, for good."),
     "catalog": Verb("emeg.store", "query_catalog", "CatalogConfig", "Ask the catalogue in SQL."),
     "verify": Verb("emeg.store", "verify", "VerifyConfig", "Re-check every product of a store."),
     "export-bids": Verb("emeg.export", "export_bids", "ExportBidsConfig", "Write recordings as a BIDS derivative."),
@@ -55,7 +55,7 @@ VERBS = {
     "report": Verb("emeg.reports", "report", "ReportConfig", "Write one self-contained HTML page."),
     "quality": Verb("emeg.reports", "quality", "QualityConfig", "Write a page on the quality of each dataset."),
     "push-to-hub": Verb("emeg.models", "push_to_hub", "PushToHubConfig", "Put a model onto a Hugging Face hub."),
-    "doctor": Verb("emeg.training", "doctor", "DoctorConfig", "Find what keeps a run from starting on this machine."),
+    "doctor": Verb("emeg.doctor", "doctor", "DoctorConfig", "Find what keeps a run from starting on this machine."),
     "import-reference": Verb(
         "emeg.models", "import_reference", "ImportReferenceConfig", "Convert weights of the reference release."
     ),

@@ -22,8 +22,8 @@ from emeg.evaluation import (
     read_predictions,
     try_task,
 )
-from emeg.evaluation import baselines as baselines_module
-from emeg.evaluation.finetuning import affordable
+from emeg.evaluation.classical import baselines as baselines_module
+from emeg.evaluation.finetune_folds import affordable
 from emeg.evaluation.metrics import METRICS, score
 from emeg.evaluation.task import ancestry, check_unseen
 from emeg.hashing import sha256_file

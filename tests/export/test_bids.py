@@ -14,7 +14,7 @@ import pytest
 from tests.export.conftest import EVENTS, Stored, put
 
 from emeg.errors import UserError
-from emeg.export import ExportBidsConfig, export_bids, publishing, signals
+from emeg.export import ExportBidsConfig, export_bids, publishing, signal_files
 from emeg.export.naming import name_recordings
 from emeg.sensors import sensors_from_info
 from emeg.store import Store, open_recording
@@ -199,7 +199,7 @@ def test_an_interrupted_export_leaves_nothing_and_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(signals, "write_fif", stop)
+        patch.setattr(signal_files, "write_fif", stop)
         with pytest.raises(KeyboardInterrupt):
             export_bids(config)
     (left,) = tmp_path.iterdir()
@@ -240,10 +240,10 @@ def test_nothing_is_published_over_what_came_meanwhile(stored: Stored, tmp_path:
 def test_long_meg_is_written_in_parts_that_know_each_other(
     stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(signals, "BLOCK_CHUNKS", 1)
+    monkeypatch.setattr(signal_files, "BLOCK_CHUNKS", 1)
     recording = open_recording(stored.store, "c" * 16)
     name = Path(BOTH).name
-    signals.write_fif(recording, tmp_path, name, bad=(), part="12MB")
+    signal_files.write_fif(recording, tmp_path, name, bad=(), part="12MB")
     front = name.removesuffix("_desc-preproc")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         f"{front}_split-0{part}_desc-preproc_meg.fif" for part in (1, 2, 3)

@@ -16,12 +16,13 @@ from emeg.errors import TransientError
 from emeg.hashing import sha256_file
 from emeg.ingest import IngestConfig, ingest, list_sources
 from emeg.ingest.config import TransferConfig
-from emeg.ingest.transfer import fetched
+from emeg.ingest.transfer.download import fetched
 from emeg.store import open_recording, read_catalog
 
 RUN = """
 import sys
-from emeg.ingest import IngestConfig, archive, processes
+from emeg.ingest import IngestConfig, archive
+from emeg.ingest.workers import processes
 if __name__ == "__main__":
     processes.POOL_FROM_BYTES = 0
     archive.ingest(IngestConfig(archive=sys.argv[1], root=sys.argv[2], workers=int(sys.argv[3])))

@@ -4,8 +4,8 @@ import mne
 import numpy as np
 import pytest
 
-from emeg.ingest.channels import apply_electrodes
-from emeg.ingest.sidecars import Sidecars
+from emeg.ingest.tables.channels import apply_electrodes
+from emeg.ingest.tables.sidecars import Sidecars
 from emeg.sensors import SensorType
 
 # device: channels (EEG, magnetometers, gradiometers), rate, pass band, mains, bad channels

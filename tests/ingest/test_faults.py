@@ -11,7 +11,7 @@ from tests.ingest.faults.corpus import Fault, Ready, Refused, corpus
 from tests.ingest.faults.good import LABELS, NAMES, ONSETS_S, SFREQ, places, truth
 
 from emeg.ingest import IngestConfig, ingest_recording
-from emeg.ingest.listing import list_archive
+from emeg.ingest.listing.sources import list_archive
 from emeg.ingest.pseudonyms import Pseudonyms
 from emeg.store import CatalogRow, Store, open_recording, read_catalog, read_events, read_quarantine
 

@@ -4,7 +4,7 @@ import shutil
 
 from tests.faulty_proxy import FaultyProxy
 from tests.ingest.test_archive import tree
-from tests.ingest.test_transfer import line
+from tests.ingest.transfer.test_download import line
 
 from emeg.ingest import IngestConfig, ingest
 

@@ -8,7 +8,7 @@ import scipy.io
 from benchmarks.fuzz import KINDS, mutated, unexplained
 
 from emeg.ingest import IngestConfig, ingest_recording, list_sources
-from emeg.ingest.header_matlab import DamagedError, check_matlab
+from emeg.ingest.readers.header_matlab import DamagedError, check_matlab
 
 MET = [(7, "set", n) for n in (83, 93, 225)] + [(7, "fif", n) for n in (110, 150, 170, 417, 479)] + [(7, "vhdr", 404)]
 """Files that ended the process, or raised what nobody caught, before the checks that they led to."""

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pytest
 from tests.ingest.test_archive import tree
 
+from emeg.curation import WithdrawConfig, withdraw
 from emeg.data import ShardConfig, shard
 from emeg.errors import UserError
-from emeg.ingest import IngestConfig, WithdrawConfig, identify, ingest, withdraw
-from emeg.ingest.keeping import LISTING_SCHEMA, read_kept
+from emeg.ingest import IngestConfig, ingest
+from emeg.ingest.dataset_records import LISTING_SCHEMA, read_kept
+from emeg.ingest.transfer import checksums
 from emeg.store import Store, read_catalog
 from emeg.store.removal import remove_recording
 from emeg.store.runs import RunNote, note_run
@@ -90,15 +92,15 @@ def test_the_listing_is_kept_with_what_identifies_every_file(lab):
 
 def test_a_hash_is_computed_once_and_again_when_a_file_changes(lab, monkeypatch):
     read = []
-    monkeypatch.setattr(identify, "_SETTLED_S", -1.0)
+    monkeypatch.setattr(checksums, "_SETTLED_S", -1.0)
     ingest(lab.config)
-    monkeypatch.setattr(identify, "sha256_file", lambda path: read.append(path.name) or "0" * 64)
+    monkeypatch.setattr(checksums, "sha256_file", lambda path: read.append(path.name) or "0" * 64)
     assert ingest(lab.config).n_new == 0
     assert read == []
     events = next(lab.folder.glob("sub-01/**/*_events.tsv"))
     text = events.read_text()
     events.write_text(text[:-2] + ("1" if text[-2] != "1" else "2") + "\n")
-    identify.identify(Store.open(lab.root), tuple(identify_sources(lab)), 1)
+    checksums.identify(Store.open(lab.root), tuple(identify_sources(lab)), 1)
     assert read == [events.name]
 
 

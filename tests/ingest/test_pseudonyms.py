@@ -19,8 +19,9 @@ from tests.ingest.planting import (
     write_damaged,
 )
 
+from emeg.curation import WithdrawConfig, withdraw
 from emeg.data import ShardConfig, shard
-from emeg.ingest import IngestConfig, WithdrawConfig, ingest, withdraw
+from emeg.ingest import IngestConfig, ingest
 from emeg.ingest.pseudonyms import KEY_VARIABLE, REMARK, Pseudonyms, markers, scrub
 from emeg.store import CatalogConfig, Store, open_recording, query_catalog, read_catalog, read_events, read_quarantine
 

@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import spearmanr
 from tests.ingest.conftest import ingested
 
-from emeg.ingest.quality import find_bad_channels, flat_channels
+from emeg.ingest.signal.bad_channels import find_bad_channels, flat_channels
 from emeg.store import BadReason, Measures, Recording
 
 SEGMENT_S = 10.0

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from tests.ingest.conftest import ingested
-from tests.ingest.test_fanout import tree
+from tests.ingest.workers.test_executor import tree
 
 distributed = pytest.importorskip("distributed")
 pytest.importorskip("prefect_dask")
@@ -21,9 +21,9 @@ def server():
 
 def test_batches_of_recordings_are_task_runs_on_the_cluster(server, shared, tmp_path, monkeypatch):
     from emeg.flows.ingest import ingest_flow
-    from emeg.ingest import fanout
+    from emeg.ingest.workers import executor
 
-    monkeypatch.setattr(fanout, "BATCH_RECORDINGS", 2)
+    monkeypatch.setattr(executor, "BATCH_RECORDINGS", 2)
     archive = tmp_path / "small"
     shutil.copytree(shared / "data/oddball/sub-02", archive / "sub-02")
     for name in ("tiny/one_second.edf", "broken/truncated.edf"):

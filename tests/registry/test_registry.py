@@ -5,7 +5,7 @@ import yaml
 
 from emeg.errors import UserError
 from emeg.registry import DatasetsConfig, Entry, Registry, datasets
-from emeg.sensors.places import template_positions
+from emeg.sensors.electrode_positions import template_positions
 
 
 def entry(id_, same=(), **fields):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from emeg.curation import WithdrawConfig, withdraw
 from emeg.errors import UserError
-from emeg.ingest import WithdrawConfig, withdraw
 from emeg.reports import QualityConfig, quality
-from emeg.reports.quality_figures import REASON_COLOURS, first_reason, heat_map, reasons_over_recordings
+from emeg.reports.quality_plots import REASON_COLOURS, first_reason, heat_map, reasons_over_recordings
 from emeg.reports.sections.archive import quarantine_section
 from emeg.sensors import Sensors
 from emeg.store import (

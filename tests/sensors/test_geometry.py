@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emeg.errors import RecordingError
 from emeg.sensors import Sensors, check_geometry, sensors_from_info
-from emeg.sensors.places import template_positions
+from emeg.sensors.electrode_positions import template_positions
 
 OCCIPITAL = ["Oz", "O1", "O2", "PO3", "POz", "PO7", "PO8", "PO4"]
 MUSE = ["TP9", "AF7", "AF8", "TP10"]

@@ -7,7 +7,7 @@ from botocore.exceptions import FlexibleChecksumError, ReadTimeoutError
 from botocore.parsers import ResponseParserError
 
 from emeg.errors import TransientError
-from emeg.store.faults import line_to
+from emeg.store.connection_errors import line_to
 from emeg.uri import Location
 
 

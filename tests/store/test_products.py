@@ -15,12 +15,12 @@ from botocore.exceptions import EndpointConnectionError
 
 from emeg.errors import EmegError, TransientError, UserError
 from emeg.store import Store
-from emeg.store.products import SCHEMA
+from emeg.store.files import SCHEMA
 
 WRITER = """
 import sys
 from emeg.store import Store
-from emeg.store.products import SCHEMA
+from emeg.store.files import SCHEMA
 store = Store.open(sys.argv[1])
 for number in range(10_000):
     with store.publishing("models", f"model-{number:05d}") as folder:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from emeg.errors import UserError
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
 from emeg.training.configs import FinetuneRecipe, TrainingConfig
-from emeg.training.names import brainomni_network, tokenizer_network
+from emeg.training.product_names import brainomni_network, tokenizer_network
 
 CONFIGS = {"braintokenizer": TrainTokenizerConfig, "brainomni": PretrainConfig}
 RECIPES = {

@@ -15,7 +15,7 @@ from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
 from emeg.tokenizers.braintokenizer.layers import SensorEmbedding
 from emeg.tokenizers.braintokenizer.losses import at_least_float32, correlation, mean_over_channels, spectrum, target
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
-from emeg.tokenizers.braintokenizer.quantizer import ResidualQuantizer, normalise_latents
+from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer, normalise_latents
 from emeg.tokenizers.braintokenizer.spatial import SpatialDecoder, SpatialEncoder
 from emeg.tokenizers.braintokenizer.windows import count_windows, cut_windows
 

@@ -9,9 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from emeg import __version__
 from emeg.config import Config
 from emeg.errors import UserError
+from emeg.version import __version__
 
 CARD = "config.json"
 WEIGHTS = "model.safetensors"

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from emeg.config import Config, runtime_field
-from emeg.data.tasks import TaskConfig
+from emeg.data.tasks.definition import TaskConfig
 from emeg.training.configs import FinetuneRecipe
 
 Mode = Literal["full", "probe"]

@@ -31,7 +31,7 @@ from pydantic import Field
 
 from emeg.config import Config
 from emeg.store import Store
-from emeg.store.parquet import table_of
+from emeg.store.catalog.parquet import table_of
 from emeg.uri import locate
 
 PREDICTIONS = pa.schema(

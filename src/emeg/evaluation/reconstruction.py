@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.data import BatchReader, Corpus, MicroBatch
-from emeg.data.order import hash_order
+from emeg.data.sampling.order import hash_order
+from emeg.evaluation.classical.spectra import CLASSICAL_BANDS
 from emeg.evaluation.products import DeviceFigures, ExampleFigures
-from emeg.evaluation.spectra import CLASSICAL_BANDS
 from emeg.progress import Progress, silent
 from emeg.store import Store, open_recording
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from emeg.tokenizers.braintokenizer import BrainTokenizer
-    from emeg.training.loading import SignalBatch
+    from emeg.training.loop.batches import SignalBatch
 
 SENSOR_TYPES = ("eeg", "magnetometer", "gradiometer")
 """By their codes."""
@@ -193,7 +193,7 @@ def _cosine(product: NDArray[np.float64], own: NDArray[np.float64], other: NDArr
 
 
 def _read(corpus: Corpus, rows: Sequence[int]) -> Iterator[tuple[list[int], "SignalBatch"]]:
-    from emeg.training.loading import signal_batch
+    from emeg.training.loop.batches import signal_batch
 
     reader = BatchReader(corpus)
     for part in _batches(corpus, rows):

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from emeg import __version__
 from emeg.export.naming import NamedRecording
 from emeg.registry import Entry, Registry
 from emeg.store import CatalogRow, Store
+from emeg.version import __version__
 
 BIDS_VERSION = "1.11.1"
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from emeg import __version__
 from emeg.bids_files import write_json, write_table
 from emeg.errors import UserError
 from emeg.export.config import ExportBidsConfig, ExportBidsResult
@@ -43,6 +42,7 @@ from emeg.store import (
 )
 from emeg.store.staging import flush
 from emeg.uri import locate
+from emeg.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _export_recording(store: Store, one: NamedRecording, sources: Sequence[Sourc
     sidecar = folder / f"{one.name()}_{one.datatype}.json"
     if sidecar.exists():
         return
-    from emeg.export.signals import write_brainvision, write_fif
+    from emeg.export.signal_files import write_brainvision, write_fif
 
     folder.mkdir(parents=True, exist_ok=True)
     row = one.row

@@ -4,20 +4,6 @@ mne.Epochs, mne.io.Raw, arrays ──``signals``──▶ windows at the model's
 packets ──``packets``──▶ samples in order ──``causal``──▶ causal filters, model's rate ──``OnlineEncoder``──▶ tokens
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import lazy_loader as lazy
 
-if TYPE_CHECKING:
-    from emeg.inference.embedding import Embedder
-    from emeg.inference.online import OnlineConfig, OnlineEncoder, TokenWindow
-
-__all__ = ["Embedder", "OnlineConfig", "OnlineEncoder", "TokenWindow"]
-
-_HOMES = {"Embedder": "embedding", "OnlineConfig": "online", "OnlineEncoder": "online", "TokenWindow": "online"}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - any public name
-    """Import a public name when it is first asked for."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"emeg.inference.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

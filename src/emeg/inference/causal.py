@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, iirnotch, sosfilt, sosfilt_zi, tf2sos
 
+from emeg.dsp.response import plan_band
 from emeg.errors import UserError
-from emeg.inference.signals import H_FREQ, L_FREQ, SFREQ
-from emeg.ingest.kernel.response import plan_band
+from emeg.inference.input_windows import H_FREQ, L_FREQ, SFREQ
 
 HIGH_PASS_ORDER = 1
 """A first-order high-pass at 0.1 Hz: steeper ones ring for tens of seconds after a jump."""

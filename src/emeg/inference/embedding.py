@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from emeg.errors import UserError
-from emeg.inference.signals import SignalWindows, windows_of
+from emeg.inference.input_windows import SignalWindows, windows_of
 from emeg.models import BrainOmni
 from emeg.tokenizers.braintokenizer import normalise_signal
 
@@ -85,7 +85,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : mne.Epochs, mne.io.Raw or array of shape (window, channel, sample)
-            See `emeg.inference.signals.windows_of`. A window shorter than 2 s is padded with zeros.
+            See `emeg.inference.input_windows.windows_of`. A window shorter than 2 s is padded with zeros.
 
         Returns
         -------

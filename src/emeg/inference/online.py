@@ -12,8 +12,8 @@ from torch import Tensor
 from emeg.config import Config, runtime_field
 from emeg.errors import UserError
 from emeg.inference.causal import CausalFilter, CausalResampler, causal_sections
+from emeg.inference.input_windows import SFREQ
 from emeg.inference.packets import PacketCounts, PacketOrder
-from emeg.inference.signals import SFREQ
 from emeg.models import BrainOmni
 from emeg.sensors import Sensors, check_geometry, sensors_from_info
 from emeg.tokenizers.braintokenizer import normalise_signal

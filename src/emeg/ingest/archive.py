@@ -6,16 +6,17 @@ from typing import NamedTuple
 
 from emeg.errors import TransientError, UserError
 from emeg.ingest.config import IngestConfig, IngestResult
-from emeg.ingest.fanout import Hands, fan_out
-from emeg.ingest.identify import identify
-from emeg.ingest.keeping import KeptDataset, keep, read_kept, read_withdrawn
-from emeg.ingest.ledger import Ledger
-from emeg.ingest.listing import Listing, Source, list_archive
+from emeg.ingest.dataset_records import KeptDataset, keep, read_kept, read_withdrawn
+from emeg.ingest.listing.sources import Listing, list_archive
 from emeg.ingest.recording import Outcome
-from emeg.ingest.transfer import clear_scratch, recording_id, scratch_name
+from emeg.ingest.source import Source
+from emeg.ingest.transfer.checksums import identify
+from emeg.ingest.transfer.download import clear_scratch, recording_id, scratch_name
+from emeg.ingest.workers.executor import Hands, fan_out
+from emeg.ingest.workers.progress_log import Ledger
 from emeg.progress import Progress, silent
 from emeg.store import CatalogRow, Store, read_catalog, read_quarantine, release
-from emeg.store.catalog import compact_if_scattered
+from emeg.store.catalog.tables import compact_if_scattered
 from emeg.store.claims import sweep_claims
 from emeg.store.removal import remove_recording
 from emeg.uri import locate

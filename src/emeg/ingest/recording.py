@@ -5,24 +5,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from emeg.dsp.standardise import n_samples_at
 from emeg.errors import RecordingError
-from emeg.ingest.channels import apply_channels, apply_electrodes
-from emeg.ingest.cleaning import check_cleaning, clean
+from emeg.ingest.attributes import catalog_row, recording_attributes, rounding_note
+from emeg.ingest.channel_rows import ChannelRows
 from emeg.ingest.config import IngestConfig
-from emeg.ingest.contradictions import compare
-from emeg.ingest.describing import catalog_row, recording_attributes, rounding_note
-from emeg.ingest.device import device_name
-from emeg.ingest.events import find_events
-from emeg.ingest.kernel.standardise import n_samples_at
-from emeg.ingest.listing import Source
 from emeg.ingest.pseudonyms import header_texts
-from emeg.ingest.readers import open_recording, read_signal, reading
-from emeg.ingest.rows import ChannelRows
-from emeg.ingest.sidecars import read_sidecars
-from emeg.ingest.standardising import finished, standardise_recording
-from emeg.ingest.state import find_state, refuse_shielded
-from emeg.ingest.transfer import fetched, recording_id
-from emeg.ingest.treatment import count_note, treat
+from emeg.ingest.readers.opening import open_recording, read_signal, reading
+from emeg.ingest.signal.cleaning import check_cleaning, clean
+from emeg.ingest.signal.meg_state import find_state, refuse_shielded
+from emeg.ingest.signal.standardising import finished, standardise_recording
+from emeg.ingest.source import Source
+from emeg.ingest.tables.channels import apply_channels, apply_electrodes
+from emeg.ingest.tables.contradictions import compare
+from emeg.ingest.tables.device import device_name
+from emeg.ingest.tables.events import find_events
+from emeg.ingest.tables.sidecars import read_sidecars
+from emeg.ingest.tables.treatment import count_note, treat
+from emeg.ingest.transfer.download import fetched, recording_id
 from emeg.sensors import PickedSensors, Sensors, check_geometry, sensors_from_info
 from emeg.store import (
     CatalogRow,

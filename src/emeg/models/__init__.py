@@ -7,51 +7,6 @@ release's weights ──import_reference──▶ config.json, model.safetensors
 After arXiv 2505.18185. Names are loaded when first used, so that importing this package imports no torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import lazy_loader as lazy
 
-from emeg.models.config import PRESETS, BrainOmniConfig
-
-if TYPE_CHECKING:
-    from emeg.models.brainomni import BrainOmni, PretrainingLosses
-    from emeg.models.draws import PretrainingDraws, draw_pretraining_step
-    from emeg.models.heads import TaskHead
-    from emeg.models.hub import PushToHubConfig, PushToHubResult, push_to_hub
-    from emeg.models.recipe import PretrainRecipe, parameter_groups
-    from emeg.models.reference import ImportReferenceConfig, ImportReferenceResult, import_reference
-
-__all__ = [
-    "PRESETS",
-    "BrainOmni",
-    "BrainOmniConfig",
-    "ImportReferenceConfig",
-    "ImportReferenceResult",
-    "PretrainRecipe",
-    "PretrainingDraws",
-    "PretrainingLosses",
-    "PushToHubConfig",
-    "PushToHubResult",
-    "TaskHead",
-    "draw_pretraining_step",
-    "import_reference",
-    "parameter_groups",
-    "push_to_hub",
-]
-
-_HOME = {
-    "brainomni": ("BrainOmni", "PretrainingLosses"),
-    "draws": ("PretrainingDraws", "draw_pretraining_step"),
-    "heads": ("TaskHead",),
-    "hub": ("PushToHubConfig", "PushToHubResult", "push_to_hub"),
-    "recipe": ("PretrainRecipe", "parameter_groups"),
-    "reference": ("ImportReferenceConfig", "ImportReferenceResult", "import_reference"),
-}
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-    for module, names in _HOME.items():
-        if name in names:
-            value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-            globals()[name] = value
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -15,6 +15,7 @@ from emeg.models.blocks import Block
 from emeg.models.config import BrainOmniConfig
 from emeg.models.draws import PretrainingDraws, draw_pretraining_step
 from emeg.models.hub import resolve, upload
+from emeg.models.reference import read_reference
 from emeg.models.rotary import Rotary, rotary_tables
 from emeg.tokenizers.braintokenizer.checks import values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
@@ -297,8 +298,6 @@ class BrainOmni(nn.Module):
         UserError
             The file is not readable, or names, shapes or settings do not fit; all of them are listed.
         """
-        from emeg.models.reference import read_reference
-
         reference = read_reference(Path(weights), config)
         model = cls(reference.config, reference.tokenizer)
         load_strictly(model, reference.state, source=str(weights))

@@ -1,6 +1,5 @@
 """Weights of the reference release: its names, its configuration, and what its rotary tables say."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -11,14 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from emeg.config import Config
 from emeg.errors import UserError
-from emeg.hashing import sha256_bytes, sha256_file
 from emeg.models.config import BrainOmniConfig
 from emeg.models.rotary import rotary_tables
-from emeg.progress import Progress, silent
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
-from emeg.tokenizers.braintokenizer.pretrained import CARD, load_strictly, preview, read_card
+from emeg.tokenizers.braintokenizer.pretrained import preview
 
 RENAMED = (
     (".conv.conv.", ".conv."),
@@ -33,34 +29,6 @@ ROTARY_TABLE = ".rope_embedding_layer.rotate"
 ROTARY_FREQUENCIES = ".rope_embedding_layer.freqs"
 TABLE_TOLERANCE = 4e-3
 """Largest difference between a stored rotary table and ours: what is left of a cosine in bfloat16."""
-
-
-class ImportReferenceConfig(Config):
-    """Convert weights of the reference release into a model's folder."""
-
-    weights: str
-    """State dict with the release's names: .pt or .safetensors."""
-    config: str
-    """JSON file with the release's configuration, by itself or under the name `config`."""
-    out: str
-    """Folder to write config.json and model.safetensors into."""
-
-
-class ImportReferenceResult(Config):
-    """What was imported."""
-
-    out: str
-    """The model's folder."""
-    n_parameters: int
-    """Numbers that learn, tokenizer included."""
-    n_loaded: int
-    """Names of the release that were loaded."""
-    n_derived: int
-    """Names of the release that are computed instead: rotary tables and their frequencies."""
-    rotary: str
-    """`complex`, or `cosine` where the tables have no imaginary part."""
-    done_before: bool = False
-    """Whether the folder held this import already."""
 
 
 class Reference(NamedTuple):
@@ -182,53 +150,3 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [""])[0]
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: not readable: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON: {error}") from error
-    if isinstance(value, dict) and isinstance(value.get("config"), dict):
-        value = value["config"]
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: expected the release's configuration, an object")
-    return value
-
-
-def import_reference(config: ImportReferenceConfig, *, progress: Progress = silent) -> ImportReferenceResult:
-    """Convert weights of the reference release into a folder that `BrainOmni.from_pretrained` loads.
-
-    Raises
-    ------
-    UserError
-        A file is missing or not readable, or names, shapes or settings do not fit.
-    """
-    from emeg.models.brainomni import KIND, BrainOmni
-
-    out, weights = Path(config.out), Path(config.weights)
-    reference_config = _read_config(Path(config.config))
-    progress(0, 2, "reading the release's weights")
-    reference = read_reference(weights, reference_config)
-    provenance = {
-        "imported_from": "reference release",
-        "weights_sha256": sha256_file(weights),
-        "config_sha256": sha256_bytes(json.dumps(reference_config, sort_keys=True).encode()),
-    }
-    done_before = (out / CARD).is_file() and read_card(out, KIND).get("provenance") == provenance
-    model = BrainOmni(reference.config, reference.tokenizer)
-    load_strictly(model, reference.state, source=str(weights))
-    if not done_before:
-        progress(1, 2, f"writing {out}")
-        model.save_pretrained(out, provenance=provenance)
-    progress(2, 2, "imported")
-    return ImportReferenceResult(
-        out=str(out),
-        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        n_loaded=len(reference.state),
-        n_derived=len(reference.derived),
-        rotary=reference.config.rotary,
-        done_before=done_before,
-    )

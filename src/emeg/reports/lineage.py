@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from emeg.evaluation.products import EvaluationFigures
 from emeg.store import Store
-from emeg.store.parquet import table_of
+from emeg.store.catalog.parquet import table_of
 
 
 class Product(NamedTuple):

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from emeg.errors import RecordingError
 from emeg.sensors.axes import axis_turn, fit_sphere, whole_head_turn
 from emeg.sensors.coils import FREE_COILS, PLANAR_COILS
+from emeg.sensors.electrode_positions import place_electrodes
 from emeg.sensors.layout import Sensors, SensorType
 from emeg.sensors.names import other_kind
-from emeg.sensors.places import place_electrodes
 
 _EEG_MEDIAN_M = (0.05, 0.18)
 """Median distance of electrodes from the middle between the ears: 0.095 to 0.116 in MNE's templates, 0.126 digitised on

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
 from emeg.sensors.coils import REFERENCE_COILS, SENSOR_COILS, UNIT_NAMES, Coil, coil_id
+from emeg.sensors.electrode_positions import place_electrodes
 from emeg.sensors.layout import EEG_COIL, Frame, Sensors, SensorType
 from emeg.sensors.names import is_bipolar, other_kind
-from emeg.sensors.places import place_electrodes
 
 if TYPE_CHECKING:
     import mne

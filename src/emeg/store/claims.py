@@ -26,7 +26,7 @@ from typing import Any
 from emeg.errors import TransientError
 from emeg.hashing import hash_json
 from emeg.store import staging
-from emeg.store.faults import line_to
+from emeg.store.connection_errors import line_to
 from emeg.store.products import Store
 from emeg.uri import Location
 

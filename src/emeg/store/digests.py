@@ -7,17 +7,17 @@ shard of another recording, a file too many.
 from pathlib import Path
 
 from emeg.hashing import sha256_bytes, sha256_file
-from emeg.store.faults import line_to
-from emeg.store.products import Store
+from emeg.store.connection_errors import line_to
+from emeg.store.files import StoreFiles
 
 
-def write_digest(store: Store, recording: str, folder: Path) -> None:
+def write_digest(store: StoreFiles, recording: str, folder: Path) -> None:
     """Note the digests of a recording that is about to be published from `folder`."""
     files = {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     store.write_json(files, "catalog", "digests", f"{recording}.json")
 
 
-def read_digest(store: Store, recording: str) -> dict[str, str] | None:
+def read_digest(store: StoreFiles, recording: str) -> dict[str, str] | None:
     """Digests by path; `None` where none were noted."""
     if not store.exists("catalog", "digests", f"{recording}.json"):
         return None
@@ -25,7 +25,7 @@ def read_digest(store: Store, recording: str) -> dict[str, str] | None:
     return digests
 
 
-def compute_digest(store: Store, recording: str) -> dict[str, str]:
+def compute_digest(store: StoreFiles, recording: str) -> dict[str, str]:
     """Digests of the files as they lie in the store."""
     folder = store.location("recordings", f"{recording}.zarr")
     prefix = folder.path.rstrip("/") + "/"

@@ -9,25 +9,25 @@ from collections.abc import Callable
 
 from emeg.errors import UserError
 from emeg.store.digests import compute_digest, read_digest
-from emeg.store.products import SCHEMA, Store
+from emeg.store.files import SCHEMA, StoreFiles
 
 logger = logging.getLogger(__name__)
 
-MIGRATIONS: dict[int, Callable[[Store], None]] = {}
+MIGRATIONS: dict[int, Callable[[StoreFiles], None]] = {}
 """Step from version n to n + 1, by n."""
 
 
-def migration(version: int) -> Callable[[Callable[[Store], None]], Callable[[Store], None]]:
+def migration(version: int) -> Callable[[Callable[[StoreFiles], None]], Callable[[StoreFiles], None]]:
     """Register the step from `version` to the next."""
 
-    def register(function: Callable[[Store], None]) -> Callable[[Store], None]:
+    def register(function: Callable[[StoreFiles], None]) -> Callable[[StoreFiles], None]:
         MIGRATIONS[version] = function
         return function
 
     return register
 
 
-def migrate(store: Store, version: int) -> None:
+def migrate(store: StoreFiles, version: int) -> None:
     """Bring a store of an older version up to `SCHEMA`, step by step.
 
     Raises
@@ -44,7 +44,7 @@ def migrate(store: Store, version: int) -> None:
 
 
 @migration(1)
-def _note_digests(store: Store) -> None:
+def _note_digests(store: StoreFiles) -> None:
     """Version 2 keeps SHA-256 digests of every recording's files in ``catalog/digests/``."""
     for name in store.names("recordings"):
         recording = name.removesuffix(".zarr")
@@ -53,7 +53,7 @@ def _note_digests(store: Store) -> None:
 
 
 @migration(2)
-def _leave_unmeasured(_: Store) -> None:
+def _leave_unmeasured(_: StoreFiles) -> None:
     """Version 3 keeps measures of quality in recordings and their aggregates in rows.
 
     Nothing is rewritten: they need the source. Older recordings are read as not measured (`Recording.measures` is

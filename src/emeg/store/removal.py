@@ -1,6 +1,6 @@
 """Taking a recording out of the store, in the opposite order of its publishing: what exists is never incomplete."""
 
-from emeg.store.catalog import has_row
+from emeg.store.catalog.tables import has_row
 from emeg.store.products import Store
 
 

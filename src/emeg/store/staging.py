@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from emeg.store.faults import line_to
+from emeg.store.connection_errors import line_to
 from emeg.uri import Location
 
 PARTIAL = ".partial"

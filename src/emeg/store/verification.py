@@ -12,12 +12,13 @@ from emeg.config import Config, runtime_field
 from emeg.errors import EmegError, RecordingError
 from emeg.hashing import hash_json, sha256_bytes
 from emeg.progress import Progress, silent
-from emeg.store.catalog import read_catalog, read_events
+from emeg.store.catalog.parquet import table_of
+from emeg.store.catalog.records import CatalogRow
+from emeg.store.catalog.tables import read_catalog, read_events
 from emeg.store.digests import compute_digest, read_digest
-from emeg.store.parquet import table_of
-from emeg.store.products import MARKERS, Store
-from emeg.store.recordings import folder_name, open_recording
-from emeg.store.records import CatalogRow
+from emeg.store.files import MARKERS
+from emeg.store.products import Store
+from emeg.store.recordings.recording import folder_name, open_recording
 from emeg.uri import Location
 
 

@@ -9,19 +9,6 @@ Everything follows from a seed, offline; the truth (flat and noisy channels, fre
 is written beside the data, where no reader of the data looks.
 """
 
-from typing import TYPE_CHECKING, Any
+import lazy_loader as lazy
 
-from emeg.synthetic.config import SynthesizeConfig, SynthesizeResult
-
-if TYPE_CHECKING:
-    from emeg.synthetic.archive import synthesize
-
-__all__ = ["SynthesizeConfig", "SynthesizeResult", "synthesize"]
-
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - module attribute
-    if name == "synthesize":
-        from emeg.synthetic.archive import synthesize
-
-        return synthesize
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

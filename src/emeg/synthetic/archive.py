@@ -12,7 +12,6 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from emeg import __version__
 from emeg.bids_files import write_json, write_table
 from emeg.errors import UserError
 from emeg.progress import Progress, silent
@@ -27,6 +26,7 @@ from emeg.synthetic.randomness import generator
 from emeg.synthetic.recording import draw_bad_channels, record
 from emeg.synthetic.sources import Sources, place_sources
 from emeg.uri import locate
+from emeg.version import __version__
 
 logger = logging.getLogger(__name__)
 

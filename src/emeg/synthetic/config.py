@@ -2,9 +2,9 @@
 
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
-from emeg import __version__
 from emeg.config import Config, runtime_field
 from emeg.hashing import hash_json
+from emeg.version import __version__
 
 DEVICE_NAMES = ("standard19", "biosemi64", "hydrocel128", "vectorview306", "ctf275", "opm64")
 """Every device that can be simulated; `emeg.synthetic.devices` describes them."""

@@ -13,9 +13,9 @@ import yaml
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from emeg.config import Config, runtime_field
-from emeg.data.plan import SamplingConfig
+from emeg.data.sampling.plan import SamplingConfig
 from emeg.errors import UserError
-from emeg.training.schedulers import KubernetesConfig, SlurmConfig
+from emeg.training.scheduler_configs import KubernetesConfig, SlurmConfig
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
 NetworkValue = bool | int | float | str | tuple[int, ...]

@@ -10,9 +10,9 @@ from typing import TypeVar
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
-from emeg.training.launching import is_launched, launch
-from emeg.training.names import brainomni_name, finished, tokenizer_name
-from emeg.training.place import find_place
+from emeg.training.launch.launcher import is_launched, launch
+from emeg.training.loop.rank import find_place
+from emeg.training.product_names import brainomni_name, finished, tokenizer_name
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -63,7 +63,7 @@ def _train(
         return finished(store, name)
     if config.launched and not is_launched(os.environ):
         return _elsewhere(verb, config, name, progress)
-    from emeg.training.worker import find_verb
+    from emeg.training.launch.worker import find_verb
 
     _, here = find_verb(verb)
     return TrainResult.model_validate(here(config, progress=progress).model_dump())
@@ -75,8 +75,8 @@ def _elsewhere(verb: str, config: TrainingConfig, name: str, progress: Progress)
     if config.launcher == "local":
         return TrainResult.model_validate(launch(verb, config, signs=place.folder / "heartbeats", progress=progress))
     if config.launcher == "slurm":
-        from emeg.training.slurm import submit_slurm as submit
+        from emeg.training.launch.slurm import submit_slurm as submit
     else:
-        from emeg.training.trainjob import submit_trainjob as submit
+        from emeg.training.launch.trainjob import submit_trainjob as submit
     job = submit(verb, config, place.folder)
     return TrainResult(model=name, run=name, steps=0, seconds=0.0, metrics={}, done_before=False, job=job)

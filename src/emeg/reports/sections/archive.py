@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emeg.reports.figures import sensor_map
+from emeg.reports.plots import sensor_map
 from emeg.sensors import Sensors, topographic_xy
 from emeg.store import CatalogRow, QuarantineRecord, Store, open_recording
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emeg.evaluation.products import EvaluationFigures
-from emeg.reports.figures import codebook_use, curves, spectra, traces
 from emeg.reports.lineage import Lineage
+from emeg.reports.plots import codebook_use, curves, spectra, traces
 
 BANDS = ("delta", "theta", "alpha", "beta", "gamma", "high")
 DRAWINGS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {

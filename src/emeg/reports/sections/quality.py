@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.progress import Progress
-from emeg.reports.quality_figures import (
+from emeg.reports.quality_plots import (
     REASON_COLOURS,
     Kind,
     first_reason,

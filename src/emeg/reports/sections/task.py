@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from emeg.evaluation.products import ContestantFigures, EvaluationFigures, MetricFigures
-from emeg.reports.figures import confusion, scores
+from emeg.reports.plots import confusion, scores
 from emeg.reports.sections.archive import shorten
 
 METRIC_TITLES = {

@@ -1,0 +1,3 @@
+from .inference import Embedder as Embedder
+
+__version__: str

@@ -1,0 +1,3 @@
+from .copy_search import CopiesConfig as CopiesConfig, CopiesResult as CopiesResult, copies as copies
+from .quality_counts import QualityCount as QualityCount, count_quality as count_quality
+from .withdrawal import WithdrawConfig as WithdrawConfig, WithdrawResult as WithdrawResult, withdraw as withdraw

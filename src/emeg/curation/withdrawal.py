@@ -1,0 +1,252 @@
+"""The verb ``withdraw``: a person leaves the store and every product that holds them, and does not come back.
+
+recordings ─▶ corpora ─▶ tokens ─▶ models ─▶ evaluations ─▶ reports: found by following the names in every product's own
+JSON files, worked off from the right, so that a run that was stopped finds the rest when it is called again.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from emeg.config import Config, runtime_field
+from emeg.curation.unfinished_runs import HeldRuns, find_runs, forget_in_logs
+from emeg.errors import UserError
+from emeg.ingest.dataset_records import KeptDataset, Withdrawn, note_withdrawn, read_kept, read_withdrawn
+from emeg.ingest.pseudonyms import Pseudonyms
+from emeg.progress import Progress, silent
+from emeg.registry import Registry
+from emeg.store import MARKERS, CatalogRow, Store, compact_catalog, read_catalog, read_quarantine, release
+from emeg.store.copies import read_copies, write_copies
+from emeg.store.removal import remove_recording
+
+logger = logging.getLogger(__name__)
+
+MARK = "withdrawn.json"
+"""File in a model's folder that names the people in its training data who were withdrawn since."""
+
+
+BEYOND = (
+    "not known to the store: BIDS exports (their code/emeg-export.json names recordings), local copies of shards"
+    " (emeg cache), models on a hub, copies of the store"
+)
+"""What leaves a store and has to be cleared by whoever took it."""
+
+
+class WithdrawConfig(Config):
+    """Who is withdrawn from which store."""
+
+    root: str = runtime_field(...)
+    """Store: a folder or any fsspec URI."""
+    dataset: str
+    """Short name of the dataset, as in the catalogue."""
+    subject: str
+    """Subject label, as in the catalogue or, with the same key in the environment, in the archive; ``sub-`` may be left
+    out."""
+    dry_run: bool = False
+    """Only list what holds the person."""
+
+
+class WithdrawResult(Config):
+    """Products that held the person: removed, models marked; with a dry run only found."""
+
+    person: str
+    """Global name, dataset/subject."""
+    recordings: tuple[str, ...] = ()
+    """Recordings removed."""
+    refused: tuple[str, ...] = ()
+    """Quarantine notes removed, by source."""
+    corpora: tuple[str, ...] = ()
+    """Corpora removed."""
+    tokens: tuple[str, ...] = ()
+    """Token sets removed."""
+    models: tuple[str, ...] = ()
+    """Models marked: their weights cannot forget; whoever uses them must decide."""
+    others: tuple[str, ...] = ()
+    """Evaluations, reports and other products removed, as room/name."""
+    runs: tuple[str, ...] = ()
+    """Work in progress removed: checkpoints and logs of trainings, parts of token sets."""
+    runs_elsewhere: tuple[str, ...] = ()
+    """Folders and URIs outside the store with files of these runs: remove them by hand."""
+    runs_unknown: tuple[str, ...] = ()
+    """Runs that do not say what they are made from: an earlier version began them. Look at them by hand."""
+    log_lines: int = 0
+    """Lines about the person taken out of ingest's logs."""
+    also_in: tuple[str, ...] = ()
+    """Recordings in the store of datasets with the same people under the same label: withdraw these, too."""
+    beyond: str = BEYOND
+    """What a store cannot know."""
+    done_before: bool = False
+    """Nothing was left."""
+
+
+def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> WithdrawResult:
+    """Take a person out of a store, list every product that held them, and keep them from being ingested again.
+
+    Recordings, corpora, token sets, evaluations and reports are removed (all can be made again without the person);
+    models are marked. Of work in progress under ``runs/`` what was made from one of these is removed: stop such
+    trainings first. What lies outside the store is listed as far as it is known.
+
+    Raises
+    ------
+    UserError
+        The store knows no such person.
+    """
+    store = Store.open(config.root)
+    rows = [row for row in read_catalog(store) if row.dataset == config.dataset]
+    kept = read_kept(store, config.dataset)
+    subject = _known(config, rows, store)
+    person = Withdrawn(dataset=config.dataset, subject=subject)
+    name = f"{config.dataset}/{subject}"
+    own = [row for row in rows if row.subject == subject]
+    refused = _refused(store, config.dataset, subject)
+    found = _Holders(store, name, {row.recording for row in own})
+    result = WithdrawResult(
+        person=name,
+        recordings=tuple(sorted(row.recording for row in own)),
+        refused=refused,
+        corpora=tuple(sorted(found.names("corpora"))),
+        tokens=tuple(sorted(found.names("tokens"))),
+        models=tuple(sorted(model for model in found.names("models") if name not in _marks(store, model))),
+        others=tuple(sorted(f"{room}/{one}" for room in found.other_rooms for one in found.names(room))),
+        also_in=_also_in(store, kept, config.dataset, subject),
+        **found.runs()._asdict(),
+    )
+    left = sum(
+        map(len, (result.recordings, refused, result.corpora, result.tokens, result.models, result.others, result.runs))
+    )
+    result = result.model_copy(update={"done_before": left == 0})
+    sources = {*refused, *(row.source for row in own)}
+    lines = forget_in_logs(store, result.recordings, sources, config.dataset, only_count=config.dry_run)
+    result = result.model_copy(update={"log_lines": lines})
+    if config.dry_run:
+        return result
+    note_withdrawn(store, [person])
+    _take_out(store, result, kept)
+    progress(left, left, f"{name}: {left} products")
+    logger.info("withdrew %s: %d products", name, left)
+    return result
+
+
+def _known(config: WithdrawConfig, rows: list[CatalogRow], store: Store) -> str:
+    withdrawn = {person.subject for person in read_withdrawn(store) if person.dataset == config.dataset}
+    refused = {_subject_in(r.source) for r in read_quarantine(store) if r.dataset == config.dataset}
+    subjects = {row.subject for row in rows} | withdrawn | refused
+    labels = (config.subject, f"sub-{config.subject}")
+    for label in (*labels, *map(Pseudonyms.from_environment().subject, labels)):
+        if label in subjects:
+            return label
+    there = f"it has {', '.join(sorted(subjects)[:8])}" if subjects else "it has nothing of that dataset"
+    raise UserError(f"{store.root}: knows nobody called {config.subject!r} in dataset {config.dataset}; {there}")
+
+
+def _subject_in(source: str) -> str:
+    """Subject of a refused BIDS source; notes of refusals hold paths only."""
+    return next((part for part in source.split("/") if part.startswith("sub-")), "")
+
+
+def _refused(store: Store, dataset: str, subject: str) -> tuple[str, ...]:
+    records = [r for r in read_quarantine(store) if r.dataset == dataset]
+    return tuple(r.source for r in records if subject in r.source.split("/") or _subject_in(r.source) == subject)
+
+
+def _also_in(store: Store, kept: KeptDataset | None, dataset: str, subject: str) -> tuple[str, ...]:
+    entry = kept.entry if kept is not None else dataset
+    others = Registry.load().people_of(entry) - {entry, dataset}
+    return tuple(
+        sorted(
+            f"{row.dataset}/{row.subject}: {row.recording}"
+            for row in read_catalog(store)
+            if row.dataset in others and row.subject == subject
+        )
+    )
+
+
+class _Holders:
+    """Products that name the person, one of their recordings, or a product that does."""
+
+    def __init__(self, store: Store, person: str, recordings: set[str]) -> None:
+        self.other_rooms = sorted(set(MARKERS) - {"recordings", "corpora", "tokens", "models"})
+        rooms = ["corpora", "tokens", "models", *self.other_rooms]
+        said = {(room, name): _texts(store, room, name) for room in rooms for name in store.names(room)}
+        self._store, self._every = store, set(said)
+        self._held: set[tuple[str, str]] = set()
+        names = {person, *recordings}
+        grown = True
+        while grown:
+            fresh = {key for key, texts in said.items() if key not in self._held and texts & names}
+            self._held |= fresh
+            names |= {name for _, name in fresh}
+            grown = bool(fresh)
+
+    def names(self, room: str) -> set[str]:
+        """Names of the products of one room."""
+        return {name for held, name in self._held if held == room}
+
+    def runs(self) -> HeldRuns:
+        """Work in progress that was made from one of them."""
+        held = {name for _, name in self._held}
+        return find_runs(self._store, held, {name for _, name in self._every} - held)
+
+
+def _texts(store: Store, *product: str) -> frozenset[str]:
+    """Every text in the JSON files of a product's folder, keys too; the mark of earlier withdrawals left out."""
+    texts: set[str] = set()
+    for place in store.children(*product):
+        if place.name.endswith(".json") and place.name != MARK:
+            texts.update(_walk(store.read_json(*product, place.name)))
+    return frozenset(texts)
+
+
+def _walk(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+        for one in value.values():
+            yield from _walk(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _walk(one)
+
+
+def _marks(store: Store, model: str) -> set[str]:
+    if not store.exists("models", model, MARK):
+        return set()
+    return set(store.read_json("models", model, MARK)["people"])
+
+
+def _forget_copies(store: Store, gone: set[str]) -> None:
+    found = read_copies(store)
+    left = [copy for copy in found if gone.isdisjoint((copy.first, copy.second))]
+    if len(left) < len(found):
+        write_copies(store, left)
+
+
+def _take_out(store: Store, result: WithdrawResult, kept: KeptDataset | None) -> None:
+    """Remove and mark, products made of others first."""
+    for run in result.runs:
+        store.remove("runs", run)
+    for other in result.others:
+        store.remove(*other.split("/", 1))
+    for model in result.models:
+        store.write_json({"people": sorted(_marks(store, model) | {result.person})}, "models", model, MARK)
+    for room, names in (("tokens", result.tokens), ("corpora", result.corpora)):
+        for name in names:
+            store.remove(room, name)
+    dataset = result.person.split("/", 1)[0]
+    for source in result.refused:
+        release(store, dataset, source)
+    _forget_copies(store, set(result.recordings))
+    merged = any(place.name.startswith("compact-") for place in store.children("catalog"))
+    for recording in result.recordings:
+        remove_recording(store, recording)
+    if merged and result.recordings:
+        compact_catalog(store)
+    if kept is not None and result.recordings:
+        gone = set(result.recordings)
+        recordings = {
+            config: {source: name for source, name in ready.items() if name not in gone}
+            for config, ready in kept.recordings.items()
+        }
+        facts = kept.model_copy(update={"recordings": recordings})
+        store.write_json(facts.model_dump(mode="json"), "catalog", "datasets", f"{kept.dataset}.json")

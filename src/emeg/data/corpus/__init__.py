@@ -1,0 +1,1 @@
+"""The corpus: segments of recordings, split by subject, in tar shards with a manifest."""

@@ -1,0 +1,197 @@
+"""A frozen corpus: its manifest, its tables, and range reads of its segments."""
+
+import itertools
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from emeg.data.batch import Sample, dequantise
+from emeg.data.corpus.ranges import ByteRange, RangeReader
+from emeg.data.corpus.tar_shards import chunk_edges
+from emeg.errors import UserError
+from emeg.hashing import hash_json, sha256_file
+from emeg.store import Store
+from emeg.store.catalog.parquet import table_of
+from emeg.uri import Location
+
+FORMAT = 1
+"""Version of the files of a corpus; a reader refuses a newer one."""
+
+
+class Segment(NamedTuple):
+    """A segment as it is stored."""
+
+    signal: NDArray[np.int16]
+    """(C, N), read-only."""
+    step: NDArray[np.float32]
+    """(C, K): value = signal · step of its chunk, in V, T or T/m."""
+    edges: tuple[int, ...]
+    """K + 1 chunk borders, counted from the segment's start; first 0, last N."""
+    row: int
+    """Row of the corpus."""
+
+    def values(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
+        """Give samples `start` to `stop` in V, T or T/m, float32 (C, stop - start)."""
+        return dequantise(self.signal, self.step, self.edges, start, self.edges[-1] if stop is None else stop)
+
+
+class Corpus:
+    """Segments of one length from many recordings, split by person. Opens without reading any signal.
+
+    Pickling and sharing between threads are safe: it holds tables and no open file.
+    """
+
+    def __init__(self, name: str, folder: Location, manifest: dict[str, Any]) -> None:
+        self.name = name
+        self.folder = folder
+        self.manifest = manifest
+        sizes = {shard["name"]: int(shard["bytes"]) for shard in manifest["shards"]}
+        self.shards = RangeReader(folder / "shards", sizes)
+
+    @classmethod
+    def open(cls, store: Store, name: str | None = None) -> Self:
+        """Open a corpus by its id; None: the only one in the store.
+
+        Raises
+        ------
+        UserError
+            There is no such corpus, it is of a newer format, or its manifest was changed.
+        """
+        name = store.only("corpora", name)
+        folder = store.location("corpora", name)
+        manifest: dict[str, Any] = (folder / "manifest.json").read_json()
+        if int(manifest["format"]) > FORMAT:
+            raise UserError(f"{folder}: corpus format {manifest['format']} is newer than {FORMAT}; update emeg")
+        if hash_json(manifest) != name:
+            raise UserError(
+                f"{folder / 'manifest.json'}: its hash is {hash_json(manifest)}, not {name}: a corpus is frozen;"
+                " restore the file, or remove the corpus and run shard again"
+            )
+        return cls(name, folder, manifest)
+
+    @property
+    def sfreq(self) -> float:
+        """Sampling rate, Hz."""
+        return float(self.manifest["sfreq"])
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of every segment."""
+        return int(self.manifest["segment_samples"])
+
+    @property
+    def subjects(self) -> dict[str, str]:
+        """Split of every person with segments, by global name ``dataset/subject``."""
+        return dict(self.manifest["subjects"])
+
+    @cached_property
+    def segments(self) -> pa.Table:
+        """One row a segment, in corpus order; row number = ``segment``."""
+        return table_of((self.folder / "segments.parquet").read_bytes())
+
+    def __len__(self) -> int:
+        return int(self.segments.num_rows)
+
+    @cached_property
+    def layouts(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int8]]]:
+        """Normalised positions (C, 6) and sensor types (C,) of every layout."""
+        table = table_of((self.folder / "layouts.parquet").read_bytes())
+        names = np.array(table["layout"].to_pylist())
+        pos = np.stack([table[axis].to_numpy() for axis in POSITION_COLUMNS], axis=1).astype(np.float32)
+        types = table["type"].to_numpy().astype(np.int8)
+        borders = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
+        return {str(names[a]): (pos[a:b], types[a:b]) for a, b in itertools.pairwise(borders)}
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Give one column of `segments` as an array; it is kept."""
+        if name not in self._columns:
+            values = self.segments[name]
+            is_text = pa.types.is_string(values.type) or pa.types.is_dictionary(values.type)
+            self._columns[name] = np.array(values.to_pylist(), str) if is_text else values.to_numpy()
+        return self._columns[name]
+
+    def codes(self, name: str) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+        """Give the distinct values of a text column, sorted, and the place in them of every row's value; kept."""
+        if name not in self._codes:
+            values, codes = np.unique(self.column(name), return_inverse=True)
+            self._codes[name] = (values, codes.astype(np.int64))
+        return self._codes[name]
+
+    def sensors_of(self, rows: NDArray[np.int64], channels: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+        """Give positions (B, C, 6) and sensor types (B, C) of rows that all have `channels` channels."""
+        pos, types, first = self._flat_layouts
+        places = first[self.codes("layout")[1][rows]][:, None] + np.arange(channels)
+        return pos[places], types[places]
+
+    @cached_property
+    def _flat_layouts(self) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64]]:
+        """Positions and types of all layouts in a row, and where each code's begin."""
+        known = [self.layouts[str(name)] for name in self.codes("layout")[0]]
+        first = np.cumsum([0, *(len(types) for _, types in known)])[:-1]
+        return np.concatenate([pos for pos, _ in known]), np.concatenate([types for _, types in known]), first
+
+    @cached_property
+    def _codes(self) -> dict[str, tuple[NDArray[np.str_], NDArray[np.int64]]]:
+        return {}
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def read(self, indices: Sequence[int]) -> list[Segment]:
+        """Read segments by row, in the order asked for; neighbours come in one read.
+
+        Raises
+        ------
+        UserError
+            A shard is missing, or of another size than the manifest says.
+        """
+        ranges = []
+        for i in indices:
+            shard = str(self.column("shard")[i])
+            for offset, n_bytes in (("offset", "bytes"), ("step_offset", "step_bytes")):
+                start = int(self.column(offset)[i])
+                ranges.append(ByteRange(shard, start, start + int(self.column(n_bytes)[i])))
+        data = self.shards.read(ranges)
+        chunk = int(self.manifest["chunk_samples"])
+        segments = []
+        for k, i in enumerate(indices):
+            channels = int(self.column("channels")[i])
+            signal = np.frombuffer(data[2 * k], np.int16).reshape(channels, self.n_samples)
+            step = np.frombuffer(data[2 * k + 1], np.float32).reshape(channels, -1)
+            edges = tuple(chunk_edges(int(self.column("start")[i]), self.n_samples, chunk))
+            segments.append(Segment(signal, step, edges, int(i)))
+        return segments
+
+    def samples(
+        self, indices: Sequence[int], crop_start: Sequence[int] | None = None, n_samples: int | None = None
+    ) -> list[Sample]:
+        """Read segments in physical units with their sensors, each from its `crop_start` on, `n_samples` long."""
+        starts = crop_start if crop_start is not None else (0,) * len(indices)
+        length = self.n_samples if n_samples is None else n_samples
+        samples = []
+        for segment, start in zip(self.read(indices), starts, strict=True):
+            pos, types = self.layouts[str(self.column("layout")[segment.row])]
+            samples.append(Sample(segment.values(start, start + length), pos, types, segment.row))
+        return samples
+
+    def verify(self) -> None:
+        """Hash every shard of a local corpus against the manifest.
+
+        Raises
+        ------
+        UserError
+            A shard differs.
+        """
+        for shard in self.manifest["shards"]:
+            path = (self.folder / "shards" / shard["name"]).local_path()
+            if not path.exists() or sha256_file(path) != shard["sha256"]:
+                raise UserError(f"{path}: differs from its manifest; copy the corpus again, or run shard again")
+
+
+POSITION_COLUMNS = ("x", "y", "z", "ox", "oy", "oz")
+"""Columns of layouts.parquet: normalised position, then orientation."""

@@ -1,0 +1,158 @@
+"""Token sets: the codes of a corpus, written once, memory-mapped afterwards."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.data.corpus.corpus import Corpus
+from emeg.errors import UserError
+from emeg.hashing import hash_json, sha256_file
+from emeg.progress import Progress, silent
+from emeg.store import Store
+from emeg.uri import locate
+
+FORMAT = 1
+"""Version of the files of a token set; a reader refuses a newer one."""
+
+
+class TokenSet:
+    """Codes of every segment of a corpus, in the order of its segments table.
+
+    ``codes`` is uint16 (segment, latent, step, quantizer), read-only, on disk until touched.
+    """
+
+    def __init__(self, name: str, manifest: dict[str, Any], codes: NDArray[np.uint16]) -> None:
+        self.name = name
+        self.manifest = manifest
+        self.codes = codes
+
+    @classmethod
+    def open(cls, store: Store, name: str | None = None) -> Self:
+        """Open a token set by its id; None: the only one. From a bucket it is copied to this machine first.
+
+        Raises
+        ------
+        UserError
+            There is no such set, it is of a newer format, or its codes are not of the size the manifest says.
+        """
+        name = store.only("tokens", name)
+        folder = store.local_copy("tokens", name)
+        manifest: dict[str, Any] = locate(folder / "manifest.json").read_json()
+        if int(manifest["format"]) > FORMAT:
+            raise UserError(f"{folder}: token format {manifest['format']} is newer than {FORMAT}; update emeg")
+        path = folder / "codes.npy"
+        if path.stat().st_size != manifest["bytes"]:
+            raise UserError(
+                f"{path}: {path.stat().st_size} bytes, the manifest says {manifest['bytes']}: the copy is cut short;"
+                " copy it again, or remove the token set and run tokenize again"
+            )
+        codes: NDArray[np.uint16] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return cls(name, manifest, codes)
+
+    @property
+    def corpus(self) -> str:
+        """Id of the corpus."""
+        return str(self.manifest["corpus"])
+
+    @property
+    def tokenizer(self) -> str:
+        """Id of the model that wrote the codes, and whose codebooks turn them into features again."""
+        return str(self.manifest["tokenizer"])
+
+    @property
+    def overlap(self) -> float:
+        """Share of a window that its neighbour sees too."""
+        return float(self.manifest["overlap"])
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes are below this."""
+        return int(self.manifest["codebook_size"])
+
+    @property
+    def n_quantizers(self) -> int:
+        """Quantizer levels."""
+        return int(self.codes.shape[3])
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+def tokens_name(corpus: str, tokenizer: str, overlap: float) -> str:
+    """Id of the token set that a tokenizer makes of a corpus."""
+    return hash_json({"format": FORMAT, "corpus": corpus, "tokenizer": tokenizer, "overlap": overlap})
+
+
+def write_tokens(
+    store: Store,
+    corpus: Corpus,
+    tokenizer: str,
+    overlap: float,
+    codebook_size: int,
+    batches: Iterable[tuple[NDArray[np.int64], NDArray[np.integer[Any]]]],
+    *,
+    progress: Progress = silent,
+) -> str:
+    """Publish the codes of every segment of a corpus; give the id. A set that is there is left alone.
+
+    Parameters
+    ----------
+    batches : iterable of (rows, codes)
+        Rows of the corpus (B,) and their codes (B, latent, step, quantizer), in any order, every row once.
+
+    Raises
+    ------
+    UserError
+        Codes do not fit the codebook, a segment has another shape than the first, or rows are missing or repeated.
+    """
+    name = tokens_name(corpus.name, tokenizer, overlap)
+    if store.has("tokens", name):
+        return name
+    with store.publishing("tokens", name) as folder:
+        codes = _fill(folder / "codes.npy", len(corpus), codebook_size, batches, progress)
+        manifest = {
+            "format": FORMAT,
+            "corpus": corpus.name,
+            "tokenizer": tokenizer,
+            "overlap": overlap,
+            "codebook_size": codebook_size,
+            "shape": list(codes),
+            "bytes": (folder / "codes.npy").stat().st_size,
+            "sha256": sha256_file(folder / "codes.npy"),
+        }
+        (locate(folder) / "manifest.json").write_json(manifest)
+    return name
+
+
+def _fill(
+    path: Path,
+    n_segments: int,
+    codebook_size: int,
+    batches: Iterable[tuple[NDArray[np.int64], NDArray[np.integer[Any]]]],
+    progress: Progress,
+) -> tuple[int, ...]:
+    if not 0 < codebook_size <= 2**16:
+        raise UserError(f"codebook_size={codebook_size}: codes are stored in 16 bits, so 1 to 65,536 fit")
+    written = np.zeros(n_segments, np.int64)
+    codes: np.memmap[Any, np.dtype[np.uint16]] | None = None
+    for rows, values in batches:
+        if codes is None:
+            shape = (n_segments, *values.shape[1:])
+            codes = np.lib.format.open_memmap(path, mode="w+", dtype="<u2", shape=shape, version=(1, 0))
+        if values.shape[1:] != codes.shape[1:]:
+            raise UserError(
+                f"segments {rows[:4].tolist()}: codes of shape {values.shape[1:]}, others {codes.shape[1:]}"
+            )
+        if values.size and not 0 <= int(values.min()) <= int(values.max()) < codebook_size:
+            raise UserError(f"segments {rows[:4].tolist()}: codes outside 0 to {codebook_size - 1}")
+        codes[rows] = values
+        np.add.at(written, rows, 1)
+        progress(int(np.count_nonzero(written)), n_segments, "writing tokens")
+    if codes is None or (written != 1).any():
+        wrong = np.flatnonzero(written != 1)
+        raise UserError(f"{len(wrong)} segments were not given exactly once, the first is {wrong[:1].tolist()}")
+    codes.flush()
+    return tuple(int(n) for n in codes.shape)

@@ -1,0 +1,1 @@
+"""The sampling plan: which segments each training step reads."""

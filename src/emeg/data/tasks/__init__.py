@@ -1,0 +1,1 @@
+"""Downstream tasks: definition, labelled windows, folds by subject."""

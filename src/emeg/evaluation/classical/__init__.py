@@ -1,0 +1,1 @@
+"""Classical baselines: band power, tangent space, logistic regression."""

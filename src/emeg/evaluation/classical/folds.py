@@ -1,0 +1,81 @@
+"""Run the classical baselines over the folds of a task."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from emeg.evaluation.classical.baselines import BASELINES, fit_baseline, missing_package
+from emeg.evaluation.classical.channels import CommonChannels, common_channels, read_spectra
+from emeg.evaluation.classical.logistic import Rows, Setting
+from emeg.evaluation.classical.spectra import Spectra
+from emeg.evaluation.predictions import Outcome, contestant_figures
+from emeg.evaluation.products import ContestantFigures
+from emeg.evaluation.task import Task
+from emeg.evaluation.threads import single_blas_thread
+from emeg.progress import Progress, silent
+from emeg.store import Store
+
+logger = logging.getLogger(__name__)
+
+
+class BaselineRun(NamedTuple):
+    """Figures of one baseline and what it made of every fold (nothing where it could not run)."""
+
+    figures: ContestantFigures
+    outcomes: list[Outcome]
+
+
+def run_baselines(
+    store: Store, task: Task, names: Sequence[str], *, progress: Progress = silent
+) -> tuple[list[BaselineRun], CommonChannels]:
+    """Fit every baseline to every fold; one that cannot run says why, and the rest go on."""
+    channels = common_channels(store, sorted(set(task.windows.recordings.tolist())))
+    with single_blas_thread():
+        return list(_run(task, names, channels, progress)), channels
+
+
+def _run(task: Task, names: Sequence[str], channels: CommonChannels, progress: Progress) -> Iterator[BaselineRun]:
+    spectra = read_spectra(task.windows, channels) if channels.names else None
+    for number, name in enumerate(names):
+        progress(number, len(names), f"baseline {name}")
+        title = BASELINES[name].title
+        if reason := missing_package(name):
+            yield BaselineRun(ContestantFigures(name=name, title=title, status="not installed", reason=reason), [])
+        elif reason := _not_applicable(name, spectra):
+            yield BaselineRun(ContestantFigures(name=name, title=title, status="not applicable", reason=reason), [])
+        else:
+            began = time.monotonic()
+            outcomes = [_fit(task, name, spectra, fold) for fold in range(len(task.folds))]
+            logger.info("%s: %d folds in %.1f s", name, len(outcomes), time.monotonic() - began)
+            yield BaselineRun(contestant_figures(task, name, outcomes, title=title), outcomes)
+    progress(len(names), len(names), "baselines")
+
+
+def _not_applicable(name: str, spectra: Spectra | None) -> str:
+    if BASELINES[name].fit is None:
+        return ""
+    if spectra is None:
+        return "no channel has the same name and type in all recordings of the task; choose those of one device"
+    if not spectra.classical_bands():
+        return (
+            f"no band from delta to gamma lies in the pass band {spectra.pass_band[0]:g} to {spectra.pass_band[1]:g} Hz"
+        )
+    return ""
+
+
+def _fit(task: Task, name: str, spectra: Spectra | None, fold: int) -> Outcome:
+    windows, people = task.windows, task.folds[fold]
+    rows = Rows(*(windows.of(part) for part in (people.train, people.validation, people.test)))
+    fitted = fit_baseline(name, spectra, windows.labels, len(windows.classes), rows)
+    return Outcome(fitted.probabilities, _setting(fitted.setting))
+
+
+def _setting(setting: Setting | None) -> dict[str, str | float]:
+    if setting is None:
+        return {}
+    return {
+        "features": setting.features,
+        "penalty": setting.penalty,
+        "validation_balanced_accuracy": setting.validation,
+    }

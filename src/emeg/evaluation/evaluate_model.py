@@ -1,0 +1,306 @@
+"""Every contestant's figures, and what the tokenizer keeps of unseen people: the verb."""
+
+import importlib.metadata
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.data import Corpus, TokenSet
+from emeg.errors import UserError
+from emeg.evaluation.classical.baselines import expected_chance
+from emeg.evaluation.classical.folds import BaselineRun, run_baselines
+from emeg.evaluation.codebook import codebook_figures, count_codes
+from emeg.evaluation.configs import EvaluateConfig, EvaluateResult, FinetuneConfig
+from emeg.evaluation.predictions import NETWORKS, Outcome, contestant_figures, predictions
+from emeg.evaluation.products import (
+    PREDICTIONS,
+    ContestantFigures,
+    EvaluationFigures,
+    FoldPeople,
+    TaskFigures,
+    read_figures,
+    read_predictions,
+    write_arrays,
+    write_figures,
+    write_table,
+)
+from emeg.evaluation.reconstruction import ReconstructionOutcome, choose_segments, judge_reconstruction, tokenize_rows
+from emeg.evaluation.task import Ancestry, Task, ancestry, make_task, missing_task
+from emeg.evaluation.threads import torch_threads
+from emeg.hashing import hash_json
+from emeg.progress import Progress, silent
+from emeg.store import Store, find_model, model_config
+from emeg.version import __version__
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "pyriemann")
+"""Versions that go into the provenance."""
+
+
+class Subject(NamedTuple):
+    """What is evaluated."""
+
+    finetuned: str | None
+    model: str
+    corpus: Corpus
+    made_from: Ancestry
+    tokens: str | None
+    missing_reason: str
+    """Why there is no task."""
+
+
+class TaskOutcome(NamedTuple):
+    """The task table and its predictions."""
+
+    task: TaskFigures
+    contestants: list[ContestantFigures]
+    predictions: list[dict[str, Any]]
+
+
+def evaluate(config: EvaluateConfig, *, progress: Progress = silent) -> EvaluateResult:
+    """Score a fine-tuned model, random weights, chance and classical baselines on the same folds, and its tokenizer.
+
+    Without a fine-tuned model there is no task table; the product then says why, and has the rest.
+
+    Raises
+    ------
+    UserError
+        A product is missing, or recordings of the task's people have changed since fine-tuning.
+    """
+    store = Store.open(config.root)
+    subject = find_subject(store, config)
+    name = _name(config, subject)
+    done_before = store.has("evaluations", name)
+    if not done_before:
+        began = time.monotonic()
+        with torch_threads(config.threads):
+            _evaluate_and_publish(store, config, subject, name, progress)
+        logger.info("evaluation %s in %.1f s", name, time.monotonic() - began)
+    figures = read_figures(store, name)
+    return EvaluateResult(
+        evaluation=name,
+        finetuned=subject.finetuned or "",
+        task_missing_reason=figures.task_missing_reason,
+        metrics=_headline(figures),
+        done_before=done_before,
+    )
+
+
+def find_subject(store: Store, config: EvaluateConfig) -> Subject:
+    """Resolve products: a fine-tuned model if one is named or is the only one of this model and corpus."""
+    if config.finetuned is not None:
+        finetuned: str | None = find_model(store, "finetuned", config.finetuned)
+    else:
+        finetuned = _only_finetuned(store, config)
+    if finetuned is None:
+        model = find_model(store, "brainomni", config.model)
+        made_from = ancestry(store, model)
+        corpus = Corpus.open(store, config.corpus or made_from.corpus)
+        reason = missing_task(config.root, corpus.name) or "no model was fine-tuned; run `emeg finetune` first"
+    else:
+        provenance = model_config(store, finetuned)["provenance"]
+        model, reason = str(provenance["model"]), ""
+        made_from = ancestry(store, model)
+        corpus = Corpus.open(store, str(provenance["corpus"]))
+        _check_asked(config, finetuned, model, corpus.name)
+    tokens = _tokens(store, made_from, corpus.name)
+    return Subject(finetuned, model, corpus, made_from, tokens, reason)
+
+
+def _only_finetuned(store: Store, config: EvaluateConfig) -> str | None:
+    """Find the fine-tuned model of the model and corpus in question; None where there is none."""
+    found = []
+    for name in store.names("models"):
+        card = model_config(store, name)
+        provenance = card.get("provenance") or {}
+        if (
+            card.get("kind") == "finetuned"
+            and config.model in (None, provenance.get("model"))
+            and config.corpus in (None, provenance.get("corpus"))
+        ):
+            found.append(name)
+    if len(found) > 1:
+        raise UserError(f"{store.root}: several fine-tuned models fit; name one as finetuned: {', '.join(found)}")
+    return found[0] if found else None
+
+
+def _check_asked(config: EvaluateConfig, finetuned: str, model: str, corpus: str) -> None:
+    for asked, has, what in ((config.model, model, "model"), (config.corpus, corpus, "corpus")):
+        if asked not in (None, has):
+            raise UserError(
+                f"{what}={asked}: {finetuned} was fine-tuned from {what} {has}; leave {what} out, or fine-tune"
+            )
+
+
+def _tokens(store: Store, made_from: Ancestry, corpus: str) -> str | None:
+    """Name the tokens of this corpus that the model was trained on, if they are there."""
+    if made_from.tokens is None:
+        return None
+    return made_from.tokens if TokenSet.open(store, made_from.tokens).corpus == corpus else None
+
+
+def _name(config: EvaluateConfig, subject: Subject) -> str:
+    fields = config.product_fields() | {
+        "finetuned": subject.finetuned,
+        "model": subject.model,
+        "corpus": subject.corpus.name,
+        "tokens": subject.tokens,
+        "missing": subject.missing_reason,
+        # they stand in the product, and a baseline that was not installed may be by now
+        "versions": _versions(),
+    }
+    return hash_json({"kind": "evaluation", "version": __version__, "config": fields})
+
+
+def _evaluate_and_publish(
+    store: Store, config: EvaluateConfig, subject: Subject, name: str, progress: Progress
+) -> None:
+    outcome = None if subject.finetuned is None else judge_task(store, config, subject.finetuned, progress=progress)
+    made, counts = _judge_tokenizer(store, config, subject, progress)
+    figures = EvaluationFigures(
+        version=__version__,
+        task=None if outcome is None else outcome.task,
+        task_missing_reason=subject.missing_reason,
+        contestants=() if outcome is None else tuple(outcome.contestants),
+        reconstruction=made.devices,
+        examples=made.examples,
+        codebook=codebook_figures(counts),
+        provenance={
+            "finetuned": subject.finetuned,
+            "model": subject.model,
+            "tokenizer": subject.made_from.tokenizer,
+            "tokens": subject.tokens,
+            "corpus": subject.corpus.name,
+            "trained_on": sorted(subject.made_from.corpora),
+            "config": config.product_fields(),
+            "versions": {"emeg": __version__} | _versions(),
+            "codebook_counts_of": "tokens" if subject.tokens else "reconstructed segments",
+            "notes": [] if subject.made_from.corpora else ["the store does not say on whom the model was trained"],
+        },
+    )
+    with store.publishing("evaluations", name) as folder:
+        write_table(folder / "predictions.parquet", [] if outcome is None else outcome.predictions, PREDICTIONS)
+        write_arrays(folder / "arrays.npz", made.arrays | {"codebook/counts": counts})
+        write_figures(folder, figures)
+
+
+def judge_task(store: Store, config: EvaluateConfig, finetuned: str, *, progress: Progress = silent) -> TaskOutcome:
+    """Score the fine-tuned model's predictions, and the baselines on the same folds."""
+    provenance = model_config(store, finetuned)["provenance"]
+    recipe = FinetuneConfig.checked(provenance["recipe"] | {"root": config.root}, source=f"model {finetuned}")
+    corpus = Corpus.open(store, recipe.corpus)
+    task = make_task(store, corpus, recipe.task, n_folds=recipe.n_folds, seed=recipe.seed)
+    networks = _network_outcomes(store, finetuned, task)
+    contestants = [contestant_figures(task, name, outcomes) for name, outcomes in networks.items()]
+    runs, channels = run_baselines(store, task, config.baselines, progress=progress)
+    contestants += [run.figures for run in runs]
+    everything = networks | {run.figures.name: run.outcomes for run in runs}
+    rows = [row for name, outcomes in everything.items() for row in predictions(task, name, outcomes)]
+    return TaskOutcome(_task_figures(task, bool(provenance["task_inferred"]), channels.names, runs), contestants, rows)
+
+
+def _network_outcomes(store: Store, finetuned: str, task: Task) -> dict[str, list[Outcome]]:
+    """Read the fine-tuned model's predictions back, checked against the windows as they are now."""
+    table = read_predictions(store, "models", finetuned).to_pylist()
+    chosen = model_config(store, finetuned)["provenance"]["chosen"]
+    windows = task.windows
+    places = list(zip(windows.recordings.tolist(), windows.starts.tolist(), windows.labels.tolist(), strict=True))
+    found: dict[str, list[Outcome]] = {}
+    for name in (name for name in NETWORKS if name in chosen):
+        rows = {(row["fold"], row["window"]): row for row in table if row["contestant"] == name}
+        outcomes = []
+        for fold, people in enumerate(task.folds):
+            tested = windows.of(people.test).tolist()
+            own = [rows.get((fold, i)) for i in tested]
+            if any(
+                row is None or (row["recording"], row["start"], row["label"]) != places[i]
+                for i, row in zip(tested, own, strict=True)
+            ):
+                raise UserError(
+                    f"model {finetuned}: recordings of fold {fold + 1}'s people have changed since it was fine-tuned;"
+                    " run `emeg finetune` again"
+                )
+            probabilities = np.array([row["probabilities"] for row in own if row is not None], np.float64)
+            outcomes.append(Outcome(probabilities, chosen[name][fold]))
+        found[name] = outcomes
+    return found
+
+
+def _task_figures(task: Task, inferred: bool, channels: tuple[str, ...], runs: list[BaselineRun]) -> TaskFigures:
+    windows = task.windows
+    counts = np.bincount(windows.labels, minlength=len(windows.classes))
+    expected = [
+        expected_chance(windows.labels[windows.of(fold.test)], _shares(task, fold.train)) for fold in task.folds
+    ]
+    return TaskFigures(
+        name=task.config.name,
+        classes=windows.classes,
+        definition=task.config.model_dump(mode="json"),
+        inferred=inferred,
+        n_subjects=len(set(windows.subjects.tolist())),
+        n_windows=len(windows),
+        windows_per_class=dict(zip(windows.classes, counts.tolist(), strict=True)),
+        left_out=dict(windows.left_out),
+        folds=tuple(FoldPeople(**fold._asdict()) for fold in task.folds),
+        notice=task.notice,
+        chance=float(np.mean(expected)),
+        baseline_channels=channels,
+    )
+
+
+def _shares(task: Task, people: tuple[str, ...]) -> NDArray[np.float64]:
+    rows = task.windows.of(people)
+    return np.bincount(task.windows.labels[rows], minlength=len(task.windows.classes)) / max(len(rows), 1)
+
+
+def _judge_tokenizer(
+    store: Store, config: EvaluateConfig, subject: Subject, progress: Progress
+) -> tuple[ReconstructionOutcome, NDArray[np.int64]]:
+    from emeg.models import BrainOmni
+    from emeg.training.device import pick_device
+
+    device = pick_device(config.device)
+    tokenizer = BrainOmni.from_pretrained(store.local_copy("models", subject.model)).tokenizer.to(device).eval()
+    chosen = choose_segments(subject.corpus, config.segments_per_device, config.seed)
+    made = judge_reconstruction(
+        store,
+        tokenizer,
+        subject.corpus,
+        chosen,
+        device=device,
+        n_examples=config.n_examples,
+        example_channels=config.example_channels,
+        progress=progress,
+    )
+    rows = sorted(row for own in chosen.values() for row in own)
+    blocks = _stored_codes(store, subject) if subject.tokens else tokenize_rows(tokenizer, subject.corpus, rows, device)
+    return made, count_codes(blocks, int(tokenizer.config.codebook_size))
+
+
+def _stored_codes(store: Store, subject: Subject) -> Iterator[NDArray[np.uint16]]:
+    codes = TokenSet.open(store, subject.tokens).codes
+    for row in np.flatnonzero(subject.corpus.column("split") == "held_out").tolist():
+        yield np.asarray(codes[row])
+
+
+def _headline(figures: EvaluationFigures) -> dict[str, float]:
+    scores = {
+        f"{c.name}/balanced_accuracy": c.metrics["balanced_accuracy"].mean for c in figures.contestants if c.metrics
+    }
+    pcc = {f"reconstruction/{d.device}/{d.sensor_type}/pcc": d.pcc for d in figures.reconstruction}
+    return {name: value for name, value in (scores | pcc).items() if value is not None}
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found

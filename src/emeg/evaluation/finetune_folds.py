@@ -1,0 +1,257 @@
+"""Fine-tune and probe, fold by fold, over held-out people: the verb."""
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from emeg.data import Corpus
+from emeg.errors import UserError
+from emeg.evaluation.configs import FinetuneConfig, FinetuneResult, Mode
+from emeg.evaluation.predictions import Outcome, contestant_figures, network_name, predictions
+from emeg.evaluation.products import HISTORIES, PREDICTIONS, FoldPeople, write_table
+from emeg.evaluation.task import Ancestry, Task, ancestry, check_unseen, make_task
+from emeg.evaluation.threads import torch_threads
+from emeg.hashing import hash_json
+from emeg.progress import Progress, silent
+from emeg.store import Store, find_model, model_config
+from emeg.uri import locate
+from emeg.version import __version__
+
+if TYPE_CHECKING:
+    from emeg.training import FinetuneRecipe, FoldOutcome
+    from emeg.training.finetune.labelled_windows import FoldIndices
+
+logger = logging.getLogger(__name__)
+
+KIND = "finetuned"
+FEWEST_EPOCHS = 4
+"""Fewer than these, and trying several learning rates tells less than training longer with one."""
+
+
+class Work(NamedTuple):
+    """One network fitted to one fold."""
+
+    fold: int
+    weights: str
+    mode: Mode
+
+    @property
+    def name(self) -> str:
+        """Contestant."""
+        return network_name(self.weights, self.mode)
+
+
+class Plan(NamedTuple):
+    """Everything that decides the product."""
+
+    config: FinetuneConfig
+    """With model, corpus and task filled in."""
+    task: Task
+    ancestry: Ancestry
+    name: str
+
+
+def finetune(config: FinetuneConfig, *, progress: Progress = silent) -> FinetuneResult:
+    """Fit a model to a task in stratified cross-subject folds, and the same network from random weights.
+
+    Everybody is of the people whom the corpus holds out, is tested once, and was seen neither by the model nor by its
+    tokenizer. Settings are chosen on the validation people of each fold.
+
+    Raises
+    ------
+    UserError
+        No task can be formed, somebody was in pretraining, or a product is missing.
+    """
+    store = Store.open(config.root)
+    plan = plan_finetuning(store, config)
+    done_before = store.has("models", plan.name)
+    if not done_before:
+        began = time.monotonic()
+        with torch_threads(config.threads):
+            _fit_and_publish(store, plan, progress)
+        logger.info("fine-tuned %s in %.1f s", plan.name, time.monotonic() - began)
+    metrics = model_config(store, plan.name)["provenance"]["metrics"]
+    return FinetuneResult(
+        model=plan.name,
+        task=plan.task.config.name,
+        n_subjects=len(set(plan.task.windows.subjects.tolist())),
+        n_windows=len(plan.task.windows),
+        n_folds=len(plan.task.folds),
+        metrics={name: value for name, value in metrics.items() if value is not None},
+        done_before=done_before,
+    )
+
+
+def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
+    """Fill in what the caller left open, cut the task's windows, refuse people who were seen, name the product."""
+    model = find_model(store, "brainomni", config.model)
+    made_from = ancestry(store, model)
+    corpus = Corpus.open(store, config.corpus or made_from.corpus)
+    task = make_task(store, corpus, config.task, n_folds=config.n_folds, seed=config.seed)
+    check_unseen(set(task.windows.subjects.tolist()), made_from.corpora | {corpus.name: corpus.subjects})
+    whole = config.model_copy(update={"model": model, "corpus": corpus.name, "task": task.config})
+    name = hash_json(
+        {
+            "kind": KIND,
+            "version": __version__,
+            "config": whole.product_fields(),
+            # recordings of the same people may have come into the store since
+            "windows": hash_json(window_places(task)),
+        }
+    )
+    return Plan(whole, task, made_from, name)
+
+
+def window_places(task: Task) -> list[list[Any]]:
+    """List recording, first sample and label of every window."""
+    windows = task.windows
+    return [
+        list(row)
+        for row in zip(windows.recordings.tolist(), windows.starts.tolist(), windows.labels.tolist(), strict=True)
+    ]
+
+
+def _fit_and_publish(store: Store, plan: Plan, progress: Progress) -> None:
+    from safetensors.torch import save_file
+
+    outcomes: dict[str, list[Outcome]] = {}
+    histories: list[dict[str, Any]] = []
+    best: tuple[float, Work, dict[str, Any]] | None = None
+    for work, outcome in _outcomes(store, plan, progress):
+        outcomes.setdefault(work.name, []).append(Outcome(outcome.probabilities, dict(outcome.chosen)))
+        histories += _history(work, outcome)
+        if outcome.state is not None and (best is None or outcome.validation_balanced_accuracy > best[0]):
+            best = outcome.validation_balanced_accuracy, work, outcome.state
+    if best is None:
+        raise UserError("modes: empty; name full, probe or both")
+    with store.publishing("models", plan.name) as folder:
+        state = {name: value.detach().cpu().clone().contiguous() for name, value in best[2].items()}
+        save_file(state, folder / "model.safetensors")
+        rows = [row for name, found in outcomes.items() for row in predictions(plan.task, name, found)]
+        write_table(folder / "predictions.parquet", rows, PREDICTIONS)
+        write_table(folder / "histories.parquet", histories, HISTORIES)
+        _write_card(folder, plan, model_config(store, str(plan.config.model)), outcomes, best[1], best[0])
+
+
+def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Work, "FoldOutcome"]]:
+    """Fit every network to every fold; weights are kept of the pretrained ones in the first of the modes."""
+    from emeg.training import finetune_fold
+    from emeg.training.finetune.labelled_windows import in_memory
+
+    config = plan.config
+    model = store.local_copy("models", str(config.model))
+    windows = in_memory(plan.task.windows)
+    kinds = ("pretrained", "random") if config.random_weights else ("pretrained",)
+    works = [
+        Work(fold, weights, mode) for weights in kinds for mode in config.modes for fold in range(len(plan.task.folds))
+    ]
+    for number, work in enumerate(works):
+        progress(number, len(works), f"{work.weights} weights, {work.mode}, fold {work.fold + 1}")
+        indices = fold_indices(plan.task, work.fold)
+        shown = np.minimum(plan.task.windows.channels[indices.train], config.recipe.max_channels or np.inf)
+        signal = float(shown.sum()) * plan.task.config.window_s
+        recipe = config.recipe.model_copy(update={"mode": work.mode, "seed": config.seed})
+        outcome = finetune_fold(
+            model,
+            windows,
+            indices,
+            affordable(recipe, signal, config.channel_seconds),
+            weights="trained" if work.weights == "pretrained" else "random",
+            device=config.device,
+            keep_state=work.weights == "pretrained" and work.mode == config.modes[0],
+        )
+        yield work, outcome
+    progress(len(works), len(works), "done")
+
+
+def affordable(recipe: "FinetuneRecipe", epoch_channel_seconds: float, budget: float | None) -> "FinetuneRecipe":
+    """Cut a recipe to a budget: fewer epochs; below `FEWEST_EPOCHS` the largest learning rate alone; never under two.
+
+    Parameters
+    ----------
+    recipe : FinetuneRecipe
+    epoch_channel_seconds : float
+        Signal of one pass over the training windows, channels times seconds.
+    budget : float, optional
+        The same for a whole fit, all learning rates together.
+    """
+    if budget is None or recipe.mode == "probe":
+        return recipe
+    rates = recipe.backbone_learning_rates
+    epochs = int(budget / (epoch_channel_seconds * len(rates)))
+    if epochs < FEWEST_EPOCHS and epochs < recipe.epochs:
+        rates, epochs = (max(rates),), int(budget / epoch_channel_seconds)
+    return recipe.model_copy(update={"backbone_learning_rates": rates, "epochs": min(recipe.epochs, max(epochs, 2))})
+
+
+def fold_indices(task: Task, fold: int) -> "FoldIndices":
+    """Windows of a fold's people."""
+    from emeg.training.finetune.labelled_windows import FoldIndices
+
+    people = task.folds[fold]
+    return FoldIndices(*(task.windows.of(part) for part in (people.train, people.validation, people.test)))
+
+
+def _history(work: Work, outcome: "FoldOutcome") -> list[dict[str, Any]]:
+    return [
+        {"contestant": work.name, "fold": work.fold, "row": row, "name": name, "value": float(value)}
+        for row, values in enumerate(outcome.history)
+        for name, value in values.items()
+    ]
+
+
+def _write_card(
+    folder: Path, plan: Plan, of_model: dict[str, Any], outcomes: dict[str, list[Outcome]], kept: Work, validated: float
+) -> None:
+    config, task = plan.config, plan.task
+    figures = [contestant_figures(task, name, found) for name, found in outcomes.items()]
+    metrics = {f"{f.weights}/{f.mode}/{metric}": values.mean for f in figures for metric, values in f.metrics.items()}
+    card = {
+        "kind": KIND,
+        "version": __version__,
+        "config": of_model.get("config"),
+        "tokenizer": of_model.get("tokenizer"),
+        "provenance": {
+            "verb": "finetune",
+            "recipe": config.product_fields(),
+            "model": config.model,
+            "corpus": config.corpus,
+            "tokenizer": plan.ancestry.tokenizer,
+            "trained_on": sorted(plan.ancestry.corpora),
+            "task_inferred": task.inferred,
+            "classes": list(task.windows.classes),
+            "folds": [FoldPeople(**fold._asdict()).model_dump(mode="json") for fold in task.folds],
+            "chosen": {name: [found.setting for found in every] for name, every in outcomes.items()},
+            "weights_of": kept._asdict() | {"validation_balanced_accuracy": validated},
+            "metrics": metrics,
+        },
+    }
+    (locate(folder) / "config.json").write_json(card)
+    (locate(folder) / "README.md").write_bytes(_readme(plan, metrics, kept).encode())
+
+
+def _readme(plan: Plan, metrics: dict[str, float | None], kept: Work) -> str:
+    task = plan.task
+    rows = [f"| {name} | {value:.3f} |" for name, value in sorted(metrics.items()) if value is not None]
+    return "\n".join(
+        [
+            f"# {task.config.name}: BrainOmni {plan.config.model}, fine-tuned",
+            "",
+            f"Classes: {', '.join(task.windows.classes)}. {len(task.windows)} windows of {task.config.window_s:g} s of"
+            f" {len(set(task.windows.subjects.tolist()))} people whom corpus {plan.config.corpus} holds out, in"
+            f" {len(task.folds)} folds by person. `model.safetensors` holds the weights of fold {kept.fold + 1}"
+            f" ({kept.mode}), which validated best; `predictions.parquet` what every fold predicted for people that it"
+            " had not seen. Made by emeg " + __version__ + ".",
+            "",
+            "| mean over folds | value |",
+            "| --- | --- |",
+            *rows,
+            "",
+            "Not a medical device.",
+            "",
+        ]
+    )

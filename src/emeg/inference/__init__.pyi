@@ -1,0 +1,2 @@
+from .embedding import Embedder as Embedder
+from .online import OnlineConfig as OnlineConfig, OnlineEncoder as OnlineEncoder, TokenWindow as TokenWindow

@@ -1,0 +1,153 @@
+"""From what MNE users hold (Epochs, Raw, arrays with an info) to windows at the model's rate, in V, T and T/m."""
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.dsp.response import Band, plan_band
+from emeg.dsp.standardise import standardise
+from emeg.errors import UserError
+from emeg.sensors import PickedSensors, Sensors, check_geometry, sensors_from_info
+
+if TYPE_CHECKING:
+    import mne
+
+logger = logging.getLogger(__name__)
+
+SFREQ = 256.0
+L_FREQ, H_FREQ = 0.1, 96.0
+"""Rate and pass band that the networks are trained on (arXiv 2505.18185, section on data)."""
+
+LARGEST_EEG_V = 5e-3
+"""Scalp EEG with a typical spread above 5 mV is in another unit than volt."""
+
+
+class SignalWindows(NamedTuple):
+    """Windows of one set of sensors."""
+
+    signal: NDArray[np.float32]
+    """(window, channel, sample), V, T or T/m, at 256 Hz."""
+    sensors: Sensors
+
+
+def windows_of(
+    data: Any,  # noqa: ANN401 - mne.Epochs, mne.io.Raw or an array
+    *,
+    info: "mne.Info | None" = None,
+    montage: str | None = None,
+    window_s: float = 10.0,
+) -> SignalWindows:
+    """Bring data to the model's rate and sensors.
+
+    A Raw is filtered as ingest does it (0.1-96 Hz, notches where ``info["line_freq"]`` is set) and cut into windows
+    without overlap; the rest at the end is left out. Epochs and arrays are as a rule filtered already, and too short
+    for 0.1 Hz: they are resampled, with nothing but the low-pass that this needs. Channels of ``info["bads"]`` and
+    those whose place is not known are left out.
+
+    Parameters
+    ----------
+    data : mne.Epochs, mne.io.Raw or array of shape (window, channel, sample)
+        An array is in V, T or T/m and needs `info`.
+    info : mne.Info, optional
+        Channels and rate of an array.
+    montage : str, optional
+        One of MNE's montages, for electrode names that the standard set does not know.
+    window_s : float
+        Length of the windows of a Raw, s.
+
+    Raises
+    ------
+    UserError
+        The data are of none of these kinds, are empty, not finite, in another unit, or have no usable channel.
+    RecordingError
+        The sensors cannot sit on a head.
+    """
+    import mne
+
+    if isinstance(data, mne.io.BaseRaw):
+        picked = _usable(data.info, montage)
+        signal_CN = np.asarray(data.get_data(picks=picked.picks, verbose="ERROR"), np.float32)
+        return SignalWindows(_cut(_filtered(_checked(signal_CN, picked), data.info), window_s), picked.sensors)
+    if isinstance(data, mne.BaseEpochs):
+        info, values = data.info, data.get_data(copy=False, verbose="ERROR")
+    else:
+        values = np.asarray(data)
+        _check_array(values, info)
+    assert info is not None  # _check_array refused an array without one
+    picked = _usable(info, montage)
+    signal_BCN = _checked(np.asarray(values[:, picked.picks], np.float32), picked)
+    return SignalWindows(_resampled(signal_BCN, info), picked.sensors)
+
+
+def _check_array(values: NDArray[Any], info: "mne.Info | None") -> None:
+    if values.ndim != 3 or values.dtype.kind not in "fiu":
+        raise UserError(
+            f"X: expected mne.Epochs, mne.io.Raw or numbers (window, channel, sample), got {values.dtype} of shape"
+            f" {values.shape}"
+        )
+    if info is None:
+        raise UserError("X is an array: give its channels and rate as info=, an mne.Info")
+    if values.shape[1] != len(info["ch_names"]):
+        raise UserError(f"X has {values.shape[1]} channels, info has {len(info['ch_names'])}")
+
+
+def _usable(info: "mne.Info", montage: str | None) -> PickedSensors:
+    """Sensors with a place, less those marked bad."""
+    picked = sensors_from_info(info, montage=montage)
+    good = np.array([name not in set(info["bads"]) for name in picked.sensors.names], bool)
+    dropped = {name: reason for name, reason in picked.dropped.items() if "neither EEG nor MEG" not in reason}
+    if dropped:
+        counts = "; ".join(f"{n} channels: {reason}" for reason, n in Counter(dropped.values()).most_common(3))
+        logger.info("left out %s", counts)
+    if not good.any():
+        reasons = "; ".join(sorted(set(picked.dropped.values()))) or "all are marked bad"
+        raise UserError(
+            f"no usable channel among {len(info['ch_names'])} ({reasons}); set a montage on the data, or give montage="
+        )
+    sensors = picked.sensors.take(good)
+    check_geometry(sensors)
+    return picked._replace(sensors=sensors, picks=picked.picks[good])
+
+
+def _checked(signal: NDArray[np.float32], picked: PickedSensors) -> NDArray[np.float32]:
+    if signal.size == 0:
+        raise UserError(f"X holds no sample: shape {signal.shape}")
+    if not np.isfinite(signal).all():
+        channel = int(np.nonzero(~np.isfinite(signal).all(axis=-1))[-1][0])
+        raise UserError(
+            f"channel {picked.sensors.names[channel]!r} holds NaN or infinite values: interpolate or drop it"
+        )
+    eeg = signal[..., picked.sensors.is_eeg, :]
+    if eeg.size and float(np.median(eeg.std(axis=-1))) > LARGEST_EEG_V:
+        raise UserError(
+            f"EEG of {float(np.median(eeg.std(axis=-1))):.3g} V: X must be in volt; multiply by 1e-6 if in µV"
+        )
+    return signal
+
+
+def _filtered(signal_CN: NDArray[np.float32], info: "mne.Info") -> NDArray[np.float32]:
+    sfreq = float(info["sfreq"])
+    lowpass = float(info["lowpass"] or 0.0)
+    band = plan_band(sfreq=sfreq, l_freq=L_FREQ, h_freq=H_FREQ, lowpass=lowpass, mains=float(info["line_freq"] or 0.0))
+    return standardise(signal_CN, band, sfreq_in=sfreq, sfreq_out=SFREQ)
+
+
+def _resampled(signal_BCN: NDArray[np.float32], info: "mne.Info") -> NDArray[np.float32]:
+    sfreq = float(info["sfreq"])
+    if sfreq == SFREQ:
+        return signal_BCN
+    # 0 Hz is no lower edge: nothing is taken away there but each channel's mean
+    band = Band(0.0, plan_band(sfreq=sfreq, l_freq=L_FREQ, h_freq=H_FREQ, lowpass=0.0, mains=0.0).high)
+    flat = signal_BCN.reshape(-1, signal_BCN.shape[-1])
+    return standardise(flat, band, sfreq_in=sfreq, sfreq_out=SFREQ).reshape(*signal_BCN.shape[:2], -1)
+
+
+def _cut(signal_CN: NDArray[np.float32], window_s: float) -> NDArray[np.float32]:
+    size = round(window_s * SFREQ)
+    n = signal_CN.shape[1] // size
+    if n == 0:
+        raise UserError(f"the recording of {signal_CN.shape[1] / SFREQ:.1f} s is shorter than window_s={window_s:g}")
+    return signal_CN[:, : n * size].reshape(len(signal_CN), n, size).swapaxes(0, 1)

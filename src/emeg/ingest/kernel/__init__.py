@@ -1,1 +1,0 @@
-"""The standardising kernel: pass band, notches and resampling in one pass through the frequency domain."""

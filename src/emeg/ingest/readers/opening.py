@@ -1,0 +1,382 @@
+"""Open a recording with MNE-Python, whatever its format, and read it in stretches.
+
+Nothing is loaded on opening. Warnings become notes, or refusals where they say that data are missing.
+"""
+
+import contextlib
+import io
+import re
+import struct
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.errors import EmegError, RecordingError
+from emeg.ingest.channel_rows import ChannelRows
+from emeg.ingest.pseudonyms import without_dates, without_quotes
+from emeg.ingest.readers.header_bci2000 import apply_bci2000
+from emeg.ingest.readers.header_ctf import check_markers
+from emeg.ingest.readers.header_edf import stated_units
+from emeg.ingest.readers.headers import check_promises
+from emeg.ingest.readers.presence import check_files
+from emeg.ingest.source import Source
+from emeg.ingest.units import volts
+
+if TYPE_CHECKING:
+    import mne
+
+STRETCH_SAMPLES = 2**24
+"""Samples of all channels of the file that are read at once (128 MiB in double precision)."""
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 16.0, 200_000.0
+SHORTEST_S = 0.1
+
+_REFUSED_WARNINGS = ("truncated", "does not match the file size", "incomplete", "corrupt")
+"""Warnings of readers that mean lost data."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open recording and what its reader remarked."""
+
+    raw: "mne.io.BaseRaw"
+    notes: tuple[str, ...]
+
+
+def open_recording(source: Source, folder: Path) -> Opened:
+    """Open a recording without loading it.
+
+    Parameters
+    ----------
+    source : Source
+    folder : Path
+        Where the archive's files lie (`emeg.ingest.transfer.download.fetched`).
+
+    Raises
+    ------
+    RecordingError
+        The file is damaged or incomplete, or its reader refuses it.
+    """
+    if source.problem:
+        raise RecordingError(f"{source.path}: {source.problem}", next_action="add the missing file")
+    check_files(source, folder)
+    check_promises(
+        folder / source.path, source.format, source.path, events_elsewhere=bool(source.sidecars_named("events"))
+    )
+    with reading(source, folder) as remarks:
+        raw = _READERS.get(source.format, _read_any)(folder / source.path, _companions(source, folder))
+    _check_companions(source, folder, raw)
+    _check_frames(source, raw)
+    _check_extent(source, raw)
+    return Opened(raw, _judge(source, folder, remarks))
+
+
+def read_signal(
+    source: Source, folder: Path, raw: "mne.io.BaseRaw", picks: NDArray[np.intp], into: ChannelRows
+) -> None:
+    """Read channels of the whole recording, a stretch at a time; channel means of the start removed.
+
+    A channel's offset (hundreds of millivolts in direct-coupled amplifiers) would cost float32 the signal's last
+    digits; the pass band has no use for it. What MNE reads whatever is asked for (some EEGLAB and EGI files) is in
+    memory as a whole.
+
+    Parameters
+    ----------
+    into : ChannelRows
+        Table (picks, samples) that is filled.
+
+    Raises
+    ------
+    RecordingError
+        The file ends or breaks before its last sample.
+    """
+    length = max(1, STRETCH_SAMPLES // max(1, len(raw.ch_names)))
+    offset_C1: NDArray[np.float64] | None = None
+    for start in range(0, raw.n_times, length):
+        stop = min(start + length, raw.n_times)
+        with reading(source, folder) as remarks:
+            stretch_CN = raw.get_data(picks=picks, start=start, stop=stop)
+        _judge(source, folder, remarks)
+        if stretch_CN.shape[1] != stop - start:
+            raise RecordingError(f"{source.path}: the file ends after {start + stretch_CN.shape[1]} samples")
+        # what float32 cannot hold is infinite and is refused as such
+        with np.errstate(over="ignore", invalid="ignore"):
+            if offset_C1 is None:
+                mean_C1 = stretch_CN.mean(axis=1, keepdims=True)
+                offset_C1 = np.where(np.isfinite(mean_C1), mean_C1, 0.0)
+            stretch_CN -= offset_C1
+            into.put(0, start, stretch_CN.astype(np.float32))
+
+
+@contextlib.contextmanager
+def reading(source: Source, folder: Path) -> Iterator[list[str]]:
+    """Run what touches the file through MNE: warnings are collected, exceptions become one `RecordingError`."""
+    import mne
+
+    remarks: list[str] = []
+    printed = io.StringIO()  # mffpy prints what it misses
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        mne.utils.use_log_level("WARNING"),
+        contextlib.redirect_stdout(printed),
+    ):
+        warnings.simplefilter("always")
+        try:
+            yield remarks
+        except EmegError:
+            raise
+        # The one place where any exception is caught: readers of two dozen formats meet damaged files with ValueError,
+        # OSError, struct.error, KeyError, XML and pickle-like errors, even a bare Exception (EDF annotations), and one
+        # bad file must not end the run. What was raised is kept in the reason.
+        except Exception as error:
+            raise RecordingError(
+                f"{source.path}: the reader for {source.format} gave up: {_cause(error, folder)}",
+                next_action="check that the file and its companions are complete and what their extensions say",
+            ) from error
+        finally:
+            remarks += [_clean(warning.message, folder) for warning in caught]
+            remarks += [_clean(line, folder) for line in printed.getvalue().splitlines()]
+
+
+_STUMBLES = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError, TypeError),
+    *(UnboundLocalError, UnicodeError, struct.error),
+)
+"""What readers raise where a header says something they never asked about; the text alone would tell a user nothing."""
+
+
+def _cause(error: Exception, folder: Path) -> str:
+    text = _clean(error, folder)
+    if isinstance(error, _STUMBLES):
+        return f"the file's header or content is damaged ({type(error).__name__}: {text})"
+    return text
+
+
+def _clean(message: object, folder: Path) -> str:
+    """Make a reader's message one line without the place of the archive on this machine."""
+    text = " ".join(str(message).split()) or type(message).__name__
+    text = text.replace(f"{folder}/", "").replace(str(folder), "the archive")
+    # A reader that is out of step with a header quotes whatever lies there, the patient's name as well.
+    text = without_dates(without_quotes(text))
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _judge(source: Source, folder: Path, remarks: list[str]) -> tuple[str, ...]:
+    for remark in remarks:
+        # `header_edf` has compared the counts of EDF records; -1 means unknown and is no contradiction.
+        counted = source.format in {"edf", "bdf"} and remark.startswith("Number of records from the header")
+        if not counted and any(word in remark.lower() for word in _REFUSED_WARNINGS):
+            raise RecordingError(f"{source.path}: {remark}", next_action="fetch the file again")
+    return tuple(dict.fromkeys(remarks))
+
+
+def _companions(source: Source, folder: Path) -> list[Path]:
+    return [folder / file.path for file in source.files if file.path != source.path]
+
+
+def _check_companions(source: Source, folder: Path, raw: "mne.io.BaseRaw") -> None:
+    """EEGLAB's .fdt is mapped, not read, on opening: compare its size with what the .set promises."""
+    for path in _companions(source, folder):
+        if path.suffix.lower() != ".fdt":
+            continue
+        promised = 4 * len(raw.ch_names) * raw.n_times
+        if path.stat().st_size < promised:
+            raise RecordingError(
+                f"{source.path}: the file is truncated: {path.name} has {path.stat().st_size} bytes,"
+                f" {raw.n_times} samples of {len(raw.ch_names)} channels need {promised}",
+                next_action="fetch the file again",
+            )
+
+
+def _check_frames(source: Source, raw: "mne.io.BaseRaw") -> None:
+    """Persyst and FIL headers promise no length: at least the last sample must be there for every channel."""
+    for path, extras in zip(raw.filenames, raw._raw_extras, strict=True):
+        dtype = (extras or {}).get("dtype" if source.path.lower().endswith(".lay") else "dt")
+        if path is None or not isinstance(dtype, np.dtype):
+            continue
+        rest = Path(path).stat().st_size % (dtype.itemsize * len(raw.ch_names))
+        if rest:
+            raise RecordingError(
+                f"{source.path}: the file is truncated: {Path(path).name} ends {rest} bytes after a whole sample of its"
+                f" {len(raw.ch_names)} channels",
+                next_action="fetch the file again",
+            )
+
+
+def _check_extent(source: Source, raw: "mne.io.BaseRaw") -> None:
+    """Refuse a rate that no amplifier has, a length that no filter can use, and parts that do not join."""
+    for last, first in zip(raw._last_samps[:-1], raw._first_samps[1:], strict=True):
+        if first != last + 1:
+            raise RecordingError(
+                f"{source.path}: a later part of the split file ({_part_name(source)}) begins at sample {first}, the"
+                f" one before ends at {last}: it is another recording's",
+                next_action="put the parts that were written together beside each other",
+            )
+    sfreq = float(raw.info["sfreq"])
+    if not LOWEST_RATE_HZ <= sfreq <= HIGHEST_RATE_HZ:
+        raise RecordingError(
+            f"{source.path}: the sampling rate is {sfreq:g} Hz, amplifiers have {LOWEST_RATE_HZ:g} to"
+            f" {HIGHEST_RATE_HZ:g} Hz",
+            next_action="correct the rate in the header",
+        )
+    if raw.n_times < SHORTEST_S * sfreq:
+        raise RecordingError(
+            f"{source.path}: the recording is too short: {raw.n_times} samples at {sfreq:g} Hz",
+            next_action="leave it out; there is nothing to be learned from it",
+        )
+
+
+def _part_name(source: Source) -> str:
+    return ", ".join(PurePosixPath(file.path).name for file in source.files[1:])
+
+
+Companions = list[Path]
+
+
+def _first(companions: Companions, *words: str) -> Path | None:
+    return next((path for path in companions if any(word in path.name.lower() for word in words)), None)
+
+
+def _read_any(path: Path, _: Companions) -> Any:  # noqa: ANN401 - mne is untyped
+    import mne
+
+    return mne.io.read_raw(path, preload=False)
+
+
+def _read_bti(path: Path, companions: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    config = _first(companions, "config")
+    shape = next((p for p in companions if p != config), None)
+    return mne.io.read_raw_bti(path, config, shape, preload=False)
+
+
+def _read_cnt(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    """ANT Neuro files are RIFF containers; Neuroscan's begin with ``Version``."""
+    import mne
+
+    with path.open("rb") as file:
+        head = file.read(4)
+    reader = mne.io.read_raw_ant if head in {b"RIFF", b"RF64"} else mne.io.read_raw_cnt
+    return reader(path, preload=False)
+
+
+def _read_ctf(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    check_markers(path)
+    return mne.io.read_raw_ctf(path, system_clock="ignore", preload=False)
+
+
+def _read_edf(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    read = mne.io.read_raw_bdf if path.suffix.lower() == ".bdf" else mne.io.read_raw_edf
+    try:
+        raw = read(path, preload=False)
+    except UnicodeDecodeError:
+        raw = read(path, preload=False, encoding="latin1")
+    # MNE takes a voltage that it does not spell so ("UV", "microV", "nV") for volts.
+    factors = raw._raw_extras[0]["units"]
+    for i, unit in enumerate(stated_units(path, path.name)):
+        if i < len(factors) and factors[i] == 1.0:
+            factors[i] = volts(unit) or 1.0
+    return raw
+
+
+def _read_dat(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    """BCI2000 begins with the length of its header; else it is Curry."""
+    import mne
+
+    with path.open("rb") as file:
+        head = file.read(64)
+    if b"HeaderLen" not in head:
+        return mne.io.read_raw_curry(path, preload=False)
+    raw = mne.io.read_raw_bci2k(path, preload=True)  # MNE reads these whole or not at all
+    apply_bci2000(raw, path)
+    return raw
+
+
+def _read_fil(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    return mne.io.read_raw_fil(path, preload=False)
+
+
+def _read_egi(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    return mne.io.read_raw_egi(path, preload=False, events_as_annotations=True)
+
+
+def _read_fif(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    """Open FIF, unprocessed internal active shielding too: `meg_state.refuse_shielded` refuses it with its name."""
+    import mne
+
+    return mne.io.read_raw_fif(path, allow_maxshield="yes", preload=False)
+
+
+def _read_kit(path: Path, companions: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    markers = [p for p in companions if _first([p], "mrk", "marker") is not None]
+    elp = _first([p for p in companions if p not in markers], "elp", ".pos")
+    hsp = _first([p for p in companions if p not in markers], "hsp", "headshape")
+    hsp = None if hsp == elp else hsp
+    complete = markers and elp and hsp
+    return mne.io.read_raw_kit(
+        path,
+        mrk=(markers if len(markers) > 1 else markers[0]) if complete else None,
+        elp=elp if complete else None,
+        hsp=hsp if complete else None,
+        preload=False,
+    )
+
+
+_PATIENT = re.compile(rb"^\[Patient\].*?(?=^\[|\Z)", re.MULTILINE | re.DOTALL | re.IGNORECASE)
+_NOBODY = b"[Patient]\nBirthDate=01/01/70\nSex=\nHand=\nTestDate=01/01/2000\nTestTime=00:00:00\n"
+
+
+def _read_persyst(path: Path, companions: Companions) -> Any:  # noqa: ANN401
+    """MNE cannot open a header without a birth date, which is every one that was made anonymous: it reads a copy."""
+    import mne
+
+    header = _PATIENT.sub(b"", path.read_bytes()) + b"\n" + _NOBODY
+    data = {file.name: file for file in companions if file.suffix.lower() == ".dat"}
+    with tempfile.TemporaryDirectory(prefix="emeg-") as scratch:
+        copy = Path(scratch) / f"{path.stem}.lay"
+        copy.write_bytes(header)
+        for name, file in data.items():
+            (copy.parent / name).symlink_to(file.resolve())
+        raw = mne.io.read_raw_persyst(copy, preload=False)
+    raw._filenames = tuple(data[Path(file).name] for file in raw.filenames)
+    return raw
+
+
+def _read_nicolet(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    import mne
+
+    return mne.io.read_raw_nicolet(path, ch_type="eeg", preload=False)
+
+
+_READERS: dict[str, Callable[[Path, Companions], Any]] = {
+    "bdf": _read_edf,
+    "bti": _read_bti,
+    "cnt": _read_cnt,
+    "ctf": _read_ctf,
+    "dat": _read_dat,
+    "fil": _read_fil,
+    "edf": _read_edf,
+    "egi-mff": _read_egi,
+    "egi-raw": _read_egi,
+    "fif": _read_fif,
+    "kit": _read_kit,
+    "nicolet": _read_nicolet,
+    "persyst": _read_persyst,
+}

@@ -1,0 +1,1 @@
+"""Standardise the signal of a recording, judge its channels and measure its quality."""

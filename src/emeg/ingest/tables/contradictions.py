@@ -1,0 +1,62 @@
+"""Where a sidecar says one thing and its file another: a note, or a refusal where neither can be believed."""
+
+from typing import TYPE_CHECKING
+
+from emeg.errors import RecordingError
+from emeg.ingest.tables.channels import channel_types
+from emeg.ingest.tables.sidecars import Sidecars, number
+
+if TYPE_CHECKING:
+    import mne
+
+_TOLERANCE = 0.01
+_SHORTEST_S = 1.0
+_MAINS_HZ = (40.0, 70.0)
+"""Grids have 50 or 60 Hz; no other frequency's harmonics are worth cutting out of every recording."""
+
+_COUNTS = {"EEGChannelCount": "eeg", "EOGChannelCount": "eog", "ECGChannelCount": "ecg", "EMGChannelCount": "emg"}
+
+
+def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
+    """Compare rate, length and numbers of channels, and say in notes what differs.
+
+    The file's rate stands: a sidecar is often copied from before resampling. But a sidecar whose rate and length agree
+    with each other, and with the number of samples, says that the file's rate is wrong.
+
+    Raises
+    ------
+    RecordingError
+        Such a sidecar: every frequency and every latency would be wrong by the same factor.
+    """
+    notes = []
+    sfreq, n_times = float(raw.info["sfreq"]), int(raw.n_times)
+    rate, length = number(sidecars.json.get("SamplingFrequency")), number(sidecars.json.get("RecordingDuration"))
+    if rate > 0.0 and not _close(rate, sfreq):
+        if length > _SHORTEST_S and _close(n_times / rate, length) and not _close(n_times / sfreq, length):
+            raise RecordingError(
+                f"the sidecar's SamplingFrequency of {rate:g} Hz and RecordingDuration of {length:g} s fit the"
+                f" {n_times} samples, the file's rate of {sfreq:g} Hz does not: one of them is wrong",
+                next_action="correct the rate in the file or in the sidecar",
+            )
+        notes.append(f"sidecar: SamplingFrequency is {rate:g} Hz, the file has {sfreq:g} Hz; the file's was used")
+    held = n_times / sfreq
+    if length > 0.0 and abs(length - held) > max(_SHORTEST_S, _TOLERANCE * length):
+        notes.append(f"sidecar says {length:g} s, the file holds {held:.3f} s")
+    types = channel_types(raw)
+    for key, kind in _COUNTS.items():
+        stated = number(sidecars.json.get(key))
+        if stated > 0.0 and stated != types.count(kind):
+            notes.append(f"sidecar: {key} is {stated:g}, the file and its channels table have {types.count(kind)}")
+    return tuple(notes)
+
+
+def believable_mains(stated: float, notes: list[str]) -> float:
+    """Return a stated mains frequency if a grid can have it, else 0 and a note."""
+    if stated == 0.0 or _MAINS_HZ[0] <= stated <= _MAINS_HZ[1]:
+        return stated
+    notes.append(f"a mains frequency of {stated:g} Hz is stated, which no grid has; not believed")
+    return 0.0
+
+
+def _close(one: float, other: float) -> bool:
+    return abs(one - other) <= _TOLERANCE * max(abs(one), abs(other))

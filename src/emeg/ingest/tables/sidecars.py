@@ -1,0 +1,172 @@
+"""What stands beside a recording: its JSON, channels, electrodes and events tables."""
+
+import json
+import math
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emeg.errors import RecordingError
+from emeg.ingest.refusals import quoted
+from emeg.ingest.source import Source
+
+_LOW_PASS = re.compile(r"low.?pass|anti.?alias", re.IGNORECASE)
+_CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
+
+Rows = list[dict[str, str]]
+ABSENT = frozenset({"", "n/a", "N/A", "NA", "nan", "NaN"})
+_KEYS = {"channels": "name", "events": "onset", "electrodes": "name"}
+"""Tables, and the column that each cannot do without."""
+
+
+@dataclass(frozen=True)
+class Sidecars:
+    """Contents of a recording's sidecars; ``None`` for a table that is not there."""
+
+    json: dict[str, Any] = field(default_factory=dict)
+    channels: Rows | None = None
+    events: Rows | None = None
+    electrodes: Rows | None = None
+    coordsystem: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    paths: dict[str, str] = field(default_factory=dict)
+
+    def path(self, kind: str) -> str:
+        """Path of the table that was read, for messages."""
+        return self.paths.get(kind, f"{kind}.tsv")
+
+    @property
+    def mains(self) -> float:
+        """``PowerLineFrequency``, Hz; 0 where it is not known."""
+        return number(self.json.get("PowerLineFrequency"))
+
+    @property
+    def lowpass(self) -> float:
+        """Lowest low-pass cutoff among the filters that the JSON describes, Hz; 0 where none is stated."""
+        cutoffs = []
+        for group in ("SoftwareFilters", "HardwareFilters"):
+            filters = self.json.get(group)
+            for name, parameters in filters.items() if isinstance(filters, dict) else ():
+                if _LOW_PASS.search(name) and isinstance(parameters, dict):
+                    cutoffs += [number(value) for key, value in parameters.items() if _CUTOFF.search(key)]
+        return min((cutoff for cutoff in cutoffs if cutoff > 0.0), default=0.0)
+
+    def text(self, key: str) -> str:
+        """One field of the JSON as text, empty where absent or ``n/a``."""
+        value = self.json.get(key)
+        return "" if not isinstance(value, str) or value.strip() in ABSENT else value.strip()
+
+
+def number(value: object) -> float:
+    """Read a finite number, 0 for anything else (``n/a``, NaN, text, absent)."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return 0.0
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return 0.0
+    return found if math.isfinite(found) else 0.0
+
+
+def read_sidecars(source: Source, folder: Path) -> Sidecars:
+    """Read the sidecars of a recording: JSON files merged from general to special, of each table the nearest.
+
+    Raises
+    ------
+    RecordingError
+        A sidecar is not readable as JSON or as a table.
+    """
+    notes: list[str] = []
+    tables = {kind: paths[-1] for kind in _KEYS if (paths := source.sidecars_named(kind))}
+
+    def table(kind: str) -> Rows | None:
+        return _read_table(folder, tables[kind], notes, key=_KEYS[kind]) if kind in tables else None
+
+    return Sidecars(
+        json=_with_mains(_merge(folder, source.sidecars_named("json"), notes), source, notes),
+        channels=table("channels"),
+        events=table("events"),
+        electrodes=table("electrodes"),
+        coordsystem=_merge(folder, source.sidecars_named("coordsystem")[-1:], notes),
+        notes=tuple(notes),
+        paths=tables,
+    )
+
+
+def _with_mains(stated: dict[str, Any], source: Source, notes: list[str]) -> dict[str, Any]:
+    """Fill in the mains frequency that the dataset's entry knows; where both are known they must agree."""
+    known = source.treatment.mains_hz if source.treatment is not None else None
+    found = number(stated.get("PowerLineFrequency"))
+    if source.treatment is None or known is None or found == known:
+        return stated
+    if found <= 0.0:
+        return {**stated, "PowerLineFrequency": known}
+    if source.treatment.mains_certain:
+        raise RecordingError(
+            f"{source.path}: PowerLineFrequency is {found:g} Hz in the sidecar, {known} Hz in the dataset's entry",
+            next_action="find out which is right and correct the other",
+        )
+    notes.append(
+        f"mains: {found:g} Hz in the sidecar, {known} Hz in the dataset's entry, unverified; the sidecar's used"
+    )
+    return stated
+
+
+def _merge(folder: Path, paths: Iterable[str], notes: list[str]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            found = json.loads(_text(folder, path, notes))
+        except (ValueError, RecursionError) as error:
+            raise RecordingError(
+                f"{path}: not readable as JSON ({error})", next_action="repair or remove the sidecar"
+            ) from error
+        if not isinstance(found, dict):
+            raise RecordingError(
+                f"{path}: expected a JSON object, found {type(found).__name__}",
+                next_action="repair or remove the sidecar",
+            )
+        merged.update(found)
+    return merged
+
+
+def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
+    """Read a table whose rows are known by the column `key`."""
+    text = _text(folder, path, notes)
+    if "\0" in text:
+        raise RecordingError(f"{path}: no table but binary data", next_action="repair or remove the table")
+    # BIDS knows no quotes, and `splitlines` would also split at characters that stand in names.
+    lines = [line.split("\t") for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
+    if not lines:
+        return []
+    header = [name.strip() for name in lines[0]]
+    if key not in header:
+        raise RecordingError(
+            f"{path} has no column {key!r} but {', '.join(map(quoted, header[:6]))[:200]};"
+            " columns are separated by tabs",
+            next_action="repair the table",
+        )
+    rows = []
+    for number_, line in enumerate(lines[1:], start=2):
+        if len(line) > len(header):
+            raise RecordingError(
+                f"{path}, line {number_}: {len(line)} fields under {len(header)} names; fields are separated by tabs",
+                next_action="repair the table",
+            )
+        rows.append({name: value.strip() for name, value in zip(header, line, strict=False)})
+    return rows
+
+
+def _text(folder: Path, path: str, notes: list[str]) -> str:
+    data = (folder / path).read_bytes()
+    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        notes.append(f"{path}: not UTF-8 as BIDS wants; read as UTF-16")
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        notes.append(f"{path}: not UTF-8 as BIDS wants; read as Latin-1")
+        return data.decode("latin-1")

@@ -1,0 +1,1 @@
+"""Download files of an archive: retry, resume, verify their content."""

@@ -1,0 +1,1 @@
+"""Run ingest of many recordings: local processes, Dask, and the log of their progress."""

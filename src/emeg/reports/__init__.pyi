@@ -1,0 +1,2 @@
+from .write_quality_pages import QualityConfig as QualityConfig, QualityResult as QualityResult, quality as quality
+from .write_report import ReportConfig as ReportConfig, ReportResult as ReportResult, report as report

@@ -1,0 +1,93 @@
+"""The verb ``report``: gather, draw, write one page."""
+
+import logging
+from importlib import resources
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from emeg.config import Config, runtime_field
+from emeg.evaluation.products import read_arrays, read_figures
+from emeg.hashing import hash_json
+from emeg.progress import Progress, silent
+from emeg.reports.page import page_context
+from emeg.store import Store, read_catalog, read_quarantine
+from emeg.version import __version__
+
+logger = logging.getLogger(__name__)
+
+
+class ReportConfig(Config):
+    """Write one self-contained HTML page about an evaluation and all that it rests on."""
+
+    root: str = runtime_field(...)
+    """Store: a folder or any fsspec URI."""
+    evaluation: str | None = None
+    """Evaluation to show; may be left out where the store holds one only."""
+
+
+class ReportResult(Config):
+    """Where the page is."""
+
+    report: str
+    """Name of the product below <root>/reports."""
+    evaluation: str
+    """Evaluation that it shows."""
+    done_before: bool
+    """The page was there before."""
+    path: str
+    """The page: a path, or a URI where the store is a bucket."""
+
+
+def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult:
+    """Write ``reports/<report>/``: ``index.html`` and the evaluation's ``figures.json`` and ``figures.parquet``.
+
+    The name covers the evaluation, the catalogue and the quarantine, so that a store that has grown gets a new page.
+
+    Raises
+    ------
+    UserError
+        There is no such evaluation.
+    """
+    store = Store.open(config.root)
+    evaluation = store.only("evaluations", config.evaluation)
+    rows, refused = read_catalog(store), read_quarantine(store)
+    name = hash_json(
+        {
+            "evaluation": evaluation,
+            "recordings": [row.recording for row in rows],
+            "quarantine": [record.model_dump(mode="json") for record in refused],
+            "version": __version__,
+        }
+    )
+    result = ReportResult(
+        report=name,
+        evaluation=evaluation,
+        done_before=store.has("reports", name),
+        path=str(store.location("reports", name, "index.html")),
+    )
+    if result.done_before:
+        return result
+    progress(0, 2, "gathering")
+    figures = read_figures(store, evaluation)
+    context = page_context(store, rows, refused, figures, read_arrays(store, evaluation))
+    progress(1, 2, "drawing")
+    html = render(context)
+    with store.publishing("reports", name) as folder:
+        (folder / "index.html").write_text(html, encoding="utf-8")
+        for file in ("figures.json", "figures.parquet"):
+            (folder / file).write_bytes(store.location("evaluations", evaluation, file).read_bytes())
+    progress(2, 2, "written")
+    logger.info("wrote %s: %d kB", result.path, len(html) // 1000)
+    return result
+
+
+def render(context: dict[str, object], page: str = "report.html.j2") -> str:
+    """Fill a template; text is escaped, only drawings are not, and a missing value is an error."""
+    environment = Environment(
+        loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(page).render(context)
+
+
+def _template(name: str) -> str:
+    return (resources.files("emeg") / "reports" / "templates" / name).read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The catalogue of a store: rows, events, quarantine, and queries in SQL."""

@@ -1,0 +1,135 @@
+"""Files and folders below the root of a store: what every part of the store reads and writes with."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from emeg.errors import UserError
+from emeg.store import staging
+from emeg.store.connection_errors import line_to
+from emeg.uri import Location
+
+SCHEMA = 3
+"""Version of the store's arrangement; a store with a larger one is refused. What changed: `emeg.store.migrations`."""
+
+MARKERS = {
+    "recordings": "zarr.json",
+    "corpora": "manifest.json",
+    "tokens": "manifest.json",
+    "models": "config.json",
+    "evaluations": "figures.json",
+    "reports": "index.html",
+}
+"""For each room the file that a complete product has; in a bucket it is uploaded last."""
+
+PARALLEL_REQUESTS = 16
+"""Requests in flight when many small objects are asked for: latency, not bandwidth, is the cost."""
+
+
+class StoreFiles:
+    """Files, folders and complete products below one root; `Store` adds opening and publishing."""
+
+    def __init__(self, root: Location) -> None:
+        self.root = root
+
+    def location(self, *parts: str) -> Location:
+        """Place below the root."""
+        place = self.root
+        for part in parts:
+            place = place / part
+        return place
+
+    def exists(self, *parts: str) -> bool:
+        """Whether there is a file or folder below the root, asked anew every time."""
+        return is_there(self.location(*parts))
+
+    def has(self, room: str, name: str) -> bool:
+        """Whether the complete product is there."""
+        return is_there(self.product_location(room, name) / marker_of(room))
+
+    def names(self, room: str) -> list[str]:
+        """Names of the complete products of a room, sorted."""
+        marker = marker_of(room)
+        with line_to(self.root):
+            folders = [child for child in self.location(room).children() if not child.name.startswith(".")]
+        if self.root.is_local:
+            return [folder.name for folder in folders if (folder / marker).exists()]
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
+            complete = list(pool.map(lambda folder: is_there(folder / marker), folders))
+        return [folder.name for folder, there in zip(folders, complete, strict=True) if there]
+
+    def read_bytes(self, *parts: str) -> bytes:
+        """Read one file below the root; like all that asks a store, `TransientError` where a bucket does not answer."""
+        place = self.location(*parts)
+        with line_to(place):
+            return place.read_bytes()
+
+    def read_json(self, *parts: str) -> Any:  # noqa: ANN401 - JSON
+        """Read one JSON file below the root."""
+        place = self.location(*parts)
+        with line_to(place):
+            return place.read_json()
+
+    def children(self, *parts: str) -> list[Location]:
+        """Entries of a folder below the root, sorted by name; empty where there is no folder."""
+        place = self.location(*parts)
+        with line_to(place):
+            return place.children()
+
+    def remove(self, *parts: str) -> bool:
+        """Remove a file or folder below the root; returns whether it was there."""
+        if not self.exists(*parts):
+            return False
+        place = self.location(*parts)
+        with line_to(place):
+            place.fs.rm(place.path, recursive=True)
+        return True
+
+    def write_bytes(self, data: bytes, *parts: str) -> None:
+        """Write one file below the root, whole or not at all, replacing an older one."""
+        staging.write_file(self.root, self.location(*parts), data)
+
+    def write_json(self, value: object, *parts: str) -> None:
+        """Write one JSON file, as `write_bytes` does; equal values are equal bytes."""
+        self.write_bytes(staging.json_bytes(value), *parts)
+
+    def product_location(self, room: str, name: str) -> Location:
+        """Return the location of a product, complete or not.
+
+        Raises
+        ------
+        UserError
+            The kind is unknown or the name is not a plain one.
+        """
+        marker_of(room)
+        if not name or "/" in name or name.startswith("."):
+            raise UserError(f"{name!r}: not a product name; names have no slash and no leading dot")
+        return self.location(room, name)
+
+
+def marker_of(room: str) -> str:
+    """Return the file that a complete product of this kind has.
+
+    Raises
+    ------
+    UserError
+        The kind is unknown.
+    """
+    try:
+        return MARKERS[room]
+    except KeyError:
+        raise UserError(f"{room!r}: not a room of the store; there are {', '.join(MARKERS)}") from None
+
+
+def is_there(place: Location) -> bool:
+    """Return whether a file or folder exists, asked anew."""
+    # Object stores' listings are cached by fsspec; another process may have published since.
+    if not place.is_local:
+        place.fs.invalidate_cache(place.path.rsplit("/", 1)[0])
+    with line_to(place):
+        return place.exists()
+
+
+def preview_names(names: list[str], most: int = 8) -> str:
+    """Return the first `most` names, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

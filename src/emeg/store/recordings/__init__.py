@@ -1,0 +1,1 @@
+"""Recordings as Zarr groups: signal, quantisation, quality measures."""

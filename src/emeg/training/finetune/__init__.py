@@ -1,0 +1,1 @@
+"""Fine-tune a classifier or fit a probe on one fold of a task."""

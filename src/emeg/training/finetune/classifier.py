@@ -1,0 +1,266 @@
+"""Full fine-tuning of one fold: tokenizer's encoder, backbone and head, under Lightning."""
+
+import copy
+import logging
+import math
+from collections.abc import Iterator
+from typing import Self
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from emeg.models import BrainOmni, TaskHead
+from emeg.progress import Progress
+from emeg.tokenizers.braintokenizer import normalise_signal
+from emeg.training.configs import FinetuneRecipe
+from emeg.training.device import pick_precision
+from emeg.training.finetune.labelled_windows import (
+    FoldIndices,
+    FoldOutcome,
+    WindowLoader,
+    Windows,
+    balanced_accuracy,
+    class_weights,
+)
+from emeg.training.loop.batches import SignalBatch, signal_batch, spread_channels
+from emeg.training.loop.schedule import draw_seed, lr_factor
+from emeg.training.loop.trainer import quiet
+
+logger = logging.getLogger(__name__)
+
+
+class Classifier(nn.Module):
+    """Encoder, backbone and head; the quantiser and the decoder stay out of the graph."""
+
+    def __init__(self, backbone: BrainOmni, n_classes: int, recipe: FinetuneRecipe) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = TaskHead.of(backbone, n_classes, dropout=recipe.head_dropout)
+        self._recipe = recipe
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch dropout; that of the backbone only where the recipe asks for it."""
+        super().train(mode)
+        self.backbone.train(mode and self._recipe.backbone_dropout)
+        return self
+
+    def embed(self, batch: SignalBatch) -> Tensor:
+        """Embedding (B, Q, W, d) of windows in physical units, of as many channels as the recipe shows."""
+        # normalised with all channels: the reference of EEG is theirs
+        signal = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+        batch = batch._replace(signal=signal)
+        if self._recipe.max_channels is not None:
+            batch = spread_channels(batch, self._recipe.max_channels)
+        latents_BQWD = self.backbone.tokenizer.encode_latents(
+            batch.signal, batch.pos, batch.sensor_type, overlap=self._recipe.overlap, channel_mask=batch.channel_mask
+        )
+        return self.backbone.embed_latents(latents_BQWD)
+
+    def forward(self, batch: SignalBatch) -> Tensor:
+        """Logits (B, classes)."""
+        logits: Tensor = self.head(self.embed(batch))
+        return logits
+
+
+class FineTuning(LightningModule):
+    """Fit a `Classifier`; after each epoch the validation people are predicted, and the best weights are kept.
+
+    Parameters of the quantiser and of the prediction head get no gradient, so the optimiser leaves them alone.
+    """
+
+    def __init__(
+        self, classifier: Classifier, windows: Windows, recipe: FinetuneRecipe, *, learning_rate: float, n_steps: int
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.history: list[dict[str, float]] = []
+        self.best = -1.0
+        self.best_epoch = -1
+        self.best_state: dict[str, Tensor] = {}
+        self._windows = windows
+        self._recipe = recipe
+        self._learning_rate = learning_rate
+        self._n_steps = n_steps
+        self._weights: Tensor | None = None
+        self._predicted: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        self._losses: list[Tensor] = []
+
+    def weigh_classes(self, labels: NDArray[np.int64]) -> None:
+        """Let every class count alike, whatever its share of `labels`."""
+        weights = class_weights(labels, len(self._windows.classes))
+        self._weights = torch.from_numpy(weights).float()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW: the head learns faster than the backbone, matrices alone decay."""
+        recipe = self._recipe
+        groups = []
+        for part, rate in (("backbone", self._learning_rate), ("head", self._learning_rate * recipe.head_factor)):
+            parameters = list(getattr(self.classifier, part).parameters())
+            groups += [
+                {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": recipe.weight_decay},
+                {"params": [p for p in parameters if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
+            ]
+        optimiser = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps)
+
+        def factor(step: int) -> float:
+            return lr_factor(step, self._n_steps, final=0.1)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm over all parameters."""
+        clip = self._recipe.gradient_clip
+        torch.nn.utils.clip_grad_norm_(self.classifier.parameters(), clip if clip > 0 else math.inf)
+
+    def batch(self, indices: NDArray[np.int64]) -> SignalBatch:
+        """Read windows and bring them where the classifier is."""
+        batch = signal_batch(self._windows.read(indices.tolist()))
+        mask = None if batch.channel_mask is None else batch.channel_mask.to(self.device)
+        return batch._replace(
+            signal=batch.signal.to(self.device),
+            pos=batch.pos.to(self.device),
+            sensor_type=batch.sensor_type.to(self.device),
+            channel_mask=mask,
+        )
+
+    def batches(self, indices: NDArray[np.int64]) -> Iterator[SignalBatch]:
+        """Read windows in order, a batch at a time."""
+        size = self._recipe.batch_size
+        for start in range(0, len(indices), size):
+            yield self.batch(indices[start : start + size])
+
+    @torch.no_grad()
+    def standardise(self, indices: NDArray[np.int64]) -> None:
+        """Let the head see the embeddings of these windows with mean 0 and spread 1, before anything is trained."""
+        self.eval()
+        head = self.classifier.head
+        head.standardise(torch.cat([head.pool(self.classifier.embed(batch)) for batch in self.batches(indices)]))
+        self.train()
+
+    def training_step(self, indices: NDArray[np.int64], batch_idx: int) -> Tensor:
+        """Cross-entropy with label smoothing; dropout is drawn by (seed, step)."""
+        torch.manual_seed(draw_seed(self._recipe.seed, self.global_step, 0))
+        logits = self.classifier(self.batch(indices))
+        labels = torch.from_numpy(np.asarray(self._windows.labels)[indices]).to(self.device)
+        weights = None if self._weights is None else self._weights.to(self.device)
+        loss = nn.functional.cross_entropy(
+            logits.float(), labels, weight=weights, label_smoothing=self._recipe.label_smoothing
+        )
+        self._losses.append(loss.detach())
+        return loss
+
+    def validation_step(self, indices: NDArray[np.int64], batch_idx: int) -> None:
+        """Predict validation windows."""
+        probabilities = self.classifier(self.batch(indices)).float().softmax(dim=-1)
+        self._predicted.append((indices, probabilities.cpu().double().numpy()))
+
+    def on_validation_epoch_end(self) -> None:
+        """Keep the weights if they are the best so far; end if they have not been for long."""
+        indices = np.concatenate([i for i, _ in self._predicted])
+        probabilities = np.concatenate([p for _, p in self._predicted])
+        self._predicted.clear()
+        score = balanced_accuracy(np.asarray(self._windows.labels)[indices], probabilities.argmax(axis=1))
+        epoch = self.current_epoch
+        self.history.append(
+            {
+                "learning_rate": self._learning_rate,
+                "epoch": float(epoch),
+                "training_loss": float(torch.stack(self._losses).mean()),
+                "validation_balanced_accuracy": score,
+            }
+        )
+        self._losses.clear()
+        if score > self.best:
+            self.best, self.best_epoch = score, epoch
+            self.best_state = {name: value.detach().clone() for name, value in self.classifier.state_dict().items()}
+        elif epoch - self.best_epoch >= self._recipe.patience:
+            self.trainer.should_stop = True
+
+    def predict(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Probabilities (windows, classes) under the best weights."""
+        self.classifier.load_state_dict(self.best_state)
+        self.eval()
+        with torch.inference_mode():
+            parts = [self.classifier(batch).float().softmax(dim=-1).cpu().double() for batch in self.batches(indices)]
+        probabilities = torch.cat(parts).numpy()
+        return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
+
+
+def fit_classifier(
+    network: BrainOmni,
+    windows: Windows,
+    fold: FoldIndices,
+    recipe: FinetuneRecipe,
+    *,
+    device: torch.device,
+    keep_state: bool,
+    progress: Progress,
+) -> FoldOutcome:
+    """Fit with each learning rate of the recipe; the best on validation predicts the test windows."""
+    start = copy.deepcopy(network.state_dict())
+    history: list[dict[str, float]] = []
+    best: FineTuning | None = None
+    rate_of_best = 0.0
+    for number, rate in enumerate(recipe.backbone_learning_rates):
+        fitted = _fit_once(network, start, windows, fold, recipe, learning_rate=rate, device=device)
+        history += fitted.history
+        progress(number + 1, len(recipe.backbone_learning_rates), f"full {fitted.best:.3f}")
+        if best is None or fitted.best > best.best:
+            best, rate_of_best = fitted, rate
+    if best is None:
+        raise ValueError("the recipe lists no learning rate")
+    return FoldOutcome(
+        probabilities=best.predict(fold.test),
+        validation_balanced_accuracy=best.best,
+        chosen={"learning_rate": rate_of_best, "epoch": float(best.best_epoch)},
+        history=history,
+        state={name: value.cpu() for name, value in best.best_state.items()} if keep_state else None,
+    )
+
+
+def _fit_once(
+    network: BrainOmni,
+    start: dict[str, Tensor],
+    windows: Windows,
+    fold: FoldIndices,
+    recipe: FinetuneRecipe,
+    *,
+    learning_rate: float,
+    device: torch.device,
+) -> FineTuning:
+    backbone = copy.deepcopy(network)
+    backbone.load_state_dict(start)
+    torch.manual_seed(draw_seed(recipe.seed, 0, 1))
+    classifier = Classifier(backbone, len(windows.classes), recipe)
+    train = WindowLoader(fold.train, batch_size=recipe.batch_size, shuffle_seed=recipe.seed)
+    validation = WindowLoader(fold.validation, batch_size=recipe.batch_size)
+    classifier.train()
+    module = FineTuning(classifier, windows, recipe, learning_rate=learning_rate, n_steps=recipe.epochs * len(train))
+    module.weigh_classes(np.asarray(windows.labels)[fold.train])
+    if recipe.standardise:
+        module.to(device).standardise(fold.train)
+    with quiet():
+        trainer = Trainer(
+            accelerator="gpu" if device.type == "cuda" else device.type,
+            devices=1,
+            max_epochs=recipe.epochs,
+            precision=pick_precision("auto", device),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module, train_dataloaders=train, val_dataloaders=validation)
+    return module

@@ -1,0 +1,96 @@
+"""Fit a classifier to one fold of a task: the whole network, or a linear probe on its frozen features.
+
+windows ──▶ tokenizer's encoder ──latents, not quantised──▶ BrainOmni ──embedding──▶ TaskHead        (full)
+windows ──▶ embedding, once ──mean over steps──▶ standardised ──▶ logistic regression                (probe)
+
+Training people fit, validation people choose (learning rate, epoch, penalty), test people are only predicted.
+"""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from emeg.errors import UserError
+from emeg.models import BrainOmni
+from emeg.progress import Progress, silent
+from emeg.training.configs import FinetuneRecipe
+from emeg.training.device import pick_device
+from emeg.training.finetune.classifier import fit_classifier
+from emeg.training.finetune.labelled_windows import FoldIndices, FoldOutcome, InMemoryWindows, Windows, in_memory
+from emeg.training.finetune.probe import fit_probe
+
+__all__ = ["FoldIndices", "FoldOutcome", "InMemoryWindows", "Weights", "Windows", "finetune_fold", "in_memory"]
+
+logger = logging.getLogger(__name__)
+
+Weights = Literal["trained", "random"]
+
+
+def finetune_fold(
+    model: Path,
+    windows: Windows,
+    fold: FoldIndices,
+    recipe: FinetuneRecipe,
+    *,
+    weights: Weights = "trained",
+    device: str = "auto",
+    keep_state: bool = False,
+    progress: Progress = silent,
+) -> FoldOutcome:
+    """Fit one fold and predict its test windows.
+
+    Parameters
+    ----------
+    model : Path
+        Folder of a BrainOmni: config.json and model.safetensors.
+    windows : Windows
+        Labelled windows in physical units (`emeg.data.TaskWindows`). Read `in_memory` once, they serve all folds.
+    fold : FoldIndices
+    recipe : FinetuneRecipe
+    weights : str
+        ``"random"`` takes the model's sizes and fresh weights (seeded by ``recipe.seed``).
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    keep_state : bool
+        Return the fitted weights too.
+
+    Returns
+    -------
+    FoldOutcome
+        ``probabilities`` (test windows, classes).
+
+    Raises
+    ------
+    UserError
+        A part of the fold is empty, parts overlap, or training lacks a class.
+    """
+    _check(windows, fold)
+    place = pick_device(device)
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        network = load_backbone(model, weights=weights, seed=recipe.seed)
+        fit = fit_probe if recipe.mode == "probe" else fit_classifier
+        return fit(network, windows, fold, recipe, device=place, keep_state=keep_state, progress=progress)
+
+
+def load_backbone(model: Path, *, weights: Weights, seed: int) -> BrainOmni:
+    """Load a BrainOmni with its tokenizer, or one of the same sizes from random weights."""
+    trained = BrainOmni.from_pretrained(model)
+    if weights == "trained":
+        return trained
+    torch.manual_seed(seed)
+    return BrainOmni(trained.config, trained.tokenizer.config).eval()
+
+
+def _check(windows: Windows, fold: FoldIndices) -> None:
+    parts = {name: set(map(int, part)) for name, part in fold._asdict().items()}
+    for name, part in parts.items():
+        if not part:
+            raise UserError(f"the fold has no {name} windows; use fewer folds, or a task with more people")
+    if parts["train"] & (parts["validation"] | parts["test"]) or parts["validation"] & parts["test"]:
+        raise UserError("windows of the fold are in two of train, validation and test; split by person")
+    missing = set(range(len(windows.classes))) - {int(windows.labels[i]) for i in parts["train"]}
+    if missing:
+        names = ", ".join(windows.classes[i] for i in sorted(missing))
+        raise UserError(f"the training people of the fold have no window of {names}; use fewer folds")

@@ -1,0 +1,116 @@
+"""Labelled windows as fine-tuning reads them, and what one fold gives back."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emeg.data.batch import Batch, Sample, collate
+from emeg.data.sampling.order import permutation
+
+MEMORY_BYTES = 2 * 2**30
+"""Windows are kept in memory up to this size: they are read in every epoch of every fold."""
+
+
+class Windows(Protocol):
+    """Labelled windows of a task; `emeg.data.TaskWindows` is one."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class of every window, (n,)."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """Read windows in physical units; absent channels are padded and masked."""
+
+
+class FoldIndices(NamedTuple):
+    """Windows of one fold, each an array of places in `Windows`; no person is in two of them."""
+
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """What one fold gave."""
+
+    probabilities: NDArray[np.float64]
+    """(test windows, classes), rows sum to 1, in the order of `FoldIndices.test`."""
+    validation_balanced_accuracy: float
+    """Of the choice that was made."""
+    chosen: dict[str, float]
+    """``learning_rate`` and ``epoch``, or ``penalty``: what validation chose."""
+    history: list[dict[str, float]]
+    """A row for each epoch (full) or penalty (probe) tried."""
+    state: dict[str, Tensor] | None
+    """Weights of encoder, backbone and head (full), or of the linear map (probe); `None` unless asked for."""
+
+
+class InMemoryWindows:
+    """Windows read once and kept as they are."""
+
+    def __init__(self, samples: list[Sample], labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
+        self._samples = samples
+        self.labels = labels
+        self.classes = classes
+
+    def read(self, indices: Sequence[int]) -> Batch:
+        """Put windows side by side."""
+        return collate([self._samples[i] for i in indices])
+
+
+def in_memory(windows: Windows, *, limit_bytes: int = MEMORY_BYTES, at_once: int = 64) -> Windows:
+    """Read all windows into memory where they fit in `limit_bytes`; otherwise give them back as they are."""
+    n = len(windows.labels)
+    if isinstance(windows, InMemoryWindows) or n == 0 or windows.read([0]).signal.nbytes * n > limit_bytes:
+        return windows
+    samples: list[Sample] = []
+    for start in range(0, n, at_once):
+        samples += _samples(windows.read(range(start, min(n, start + at_once))))
+    return InMemoryWindows(samples, np.asarray(windows.labels), tuple(windows.classes))
+
+
+def _samples(batch: Batch) -> Iterator[Sample]:
+    for b, mask in enumerate(batch.channel_mask):
+        yield Sample(batch.signal[b, mask], batch.pos[b, mask], batch.sensor_type[b, mask], int(batch.segments[b]))
+
+
+class WindowLoader:
+    """Batches of windows; where it shuffles, the order of each pass follows from (seed, number of the pass)."""
+
+    def __init__(self, indices: NDArray[np.int64], *, batch_size: int, shuffle_seed: int | None = None) -> None:
+        self._indices = indices
+        self._batch_size = batch_size
+        self._seed = shuffle_seed
+        self._passes = 0
+
+    def __len__(self) -> int:
+        """Batches of one pass."""
+        return -(-len(self._indices) // self._batch_size)
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        order = self._indices
+        if self._seed is not None:
+            order = order[permutation(len(order), "fold", self._seed, self._passes)]
+            self._passes += 1
+        for start in range(0, len(order), self._batch_size):
+            yield order[start : start + self._batch_size]
+
+
+def balanced_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+    """Mean over the classes that occur of the share of their windows that is right."""
+    return float(np.mean([np.mean(predicted[labels == k] == k) for k in np.unique(labels)]))
+
+
+def class_weights(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    """Weights (classes,) that let every class count alike, mean 1 over the windows."""
+    counts = np.bincount(labels, minlength=n_classes).astype(np.float64)
+    return len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1.0))

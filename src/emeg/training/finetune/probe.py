@@ -1,0 +1,85 @@
+"""Linear probe: logistic regression on the frozen embedding, its penalty chosen on validation people."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from emeg.models import BrainOmni
+from emeg.progress import Progress
+from emeg.tokenizers.braintokenizer import normalise_signal
+from emeg.training.configs import FinetuneRecipe
+from emeg.training.finetune.labelled_windows import FoldIndices, FoldOutcome, Windows, balanced_accuracy
+from emeg.training.loop.batches import signal_batch
+
+
+def embed_windows(
+    network: BrainOmni, windows: Windows, indices: Sequence[int], *, batch_size: int, device: torch.device
+) -> NDArray[np.float64]:
+    """Mean embedding over steps, flattened: (windows, sources · d)."""
+    network = network.to(device).eval()
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(indices), batch_size):
+            batch = signal_batch(windows.read([int(i) for i in indices[start : start + batch_size]]))
+            mask = None if batch.channel_mask is None else batch.channel_mask.to(device)
+            types = batch.sensor_type.to(device)
+            x = normalise_signal(batch.signal.to(device), types, mask)
+            embedding_BQWd = network.embed(x, batch.pos.to(device), types, channel_mask=mask)
+            rows.append(embedding_BQWd.float().mean(dim=2).flatten(1).cpu().double().numpy())
+    return np.concatenate(rows)
+
+
+def fit_probe(
+    network: BrainOmni,
+    windows: Windows,
+    fold: FoldIndices,
+    recipe: FinetuneRecipe,
+    *,
+    device: torch.device,
+    keep_state: bool,
+    progress: Progress,
+) -> FoldOutcome:
+    """Fit logistic regressions of all penalties to the training windows; the best on validation predicts."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    features = {
+        name: embed_windows(network, windows, part.tolist(), batch_size=recipe.batch_size, device=device)
+        for name, part in fold._asdict().items()
+    }
+    labels = {name: np.asarray(windows.labels)[part] for name, part in fold._asdict().items()}
+    history: list[dict[str, float]] = []
+    best = None
+    for number, penalty in enumerate(sorted(recipe.penalties)):
+        line = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, class_weight="balanced", max_iter=500))
+        with warnings.catch_warnings():
+            # weak penalties may stop at max_iter; validation judges the outcome either way
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            line.fit(features["train"], labels["train"])
+        score = balanced_accuracy(labels["validation"], line.predict(features["validation"]))
+        history.append({"penalty": penalty, "validation_balanced_accuracy": score})
+        progress(number + 1, len(recipe.penalties), f"probe {score:.3f}")
+        if best is None or score > best[0]:
+            best = (score, penalty, line)
+    if best is None:
+        raise ValueError("the recipe lists no penalty")
+    score, penalty, line = best
+    return FoldOutcome(
+        probabilities=np.asarray(line.predict_proba(features["test"]), np.float64),
+        validation_balanced_accuracy=score,
+        chosen={"penalty": penalty},
+        history=history,
+        state=_linear_state(line) if keep_state else None,
+    )
+
+
+def _linear_state(line: object) -> dict[str, Tensor]:
+    scaler, regression = (step for _, step in line.steps)  # type: ignore[attr-defined]
+    arrays = {"mean": scaler.mean_, "scale": scaler.scale_, "weight": regression.coef_, "bias": regression.intercept_}
+    return {name: torch.from_numpy(np.asarray(array)).contiguous() for name, array in arrays.items()}

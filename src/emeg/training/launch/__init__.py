@@ -1,0 +1,1 @@
+"""Start training processes: on this machine, under Slurm, on Kubernetes."""

@@ -1,0 +1,242 @@
+"""Training in processes of its own: signals, allocator and threads are then the training's.
+
+The child says what it does on standard output, one JSON object a line for progress; every other line goes to the
+log. What it returns, or the error that ended it, comes back in a file.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from emeg.errors import EmegError, RecordingError, TransientError, UserError
+from emeg.progress import Progress, silent
+from emeg.training.configs import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_PREFIX = "@progress "
+"""Start of a line that reports progress."""
+
+WORKER = ("-m", "emeg.training.launch.worker")
+"""What an interpreter is told to run."""
+
+PATIENCE = {"GOMP_SPINCOUNT": "30000"}
+"""How long a thread of OpenMP spins for the others before it sleeps, where nobody said otherwise.
+
+Beside other work on the same cores the usual 300,000 made a step of the nano tokenizer a hundred times as long, 30,000
+twenty-five times; on idle cores both gave 100 segments a second (2 threads on 2 cores; threads that never spin, half).
+"""
+
+ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36)}
+"""Keep freed memory: glibc gives large blocks back to the system and page-faults every activation again."""
+
+LAUNCHER = "launcher.pid"
+"""File beside the configuration: who started the ranks."""
+
+RANK_SUFFIX = ".rank.pid"
+"""End of the names of the files in which ranks say their process ids."""
+
+FAILURE_GRACE_S = 45.0
+"""Seconds that ranks have to end after one of them has failed."""
+
+RETRY_CODE = 75
+"""Exit code that asks to be started again (EX_TEMPFAIL)."""
+
+ERRORS: dict[str, type[EmegError]] = {
+    error.__name__: error for error in (UserError, RecordingError, TransientError, EmegError)
+}
+"""Errors that cross the process boundary as what they are."""
+
+
+def is_launched(environment: Mapping[str, str]) -> bool:
+    """Whether torchrun or a scheduler has already started the ranks (``RANK`` and ``WORLD_SIZE`` are set)."""
+    return "RANK" in environment and "WORLD_SIZE" in environment
+
+
+def launch(
+    verb: str, config: TrainingConfig, *, signs: Path | None = None, progress: Progress = silent
+) -> dict[str, Any]:
+    """Run a training verb in new processes and wait for it.
+
+    SIGTERM and SIGUSR1 are passed to the ranks, which then checkpoint and end; the launcher lives until they have.
+
+    Parameters
+    ----------
+    verb : str
+        Name in `emeg.training.launch.worker`.
+    config : TrainingConfig
+        Parameters of the verb; ``processes`` ranks are started on this machine, by torchrun where there are several
+        or several ``nodes``, which then meet at ``rendezvous``.
+    signs : Path, optional
+        Where a rank that cannot move leaves word of it.
+
+    Returns
+    -------
+    dict
+        Fields of the verb's result.
+
+    Raises
+    ------
+    UserError, RecordingError, TransientError
+        The verb raised it.
+    RuntimeError
+        The process ended in any other way; the message has its last line.
+    """
+    with tempfile.TemporaryDirectory(prefix="emeg-launch-") as name:
+        folder = Path(name)
+        asked, answer = folder / "config.json", folder / "result.json"
+        asked.write_text(config.model_dump_json(), encoding="utf-8")
+        (folder / LAUNCHER).write_text(str(os.getpid()))
+        began = time.time()
+        command = [*_starter(config), *WORKER, verb, str(asked), str(answer)]
+        last_line, code = _run(command, folder, progress)
+        reply = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
+        # of several nodes only the first has rank 0, which alone gives a result
+        if code == 0 and not reply and config.nodes > 1:
+            reply = _result_of(folder)
+    if "result" in reply and code == 0:
+        result: dict[str, Any] = reply["result"]
+        return result
+    raise _failure(verb, reply.get("error"), _word_of_lost(signs, began) or last_line, code)
+
+
+def _starter(config: TrainingConfig) -> list[str]:
+    """Give the command that starts the ranks of this machine."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={config.processes}"]
+    if config.nodes > 1:
+        if config.rendezvous is None:
+            raise UserError(
+                f"nodes={config.nodes} need rendezvous=host:port, the first machine's name and a free port there"
+            )
+        run = ["--rdzv-backend=c10d", f"--rdzv-endpoint={config.rendezvous}", "--rdzv-id=emeg", "--max-restarts=0"]
+        return [*torchrun, f"--nnodes={config.nodes}", *run]
+    return [sys.executable] if config.processes == 1 else [*torchrun, "--standalone"]
+
+
+def _run(command: list[str], folder: Path, progress: Progress) -> tuple[str, int]:
+    """Forward the child's lines until it ends; its last words and exit code."""
+    environment = {**PATIENCE, **os.environ, **ALLOCATOR, "PYTHONUNBUFFERED": "1"}
+    last = deque([""], maxlen=1)
+    # a session of its own: what a terminal or a scheduler sends to all processes comes to the ranks from here, once
+    child = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    ended = threading.Event()
+    threading.Thread(target=_end_after_failure, args=(child, folder, ended), daemon=True).start()
+    try:
+        with _forwarding(child, folder):
+            for line in child.stdout or ():
+                text = line.rstrip()
+                if text.startswith(PROGRESS_PREFIX):
+                    _report(text.removeprefix(PROGRESS_PREFIX), progress)
+                elif text:
+                    last.append(text)
+                    logger.info("%s", text)
+            code = child.wait()
+    except BaseException:
+        _end(child, folder)
+        raise
+    finally:
+        ended.set()
+        if child.stdout is not None:
+            child.stdout.close()
+    return last[0], code
+
+
+@contextmanager
+def _forwarding(child: subprocess.Popen[str], folder: Path) -> Iterator[None]:
+    """Pass signals on to the ranks themselves: torchrun would kill them half a minute after."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        if not _signal_ranks(folder, number):
+            child.send_signal(signal.SIGTERM)  # no rank has begun: nothing to checkpoint
+
+    former = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _signal_ranks(folder: Path, number: int) -> int:
+    """Send a signal to the ranks of this machine; how many there are."""
+    ranks = [int(path.read_text()) for path in folder.glob(f"*{RANK_SUFFIX}")]
+    for rank in ranks:
+        with suppress(ProcessLookupError):
+            os.kill(rank, number)
+    return len(ranks)
+
+
+def _end_after_failure(child: subprocess.Popen[str], folder: Path, ended: threading.Event) -> None:
+    """End everything where a rank has failed and the rest does not follow: its peers may wait for what never comes."""
+    while not ended.wait(1.0):
+        answer = folder / "result.json"
+        if answer.exists() and time.time() - answer.stat().st_mtime > FAILURE_GRACE_S:
+            logger.warning("a rank has answered %.0f s ago and others have not ended; they are killed", FAILURE_GRACE_S)
+            _signal_ranks(folder, signal.SIGKILL)
+            child.kill()
+            return
+
+
+def _result_of(folder: Path) -> dict[str, Any]:
+    """Give the result that a rank other than 0 has left."""
+    found = sorted(folder.glob("result-*.json"))
+    return json.loads(found[0].read_bytes()) if found else {}
+
+
+def _word_of_lost(signs: Path | None, began: float) -> str:
+    """Give what a rank has said that ended itself because it could not move."""
+    words = sorted(signs.glob("*.lost")) if signs is not None else []
+    return next((path.read_text() for path in words if path.stat().st_mtime >= began), "")
+
+
+def _report(text: str, progress: Progress) -> None:
+    done = json.loads(text)
+    progress(done["done"], done["total"], done["message"])
+
+
+def _end(child: subprocess.Popen[str], folder: Path) -> None:
+    """Ask the ranks to checkpoint and stop; insist after half a minute."""
+    if not _signal_ranks(folder, signal.SIGTERM):
+        child.terminate()
+    try:
+        child.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        _signal_ranks(folder, signal.SIGKILL)
+        child.kill()
+        child.wait()
+
+
+def _failure(verb: str, error: dict[str, str] | None, last_line: str, code: int) -> Exception:
+    if error is not None and error["kind"] in ERRORS:
+        return ERRORS[error["kind"]](error["message"])
+    if code in (RETRY_CODE, -RETRY_CODE):
+        return TransientError(f"{verb}: {last_line}. Start the same command again: it goes on from its checkpoint")
+    said = f"{error['kind']}: {error['message']}" if error else last_line or "it said nothing"
+    return RuntimeError(
+        f"{verb}: the training process ended with exit code {code}; its last words: {said}."
+        " The lines before are in the log at level INFO; the same command goes on from the newest checkpoint."
+    )

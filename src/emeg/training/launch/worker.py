@@ -1,0 +1,142 @@
+"""``python -m emeg.training.launch.worker VERB CONFIG.json RESULT.json``: what a launched training process runs."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from emeg.config import Config
+from emeg.errors import EmegError, TransientError
+from emeg.progress import Progress
+from emeg.training.launch.launcher import ERRORS, LAUNCHER, PROGRESS_PREFIX, RANK_SUFFIX, RETRY_CODE
+from emeg.uri import locate
+
+logger = logging.getLogger(__name__)
+
+
+def find_verb(name: str) -> tuple[type[Config], Callable[..., Config]]:
+    """Give configuration and function of a verb that can be launched; only its own modules are loaded."""
+    if name == "train-tokenizer":
+        from emeg.training.configs import TrainTokenizerConfig
+        from emeg.training.stages.tokenizer_training import fit_tokenizer
+
+        return TrainTokenizerConfig, fit_tokenizer
+    if name == "pretrain":
+        from emeg.training.configs import PretrainConfig
+        from emeg.training.stages.pretraining import fit_pretraining
+
+        return PretrainConfig, fit_pretraining
+    raise EmegError(f"{name!r}: not a verb that can be launched; there are train-tokenizer and pretrain")
+
+
+def report_progress(done: int, total: int, message: str) -> None:
+    """Write one line that the launching process understands."""
+    line = json.dumps({"done": done, "total": total, "message": message})
+    sys.stdout.write(f"{PROGRESS_PREFIX}{line}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one verb and write its result, or the error that ended it; the exit code."""
+    verb, config_file, result_file = arguments
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    config_class, function = find_verb(verb)
+    attend(Path(config_file).parent)
+    stop_at_once(result_file)
+    config = config_class.checked(json.loads(Path(config_file).read_bytes()), source=config_file)
+    return run(function, config, result_file, progress=report_progress)
+
+
+def run(function: Callable[..., Config], config: Config, result_file: str, *, progress: Progress) -> int:
+    """Call `function` and leave the outcome in `result_file`.
+
+    An error of ours is answered with its class and text; any other leaves its traceback in the output and is
+    answered too, so that the launching process can name it.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        result = function(config, progress=progress)
+    except EmegError as error:
+        kind = next(name for name, known in ERRORS.items() if isinstance(error, known))
+        _answer_once(result_file, kind, error)
+        return RETRY_CODE if isinstance(error, TransientError) else 2
+    except Exception as error:
+        _answer_once(result_file, type(error).__name__, error)
+        raise
+    reply = {"result": result.model_dump(mode="json")}
+    if rank == 0:
+        _answer(result_file, reply)
+    else:  # on another machine than rank 0's, this is the result
+        file = Path(result_file)
+        _answer(str(file.with_name(f"{file.stem}-{rank:05d}.json")), reply)
+    return 0
+
+
+def _answer_once(result_file: str, kind: str, error: Exception) -> None:
+    # What a rank says whose peer has failed must not cover what that peer has said.
+    if not Path(result_file).exists():
+        _answer(result_file, {"error": {"kind": kind, "message": str(error)}})
+
+
+def attend(folder: Path) -> None:
+    """Say who this rank is, and be told to stop where the launcher has died: nobody would end an orphan."""
+    rank = int(os.environ.get("RANK", "0"))
+    (folder / f"{rank:05d}{RANK_SUFFIX}").write_text(str(os.getpid()))
+    launcher = folder / LAUNCHER
+    if not launcher.exists():
+        return
+    number = int(launcher.read_text())
+
+    def watch() -> None:
+        while _lives(number):
+            time.sleep(2.0)
+        logger.warning("the launcher is gone; this rank checkpoints and ends")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="emeg-launcher", daemon=True).start()
+
+
+def stop_at_once(result_file: str) -> None:
+    """Answer a signal that comes outside the steps, before the first or after the last: there is nothing to save.
+
+    Training itself takes the signals over, and finishes the step.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        _answer_once(
+            result_file, "TransientError", InterruptedError(f"told to stop by signal {number}; start it again")
+        )
+        os._exit(RETRY_CODE)
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, stop)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _answer(result_file: str, reply: dict[str, Any]) -> None:
+    locate(Path(result_file).resolve()).write_json(reply)
+
+
+if __name__ == "__main__":
+    exit_code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # without the usual ending: after a lost peer, threads of the process group would hold it up for ever
+    os._exit(exit_code)

@@ -1,0 +1,99 @@
+"""What both trainings do around their own step: loaders, trainer, final figures, publishing."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from emeg.config import Config
+from emeg.data import Corpus, MicroBatch, SamplingPlan
+from emeg.progress import Progress
+from emeg.store import Store
+from emeg.store.runs import RunNote, note_run
+from emeg.training.configs import OptimiserConfig, TrainingConfig, TrainResult
+from emeg.training.loop.batches import FixedLoader, SignalReader, StepLoader, TokenReader
+from emeg.training.loop.history import History
+from emeg.training.loop.lightning_module import Training
+from emeg.training.loop.publish import publish
+from emeg.training.loop.rank import Place
+from emeg.training.loop.trainer import final_figures, fit, make_trainer, places_of_run
+
+FINAL_SPLITS = ("validation", "held_out")
+"""Splits of the final figures; the second is looked at only here."""
+
+Recipe = TypeVar("Recipe", bound=Config)
+
+
+class Adjustable(Protocol):
+    """What either network can do to be faster or smaller in memory."""
+
+    def compile_layers(self) -> None:
+        """Compile when next run."""
+
+    def checkpoint_activations(self) -> None:
+        """Compute twice instead of keeping."""
+
+
+def adjust(network: Adjustable, config: TrainingConfig) -> None:
+    """Do to a network what a run asks for."""
+    if config.compile:
+        network.compile_layers()
+    if config.checkpoint_activations:
+        network.checkpoint_activations()
+
+
+def settings_of(recipe: type[Recipe], optimiser: OptimiserConfig) -> Recipe:
+    """Take out of a run's optimiser what a network's own recipe knows of."""
+    return recipe(**{name: getattr(optimiser, name) for name in recipe.model_fields})
+
+
+def carry_out(
+    config: TrainingConfig,
+    store: Store,
+    corpus: Corpus,
+    name: str,
+    place: Place,
+    *,
+    plan: SamplingPlan,
+    reader: SignalReader | TokenReader,
+    build: Callable[[int, History], Training],
+    choose: Callable[[str, int], list[MicroBatch]],
+    monitor: tuple[str, str],
+    inputs: Mapping[str, str],
+    progress: Progress,
+) -> TrainResult:
+    """Train in this process (one of the ranks, where there are several) and publish the model.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the module from the number of steps and the history.
+    choose : callable
+        Micro-batches of a split, at most so many segments of each device and channel count.
+    monitor : tuple of str
+        Validation figure that says which weights are best, and ``"min"`` or ``"max"``.
+    inputs : mapping
+        Products that went in beside the corpus, for the provenance.
+    """
+    if place.is_first:
+        made_from = {"corpus": corpus.name, **inputs}
+        note_run(store, name, RunNote(inputs=made_from, places=places_of_run(config, place)))
+    n_steps = config.total_steps(plan.n_steps())
+    module = build(n_steps, History(place.metrics_file))
+    trainer = make_trainer(
+        config,
+        place,
+        n_steps=n_steps,
+        micro_batches=plan.config.micro_batches,
+        monitor=monitor,
+        progress=progress,
+    )
+
+    def look_at(split: str, limit: int) -> FixedLoader:
+        return FixedLoader(choose(split, limit), reader, place)
+
+    train = StepLoader(plan, reader, n_steps=n_steps, place=place)
+    fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, place=place)
+    final = {split: look_at(split, config.final_segments) for split in FINAL_SPLITS}
+    figures = final_figures(trainer, module, final, keep=config.keep)
+    return publish(
+        store, name, trainer, module, place, corpus=corpus, config=config, figures=figures, inputs=dict(inputs)
+    )

@@ -1,0 +1,133 @@
+"""The finished model's folder: weights, configuration with provenance, figures, card. No clock, no host."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Trainer
+
+from emeg.data import Corpus
+from emeg.store import Store, read_catalog
+from emeg.training.configs import TrainingConfig, TrainResult
+from emeg.training.loop.lightning_module import Training
+from emeg.training.loop.rank import Place
+from emeg.uri import locate
+from emeg.version import __version__
+
+METRICS_FILE = "metrics.parquet"
+"""Figures of the training, step by step: columns step, split, name, value."""
+
+
+def describe_corpus(corpus: Corpus) -> dict[str, Any]:
+    """Count what each split holds: segments, hours, people, and segments by device and channel count."""
+    splits = corpus.column("split")
+    hours = corpus.n_samples / corpus.sfreq / 3600
+    described: dict[str, Any] = {}
+    for split in sorted(set(splits.tolist())):
+        rows = np.flatnonzero(splits == split)
+        devices = Counter(
+            f"{d}/{c}" for d, c in zip(*(corpus.column(n)[rows] for n in ("device", "channels")), strict=True)
+        )
+        described[split] = {
+            "segments": len(rows),
+            "hours": round(len(rows) * hours, 4),
+            "people": len(set(corpus.column("subject")[rows].tolist())),
+            "segments_by_device": dict(sorted(devices.items())),
+        }
+    return described
+
+
+def licences(store: Store, corpus: Corpus) -> dict[str, list[str]]:
+    """List the licences of the recordings of each dataset, as the catalogue has them."""
+    used = set(corpus.column("recording").tolist())
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in read_catalog(store):
+        if row.recording in used:
+            found[row.dataset].add(row.licence or "not stated")
+    return {dataset: sorted(names) for dataset, names in sorted(found.items())}
+
+
+def name_recordings(corpus: Corpus, segments: Sequence[int]) -> str:
+    """Name the recordings of segments, for an error."""
+    names = sorted({f"{corpus.column('subject')[i]} recording {corpus.column('recording')[i]}" for i in segments})
+    return f"segments {', '.join(map(str, list(segments)[:8]))}{' …' if len(segments) > 8 else ''} of " + "; ".join(
+        names[:8]
+    )
+
+
+def publish(
+    store: Store,
+    name: str,
+    trainer: Trainer,
+    module: Training,
+    place: Place,
+    *,
+    corpus: Corpus,
+    config: TrainingConfig,
+    figures: dict[str, dict[str, float]],
+    inputs: dict[str, str],
+) -> TrainResult:
+    """Write the model's folder, from the first rank; the others wait."""
+    metrics = {f"{split}/{name}": value for split, values in figures.items() for name, value in values.items()}
+    provenance = {
+        "verb": module.verb,
+        "recipe": config.product_fields(),
+        "corpus": corpus.name,
+        **inputs,
+        "data": describe_corpus(corpus),
+        "licences": licences(store, corpus),
+        "steps": trainer.global_step,
+        "precision": str(trainer.precision),
+        "metrics": metrics,
+    }
+    if place.is_first:
+        with store.publishing("models", name) as folder:
+            module.save(folder, provenance)
+            module.history.write_table(folder / METRICS_FILE)
+            locate(folder / "README.md").write_bytes(card(f"{module.title} {name}", provenance).encode())
+    trainer.strategy.barrier("published")
+    return TrainResult(
+        model=name,
+        run=name,
+        steps=trainer.global_step,
+        seconds=module.history.seconds,
+        metrics=metrics,
+        done_before=False,
+    )
+
+
+def card(title: str, provenance: dict[str, Any]) -> str:
+    """Write the model card."""
+    data, figures = provenance["data"], provenance["metrics"]
+    lines = [
+        f"# {title}",
+        "",
+        f"Trained by emeg {__version__} (architecture and losses: arXiv 2505.18185). Weights: `model.safetensors`;"
+        " sizes, recipe and provenance: `config.json`; figures of every step: `metrics.parquet`.",
+        "",
+        "Input: EEG or MEG at 256 Hz, 0.1–96 Hz, in V, T or T/m, normalised by segment and sensor type, with sensor"
+        " positions and types.",
+        "",
+        "## Data",
+        "",
+        "| split | segments | hours | people |",
+        "| --- | --- | --- | --- |",
+        *(f"| {s} | {d['segments']} | {d['hours']:.2f} | {d['people']} |" for s, d in data.items()),
+        "",
+        "Nobody is in two splits. Held-out people were used for no choice; their figures are of the finished model.",
+        "",
+        "## Figures",
+        "",
+        "| figure | value |",
+        "| --- | --- |",
+        *(f"| {name} | {value:.4g} |" for name, value in sorted(figures.items())),
+        "",
+        "## Licences of the recordings",
+        "",
+        *([f"* {d}: {', '.join(names)}" for d, names in provenance["licences"].items()] or ["* not stated"]),
+        "",
+        "Check that they admit what you do with the weights. Not a medical device.",
+        "",
+    ]
+    return "\n".join(lines)

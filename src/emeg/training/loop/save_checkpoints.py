@@ -1,0 +1,168 @@
+"""When a run is saved, what is in a checkpoint besides the network, and how it is taken up on other ranks."""
+
+import math
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from emeg.training.loop.checkpoints import AtomicCheckpointIO, CheckpointFolder
+
+BATCHES = "epoch_loop.batch_progress"
+"""Where Lightning keeps how many batches this rank has seen."""
+
+
+class SaveCheckpoints(Checkpoint):
+    """Save every few steps and at the end, and the weights that validate best.
+
+    Lightning's own callback keeps the last N by a list inside the checkpoint: what a killed run wrote after it is
+    never removed, and the best weights that an older checkpoint names may be gone. Here the folder says what is there.
+
+    Parameters
+    ----------
+    folder : CheckpointFolder
+    io : AtomicCheckpointIO
+        The one that the trainer writes with.
+    every_n_steps : int
+    validate_every : int
+        Steps between two validations.
+    share : int
+        Micro-batches of a step on this rank.
+    monitor : tuple of str
+        Validation figure and ``"min"`` or ``"max"``.
+    """
+
+    def __init__(
+        self,
+        folder: CheckpointFolder,
+        io: AtomicCheckpointIO,
+        *,
+        every_n_steps: int,
+        validate_every: int,
+        share: int,
+        monitor: tuple[str, str],
+    ) -> None:
+        self.folder = folder
+        self._io = io
+        self._every_n_steps = every_n_steps
+        self._validate_every = validate_every
+        self._share = share
+        self._figure, self._mode = monitor
+        self._saved = -1
+        self._rng: dict[str, Any] | None = None
+        self.best = math.nan
+        self.best_step = -1
+
+    @property
+    def best_path(self) -> str | None:
+        """Where the weights are that validated best; `None` before any validation."""
+        return None if self.best_step < 0 else self.folder.best(self.best_step)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Clear up after a writer that was killed."""
+        if stage == "fit" and trainer.is_global_zero:
+            self.folder.sweep()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the process's own generators the state that they had."""
+        self._saved = trainer.global_step if self._rng else -1
+        if self._rng is not None:
+            _restore_generators(self._rng)
+            self._rng = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Save after each few steps."""
+        if not self.validation_follows(trainer):
+            self._save_if_due(trainer)
+
+    def expect_no_validation(self) -> None:
+        """Say that there is nothing to validate on."""
+        self._validate_every = 0
+
+    def validation_follows(self, trainer: Trainer) -> bool:
+        """Whether this step is validated: what is saved before that would never see it when it is taken up."""
+        return self._validate_every > 0 and trainer.global_step % self._validate_every == 0
+
+    def _save_if_due(self, trainer: Trainer) -> None:
+        if trainer.global_step > 0 and trainer.global_step % self._every_n_steps == 0:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Save now, unless this step is saved."""
+        if trainer.global_step != self._saved:
+            self._saved = trainer.global_step
+            trainer.save_checkpoint(self.folder.last(trainer.global_step))
+
+    def save_and_wait(self, trainer: Trainer) -> None:
+        """Save now; the checkpoint is complete when this returns, on every rank."""
+        self.save(trainer)
+        self._io.wait()
+        trainer.strategy.barrier("checkpoint")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights where they are the best so far, then save if that is due."""
+        if trainer.state.fn != "fit":
+            return
+        self._keep_best(trainer)
+        self._save_if_due(trainer)
+
+    def _keep_best(self, trainer: Trainer) -> None:
+        if self._figure not in trainer.callback_metrics:
+            return
+        value = float(trainer.callback_metrics[self._figure])
+        if math.isnan(self.best) or (value > self.best if self._mode == "max" else value < self.best):
+            self.best, self.best_step = value, trainer.global_step
+            trainer.save_checkpoint(self.folder.best(self.best_step), weights_only=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave nothing unwritten: what comes next reads the best weights, and may be killed."""
+        self.save_and_wait(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add generators and the share of the ranks."""
+        checkpoint["emeg_saving"] = {
+            "share": self._share,
+            "rng": _generators(),
+            "best": self.best,
+            "best_step": self.best_step,
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Take up; Lightning counts a rank's batches, of which another number of ranks makes another number."""
+        kept = checkpoint["emeg_saving"]
+        self._rng = kept["rng"]
+        self.best, self.best_step = kept["best"], kept["best_step"]
+        progress = checkpoint["loops"]["fit_loop"][BATCHES]
+        for counts in (progress["total"], progress["current"]):
+            for name, count in counts.items():
+                # "completed" lags one behind where Lightning has not closed the batch yet: it must go on lagging by one
+                steps = -(-count // kept["share"])
+                counts[name] = steps * self._share - (steps * kept["share"] - count)
+
+
+def _generators() -> dict[str, Any]:
+    # What a step draws comes from generators of its own, keyed by seed, step and micro-batch; these are for whatever
+    # else may draw. Rank 0's go into the checkpoint. Lists and tensors, so that it loads without running code.
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002 - the global one is meant
+    version, words, following = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [str(kind), np.asarray(keys).tolist(), int(position), int(has_gauss), float(gauss)],
+        "python": [version, list(words), following],
+    }
+
+
+def _restore_generators(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"].cpu())
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, np.asarray(keys, np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    version, words, following = state["python"]
+    random.setstate((version, tuple(words), following))

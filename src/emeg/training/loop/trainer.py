@@ -1,0 +1,229 @@
+"""One Lightning run: trainer, checkpoints, resume; the same for the tokenizer and for BrainOmni."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from emeg.errors import UserError
+from emeg.progress import Progress
+from emeg.training.configs import TrainingConfig
+from emeg.training.device import pick_device, pick_precision
+from emeg.training.loop.batches import FixedLoader, StepLoader
+from emeg.training.loop.checkpoints import AtomicCheckpointIO, CheckpointFolder, read_checkpoint
+from emeg.training.loop.lightning_module import Training
+from emeg.training.loop.rank import Place
+from emeg.training.loop.save_checkpoints import SaveCheckpoints
+from emeg.training.loop.stop_signal import StopOnSignal
+from emeg.training.loop.strategies import make_strategy
+from emeg.training.loop.watchdog import Watchdog
+from emeg.uri import locate
+
+T = TypeVar("T", bound=Callback)
+
+logger = logging.getLogger(__name__)
+
+SIGNAL_CHECK_STEPS = 5
+"""Steps between two looks at whether any rank was told to stop: one small all-reduce each."""
+
+
+class ReportProgress(Callback):
+    """Tell `progress` how far the run is."""
+
+    def __init__(self, progress: Progress, total: int, *, every_n_steps: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._every_n_steps = every_n_steps
+        self._step = -1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Report after each few steps, from rank 0."""
+        step = trainer.global_step
+        if trainer.is_global_zero and step != self._step and (step % self._every_n_steps == 0 or step == self._total):
+            self._step = step
+            self._progress(step, self._total, str(getattr(pl_module, "headline", "")))
+
+
+def make_trainer(
+    config: TrainingConfig,
+    place: Place,
+    *,
+    n_steps: int,
+    micro_batches: int,
+    monitor: tuple[str, str],
+    progress: Progress,
+) -> Trainer:
+    """Build the trainer of one run.
+
+    Parameters
+    ----------
+    n_steps : int
+        Optimiser steps of the whole run.
+    micro_batches : int
+        In a step, over all ranks.
+    monitor : tuple of str
+        Validation figure that says which weights are best, and ``"min"`` or ``"max"``.
+    """
+    device = pick_device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    share = micro_batches // place.world
+    folder = checkpoint_folder(config, place)
+    io = AtomicCheckpointIO(in_background=config.checkpoint_in_background, after=folder.prune)
+    validate_every = min(config.validate_every, n_steps)
+    saving = SaveCheckpoints(
+        folder,
+        io,
+        every_n_steps=config.checkpoint_every,
+        validate_every=validate_every,
+        share=share,
+        monitor=monitor,
+    )
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", str(place.world)))
+    with quiet():
+        return Trainer(
+            accelerator=device.type if device.type != "cuda" else "gpu",
+            devices=local_world,
+            num_nodes=place.world // local_world,
+            strategy=make_strategy(config, place),
+            precision=pick_precision(config.precision, device),
+            max_steps=n_steps,
+            max_epochs=-1,
+            accumulate_grad_batches=share,
+            val_check_interval=validate_every * share,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            # named, so that Lightning does not take the ranks and the requeue of a Slurm job into its own hands
+            plugins=[io, TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()],
+            callbacks=[
+                StopOnSignal(saving, every_n_steps=SIGNAL_CHECK_STEPS),
+                Watchdog(place, stall_after_s=config.stall_after_s),
+                ReportProgress(progress, n_steps, every_n_steps=config.log_every),
+                saving,
+            ],
+            logger=TensorBoardLogger(place.folder, name="", version="tensorboard"),
+            default_root_dir=place.folder,
+            log_every_n_steps=config.log_every,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+
+
+def places_of_run(config: TrainingConfig, place: Place) -> tuple[str, ...]:
+    """List the folders and URIs with files of a run: its own, and that of its checkpoints where it is another."""
+    checkpoints = checkpoint_folder(config, place).place
+    return (str(place.folder),) if config.checkpoints is None else (str(place.folder), str(checkpoints))
+
+
+def checkpoint_folder(config: TrainingConfig, place: Place) -> CheckpointFolder:
+    """Say where the run's checkpoints are: beside its logs, or where ``checkpoints`` says."""
+    base = place.checkpoints if config.checkpoints is None else f"{config.checkpoints.rstrip('/')}/{place.folder.name}"
+    return CheckpointFolder(locate(base), keep=config.keep_checkpoints)
+
+
+def fit(
+    trainer: Trainer,
+    module: Training,
+    train: StepLoader,
+    validation: FixedLoader,
+    *,
+    config: TrainingConfig,
+    place: Place,
+) -> None:
+    """Train from the newest checkpoint of this run, or from the start.
+
+    Raises
+    ------
+    InterruptedRunError
+        A signal asked for it; a checkpoint is there.
+    UserError
+        A loss is not finite.
+    """
+    newest = checkpoint_folder(config, place).newest() if config.resume == "auto" else None
+    if newest is not None:
+        logger.info("going on from %s", newest)
+    watchdog, saving = _callback(trainer, Watchdog), _callback(trainer, SaveCheckpoints)
+    if validation.is_empty:
+        saving.expect_no_validation()
+    with quiet(), watchdog.naming_lost_ranks():
+        trainer.fit(
+            module,
+            train_dataloaders=train,
+            val_dataloaders=None if validation.is_empty else validation,
+            ckpt_path=newest,
+            weights_only=True,
+        )
+
+
+def _callback(trainer: Trainer, kind: type[T]) -> T:
+    """Give the trainer's callback of a class."""
+    (found,) = (callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
+    return found
+
+
+def final_figures(
+    trainer: Trainer, module: Training, batches: Mapping[str, FixedLoader], *, keep: str
+) -> dict[str, dict[str, float]]:
+    """Look at the finished weights: figures of each split that has segments."""
+    module.gather()
+    if keep == "best":
+        module.load_state_dict(best_weights(trainer))
+    figures = {}
+    for split, loader in batches.items():
+        if loader.is_empty:
+            continue
+        module.split = f"final_{split}"
+        with quiet():
+            trainer.validate(module, dataloaders=loader, verbose=False)
+        figures[split] = module.history.latest(module.split)
+    module.gather()
+    return figures
+
+
+def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    """State of the module that validated best.
+
+    Raises
+    ------
+    UserError
+        No validation has taken place.
+    """
+    path = _callback(trainer, SaveCheckpoints).best_path
+    if path is None:
+        raise UserError("keep=best needs a validation; there was none, so choose keep=last or more steps")
+    state: dict[str, torch.Tensor] = read_checkpoint(path)["state_dict"]
+    return state
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Lightning from advising on workers and samplers that this loader does not have."""
+    lightning = logging.getLogger("lightning.pytorch")
+    level = lightning.level
+    lightning.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in (
+            ".*isinstance\\(treespec, LeafSpec\\).*",
+            ".*srun.*command is available.*",
+            ".*does not have many workers.*",
+            ".*GPU available but not used.*",
+            ".*module\\(s\\) in eval mode at the start of training.*",  # the frozen tokenizer, on purpose
+            ".*Checkpoint directory .* exists and is not empty.*",
+            ".*number of training batches .* is smaller than the logging interval.*",
+        ):
+            warnings.filterwarnings("ignore", message=text)
+        try:
+            yield
+        finally:
+            lightning.setLevel(level)

@@ -1,0 +1,207 @@
+"""Every rank says where it is; where one is lost or lags, the others name it and end, so that the job is started again.
+
+A rank that dies closes its connections, and the others fail within seconds; one that hangs, or a network that was cut,
+shows only in that nothing comes. Collective operations then end after ``stall_after_s``.
+"""
+
+import json
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from emeg.errors import TransientError
+from emeg.training.loop.rank import Place
+from emeg.uri import locate
+
+logger = logging.getLogger(__name__)
+
+PHASES = ("waits for data", "computes the loss", "computes gradients and talks to the other ranks", "validates")
+WAITING, FORWARD, BACKWARD, VALIDATING = range(4)
+EVERY_S = 2.0
+"""Seconds between two signs of life."""
+GRACE_S = 30.0
+"""Seconds after the time limit of collective operations after which a rank that cannot move ends itself."""
+LOST_EXIT_CODE = 75
+"""Exit code of a rank that ended itself: worth another try (EX_TEMPFAIL)."""
+
+
+class LostRankError(TransientError):
+    """Another rank is lost, or hangs, or cannot be reached; the same command goes on from the newest checkpoint."""
+
+
+class Watchdog(Callback):
+    """Write this rank's signs of life to ``heartbeats/`` of the run, and read the others'."""
+
+    def __init__(self, place: Place, *, stall_after_s: float) -> None:
+        self._folder = place.folder / "heartbeats"
+        self._rank, self._world = place.rank, place.world
+        self._stall_after_s = stall_after_s
+        self._n_batches, self._phase, self._step = 0, WAITING, 0
+        self._moved = time.monotonic()
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begin."""
+        if stage == "fit" and self._thread is None:
+            self._moved = time.monotonic()
+            self._thread = threading.Thread(target=self._watch, name="emeg-watchdog", daemon=True)
+            self._thread.start()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End."""
+        self._done.set()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """End, unless another rank is lost: who looks for it must see that this one lives."""
+        if not (isinstance(exception, RuntimeError) and is_connection_fault(exception)):
+            self._done.set()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        """Note that data has come."""
+        self._note(FORWARD, trainer.global_step)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Note that there is a loss."""
+        self._note(BACKWARD, trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Note that the batch is done."""
+        self._n_batches += 1
+        self._note(WAITING, trainer.global_step)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Note that validation moves."""
+        self._note(VALIDATING, trainer.global_step)
+
+    def _note(self, phase: int, step: int) -> None:
+        self._phase, self._step, self._moved = phase, step, time.monotonic()
+
+    def _watch(self) -> None:
+        warned = False
+        while not self._done.wait(min(EVERY_S, self._stall_after_s / 4)):
+            self._write()
+            still_s = time.monotonic() - self._moved
+            if still_s > 0.9 * self._stall_after_s and not warned:
+                warned = True
+                message = f"rank {self._rank}: no progress for {still_s:.0f} s. {self.describe()}"
+                logger.warning("%s", message)
+                locate(self._folder / f"rank-{self._rank:05d}.lost").write_bytes(message.encode())
+            if still_s < 0.5 * self._stall_after_s:
+                warned = False
+            if still_s > self._stall_after_s + GRACE_S:
+                # The main thread sits in a call that no exception reaches.
+                logger.critical("rank %d: still no progress; this process ends itself", self._rank)
+                os._exit(LOST_EXIT_CODE)
+
+    def _write(self) -> None:
+        sign = {
+            "rank": self._rank,
+            "host": platform.node(),
+            "n_batches": self._n_batches,
+            "phase": self._phase,
+            "step": self._step,
+            "still_s": round(time.monotonic() - self._moved, 1),
+            "written": time.time(),
+        }
+        locate(self._folder / f"rank-{self._rank:05d}.json").write_json(sign)
+
+    def describe(self, *, wait_s: float = 0.0) -> str:
+        """Say which ranks are gone, which lag, in one line.
+
+        Parameters
+        ----------
+        wait_s : float
+            Wait so long first: what has died shows in that its sign of life grows old.
+        """
+        time.sleep(wait_s)
+        self._write()
+        return name_lagging(self._signs(), self._world, now=time.time())
+
+    def _signs(self) -> list[dict[str, float | str]]:
+        found = []
+        for rank in range(self._world):
+            path = self._folder / f"rank-{rank:05d}.json"
+            if path.is_file():
+                found.append(json.loads(path.read_bytes()))
+        return found
+
+    @contextmanager
+    def naming_lost_ranks(self) -> Iterator[None]:
+        """Turn a broken collective operation into an error that names the rank at fault.
+
+        Raises
+        ------
+        LostRankError
+            The connection to another rank broke, or nothing came over it for too long.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_connection_fault(error):
+                raise
+            # threads of a broken process group can hold up the end of the interpreter for ever
+            last_resort = threading.Timer(GRACE_S, os._exit, (LOST_EXIT_CODE,))
+            last_resort.daemon = True
+            last_resort.start()
+            raise LostRankError(
+                f"rank {self._rank}, step {self._step}: {self.describe(wait_s=2.5 * EVERY_S)}"
+                f" ({str(error).splitlines()[0][:200]}). Start the same command again: it goes on from the newest"
+                " checkpoint"
+            ) from error
+
+
+def is_connection_fault(error: RuntimeError) -> bool:
+    """Whether a collective operation failed; gloo says so in words only."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
+
+
+def name_lagging(signs: list[dict[str, float | str]], world: int, *, now: float) -> str:
+    """Name ranks without a sign of life, else those that are behind the others.
+
+    Parameters
+    ----------
+    signs : list of dict
+        What `Watchdog` writes for each rank: rank, host, n_batches, phase, step, still_s, written.
+    now : float
+        Seconds of the clock that ``written`` was taken from.
+    """
+    known = {int(sign["rank"]): sign for sign in signs}
+    gone = [f"rank {rank} has never given a sign of life" for rank in range(world) if rank not in known]
+    for rank, sign in known.items():
+        silent_s = now - float(sign["written"])
+        if silent_s > 2 * EVERY_S:
+            gone.append(
+                f"rank {rank} on {sign['host']} gives no sign of life since {silent_s:.0f} s (step {sign['step']})"
+            )
+    if gone:
+        return "; ".join(sorted(gone)[:8])
+    places = {rank: (int(sign["n_batches"]), int(sign["phase"])) for rank, sign in known.items()}
+    behind = [rank for rank, place in sorted(places.items()) if place < max(places.values())]
+    if not behind:
+        return (
+            f"all {world} ranks live and stand at step {next(iter(known.values()))['step']}:"
+            " the network between them is the likely fault (emeg doctor looks at it)"
+        )
+    return "; ".join(
+        f"rank {rank} on {known[rank]['host']} lags: it {PHASES[places[rank][1]]}, step {known[rank]['step']}"
+        for rank in behind[:8]
+    )

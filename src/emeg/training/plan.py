@@ -1,0 +1,150 @@
+"""The verb ``plan``: what a training will read and need, printed before it is launched."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import PositiveFloat, PositiveInt
+
+from emeg.config import Config
+from emeg.data.corpus.corpus import Corpus
+from emeg.data.reading.forecast import Forecast, forecast
+from emeg.data.reading.loader import check_ranks
+from emeg.data.sampling.plan import SamplingConfig, SamplingPlan
+from emeg.errors import UserError
+from emeg.progress import Progress, silent
+from emeg.store import Store
+from emeg.training.configs import PretrainConfig, TrainTokenizerConfig
+
+MIB = 2**20
+
+
+class PlanConfig(Config):
+    """What to plan."""
+
+    root: str
+    """Store: a folder or any fsspec URI."""
+    recipe: str = "braintokenizer-nano"
+    """Recipe of the training: braintokenizer, braintokenizer-nano, brainomni-tiny, …, or a .yaml file."""
+    corpus: str | None = None
+    """Corpus to train on; may be left out where the store holds one only."""
+    micro_batches: PositiveInt | None = None
+    """Micro-batches of a step, in place of the recipe's."""
+    ranks: PositiveInt = 1
+    """Processes that train together, on all nodes."""
+    nodes: PositiveInt = 1
+    """Machines they are spread over."""
+    bandwidth_mib_s: PositiveFloat | None = None
+    """What one machine reads from where the store lies, MiB/s."""
+    step_s: PositiveFloat | None = None
+    """Seconds that a step is expected to take."""
+
+
+class PlanResult(Config):
+    """An epoch on these ranks."""
+
+    corpus: str
+    """Corpus that is read."""
+    steps_per_epoch: int
+    """Steps of an epoch, the same on every rank."""
+    segments_per_epoch: int
+    """Segments shown, repeats counted."""
+    batches: dict[str, int]
+    """Micro-batches of an epoch by channel count; tokens have none."""
+    batches_per_rank: int
+    """Micro-batches of an epoch that each rank gets."""
+    gib_per_epoch: float
+    """What all ranks together read in an epoch, GiB."""
+    requests_per_1000: float
+    """Reads from a bucket for 1,000 samples; none for tokens, which are copied first and mapped."""
+    padding: float
+    """Share of a batch that is padding."""
+    shown: float
+    """Share of what is read that crops and channel choice let through."""
+    batch_mib: float
+    """The largest micro-batch on the device, MiB, before the network does anything."""
+    held_mib: float
+    """What a rank holds of a bucket at most, MiB: blocks read and not used up."""
+    mib_per_step: float
+    """What one machine reads for a step, MiB."""
+    fastest_step_s: float | None = None
+    """Shortest step that the bandwidth keeps up with."""
+    suffices: bool | None = None
+    """Whether the bandwidth keeps up with `step_s`."""
+
+
+def plan_training(config: PlanConfig, *, progress: Progress = silent) -> PlanResult:
+    """Lay out the first epoch of a training and say what it takes.
+
+    Raises
+    ------
+    UserError
+        The ranks do not divide the micro-batches of a step or the nodes the ranks, or the recipe is unknown.
+    """
+    del progress  # it takes seconds
+    if config.ranks % config.nodes:
+        raise UserError(f"ranks={config.ranks} cannot be spread evenly over nodes={config.nodes}; choose a multiple")
+    store = Store.open(config.root)
+    training = read_training(config)
+    if isinstance(training, PretrainConfig):
+        corpus, plan, found = _forecast_tokens(store, config, training)
+    else:
+        corpus = Corpus.open(store, config.corpus)
+        plan = SamplingPlan(corpus, training.sampling.model_copy(update=_given(config)))
+        found = forecast(corpus, plan, n_ranks=config.ranks)
+    mib_per_step = found.n_bytes / found.n_steps / config.nodes / MIB
+    fastest = None if config.bandwidth_mib_s is None else mib_per_step / config.bandwidth_mib_s
+    return PlanResult(
+        corpus=corpus.name,
+        steps_per_epoch=found.n_steps,
+        segments_per_epoch=found.n_segments,
+        batches={str(channels): n for channels, n in found.batches.items()},
+        batches_per_rank=found.n_steps * plan.config.micro_batches // config.ranks,
+        gib_per_epoch=found.n_bytes / 2**30,
+        requests_per_1000=1000 * found.n_requests / found.n_segments,
+        padding=found.padding,
+        shown=found.shown,
+        batch_mib=found.batch_bytes / MIB,
+        held_mib=found.held_bytes / MIB,
+        mib_per_step=mib_per_step,
+        fastest_step_s=fastest,
+        suffices=None if fastest is None or config.step_s is None else fastest <= config.step_s,
+    )
+
+
+def read_training(config: PlanConfig) -> TrainTokenizerConfig | PretrainConfig:
+    """Read the recipe; one of one's own is for BrainOmni where it counts its batches in segments."""
+    name = config.recipe
+    fields: dict[str, Any] = {"root": config.root, "recipe": name}
+    is_own = name.endswith((".yaml", ".yml")) and Path(name).is_file()
+    if name.startswith("brainomni") or (is_own and "batch_segments" in (yaml.safe_load(Path(name).read_text()) or {})):
+        return PretrainConfig.checked(fields, source=name)
+    return TrainTokenizerConfig.checked(fields, source=name)
+
+
+def _given(config: PlanConfig) -> dict[str, int]:
+    return {} if config.micro_batches is None else {"micro_batches": config.micro_batches}
+
+
+def _forecast_tokens(
+    store: Store, config: PlanConfig, training: PretrainConfig
+) -> tuple[Corpus, SamplingPlan, Forecast]:
+    """Count for stored tokens: every segment has the same size, whatever its channels."""
+    manifests = [store.location("tokens", name, "manifest.json").read_json() for name in store.names("tokens")]
+    corpus = Corpus.open(store, config.corpus)
+    sizes = {m["bytes"] / m["shape"][0] for m in manifests if m["corpus"] == corpus.name}
+    if not sizes:
+        raise UserError(f"{store.root}: no tokens of corpus {corpus.name}; run tokenize first, or plan the tokenizer")
+    sampling = SamplingConfig(
+        seed=training.seed,
+        budget_channel_seconds=training.batch_segments * corpus.n_samples / corpus.sfreq,
+        micro_batches=config.micro_batches or training.micro_batches,
+        weights=training.weights,
+    )
+    check_ranks(sampling.micro_batches, config.ranks)
+    plan = SamplingPlan(corpus, sampling, channels=1)
+    n_bytes = round(max(sizes) * plan.n_segments)
+    # codes become int64 on the way
+    batch_bytes = round(4 * max(sizes) * training.batch_segments)
+    found = Forecast(plan.n_steps(), plan.n_segments, n_bytes, 0, {}, 0.0, 1.0, batch_bytes, 0)
+    return corpus, plan, found

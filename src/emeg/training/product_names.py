@@ -1,0 +1,62 @@
+"""Names of models: a hash of everything that can change them. Loads no network library."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from emeg.config import Config
+from emeg.errors import UserError
+from emeg.hashing import hash_json
+from emeg.store import Store
+from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZER_PRESETS
+from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
+from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
+from emeg.version import __version__
+
+if TYPE_CHECKING:
+    from emeg.models import BrainOmniConfig
+
+
+def tokenizer_network(config: TrainTokenizerConfig) -> BrainTokenizerConfig:
+    """Sizes of the tokenizer: those of the preset, with the caller's overrides."""
+    return BrainTokenizerConfig.checked(_sizes(config, TOKENIZER_PRESETS), source="overrides")
+
+
+def brainomni_network(config: PretrainConfig) -> "BrainOmniConfig":
+    """Sizes of BrainOmni: those of the preset, with the caller's overrides."""
+    from emeg.models import PRESETS, BrainOmniConfig
+
+    return BrainOmniConfig.checked(_sizes(config, PRESETS), source="overrides")
+
+
+def _sizes(config: TrainingConfig, presets: Mapping[str, Config]) -> dict[str, object]:
+    if config.network not in presets:
+        raise UserError(f"network={config.network!r}: there is no such preset; known are {', '.join(presets)}")
+    return {**presets[config.network].model_dump(), **config.overrides}
+
+
+def tokenizer_name(config: TrainTokenizerConfig) -> str:
+    """Name of the tokenizer that `config`, its corpus resolved, trains."""
+    return _name("braintokenizer", config, tokenizer_network(config))
+
+
+def brainomni_name(config: PretrainConfig) -> str:
+    """Name of the BrainOmni that `config`, its tokens resolved, trains."""
+    return _name("brainomni", config, brainomni_network(config))
+
+
+def _name(kind: str, config: TrainingConfig, network: Config) -> str:
+    fields = {key: value for key, value in config.product_fields().items() if key not in {"network", "overrides"}}
+    return hash_json({"kind": kind, "version": __version__, "network": network.product_fields(), "config": fields})
+
+
+def finished(store: Store, name: str) -> TrainResult:
+    """Give the result of a model that is there."""
+    provenance = store.location("models", name, "config.json").read_json()["provenance"]
+    return TrainResult(
+        model=name,
+        run=name,
+        steps=int(provenance["steps"]),
+        seconds=0.0,
+        metrics=dict(provenance["metrics"]),
+        done_before=True,
+    )

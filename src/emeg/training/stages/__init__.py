@@ -1,0 +1,1 @@
+"""The three stages of training: tokenizer, tokens of a corpus, BrainOmni."""

@@ -1,0 +1,203 @@
+"""Write the codes of a corpus, once: what pretraining reads instead of signals.
+
+corpus ──parts of 64 segments, each by one of several processes──▶ runs/<tokens>/parts/*.npy ──▶ tokens/<tokens>
+
+A part is complete or absent, so that a run that was stopped goes on with the parts it has not.
+"""
+
+import logging
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emeg.data import BatchReader, Corpus, MicroBatch, tokens_name, write_tokens
+from emeg.errors import TransientError
+from emeg.progress import Progress, silent
+from emeg.store import Store, find_model
+from emeg.store.runs import RunNote, note_run
+from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
+from emeg.training.configs import TokenizeConfig, TokenizeResult
+from emeg.training.device import pick_device
+from emeg.training.loop.batches import signal_batch
+from emeg.training.loop.rank import run_folder
+
+logger = logging.getLogger(__name__)
+
+PART_SEGMENTS = 64
+"""Segments in a part: what a run that is killed computes again, at most, for each of its processes."""
+
+
+class Part(NamedTuple):
+    """Segments of one channel count whose codes are one file."""
+
+    number: int
+    rows: tuple[int, ...]
+    n_channels: int
+
+    def file(self, folder: Path) -> Path:
+        """Where its codes are: uint16 (segment, latent, step, quantizer)."""
+        return folder / f"part-{self.number:06d}.npy"
+
+
+def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> TokenizeResult:
+    """Write the codes of every segment of a corpus.
+
+    In float32 whatever the device: in bf16 some 2 % of the codes of the later quantizers come out differently.
+
+    Raises
+    ------
+    UserError
+        There is no such corpus or tokenizer.
+    TransientError
+        A process ended before its time; the same call goes on with the parts that are missing.
+    """
+    store = Store.open(config.root)
+    corpus = Corpus.open(store, config.corpus)
+    model = find_model(store, "braintokenizer", config.tokenizer)
+    name = tokens_name(corpus.name, model, config.overlap)
+    done_before = store.has("tokens", name)
+    if not done_before:
+        config = config.model_copy(update={"corpus": corpus.name, "tokenizer": model})
+        began = time.monotonic()
+        folder = run_folder(config.root, config.run_dir, name) / "parts"
+        folder.mkdir(parents=True, exist_ok=True)
+        note = RunNote(inputs={"corpus": corpus.name, "tokenizer": model}, places=(str(folder.parent),))
+        note_run(store, name, note)
+        parts = parts_of(corpus)
+        _write_missing(config, parts, folder, progress)
+        size = BrainTokenizer.config_of(store.local_copy("models", model)).codebook_size
+        write_tokens(store, corpus, model, config.overlap, size, _read(parts, folder), progress=progress)
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        store.remove("runs", name)
+        logger.info("tokens %s: %d segments in %.1f s", name, len(corpus), time.monotonic() - began)
+    return TokenizeResult(
+        tokens=name, n_segments=len(corpus), tokenizer=model, corpus=corpus.name, done_before=done_before
+    )
+
+
+def parts_of(corpus: Corpus) -> list[Part]:
+    """Deal the corpus out: neighbouring segments of one channel count, the same for any number of processes."""
+    counts = corpus.column("channels")
+    parts: list[Part] = []
+    for channels in np.unique(counts).tolist():
+        rows = np.flatnonzero(counts == channels).tolist()
+        for first in range(0, len(rows), PART_SEGMENTS):
+            parts.append(Part(len(parts), tuple(rows[first : first + PART_SEGMENTS]), channels))
+    return parts
+
+
+def _write_missing(config: TokenizeConfig, parts: Sequence[Part], folder: Path, progress: Progress) -> None:
+    """Write the parts that are not there, in this process or in several."""
+    missing = [part for part in parts if not part.file(folder).exists()]
+    done = len(parts) - len(missing)
+    if done:
+        logger.info("%d of %d parts are there already", done, len(parts))
+    if not missing:
+        return
+    if config.workers == 1:
+        writer = PartWriter(config, folder, pick_device(config.device))
+        for number, part in enumerate(missing, done + 1):
+            writer.write(part)
+            progress(number, len(parts), "tokenizing parts")
+        return
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang in its threads
+    n_workers = min(config.workers, len(missing))
+    pool = ProcessPoolExecutor(
+        n_workers,
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(config, folder, n_workers, context.Value("i")),
+    )
+    with pool:
+        waiting: list[Future[None]] = [pool.submit(_write_in_worker, part) for part in missing]
+        try:
+            for number, future in enumerate(as_completed(waiting), done + 1):
+                future.result()
+                progress(number, len(parts), "tokenizing parts")
+        except BrokenProcessPool as error:
+            raise TransientError(
+                f"{config.root}: a tokenizing process was ended from outside (out of memory?); {done} of {len(parts)}"
+                " parts were there before: run the same command again, with fewer workers or less"
+                " batch_channel_seconds"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class PartWriter:
+    """Corpus, tokenizer and device of one process."""
+
+    def __init__(self, config: TokenizeConfig, folder: Path, device: torch.device) -> None:
+        store = Store.open(config.root)
+        self._corpus = Corpus.open(store, config.corpus)
+        self._reader = BatchReader(self._corpus)
+        model = find_model(store, "braintokenizer", config.tokenizer)
+        self._tokenizer = BrainTokenizer.from_pretrained(store.local_copy("models", model)).to(device)
+        self._config, self._folder, self._device = config, folder, device
+
+    def write(self, part: Part) -> None:
+        """Write the codes of a part: under another name first, so that the file is complete or absent."""
+        codes = np.concatenate([self.encode(micro_batch) for micro_batch in self._batches(part)])
+        file = part.file(self._folder)
+        unfinished = file.with_name(f".{file.name}-{os.getpid()}")
+        with unfinished.open("wb") as stream:
+            np.save(stream, codes.astype("<u2"), allow_pickle=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(file)
+
+    def encode(self, micro_batch: MicroBatch) -> NDArray[np.int64]:
+        """Give codes (B, Q, W, K)."""
+        batch = signal_batch(self._reader.read(micro_batch))
+        types = batch.sensor_type.to(self._device)
+        with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+            x = normalise_signal(batch.signal.to(self._device), types)
+            tokens = self._tokenizer.tokenize(x, batch.pos.to(self._device), types, overlap=self._config.overlap)
+        codes: NDArray[np.int64] = tokens.codes.cpu().numpy()
+        return codes
+
+    def _batches(self, part: Part) -> Iterator[MicroBatch]:
+        n_samples = self._corpus.n_samples
+        seconds = n_samples / self._corpus.sfreq
+        size = max(1, int(self._config.batch_channel_seconds / (part.n_channels * seconds)))
+        for first in range(0, len(part.rows), size):
+            rows = part.rows[first : first + size]
+            yield MicroBatch(rows, (0,) * len(rows), n_samples)
+
+
+_writer: PartWriter | None = None
+"""The one of a worker process."""
+
+
+def _start_worker(config: TokenizeConfig, folder: Path, n_workers: int, counter: Any) -> None:  # noqa: ANN401 - typeshed has no name for it
+    global _writer
+    with counter.get_lock():
+        number = int(counter.value)
+        counter.value += 1
+    device = pick_device(config.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", number % torch.cuda.device_count())
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_workers))
+    _writer = PartWriter(config, folder, device)
+
+
+def _write_in_worker(part: Part) -> None:
+    if _writer is None:
+        raise RuntimeError("this process was not started as a tokenizing worker")
+    _writer.write(part)
+
+
+def _read(parts: Sequence[Part], folder: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer[Any]]]]:
+    """Give rows and codes of every part."""
+    for part in parts:
+        yield np.array(part.rows, np.int64), np.load(part.file(folder), mmap_mode="r", allow_pickle=False)

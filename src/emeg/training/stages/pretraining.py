@@ -1,0 +1,151 @@
+"""Train BrainOmni on stored tokens: what the training process does."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emeg.data import Corpus, SamplingConfig, SamplingPlan, TokenSet
+from emeg.errors import UserError
+from emeg.models import BrainOmni, PretrainRecipe, parameter_groups
+from emeg.progress import Progress, silent
+from emeg.store import Store
+from emeg.tokenizers.braintokenizer import BrainTokenizer
+from emeg.training.configs import PretrainConfig, TrainResult
+from emeg.training.loop.batches import TokenBatch, TokenReader, token_batches
+from emeg.training.loop.fit import adjust, carry_out, settings_of
+from emeg.training.loop.history import History
+from emeg.training.loop.lightning_module import Training
+from emeg.training.loop.publish import name_recordings
+from emeg.training.loop.rank import find_place
+from emeg.training.loop.speed import brainomni_operations
+from emeg.training.product_names import brainomni_name, brainomni_network
+
+logger = logging.getLogger(__name__)
+
+
+class BrainOmniTraining(Training):
+    """Masked prediction of codes from features that the frozen codebooks give back exactly."""
+
+    network: BrainOmni
+    verb = "pretrain"
+    title = "BrainOmni"
+
+    def __init__(self, network: BrainOmni, **rest: Any) -> None:  # noqa: ANN401 - of `Training`
+        super().__init__(network, **rest)
+        levels = [f"accuracy_{level}" for level in range(network.config.num_quantizers_used)]
+        # a fixed list: ranks add theirs up, and one of them may have seen nothing
+        self._names = ("loss", "accuracy", *levels, "accuracy_overlapped", "accuracy_other")
+        self._seen = torch.zeros(len(self._names), 2, dtype=torch.float64)
+
+    def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
+        """Give the loss of one micro-batch."""
+        loss, figures = self._predict(batch, self.draw(batch.step, batch.micro_batch))
+        self.count(batch.step, batch.segments, loss, figures)
+        return loss
+
+    def operations(self, batch: TokenBatch) -> float:
+        """Products of transformer and gradient."""
+        sizes = self.network.tokenizer.config
+        per_segment = brainomni_operations(self.network.config, sizes, n_steps=batch.codes.shape[2])
+        return len(batch.segments) * per_segment
+
+    def validation_step(self, batch: TokenBatch | None, batch_idx: int) -> None:
+        """Predict with the same places masked in every validation: the draws are those of step 0."""
+        if batch is None:
+            return
+        loss, figures = self._predict(batch, self.draw(0, batch.micro_batch))
+        values = {"loss": loss, **figures}
+        n = len(batch.segments)
+        for place, name in enumerate(self._names):
+            if name in values:
+                self._seen[place] += torch.tensor([float(values[name]) * n, n], dtype=torch.float64)
+
+    def save(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """Write config.json and model.safetensors."""
+        self.network.save_pretrained(folder, provenance=provenance)
+
+    def on_validation_epoch_end(self) -> None:
+        """Pool ranks and record."""
+        sums = self.add_up(self._seen).tolist()
+        self._seen = torch.zeros_like(self._seen)
+        means = {name: total / n for name, (total, n) in zip(self._names, sums, strict=True) if n > 0}
+        self.record(self.split, means, step=self.trainer.global_step)
+        self.log("validation/loss", means["loss"], logger=False, batch_size=1, sync_dist=True)
+
+    def _predict(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        with self.naming(batch.step, batch.segments):
+            features_BQWD = self.network.tokenizer.features_from_codes(batch.codes)
+            losses = self.network.pretraining_loss(features_BQWD, batch.codes, generator=generator)
+        return losses.total, losses.figures
+
+
+def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> TrainResult:
+    """Train in this process (one of the ranks, where there are several) and publish the model."""
+    store = Store.open(config.root)
+    tokens = TokenSet.open(store, config.tokens)
+    corpus = Corpus.open(store, tokens.corpus)
+    config = config.model_copy(update={"tokens": tokens.name})
+    name = brainomni_name(config)
+    place = find_place(config, name, os.environ)
+    # a segment's codes have one size whatever its channels: batches are counted in segments
+    segment_s = corpus.n_samples / corpus.sfreq
+    sampling = SamplingConfig(
+        seed=config.seed,
+        budget_channel_seconds=config.batch_segments * segment_s,
+        micro_batches=config.micro_batches,
+        weights=config.weights,
+    )
+    plan = SamplingPlan(corpus, sampling, channels=1)
+    return carry_out(
+        config,
+        store,
+        corpus,
+        name,
+        place,
+        plan=plan,
+        reader=TokenReader(tokens),
+        build=lambda n_steps, history: brainomni_training(config, store, tokens, corpus, n_steps, history),
+        choose=lambda split, limit: token_batches(corpus, split, limit, config.batch_segments),
+        monitor=("validation/loss", "min"),
+        inputs={"tokens": tokens.name, "tokenizer": tokens.tokenizer},
+        progress=progress,
+    )
+
+
+def brainomni_training(
+    config: PretrainConfig, store: Store, tokens: TokenSet, corpus: Corpus, n_steps: int, history: History
+) -> BrainOmniTraining:
+    """Build the module: new weights on the frozen tokenizer that wrote the tokens.
+
+    Raises
+    ------
+    UserError
+        The tokens have another overlap than the network is told of.
+    """
+    sizes = brainomni_network(config)
+    if sizes.overlap_ratio != tokens.overlap:
+        raise UserError(
+            f"tokens {tokens.name} have overlap {tokens.overlap}, the network overlap_ratio={sizes.overlap_ratio};"
+            f" pass overrides overlap_ratio={tokens.overlap}, or tokenize with the other"
+        )
+    tokenizer = BrainTokenizer.from_pretrained(store.local_copy("models", tokens.tokenizer))
+    tokenizer.requires_grad_(requires_grad=False)
+    torch.manual_seed(config.seed)
+    network = BrainOmni(sizes, tokenizer).train()
+    adjust(network, config)
+    tokenizer.eval()
+    return BrainOmniTraining(
+        network,
+        groups=parameter_groups(network, settings_of(PretrainRecipe, config.optimiser)),
+        optimiser=config.optimiser,
+        n_steps=n_steps,
+        seed=config.seed,
+        log_every=config.log_every,
+        history=history,
+        describe=lambda segments: name_recordings(corpus, segments),
+    )

@@ -1,0 +1,141 @@
+"""What validation counts: reconstruction for each device and channel count, use of the codes, likeness of latents.
+
+Sums only, so that ranks can add theirs and every segment counts once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emeg.tokenizers.braintokenizer import pcc
+from emeg.tokenizers.braintokenizer.quantization.residual import FIXED_POINT
+
+MIN_PCC = 0.4
+"""Correlation on unseen people below which a tokenizer that has passed its ramp has not left the plateau."""
+MIN_CODE_SHARE = 200 / 256
+"""Share of a codebook in use below which it has collapsed."""
+MAX_LATENT_COSINE = 0.8
+"""Mean cosine of latents above which they are all the same."""
+
+
+class Group(NamedTuple):
+    """Segments whose reconstruction is averaged together."""
+
+    device: str
+    n_channels: int
+
+    def __str__(self) -> str:
+        return f"{self.device}/{self.n_channels}"
+
+
+class ReconstructionFigures:
+    """Sums over the segments seen since the last `reset`.
+
+    Parameters
+    ----------
+    groups : sequence of Group
+        Every group that may come, in an order that all ranks share.
+    n_quantizers, n_codes, n_dim : int
+        Sizes of the quantiser.
+    """
+
+    def __init__(self, groups: Sequence[Group], *, n_quantizers: int, n_codes: int, n_dim: int) -> None:
+        self.groups = tuple(groups)
+        self._place = {group: i for i, group in enumerate(self.groups)}
+        self._shape = (n_quantizers, n_codes)
+        self._n_dim = n_dim
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        self._pcc_G2 = torch.zeros(len(self.groups), 2, dtype=torch.float64)
+        self._used_KV = torch.zeros(*self._shape, dtype=torch.float64)
+        self._latents_D = torch.zeros(self._n_dim, dtype=torch.float64)
+        self._n_latents = 0.0
+
+    def add(
+        self,
+        groups: Sequence[Group],
+        reconstruction_BCNL: Tensor,
+        target_BCNL: Tensor,
+        codes_BQWK: Tensor,
+        latents_BQWD: Tensor,
+        channel_mask_BC: Tensor | None,
+    ) -> None:
+        """Count one batch; `groups` names that of every sample."""
+        pcc_BC = pcc(reconstruction_BCNL, target_BCNL).mean(dim=-1)
+        mask_BC = torch.ones_like(pcc_BC) if channel_mask_BC is None else channel_mask_BC.to(pcc_BC)
+        sums_B2 = torch.stack([(pcc_BC * mask_BC).sum(dim=1), mask_BC.sum(dim=1)], dim=1).double().cpu()
+        places_B = torch.tensor([self._place[group] for group in groups])
+        self._pcc_G2.index_add_(0, places_B, sums_B2)
+        n_quantizers, n_codes = self._shape
+        flat_KT = codes_BQWK.reshape(-1, n_quantizers).T.cpu()
+        for quantizer in range(n_quantizers):
+            self._used_KV[quantizer] += torch.bincount(flat_KT[quantizer], minlength=n_codes).double()
+        unit_TD = torch.nn.functional.normalize(latents_BQWD.float().reshape(-1, self._n_dim), dim=-1)
+        self._latents_D += unit_TD.sum(dim=0).double().cpu()
+        self._n_latents += len(unit_TD)
+
+    def pool(self, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Add the sums of all ranks."""
+        self._pcc_G2 = add_up(self._pcc_G2)
+        self._used_KV = add_up(self._used_KV)
+        self._latents_D = add_up(self._latents_D)
+        self._n_latents = float(add_up(torch.tensor(self._n_latents, dtype=torch.float64)))
+
+    def figures(self) -> dict[str, float]:
+        """Give ``pcc``, ``pcc/<device>/<channels>``, ``codes/<k>``, ``perplexity/<k>``, ``latent_cosine``.
+
+        ``pcc`` weights every device and channel count alike. Latents' cosine is the mean over all pairs.
+        """
+        seen = [(str(group), *row) for group, row in zip(self.groups, self._pcc_G2.tolist(), strict=True) if row[1] > 0]
+        means = {f"pcc/{name}": total / count for name, total, count in seen}
+        values = {"pcc": sum(means.values()) / max(1, len(means)), **means}
+        values |= code_figures(self._used_KV)
+        values["latent_cosine"] = mean_cosine(self._latents_D, self._n_latents)
+        return values
+
+
+def code_figures(used_KV: Tensor) -> dict[str, float]:
+    """Give ``codes/<k>`` in use and ``perplexity/<k>`` of how often each code was used."""
+    values = {}
+    for k, used_V in enumerate(used_KV):
+        share_V = used_V / used_V.sum().clamp_min(1.0)
+        values[f"codes/{k}"] = float((used_V > 0).sum())
+        values[f"perplexity/{k}"] = float(torch.special.entr(share_V).sum().exp())
+    return values
+
+
+def mean_cosine(sum_D: Tensor, n: float) -> float:
+    """Mean cosine of all pairs of `n` vectors of length 1, from their sum."""
+    return (float(sum_D.square().sum()) - n) / max(1.0, n * (n - 1))
+
+
+def collapse_figures(watched: Mapping[str, Tensor]) -> dict[str, float]:
+    """Say how codes and latents of training batches fare, from what `ResidualQuantizer.watched` gives.
+
+    ``codes/<k>``, ``perplexity/<k>``, ``dead/<k>`` (codes replaced because they had died out), ``latent_cosine``.
+    """
+    if not watched:
+        return {}
+    sums = watched["latents"].double().cpu()
+    dead = {f"dead/{k}": float(n) for k, n in enumerate(watched["replaced"].tolist())}
+    return {
+        **code_figures(watched["used"].double().cpu()),
+        **dead,
+        "latent_cosine": mean_cosine(sums[:-1] / FIXED_POINT, float(sums[-1])),
+    }
+
+
+def plateau(figures: dict[str, float], *, n_codes: int) -> str | None:
+    """Say what is missing where a tokenizer that has passed its ramp has not learned; `None` where it has."""
+    missing = []
+    if figures["pcc"] < MIN_PCC:
+        missing.append(f"correlation {figures['pcc']:.3f} is below {MIN_PCC}")
+    used = {k: v for k, v in figures.items() if k.startswith("codes/") and v < MIN_CODE_SHARE * n_codes}
+    missing += [f"quantizer {k.removeprefix('codes/')} uses {v:.0f} of {n_codes} codes" for k, v in used.items()]
+    if figures["latent_cosine"] > MAX_LATENT_COSINE:
+        missing.append(f"latents are alike (mean cosine {figures['latent_cosine']:.2f})")
+    return "; ".join(missing) or None

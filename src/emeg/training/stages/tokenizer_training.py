@@ -1,0 +1,194 @@
+"""Train a BrainTokenizer on a corpus: what the training process does."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from emeg.data import BatchReader, Corpus, SamplingPlan
+from emeg.progress import Progress, silent
+from emeg.store import Store
+from emeg.tokenizers.braintokenizer import AdamWRecipe, BrainTokenizer, normalise_signal, parameter_groups
+from emeg.training.configs import TrainResult, TrainTokenizerConfig
+from emeg.training.loop.batches import SignalBatch, SignalReader, fixed_batches, keep_channels
+from emeg.training.loop.fit import adjust, carry_out, settings_of
+from emeg.training.loop.history import History
+from emeg.training.loop.lightning_module import Training
+from emeg.training.loop.publish import name_recordings
+from emeg.training.loop.rank import find_place
+from emeg.training.loop.schedule import loss_ramp
+from emeg.training.loop.speed import n_windows_of, tokenizer_operations
+from emeg.training.product_names import tokenizer_name, tokenizer_network
+from emeg.training.stages.tokenizer_metrics import Group, ReconstructionFigures, collapse_figures, plateau
+
+logger = logging.getLogger(__name__)
+
+
+class TokenizerTraining(Training):
+    """Masked, noisy reconstruction; codebooks follow their running means once a micro-batch."""
+
+    network: BrainTokenizer
+    verb = "train-tokenizer"
+    title = "BrainTokenizer"
+
+    def __init__(
+        self,
+        network: BrainTokenizer,
+        *,
+        figures: ReconstructionFigures,
+        group_of: Sequence[Group],
+        ramp_steps: int,
+        max_channels: int | None,
+        **rest: Any,  # noqa: ANN401 - of `Training`
+    ) -> None:
+        super().__init__(network, **rest)
+        self._figures = figures
+        self._group_of = group_of
+        self._ramp_steps = ramp_steps
+        self._max_channels = max_channels
+
+    def training_step(self, batch: SignalBatch, batch_idx: int) -> Tensor:
+        """Give the loss of one micro-batch."""
+        generator = self.draw(batch.step, batch.micro_batch)
+        # normalised with all channels, as it will be when the model is used
+        batch = batch._replace(signal=normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask))
+        if self._max_channels is not None:
+            batch = keep_channels(batch, self._max_channels, generator)
+        with self.naming(batch.step, batch.segments):
+            losses = self.network.training_loss(
+                batch.signal,
+                batch.pos,
+                batch.sensor_type,
+                batch.channel_mask,
+                generator=generator,
+                loss_ramp=loss_ramp(batch.step, self._ramp_steps),
+                follow=False,
+            )
+        terms = losses._asdict()
+        loss: Tensor = terms.pop("total")
+        self.count(batch.step, batch.segments, loss, terms)
+        return loss
+
+    def follow(self) -> None:
+        """Let the codebooks follow what all micro-batches of the step, on all ranks, were given."""
+        self.network.update_codebooks()
+
+    def monitor(self) -> dict[str, float]:
+        """Say how codes and latents of the training batches since the last log fare, over all ranks."""
+        watched = self.network.quantizer.watched()
+        self.network.quantizer.watch_on({})
+        if watched:
+            watched["latents"] = self.add_up(watched["latents"])
+        return collapse_figures(watched)
+
+    def operations(self, batch: SignalBatch) -> float:
+        """Products of network and gradient."""
+        sizes, channels = self.network.config, batch.sensor_type.shape[1]
+        if self._max_channels is not None:
+            channels = min(channels, self._max_channels)
+        n_seen = channels - max(1, int(channels * sizes.hidden_ratio))
+        n_windows = n_windows_of(sizes, batch.signal.shape[-1])
+        per_segment = tokenizer_operations(sizes, n_seen=n_seen, n_channels=channels, n_windows=n_windows)
+        return len(batch.segments) * per_segment
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the monitor has seen since the last log."""
+        super().on_save_checkpoint(checkpoint)
+        watched = self.network.quantizer.watched()
+        checkpoint["emeg"]["watched"] = {name: value.cpu() for name, value in watched.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it up."""
+        super().on_load_checkpoint(checkpoint)
+        watched = checkpoint["emeg"].get("watched", {})
+        self.network.quantizer.watch_on({name: value.to(self.device) for name, value in watched.items()})
+
+    def validation_step(self, batch: SignalBatch | None, batch_idx: int) -> None:
+        """Reconstruct whole segments, nothing hidden, no noise."""
+        if batch is None:
+            return
+        x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+        given = (x_BCN, batch.pos, batch.sensor_type)
+        latents_BQWD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
+        self._figures.add(
+            [self._group_of[segment] for segment in batch.segments],
+            self.network.reconstruct(*given, channel_mask=batch.channel_mask),
+            self.network.targets(x_BCN),
+            self.network.quantizer.encode(latents_BQWD),
+            latents_BQWD,
+            batch.channel_mask,
+        )
+
+    def save(self, folder: Path, provenance: Mapping[str, Any]) -> None:
+        """Write config.json and model.safetensors."""
+        self.network.save_pretrained(folder, provenance=provenance)
+
+    def on_validation_epoch_end(self) -> None:
+        """Pool ranks, record, and say so where the tokenizer has not left the plateau."""
+        self._figures.pool(self.add_up)
+        figures = self._figures.figures()
+        self._figures.reset()
+        self.record(self.split, figures, step=self.trainer.global_step)
+        self.log("validation/pcc", figures["pcc"], logger=False, batch_size=1, sync_dist=True)
+        missing = plateau(figures, n_codes=self.network.config.codebook_size)
+        if missing and self.trainer.global_step >= self._ramp_steps:
+            logger.warning(
+                "step %d: the tokenizer sits on a plateau (%s); if that stays so, look at learning rate and ramp",
+                self.trainer.global_step,
+                missing,
+            )
+
+
+def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) -> TrainResult:
+    """Train in this process (one of the ranks, where there are several) and publish the model."""
+    store = Store.open(config.root)
+    corpus = Corpus.open(store, config.corpus)
+    config = config.model_copy(update={"corpus": corpus.name})
+    name = tokenizer_name(config)
+    place = find_place(config, name, os.environ)
+    return carry_out(
+        config,
+        store,
+        corpus,
+        name,
+        place,
+        plan=SamplingPlan(corpus, config.sampling),
+        reader=SignalReader(BatchReader.configured(corpus, config.sampling)),
+        build=lambda n_steps, history: tokenizer_training(config, corpus, n_steps, history),
+        choose=lambda split, limit: fixed_batches(corpus, split, config.sampling, limit),
+        monitor=("validation/pcc", "max"),
+        inputs={},
+        progress=progress,
+    )
+
+
+def tokenizer_training(
+    config: TrainTokenizerConfig, corpus: Corpus, n_steps: int, history: History
+) -> TokenizerTraining:
+    """Build the module: new weights, every device and channel count of the corpus as a group."""
+    torch.manual_seed(config.seed)
+    network = BrainTokenizer(tokenizer_network(config))
+    adjust(network, config)
+    sizes = network.config
+    devices, channels = corpus.column("device"), corpus.column("channels")
+    group_of = [Group(str(d), int(c)) for d, c in zip(devices, channels, strict=True)]
+    return TokenizerTraining(
+        network,
+        figures=ReconstructionFigures(
+            sorted(set(group_of)), n_quantizers=sizes.num_quantizers, n_codes=sizes.codebook_size, n_dim=sizes.n_dim
+        ),
+        group_of=group_of,
+        ramp_steps=config.ramp_steps,
+        max_channels=config.sampling.max_channels,
+        groups=parameter_groups(network, settings_of(AdamWRecipe, config.optimiser)),
+        optimiser=config.optimiser,
+        n_steps=n_steps,
+        seed=config.seed,
+        log_every=config.log_every,
+        history=history,
+        describe=lambda segments: name_recordings(corpus, segments),
+    )

@@ -1,0 +1,157 @@
+import csv
+
+import numpy as np
+import pytest
+from tests.data.conftest import sensors_of
+
+from emeg.data import TaskConfig, infer_task, subject_folds, task_windows
+from emeg.errors import UserError
+from emeg.store import BadReason, open_recording
+
+SSVEP = ["rest", "13Hz", "17Hz", "21Hz"]
+
+
+def events_of_file(path):
+    """Read an events.tsv as ingest would."""
+    with path.open() as file:
+        return [
+            (float(r["onset"]), float(r["duration"]), r["trial_type"], r.get("value", ""))
+            for r in csv.DictReader(file, delimiter="\t")
+        ]
+
+
+def add_dataset(add_recording, folder):
+    for path in sorted(folder.rglob("*_events.tsv")):
+        events = events_of_file(path)
+        task = path.name.split("task-")[1].removesuffix("_events.tsv")
+        seconds = float(np.ceil(max(onset + duration for onset, duration, *_ in events)))
+        add_recording(
+            path.name.split("_")[0][4:],
+            dataset=folder.name,
+            sensors=sensors_of(2),
+            seconds=seconds,
+            events=events,
+            task=task,
+        )
+
+
+def test_ssvep_is_four_classes_of_five_seconds(store, add_recording, shared):
+    add_dataset(add_recording, shared / "data" / "ssvep")
+    task = infer_task(store, "ssvep")
+    assert set(task.classes) == set(SSVEP)
+    assert (task.window_s, task.stride_s, task.offset_s) == (5.0, None, 0.0)
+    windows = task_windows(store, task)
+    assert np.bincount(windows.labels).tolist() == [80] * 4
+    assert len(set(windows.subjects.tolist())) == 10
+    folds = subject_folds(windows.labels, windows.subjects, 5, 0)
+    assert {len(f.test) for f in folds} == {2}
+
+
+def test_arithmetic_tiles_whole_files(store, add_recording, shared):
+    add_dataset(add_recording, shared / "data" / "arithmetic")
+    task = infer_task(store, "arithmetic")
+    assert set(task.classes) == {"rest", "mental_arithmetic"}
+    assert (task.window_s, task.stride_s) == (10.0, 10.0)
+    windows = task_windows(store, task)
+    assert np.bincount(windows.labels).tolist() == [60, 60]
+    assert sorted(set(windows.starts.tolist())) == [2560 * k for k in range(6)]
+
+
+@pytest.mark.parametrize("folder", ["motor-imagery", "oddball"])
+def test_too_few_people_is_said_with_what_was_found(store, add_recording, shared, folder):
+    add_dataset(add_recording, shared / "data" / folder)
+    with pytest.raises(UserError, match=r"no task can be read from its events \(.*×.*people.*describe one") as caught:
+        infer_task(store, folder)
+    assert "\n" not in str(caught.value)
+
+
+def imagery(n=12, rest=True):
+    trials = [(3.0 + 6 * k, 4.0, ("left_imagery", "right_imagery")[k % 2], "") for k in range(n)]
+    pauses = [(t[0] + 4.0, 1.2, "rest", "") for t in trials] if rest else []
+    return sorted(trials + pauses)
+
+
+def test_imagery_is_preferred_to_pauses_and_tones(store, add_recording):
+    tones = [(1.0 + 0.7 * k, 0.1, "deviant" if k % 5 == 0 else "standard", "") for k in range(40)]
+    for i in range(4):
+        add_recording(f"{i}", seconds=80, events=imagery(), task="imagery")
+        add_recording(f"{i}", seconds=30, events=tones, task="tones")
+    task = infer_task(store, "d")
+    assert set(task.classes) == {"left_imagery", "right_imagery"}
+    assert (task.window_s, task.stride_s) == (4.0, None)
+
+
+def test_moments_get_two_seconds_and_values_stand_in_for_types(store, add_recording):
+    for i in range(3):
+        add_recording(f"{i}", seconds=40, events=[(1.0 + 3 * k, 0.0, "n/a", str(k % 2)) for k in range(12)])
+    task = infer_task(store, "d")
+    assert task.classes == {"0": ("0",), "1": ("1",)}
+    assert task.window_s == 2.0
+    assert len(task_windows(store, task)) == 36
+
+
+def test_labels_of_people_are_not_inferred(store, add_recording):
+    for i in range(8):
+        group = "patient" if i % 2 else "control"
+        add_recording(f"{i}", seconds=70, events=[(0.0, 70.0, group, "")])
+    with pytest.raises(UserError, match="control 4× 4 people, patient 4× 4 people"):
+        infer_task(store, "d")
+    # … but a person may ask for them
+    task = TaskConfig(
+        name="groups", classes={"control": ("control",), "patient": ("patient",)}, window_s=10.0, stride_s=10.0
+    )
+    windows = task_windows(store, task)
+    assert np.bincount(windows.labels).tolist() == [28, 28]
+    assert all(f.train for f in subject_folds(windows.labels, windows.subjects, 4, 0))
+
+
+def test_subjects_limit_what_is_looked_at(store, add_recording):
+    for i in range(6):
+        add_recording(f"{i}", seconds=80, events=imagery(rest=False))
+    chosen = ["d/1", "d/2", "d/4"]
+    windows = task_windows(store, infer_task(store, "d", chosen), chosen)
+    assert set(windows.subjects.tolist()) == set(chosen)
+    with pytest.raises(UserError, match="no task can be read"):
+        infer_task(store, "d", chosen[:2])
+
+
+def test_windows_are_the_recordings_samples(store, add_recording):
+    eeg = add_recording("1", seconds=30, events=[(2.001, 4.0, "a", ""), (9.0, 4.0, "b", ""), (27.0, 4.0, "a", "")])
+    both = add_recording("2", sensors=sensors_of(3, 4), seconds=20, events=[(0.1, 4.0, "a", ""), (9.0, 4.0, "c", "")])
+    task = TaskConfig(name="t", classes={"one": ("a",), "two": ("b", "c")}, window_s=2.0, offset_s=-0.5)
+    windows = task_windows(store, task)
+    assert windows.left_out == {"outside the recording": 1}
+    assert windows.starts.tolist() == [384, 2176, 6784, 2176]
+    assert windows.labels.tolist() == [0, 1, 0, 1]
+    assert windows.recordings.tolist() == [eeg, eeg, eeg, both]
+    batch = windows.read([3, 0])
+    assert batch.signal.shape == (2, 7, 512)
+    assert batch.channel_mask.sum(axis=1).tolist() == [7, 5]
+    assert batch.segments.tolist() == [3, 0]
+    assert np.array_equal(batch.signal[0], open_recording(store, both).read(2176, 2688))
+    assert np.array_equal(batch.signal[1, :5], open_recording(store, eeg).read(384, 896))
+    assert np.array_equal(batch.pos[0], sensors_of(3, 4).model_positions())
+    assert windows.of(["d/2"]).tolist() == [3]
+
+
+def test_windows_without_signal_are_left_out(store, add_recording):
+    bad = np.zeros((5, 80), np.uint8)
+    bad[:3, 5] = BadReason.FLAT
+    add_recording("1", seconds=80, events=imagery(rest=False), bad=bad)
+    task = TaskConfig(name="t", classes={"l": ("left_imagery",), "r": ("right_imagery",)}, window_s=4.0)
+    windows = task_windows(store, task)
+    assert windows.left_out == {"no signal in most channels": 1}
+    assert len(windows) == 11
+
+
+def test_refusals_list_what_there_is(store, add_recording):
+    add_recording("1", seconds=80, events=imagery(rest=False))
+    task = TaskConfig(name="t", classes={"l": ("up",), "r": ("down",)}, window_s=4.0)
+    with pytest.raises(UserError, match="asks for down, up, the recordings have left_imagery 6×, right_imagery 6×"):
+        task_windows(store, task)
+    with pytest.raises(UserError, match="dataset e"):
+        task_windows(store, task.model_copy(update={"dataset": "e"}))
+    with pytest.raises(UserError, match="no dataset e in the catalogue; there are d"):
+        infer_task(store, "e")
+    with pytest.raises(UserError, match="at least 2"):
+        task_windows(store, task.model_copy(update={"classes": {"l": ("left_imagery",)}}))

@@ -1,0 +1,116 @@
+"""Dask: what crashes or hangs costs a child, what is lost with its worker is done by another, and nothing is left."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.ingest.conftest import ingested
+from tests.ingest.hapless import hapless
+from tests.ingest.workers.test_executor import made, states, tree
+
+from emeg.errors import TransientError
+from emeg.ingest import IngestConfig, ingest
+from emeg.ingest.workers import dask_cluster as cluster
+from emeg.ingest.workers.dask_cluster import on_cluster
+from emeg.ingest.workers.executor import fan_out
+from emeg.store import Store, read_quarantine
+from emeg.store.claims import claimed
+
+dask = pytest.importorskip("dask")
+distributed = pytest.importorskip("distributed")
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    """Two workers in processes; one from whom nothing is heard is lost."""
+    with (
+        dask.config.set({"distributed.scheduler.worker-ttl": "2s"}),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as workers,
+    ):
+        workers.scheduler.worker_ttl = 12  # importing what a first task brings silences a worker for seconds
+        yield workers
+
+
+def pids(workers) -> set[int]:
+    with distributed.Client(workers, set_as_default=False) as client:
+        return set(client.run(os.getpid).values())
+
+
+def tried(tmp_path: Path) -> dict[str, int]:
+    return {path.stem: path.stat().st_size for path in (tmp_path / "archive").glob("*.tries")}
+
+
+def worked_on(tmp_path: Path, workers, names: list[str]) -> tuple[dict[str, str], Store]:
+    sources, config = made(tmp_path, names)
+    store = Store.open(config.root, create=True)
+    config = config.model_copy(update={"time_limit_s": 5.0, "dask": workers.scheduler_address})
+    outcomes = fan_out(sources, config, lambda left, same: on_cluster(left, same, hapless))
+    return states(dict(outcomes)), store
+
+
+def test_a_recording_that_crashes_or_hangs_costs_no_worker_of_the_cluster(two_workers, tmp_path):
+    before = pids(two_workers)
+    found, store = worked_on(tmp_path, two_workers, ["a", "crash", "b", "hang", "c"])
+    assert found == dict.fromkeys("abc", "ready") | {"crash": "quarantined", "hang": "quarantined"}
+    assert pids(two_workers) == before
+    reasons = {record.source: record.reason for record in read_quarantine(store)}
+    assert "died on it twice" in reasons["crash"]
+    assert "not finished after 5 s" in reasons["hang"]
+    assert tried(tmp_path) == dict.fromkeys(["a", "b", "c", "hang"], 1) | {"crash": 2}
+
+
+def test_a_cluster_makes_the_same_store(two_workers, shared, tmp_path):
+    archive = tmp_path / "small"
+    shutil.copytree(shared / "data/oddball/sub-02", archive / "sub-02")
+    shutil.copy(shared / "data/devices/broken/truncated.edf", archive / "sub-02")
+    here = ingested(archive, tmp_path / "here")
+    config = here.config.model_copy(update={"root": str(tmp_path / "there"), "dask": two_workers.scheduler_address})
+    assert ingest(config) == here.result
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+
+
+def test_what_a_killed_or_frozen_worker_had_is_done_by_another(two_workers, tmp_path):
+    before = pids(two_workers)
+    found, _ = worked_on(tmp_path, two_workers, ["a", "killed", "b", "frozen"])
+    assert found == dict.fromkeys(["a", "killed", "b", "frozen"], "ready")
+    assert not before & pids(two_workers)
+    tries = tried(tmp_path)
+    assert min(tries["killed"], tries["frozen"]) >= 2  # more where a result was lost with the other worker
+
+
+def test_what_takes_worker_after_worker_with_it_is_refused(two_workers, tmp_path):
+    two_workers.scheduler.allowed_failures = 0
+    found, store = worked_on(tmp_path, two_workers, ["a", "doomed", "b"])
+    assert found == {"a": "ready", "b": "ready", "doomed": "quarantined"}
+    (record,) = read_quarantine(store)
+    assert "died on it" in record.reason
+    assert tried(tmp_path)["doomed"] == 2
+    with claimed(store, "doomed") as free:
+        assert free
+
+
+def test_a_cluster_whose_last_worker_is_lost_is_told_with_what_it_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty:
+        sources, config = made(tmp_path, ["a", "doomed"])
+        config = config.model_copy(update={"dask": empty.scheduler_address})
+        Store.open(config.root, create=True)
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", empty.scheduler_address]
+        options = ["--no-nanny", "--nthreads", "1", "--no-dashboard"]
+        worker = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
+        with distributed.Client(empty, set_as_default=False) as client:
+            client.wait_for_workers(1, timeout=60)
+        with pytest.raises(TransientError, match=r"no worker for 1 s; the last had .*doomed"):
+            list(on_cluster(sources, config, hapless))
+        assert worker.wait() == -signal.SIGKILL
+
+
+def test_a_cluster_that_is_not_there_is_worth_another_try(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_S", 1)
+    config = IngestConfig(archive=str(shared / "data/oddball"), root=str(tmp_path / "store"), dask="tcp://127.0.0.1:1")
+    with pytest.raises(TransientError, match="no Dask scheduler"):
+        ingest(config)

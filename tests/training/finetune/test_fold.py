@@ -1,0 +1,171 @@
+import numpy as np
+import pytest
+import torch
+
+from emeg.data.batch import Sample
+from emeg.errors import UserError
+from emeg.models import BrainOmni, BrainOmniConfig
+from emeg.tokenizers.braintokenizer import BrainTokenizerConfig, normalise_signal
+from emeg.training import FinetuneRecipe, FoldIndices, finetune_fold, in_memory
+from emeg.training.finetune.classifier import Classifier
+from emeg.training.finetune.labelled_windows import InMemoryWindows, WindowLoader, balanced_accuracy, class_weights
+from emeg.training.loop.batches import SignalBatch, signal_batch, spread_channels
+
+SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    torch.manual_seed(0)
+    network = BrainOmni(BrainOmniConfig(lm_dim=32, lm_head=4, lm_depth=2), BrainTokenizerConfig(**SMALL))
+    folder = tmp_path_factory.mktemp("model")
+    network.save_pretrained(folder, provenance={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def windows():
+    """Two kinds of windows of 3 s: a slow or a fast rhythm, in 4 or in 6 channels."""
+    generator = np.random.default_rng(0)
+    samples, labels = [], []
+    time = np.arange(768) / 256
+    for i in range(96):
+        label, n_channels = i % 2, 4 + 2 * (i % 3 == 0)
+        rate = (2.0, 9.0)[label]
+        rhythm = np.sin(2 * np.pi * (rate * time + generator.uniform(size=(n_channels, 1))))
+        signal = 30e-6 * (rhythm + 0.5 * generator.normal(size=(n_channels, 768)))
+        pos = np.random.default_rng(n_channels).normal(size=(n_channels, 6)) * 0.5
+        types = np.zeros(n_channels, np.int8)
+        samples.append(Sample(signal.astype(np.float32), pos.astype(np.float32), types, i))
+        labels.append(label)
+    return InMemoryWindows(samples, np.array(labels), ("slow", "fast"))
+
+
+FOLD = FoldIndices(np.arange(0, 56), np.arange(56, 72), np.arange(72, 96))
+
+
+@pytest.mark.parametrize("mode", ["probe", "full"])
+@pytest.mark.parametrize("weights", ["trained", "random"])
+def test_fold_is_learned_and_repeats_exactly(model, windows, mode, weights):
+    recipe = FinetuneRecipe(mode=mode, backbone_learning_rates=(3e-3,), head_factor=1.0, epochs=12, batch_size=16)
+    first, second = (finetune_fold(model, windows, FOLD, recipe, weights=weights, device="cpu") for _ in range(2))
+    assert first.probabilities.shape == (24, 2)
+    np.testing.assert_allclose(first.probabilities.sum(axis=1), 1.0)
+    assert np.array_equal(first.probabilities, second.probabilities)
+    assert first.history == second.history
+    score = balanced_accuracy(windows.labels[FOLD.test], first.probabilities.argmax(axis=1))
+    assert score > 0.8
+    best = max(row["validation_balanced_accuracy"] for row in first.history)
+    assert first.validation_balanced_accuracy == best
+
+
+def test_the_head_sees_training_windows_with_mean_zero_and_spread_one(model, windows):
+    recipe = FinetuneRecipe(backbone_learning_rates=(1e-3,), epochs=1)
+    state = finetune_fold(model, windows, FOLD, recipe, device="cpu", keep_state=True).state
+    network = BrainOmni.from_pretrained(model)
+    batch = signal_batch(windows.read(FOLD.train.tolist()))
+    x = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+    with torch.no_grad():
+        latents = network.tokenizer.encode_latents(
+            x, batch.pos, batch.sensor_type, overlap=recipe.overlap, channel_mask=batch.channel_mask
+        )
+        features = network.embed_latents(latents).mean(dim=2).flatten(1).numpy()
+    np.testing.assert_allclose(state["head.mean"], features.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(state["head.scale"], features.std(axis=0), rtol=1e-2, atol=1e-5)
+
+
+def test_channels_kept_lie_evenly_and_are_real():
+    places = torch.zeros(2, 11, 6)
+    places[..., 0] = torch.arange(11.0)
+    real = torch.ones(2, 11, dtype=torch.bool)
+    real[1, 8:] = False
+    signal = torch.arange(11.0).repeat(2, 1)[..., None]
+    batch = SignalBatch(0, 0, signal, places, torch.zeros(2, 11, dtype=torch.int64), real, (0, 1))
+    kept = spread_channels(batch, 3)
+    assert kept.signal[0, :, 0].tolist() == [0, 5, 10]
+    assert kept.signal[1, :, 0].tolist() == [0, 3, 7]  # real ones end at 7, their middle is 3.5
+    assert torch.equal(kept.pos[..., 0], kept.signal[..., 0])
+    assert kept.channel_mask.all()
+    assert spread_channels(batch, 11) is batch
+    few = spread_channels(batch._replace(channel_mask=real & (torch.arange(11) < 2)), 3)
+    assert few.channel_mask.sum(dim=1).tolist() == [2, 2]
+
+
+def test_dropout_of_the_backbone_is_off_unless_asked_for(model):
+    for asked in (False, True):
+        classifier = Classifier(BrainOmni.from_pretrained(model), 2, FinetuneRecipe(backbone_dropout=asked)).train()
+        assert classifier.head.training
+        assert all(part.training == asked for part in classifier.backbone.modules())
+
+
+def test_test_windows_choose_nothing(model, windows):
+    """Other labels of the test windows change no probability."""
+    recipe = FinetuneRecipe(mode="full", backbone_learning_rates=(1e-3, 3e-3), epochs=2, batch_size=16)
+    labels = windows.labels.copy()
+    labels[FOLD.test] = 1 - labels[FOLD.test]
+    other = InMemoryWindows(windows._samples, labels, windows.classes)
+    a = finetune_fold(model, windows, FOLD, recipe, device="cpu")
+    b = finetune_fold(model, other, FOLD, recipe, device="cpu")
+    assert np.array_equal(a.probabilities, b.probabilities)
+
+
+def test_full_trains_the_encoder_and_leaves_the_quantiser_alone(model, windows):
+    recipe = FinetuneRecipe(mode="full", backbone_learning_rates=(1e-3,), epochs=1, batch_size=16)
+    outcome = finetune_fold(model, windows, FOLD, recipe, device="cpu", keep_state=True)
+    before = BrainOmni.from_pretrained(model).state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, outcome.state[f"backbone.{name}"])}
+    assert any(name.startswith("tokenizer.encoder.seanet") for name in changed)
+    assert any(name.startswith("blocks.0") for name in changed)
+    assert not any("quantizer" in name or "decoder" in name or "predict_head" in name for name in changed)
+
+
+def test_random_weights_are_not_the_trained_ones_and_global_chance_is_left_alone(model, windows):
+    recipe = FinetuneRecipe(mode="probe")
+    state = torch.random.get_rng_state()
+    trained = finetune_fold(model, windows, FOLD, recipe, device="cpu")
+    fresh = finetune_fold(model, windows, FOLD, recipe.model_copy(update={"seed": 7}), weights="random", device="cpu")
+    assert not np.array_equal(trained.probabilities, fresh.probabilities)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_faulty_folds_are_refused(model, windows):
+    recipe = FinetuneRecipe(mode="probe")
+    with pytest.raises(UserError, match="no validation windows"):
+        finetune_fold(model, windows, FOLD._replace(validation=np.array([], int)), recipe)
+    with pytest.raises(UserError, match="two of train, validation and test"):
+        finetune_fold(model, windows, FOLD._replace(test=FOLD.train), recipe)
+    with pytest.raises(UserError, match="no window of fast"):
+        finetune_fold(model, windows, FOLD._replace(train=FOLD.train[::2]), recipe)
+
+
+def test_windows_are_read_once_and_stay_the_same(windows):
+    class Counting:
+        labels, classes, reads = windows.labels, windows.classes, 0
+
+        def read(self, indices):
+            self.reads += 1
+            return windows.read(indices)
+
+    source = Counting()
+    kept = in_memory(source)
+    reads = source.reads
+    for indices in ([0, 1], [5, 3]):
+        for a, b in zip(kept.read(indices), windows.read(indices), strict=True):
+            assert np.array_equal(a, b)
+    assert source.reads == reads
+    assert in_memory(source, limit_bytes=10) is source
+
+
+def test_every_window_once_a_pass_in_another_order():
+    loader = WindowLoader(np.arange(10, 30), batch_size=8, shuffle_seed=1)
+    passes = [np.concatenate(list(loader)) for _ in range(2)]
+    assert all(sorted(one) == list(range(10, 30)) for one in passes)
+    assert not np.array_equal(*passes)
+    assert len(loader) == 3
+
+
+def test_class_weights_let_classes_count_alike():
+    labels = np.array([0] * 30 + [1] * 10)
+    weights = class_weights(labels, 2)
+    assert weights[0] * 30 == pytest.approx(weights[1] * 10)
+    assert weights[labels].mean() == pytest.approx(1.0)

@@ -1,0 +1,152 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from emeg.config import Config
+from emeg.errors import TransientError, UserError
+from emeg.training import PretrainConfig
+from emeg.training.launch import worker
+from emeg.training.launch.launcher import ALLOCATOR, LAUNCHER, _starter, is_launched, launch
+
+
+class Empty(Config):
+    pass
+
+
+CONFIG = PretrainConfig(root="store")
+
+
+@pytest.fixture
+def child(monkeypatch, tmp_path):
+    """Replace the interpreter's start by a script of the test, which gets (verb, config, result)."""
+
+    def use(script):
+        path = tmp_path / "child.py"
+        path.write_text("import json, os, sys\nmodule, verb, asked, answer = sys.argv[1:]\n" + script)
+        monkeypatch.setattr("emeg.training.launch.launcher._starter", lambda config: [sys.executable, str(path)])
+        monkeypatch.setattr("emeg.training.launch.launcher.WORKER", ("worker",))
+
+    return use
+
+
+def test_result_and_progress_come_back(child):
+    child(
+        'print(\'@progress {"done": 3, "total": 7, "message": "half"}\')\n'
+        "print('a line')\n"
+        "json.dump({'result': {'verb': verb, 'malloc': os.environ['MALLOC_MMAP_MAX_']}}, open(answer, 'w'))\n"
+    )
+    heard = []
+    result = launch("pretrain", CONFIG, progress=lambda *a: heard.append(a))
+    assert result == {"verb": "pretrain", "malloc": ALLOCATOR["MALLOC_MMAP_MAX_"]}
+    assert heard == [(3, 7, "half")]
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "code"), [("UserError", UserError, 2), ("TransientError", TransientError, 75)]
+)
+def test_our_errors_keep_their_class_and_text(child, kind, error, code):
+    child(
+        f"json.dump({{'error': {{'kind': {kind!r}, 'message': 'what and why'}}}}, open(answer, 'w'))\n"
+        f"sys.exit({code})\n"
+    )
+    with pytest.raises(error, match=r"^what and why$"):
+        launch("pretrain", CONFIG)
+
+
+def test_a_crash_is_told_with_its_last_line_and_exit_code(child):
+    child("print('loading')\nraise MemoryError('no room')\n")
+    with pytest.raises(RuntimeError, match=r"exit code 1.*MemoryError: no room"):
+        launch("pretrain", CONFIG)
+
+
+def test_a_killed_child_is_told(child):
+    child("import signal\nprint('step 3', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    with pytest.raises(RuntimeError, match=r"exit code -9.*step 3"):
+        launch("pretrain", CONFIG)
+
+
+def test_worker_answers_with_result_or_error(tmp_path):
+    def good(config, progress):
+        return Empty()
+
+    def bad(config, progress):
+        raise UserError("no such corpus")
+
+    answer = tmp_path / "answer.json"
+    assert worker.run(good, Empty(), str(answer), progress=worker.report_progress) == 0
+    assert json.loads(answer.read_text()) == {"result": {}}
+    answer.unlink()
+    assert worker.run(bad, Empty(), str(answer), progress=worker.report_progress) == 2
+    assert json.loads(answer.read_text()) == {"error": {"kind": "UserError", "message": "no such corpus"}}
+
+
+def test_torchrun_is_recognised():
+    assert is_launched({"RANK": "0", "WORLD_SIZE": "2"})
+    assert not is_launched({"SLURM_NTASKS": "2"})
+
+
+def test_signals_reach_the_ranks_and_the_launcher_waits_for_them(tmp_path):
+    """The launcher is asked to end; its rank gets the signal, takes its time, and asks to be started again."""
+    rank = tmp_path / "rank.py"
+    rank.write_text(
+        "import json, signal, sys, time\nfrom pathlib import Path\n"
+        "from emeg.training.launch.worker import attend\n"
+        "asked, answer = sys.argv[-2:]\n"
+        "def stop(number, frame):\n"
+        "    time.sleep(1.0)\n"
+        "    said = {'kind': 'TransientError', 'message': f'signal {number}'}\n"
+        "    Path(answer).write_text(json.dumps({'error': said}))\n"
+        "    sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "attend(Path(asked).parent)\n"
+        'print(\'@progress {"done": 1, "total": 2, "message": ""}\', flush=True)\n'
+        "time.sleep(60)\n"
+    )
+    launcher = (
+        "import sys\nfrom emeg.training import PretrainConfig, launching\nfrom emeg.errors import TransientError\n"
+        f"launching._starter = lambda config: [sys.executable, {str(rank)!r}]\n"
+        "launching.WORKER = ()\n"
+        "try:\n"
+        "    launching.launch('pretrain', PretrainConfig(root='x'), progress=lambda *a: print('up', flush=True))\n"
+        "except TransientError as error:\n"
+        "    print(error)\n"
+        "    sys.exit(75)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "up\n"
+    child.send_signal(signal.SIGTERM)
+    said, _ = child.communicate(timeout=60)
+    assert (child.returncode, said) == (75, "signal 15\n")
+
+
+def test_an_orphan_ends_itself(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    (tmp_path / LAUNCHER).write_bytes(dead.stdout.strip())
+    code = "import time\nfrom pathlib import Path\nfrom emeg.training.launch.worker import attend\n"
+    code += f"attend(Path({str(tmp_path)!r}))\ntime.sleep(60)\n"
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_several_machines_need_a_place_to_meet():
+    with pytest.raises(UserError, match="rendezvous=host:port"):
+        _starter(PretrainConfig(root="x", nodes=2))
+    command = _starter(PretrainConfig(root="x", nodes=2, processes=4, rendezvous="a:1234"))
+    assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=a:1234"} <= set(command)
+
+
+def test_what_a_rank_said_first_stands(tmp_path):
+    def bad(config, progress):
+        raise UserError("the cause")
+
+    def after(config, progress):
+        raise TransientError("the consequence")
+
+    answer = str(tmp_path / "answer.json")
+    worker.run(bad, Empty(), answer, progress=worker.report_progress)
+    worker.run(after, Empty(), answer, progress=worker.report_progress)
+    assert "the cause" in (tmp_path / "answer.json").read_text()

@@ -1,0 +1,1 @@
+"""Residual vector quantization: codebooks that follow the latents, k-means, agreement between ranks."""
