@@ -115,6 +115,19 @@ def test_no_folder_holds_too_many_modules():
     assert {str(folder): n for folder, n in folders.items() if n > MOST_MODULES} == {}
 
 
+def test_no_module_is_named_like_a_public_name_of_its_package():
+    """Importing such a module would replace the public name by the module."""
+    for stub in PACKAGE.rglob("*.pyi"):
+        names = {
+            alias.asname or alias.name
+            for node in ast.parse(stub.read_text()).body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        modules = {path.stem for path in stub.parent.iterdir() if path.suffix == ".py" or path.is_dir()}
+        assert not names & modules, stub
+
+
 def test_every_room_has_a_floor():
     assert {room_of(module) for module in MODULES} <= set(FLOOR_OF)
 

@@ -14,7 +14,6 @@ from .finetune.fold import (
     finetune_fold as finetune_fold,
     in_memory as in_memory,
 )
-from .launch.launcher import launch as launch
 from .loop.schedule import draw_seed as draw_seed, loss_ramp as loss_ramp, lr_factor as lr_factor
 from .plan import PlanConfig as PlanConfig, PlanResult as PlanResult, plan_training as plan_training
 from .stages.corpus_tokens import tokenize as tokenize

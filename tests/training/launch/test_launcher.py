@@ -106,11 +106,12 @@ def test_signals_reach_the_ranks_and_the_launcher_waits_for_them(tmp_path):
         "time.sleep(60)\n"
     )
     launcher = (
-        "import sys\nfrom emeg.training import PretrainConfig, launching\nfrom emeg.errors import TransientError\n"
-        f"launching._starter = lambda config: [sys.executable, {str(rank)!r}]\n"
-        "launching.WORKER = ()\n"
+        "import sys\nfrom emeg.training import PretrainConfig\nfrom emeg.training.launch import launcher\n"
+        "from emeg.errors import TransientError\n"
+        f"launcher._starter = lambda config: [sys.executable, {str(rank)!r}]\n"
+        "launcher.WORKER = ()\n"
         "try:\n"
-        "    launching.launch('pretrain', PretrainConfig(root='x'), progress=lambda *a: print('up', flush=True))\n"
+        "    launcher.launch('pretrain', PretrainConfig(root='x'), progress=lambda *a: print('up', flush=True))\n"
         "except TransientError as error:\n"
         "    print(error)\n"
         "    sys.exit(75)\n"
