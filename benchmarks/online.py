@@ -19,7 +19,7 @@ import torch
 
 from emeg.inference import OnlineConfig, OnlineEncoder
 from emeg.inference.input_windows import windows_of
-from emeg.inference.online import agreement
+from emeg.metrics import code_agreement
 from emeg.models import PRESETS, BrainOmni
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
 from emeg.tokenizers.braintokenizer import normalise_signal
@@ -84,7 +84,7 @@ def equal_codes(network: BrainOmni, raw: mne.io.BaseRaw) -> list[float]:
         for window in online
         if window.start_s >= 10.0 and tokens.shape[1] >= steps * ((i := round(window.start_s / stride)) + 1)
     ]
-    return agreement(np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])).round(4).tolist()
+    return code_agreement(np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])).round(4).tolist()
 
 
 def main() -> None:

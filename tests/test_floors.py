@@ -26,6 +26,7 @@ FLOORS = (
         "progress",
         "terminal",
         "version",
+        "metrics",
     ),
     ("store", "tokenizers", "doctor"),
     ("synthetic", "ingest", "export", "data", "models"),
@@ -40,7 +41,7 @@ MOST_MODULES = 16
 """Modules in one folder, its `__init__` not counted."""
 ROOMS = tuple(sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
 HEAVY = ("torch", "mne", "prefect", "lightning")
-SMALL = {"config", "errors", "hashing", "uri", "progress", "version"}
+SMALL = {"config", "errors", "hashing", "uri", "progress", "version", "metrics"}
 """Modules of the ground floor that its other modules may use: `config` uses `errors`, `sensors` uses `hashing`."""
 
 

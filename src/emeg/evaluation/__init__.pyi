@@ -1,4 +1,3 @@
-from .agreement import tokens_agree as tokens_agree
 from .classical.baselines import BASELINES as BASELINES, Baseline as Baseline, fit_baseline as fit_baseline
 from .classical.logistic import Rows as Rows, Setting as Setting
 from .configs import (

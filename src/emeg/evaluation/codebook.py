@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.evaluation.products import CodebookFigures
+from emeg.metrics import perplexity
 
 
 def count_codes(codes: Iterator[NDArray[np.integer[Any]]], n_codes: int) -> NDArray[np.int64]:
@@ -17,15 +18,6 @@ def count_codes(codes: Iterator[NDArray[np.integer[Any]]], n_codes: int) -> NDAr
         counts = np.stack([np.bincount(flat[:, k], minlength=n_codes) for k in range(flat.shape[1])])
         total = counts if total is None else total + counts
     return np.zeros((0, n_codes), np.int64) if total is None else total.astype(np.int64)
-
-
-def perplexity(counts: NDArray[np.int64]) -> float:
-    """Two to the entropy (bits) of the codes' shares: n codes used equally often give n."""
-    used = counts[counts > 0]
-    if not len(used):
-        return 0.0
-    share = used / used.sum()
-    return float(np.exp(-np.sum(share * np.log(share))))
 
 
 def codebook_figures(counts: NDArray[np.int64]) -> tuple[CodebookFigures, ...]:

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-METRICS = ("balanced_accuracy", "auroc", "auprc", "kappa", "weighted_f1")
+from emeg.metrics import BALANCED_ACCURACY, balanced_accuracy
+
+METRICS = (BALANCED_ACCURACY, "auroc", "auprc", "kappa", "weighted_f1")
 """In the order in which tables show them."""
 
 
@@ -51,9 +53,7 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict
     predicted = probabilities.argmax(axis=1)
     note = "" if len(present) == n_classes else f"over the {len(present)} of {n_classes} classes that occur"
     return {
-        "balanced_accuracy": Score(
-            float(sk.recall_score(labels, predicted, labels=present, average="macro", zero_division=0)), note
-        ),
+        BALANCED_ACCURACY: Score(balanced_accuracy(labels, predicted), note),
         "auroc": _one_vs_rest(sk.roc_auc_score, labels, probabilities, present, note),
         "auprc": _one_vs_rest(sk.average_precision_score, labels, probabilities, present, note),
         "kappa": _kappa(labels, predicted, n_classes),

@@ -15,6 +15,7 @@ from emeg.data import BatchReader, Corpus, MicroBatch
 from emeg.data.sampling.order import hash_order
 from emeg.evaluation.classical.spectra import CLASSICAL_BANDS
 from emeg.evaluation.products import DeviceFigures, ExampleFigures
+from emeg.metrics import normalised_product, pearson
 from emeg.progress import Progress, silent
 from emeg.store import Store, open_recording
 
@@ -163,14 +164,6 @@ def tokenize_rows(
             yield tokenizer.tokenize(x_BCN, pos, types).codes.cpu().numpy()
 
 
-def correlate(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Correlate (Pearson) along the last axis; NaN where `a` has no variance, 0 where only `b` has none."""
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    a = a - a.mean(axis=-1, keepdims=True)
-    b = b - b.mean(axis=-1, keepdims=True)
-    return _cosine(np.sum(a * b, axis=-1), np.sum(a * a, axis=-1), np.sum(b * b, axis=-1))
-
-
 def correlate_in_bands(
     a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]], sfreq: float
 ) -> dict[str, NDArray[np.float64]]:
@@ -182,14 +175,10 @@ def correlate_in_bands(
         bins = (freqs >= low) & (freqs < high)
         own, other = fa[..., bins], fb[..., bins]
         products = np.sum((own * other.conj()).real, axis=-1)
-        found[name] = _cosine(products, np.sum(np.abs(own) ** 2, axis=-1), np.sum(np.abs(other) ** 2, axis=-1))
+        found[name] = normalised_product(
+            products, np.sum(np.abs(own) ** 2, axis=-1), np.sum(np.abs(other) ** 2, axis=-1)
+        )
     return found
-
-
-def _cosine(product: NDArray[np.float64], own: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    scale = np.sqrt(own * other)
-    inside = np.divide(product, scale, out=np.zeros_like(product), where=scale > 0)
-    return np.where(own > 0, inside, np.nan)
 
 
 def _read(corpus: Corpus, rows: Sequence[int]) -> Iterator[tuple[list[int], "SignalBatch"]]:
@@ -218,7 +207,7 @@ def _take_turns(queues: list[list[int]], limit: int) -> list[int]:
 def _add(sums: _Sums, one: Reconstructed, kind: int, person: str, sfreq: float) -> None:
     own = one.sensor_type == kind
     target, made = one.target[own], one.made[own]
-    pcc = correlate(target, made)
+    pcc = pearson(target, made)
     sums.n_channels = max(sums.n_channels, int(own.sum()))
     sums.n_flat += int(np.isnan(pcc).sum())
     alive = ~np.isnan(pcc)
@@ -279,7 +268,7 @@ def _example(
     made = one.made[picks, :EXAMPLE_WINDOWS]
     # the reconstruction is of windows of mean 0 and deviation 1: put both back, or windows would not join
     back = made * signal.std(axis=-1, ddof=1, keepdims=True) + signal.mean(axis=-1, keepdims=True)
-    pcc = correlate(one.target[picks, :EXAMPLE_WINDOWS], made)
+    pcc = pearson(one.target[picks, :EXAMPLE_WINDOWS], made)
     names = open_recording(store, recording).sensors.names
     figures = ExampleFigures(
         device=str(corpus.column("device")[one.row]),

@@ -238,11 +238,3 @@ class _threads:  # noqa: N801 - reads as a statement
 
     def __exit__(self, *_: object) -> None:
         torch.set_num_threads(self._before)
-
-
-def agreement(online: NDArray[np.int64], offline: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Share of equal codes for each quantizer; (…, quantizer) both.
-
-    The first quantizer tells most: the later ones quantise what is left and differ as soon as an earlier one does.
-    """
-    return np.asarray((online == offline).reshape(-1, online.shape[-1]).mean(axis=0))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from emeg import metrics
 from emeg.errors import UserError
 from emeg.models.blocks import Block
 from emeg.models.config import BrainOmniConfig
@@ -180,13 +181,13 @@ class BrainOmni(nn.Module):
     ) -> dict[str, Tensor]:
         right_PK, n = right_PK.float(), counted_P.sum()
         right_K = right_PK.sum(dim=0) / n
-        figures = {"accuracy": right_K.mean()}
-        figures |= {f"accuracy_{level}": share for level, share in enumerate(right_K.unbind())}
+        figures = {metrics.ACCURACY: right_K.mean()}
+        figures |= {metrics.level_accuracy(level): share for level, share in enumerate(right_K.unbind())}
         if both:
             for name, chosen_P in (("overlapped", overlapped_P), ("other", ~overlapped_P)):
                 right = (right_PK * chosen_P[:, None]).sum()
                 n_chosen = (chosen_P & counted_P).sum() * right_PK.shape[1]
-                figures[f"accuracy_{name}"] = right / n_chosen.clamp(min=1)
+                figures[f"{metrics.ACCURACY}_{name}"] = right / n_chosen.clamp(min=1)
         return figures
 
     def _mask(self, features: Tensor, masked_BQW: Tensor, draws: PretrainingDraws) -> Tensor:

@@ -1,27 +1,28 @@
 """Sections on the networks: reconstruction of unseen people, training curves, codebook use."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from emeg import metrics
 from emeg.evaluation.products import EvaluationFigures
 from emeg.reports.lineage import Lineage
 from emeg.reports.plots import codebook_use, curves, spectra, traces
 
 BANDS = ("delta", "theta", "alpha", "beta", "gamma", "high")
-DRAWINGS: dict[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
+DRAWINGS: dict[str, tuple[tuple[str, str, Callable[[str], bool]], ...]] = {
     "BrainTokenizer": (
-        ("loss", "train", ("loss", "time", "amplitude", "phase", "commitment")),
-        ("correlation with the signal, validation people", "validation", ("pcc",)),
-        ("codes in use, validation people", "validation", ("codes_0", "codes_1", "codes_2", "codes_3")),
+        ("loss", "train", lambda name: name in {metrics.LOSS, *metrics.TOKENIZER_LOSSES}),
+        ("correlation with the signal, validation subjects", "validation", lambda name: name == metrics.PCC),
+        ("codes in use, validation subjects", "validation", metrics.is_codes_in_use),
     ),
     "BrainOmni": (
-        ("cross-entropy of masked tokens", "train", ("loss",)),
-        ("cross-entropy, validation people", "validation", ("loss",)),
-        ("accuracy on masked tokens, validation people", "validation", ()),
+        ("cross-entropy of masked tokens", "train", lambda name: name == metrics.LOSS),
+        ("cross-entropy, validation subjects", "validation", lambda name: name == metrics.LOSS),
+        ("accuracy on masked tokens, validation subjects", "validation", metrics.is_accuracy),
     ),
 }
 
@@ -112,15 +113,14 @@ def _drawings(stage: str, table: pa.Table) -> list[str]:
 
 
 def _series(
-    table: pa.Table, split: str, wanted: tuple[str, ...]
+    table: pa.Table, split: str, wanted: Callable[[str], bool]
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Pick series by name; where no names are wanted, those on accuracy."""
+    """Return steps and values of the metrics of a split that are wanted, by name."""
     steps: dict[str, list[float]] = {}
     values: dict[str, list[float]] = {}
     for row in table.to_pylist():
         name = row["name"]
-        fits = name in wanted if wanted else name.startswith("acc")
-        if row["split"] == split and fits and np.isfinite(row["value"]):
+        if row["split"] == split and wanted(name) and np.isfinite(row["value"]):
             steps.setdefault(name, []).append(row["step"])
             values.setdefault(name, []).append(row["value"])
     return steps, values

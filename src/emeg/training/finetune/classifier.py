@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emeg.metrics import balanced_accuracy
 from emeg.models import BrainOmni, TaskHead
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
@@ -23,7 +24,6 @@ from emeg.training.finetune.labelled_windows import (
     FoldOutcome,
     WindowLoader,
     Windows,
-    balanced_accuracy,
     class_weights,
 )
 from emeg.training.loop.batches import SignalBatch, signal_batch, spread_channels

@@ -105,11 +105,6 @@ class WindowLoader:
             yield order[start : start + self._batch_size]
 
 
-def balanced_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-    """Mean over the classes that occur of the share of their windows that is right."""
-    return float(np.mean([np.mean(predicted[labels == k] == k) for k in np.unique(labels)]))
-
-
 def class_weights(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
     """Weights (classes,) that let every class count alike, mean 1 over the windows."""
     counts = np.bincount(labels, minlength=n_classes).astype(np.float64)

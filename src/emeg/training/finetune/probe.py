@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emeg.metrics import balanced_accuracy
 from emeg.models import BrainOmni
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training.configs import FinetuneRecipe
-from emeg.training.finetune.labelled_windows import FoldIndices, FoldOutcome, Windows, balanced_accuracy
+from emeg.training.finetune.labelled_windows import FoldIndices, FoldOutcome, Windows
 from emeg.training.loop.batches import signal_batch
 
 

@@ -10,6 +10,7 @@ from math import prod
 
 import torch
 
+from emeg import metrics
 from emeg.models import BrainOmniConfig
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 
@@ -80,12 +81,12 @@ class SpeedMeter:
         seconds = max(self._clock() - self._began - self._pauses, 1e-9)
         rate = self._operations / seconds
         values = {
-            "segments_per_s": self._segments / seconds,
-            "data_wait": self._waited / seconds,
-            "teraflops": rate / 1e12,
+            metrics.SEGMENTS_PER_S: self._segments / seconds,
+            metrics.DATA_WAIT: self._waited / seconds,
+            metrics.TERAFLOPS: rate / 1e12,
         }
         if self.peak is not None:
-            values["mfu"] = rate / self.peak
+            values[metrics.MFU] = rate / self.peak
         self._reset()
         return values
 

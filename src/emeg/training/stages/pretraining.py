@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emeg import metrics
 from emeg.data import Corpus, SamplingConfig, SamplingPlan, TokenSet
 from emeg.errors import UserError
 from emeg.models import BrainOmni, PretrainRecipe, parameter_groups
@@ -37,9 +38,15 @@ class BrainOmniTraining(Training):
 
     def __init__(self, network: BrainOmni, **rest: Any) -> None:  # noqa: ANN401 - of `Training`
         super().__init__(network, **rest)
-        levels = [f"accuracy_{level}" for level in range(network.config.num_quantizers_used)]
+        levels = [metrics.level_accuracy(level) for level in range(network.config.num_quantizers_used)]
         # a fixed list: ranks add theirs up, and one of them may have seen nothing
-        self._names = ("loss", "accuracy", *levels, "accuracy_overlapped", "accuracy_other")
+        self._names = (
+            metrics.LOSS,
+            metrics.ACCURACY,
+            *levels,
+            f"{metrics.ACCURACY}_overlapped",
+            f"{metrics.ACCURACY}_other",
+        )
         self._seen = torch.zeros(len(self._names), 2, dtype=torch.float64)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
@@ -59,7 +66,7 @@ class BrainOmniTraining(Training):
         if batch is None:
             return
         loss, figures = self._predict(batch, self.draw(0, batch.micro_batch))
-        values = {"loss": loss, **figures}
+        values = {metrics.LOSS: loss, **figures}
         n = len(batch.segments)
         for place, name in enumerate(self._names):
             if name in values:
@@ -75,7 +82,7 @@ class BrainOmniTraining(Training):
         self._seen = torch.zeros_like(self._seen)
         means = {name: total / n for name, (total, n) in zip(self._names, sums, strict=True) if n > 0}
         self.record(self.split, means, step=self.trainer.global_step)
-        self.log("validation/loss", means["loss"], logger=False, batch_size=1, sync_dist=True)
+        self.log("validation/loss", means[metrics.LOSS], logger=False, batch_size=1, sync_dist=True)
 
     def _predict(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with self.naming(batch.step, batch.segments):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from emeg import metrics
 from emeg.tokenizers.braintokenizer import pcc
 from emeg.tokenizers.braintokenizer.quantization.residual import FIXED_POINT
 
@@ -91,10 +92,10 @@ class ReconstructionFigures:
         ``pcc`` weights every device and channel count alike. Latents' cosine is the mean over all pairs.
         """
         seen = [(str(group), *row) for group, row in zip(self.groups, self._pcc_G2.tolist(), strict=True) if row[1] > 0]
-        means = {f"pcc/{name}": total / count for name, total, count in seen}
-        values = {"pcc": sum(means.values()) / max(1, len(means)), **means}
+        means = {metrics.group_pcc(name): total / count for name, total, count in seen}
+        values = {metrics.PCC: sum(means.values()) / max(1, len(means)), **means}
         values |= code_figures(self._used_KV)
-        values["latent_cosine"] = mean_cosine(self._latents_D, self._n_latents)
+        values[metrics.LATENT_COSINE] = mean_cosine(self._latents_D, self._n_latents)
         return values
 
 
@@ -102,9 +103,8 @@ def code_figures(used_KV: Tensor) -> dict[str, float]:
     """Give ``codes/<k>`` in use and ``perplexity/<k>`` of how often each code was used."""
     values = {}
     for k, used_V in enumerate(used_KV):
-        share_V = used_V / used_V.sum().clamp_min(1.0)
-        values[f"codes/{k}"] = float((used_V > 0).sum())
-        values[f"perplexity/{k}"] = float(torch.special.entr(share_V).sum().exp())
+        values[metrics.codes_in_use(k)] = float((used_V > 0).sum())
+        values[metrics.perplexity_of(k)] = metrics.perplexity(used_V.numpy())
     return values
 
 
@@ -121,21 +121,21 @@ def collapse_figures(watched: Mapping[str, Tensor]) -> dict[str, float]:
     if not watched:
         return {}
     sums = watched["latents"].double().cpu()
-    dead = {f"dead/{k}": float(n) for k, n in enumerate(watched["replaced"].tolist())}
+    dead = {metrics.dead_codes(k): float(n) for k, n in enumerate(watched["replaced"].tolist())}
     return {
         **code_figures(watched["used"].double().cpu()),
         **dead,
-        "latent_cosine": mean_cosine(sums[:-1] / FIXED_POINT, float(sums[-1])),
+        metrics.LATENT_COSINE: mean_cosine(sums[:-1] / FIXED_POINT, float(sums[-1])),
     }
 
 
 def plateau(figures: dict[str, float], *, n_codes: int) -> str | None:
     """Say what is missing where a tokenizer that has passed its ramp has not learned; `None` where it has."""
     missing = []
-    if figures["pcc"] < MIN_PCC:
-        missing.append(f"correlation {figures['pcc']:.3f} is below {MIN_PCC}")
-    used = {k: v for k, v in figures.items() if k.startswith("codes/") and v < MIN_CODE_SHARE * n_codes}
-    missing += [f"quantizer {k.removeprefix('codes/')} uses {v:.0f} of {n_codes} codes" for k, v in used.items()]
-    if figures["latent_cosine"] > MAX_LATENT_COSINE:
-        missing.append(f"latents are alike (mean cosine {figures['latent_cosine']:.2f})")
+    if figures[metrics.PCC] < MIN_PCC:
+        missing.append(f"correlation {figures[metrics.PCC]:.3f} is below {MIN_PCC}")
+    used = {k: v for k, v in figures.items() if metrics.is_codes_in_use(k) and v < MIN_CODE_SHARE * n_codes}
+    missing += [f"quantizer {metrics.level_of(k)} uses {v:.0f} of {n_codes} codes" for k, v in used.items()]
+    if figures[metrics.LATENT_COSINE] > MAX_LATENT_COSINE:
+        missing.append(f"latents are alike (mean cosine {figures[metrics.LATENT_COSINE]:.2f})")
     return "; ".join(missing) or None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emeg import metrics
 from emeg.data import BatchReader, Corpus, SamplingPlan
 from emeg.progress import Progress, silent
 from emeg.store import Store
@@ -133,7 +134,7 @@ class TokenizerTraining(Training):
         figures = self._figures.figures()
         self._figures.reset()
         self.record(self.split, figures, step=self.trainer.global_step)
-        self.log("validation/pcc", figures["pcc"], logger=False, batch_size=1, sync_dist=True)
+        self.log("validation/pcc", figures[metrics.PCC], logger=False, batch_size=1, sync_dist=True)
         missing = plateau(figures, n_codes=self.network.config.codebook_size)
         if missing and self.trainer.global_step >= self._ramp_steps:
             logger.warning(
