@@ -1,30 +1,24 @@
-"""What the store says of a recording: the attributes of its group, and its row in the catalogue."""
+"""What the store says of a recording: the attributes of its group, and its row in the catalogue.
 
-from typing import TYPE_CHECKING
+Shape letters: C channels.
+"""
 
 import numpy as np
 
-from emeg.ingest.config import IngestConfig
-from emeg.ingest.signal.meg_state import State
-from emeg.ingest.signal.standardising import Standardised
-from emeg.ingest.source import Source
-from emeg.sensors import PickedSensors, SensorType
+from emeg.ingest.facts import RecordingFacts, Standardised
+from emeg.sensors import SensorType
 from emeg.store import BadReason, CatalogRow, RecordingAttributes
 from emeg.version import __version__
 
-if TYPE_CHECKING:
-    import mne
 
-
-def recording_attributes(
-    source: Source, signal: Standardised, device: str, raw: "mne.io.BaseRaw", config: IngestConfig
-) -> RecordingAttributes:
-    """Say of a recording what its Zarr group says beside the sensors."""
+def recording_attributes(facts: RecordingFacts, signal: Standardised) -> RecordingAttributes:
+    """Return the attributes of a recording's Zarr group, beside its sensors."""
+    source, config = facts.source, facts.config
     return RecordingAttributes(
         sfreq=config.standardise.sfreq,
-        pass_band=_pass_band(signal, raw),
+        pass_band=_pass_band(facts, signal),
         notches=signal.band.notches,
-        device=device,
+        device=facts.device,
         layout=signal.sensors.layout_id,
         source=source.shown,
         dataset=source.dataset,
@@ -35,39 +29,34 @@ def recording_attributes(
     )
 
 
-def _pass_band(signal: Standardised, raw: "mne.io.BaseRaw") -> tuple[float, float]:
-    """Say what the signal holds: our band, or the source's high-pass where that is higher."""
-    highpass = round(float(raw.info["highpass"] or 0.0), 6)
+def _pass_band(facts: RecordingFacts, signal: Standardised) -> tuple[float, float]:
+    """Return the band that the signal holds, Hz: the planned one, its lower edge raised to the source's high-pass."""
+    highpass = round(float(facts.raw.info["highpass"] or 0.0), 6)
     low = highpass if signal.band.low < highpass < signal.band.high else signal.band.low
     return low, signal.band.high
 
 
-def catalog_row(
-    name: str,
-    source: Source,
-    raw: "mne.io.BaseRaw",
-    signal: Standardised,
-    picked: PickedSensors,
-    state: State,
-    device: str,
-    grade: int,
-    n_events: int,
-    notes: list[str],
-    config: IngestConfig,
-) -> CatalogRow:
-    """Say of a recording what the catalogue says."""
+def catalog_row(facts: RecordingFacts) -> CatalogRow:
+    """Return the catalogue row of a recording whose every step has run.
+
+    Raises
+    ------
+    AttributeError
+        A step was left out.
+    """
+    source, config, signal = facts.source, facts.config, facts.signal
     sensors = signal.sensors
-    low, high = _pass_band(signal, raw)
+    low, high = _pass_band(facts, signal)
     counts = {kind: int(np.count_nonzero(sensors.types == kind)) for kind in SensorType}
     return CatalogRow(
-        recording=name,
+        recording=facts.recording,
         dataset=source.dataset,
         subject=source.subject,
         session=source.session,
         task=source.task,
         run=source.run,
         acquisition=source.acquisition,
-        device=device,
+        device=facts.device,
         modality=sensors.modality,
         source=source.shown,
         n_channels=len(sensors),
@@ -75,7 +64,7 @@ def catalog_row(
         n_magnetometers=counts[SensorType.MAGNETOMETER],
         n_gradiometers=counts[SensorType.GRADIOMETER],
         layout=sensors.layout_id,
-        sfreq_source=float(raw.info["sfreq"]),
+        sfreq_source=facts.sfreq_source,
         duration_s=signal.n_samples / config.standardise.sfreq,
         pass_band_low=low,
         pass_band_high=high,
@@ -83,20 +72,26 @@ def catalog_row(
         mains=signal.mains,
         bad_channels=tuple(sensors.names[i] for i in signal.channels.indices),
         interpolated=tuple(sensors.names[i] for i in signal.interpolation.channels),
-        dropped=picked.dropped,
-        compensation_grade=grade,
-        **state._asdict(),
-        n_events=n_events,
+        dropped=facts.picked.dropped,
+        compensation_grade=facts.compensation_grade,
+        **facts.state._asdict(),
+        n_events=len(facts.events.events),
         **_quality(signal),
         licence=source.licence,
-        notes=tuple(dict.fromkeys(notes)),
+        notes=tuple(dict.fromkeys(map(facts.scrubbed, facts.notes))),
         config_hash=config.standardise.product_hash(),
         version=__version__,
     )
 
 
 def rounding_note(raised: float) -> tuple[str, ...]:
-    """Where the spectrum falls so low under the peak that sixteen bits do not span both, the peak wins."""
+    """Return a note where sixteen bits do not span the spectrum from its peak to its lowest part.
+
+    Parameters
+    ----------
+    raised : float
+        Share of channels × chunks whose scale followed the peak (`emeg.store.write_recording`).
+    """
     if not raised:
         return ()
     return (f"in {raised:.2%} of channels × chunks rounding noise may be less than 20 dB under the spectrum",)

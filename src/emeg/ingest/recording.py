@@ -1,4 +1,7 @@
-"""One unit of work: a source becomes a recording in the store, or a quarantine record."""
+"""One unit of work: a source becomes a recording in the store, or a quarantine record.
+
+``ingest_recording`` ──▶ ``open_header`` ──▶ ``pick_sensors`` ──▶ ``prepare`` ──▶ ``write_signal`` ──▶ catalogue row
+"""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ from emeg.errors import RecordingError
 from emeg.ingest.attributes import catalog_row, recording_attributes, rounding_note
 from emeg.ingest.channel_rows import ChannelRows
 from emeg.ingest.config import IngestConfig
+from emeg.ingest.facts import RecordingFacts
 from emeg.ingest.pseudonyms import header_texts
 from emeg.ingest.readers.opening import open_recording, read_signal, reading
 from emeg.ingest.signal.cleaning import check_cleaning, clean
@@ -24,17 +28,7 @@ from emeg.ingest.tables.sidecars import read_sidecars
 from emeg.ingest.tables.treatment import count_note, treat
 from emeg.ingest.transfer.download import fetched, recording_id
 from emeg.sensors import PickedSensors, Sensors, check_geometry, sensors_from_info
-from emeg.store import (
-    CatalogRow,
-    Event,
-    QuarantineRecord,
-    Store,
-    has_row,
-    publish_row,
-    quarantine,
-    release,
-    write_recording,
-)
+from emeg.store import QuarantineRecord, Store, has_row, publish_row, quarantine, release, write_recording
 from emeg.store.claims import claimed
 
 if TYPE_CHECKING:
@@ -45,28 +39,20 @@ _CTF_GRADES = (1, 2, 3)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a source."""
+    """Result of ingesting one source."""
 
     source: str
     recording: str
     state: Literal["ready", "quarantined", "elsewhere"]
-    """``elsewhere``: another worker has claimed it and may still be at it."""
+    """``elsewhere``: another worker has claimed the recording and may still be working on it."""
     reason: str = ""
 
 
-@dataclass
-class _Found:
-    """What was learned of a source before it failed."""
-
-    sensors: Sensors | None = None
-    secrets: tuple[str, ...] = ()
-
-
 def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
-    """Bring one source into the store, or into quarantine with the reason.
+    """Ingest one source: write its recording to the store, or a quarantine record with the reason.
 
-    Nothing is visible before it is complete; the catalogue row comes last. A recording that another worker has claimed
-    is left to it (`Outcome.state` is ``elsewhere``), and one that another has brought in is not made again.
+    Nothing is visible before it is complete; the catalogue row is written last. A recording that another worker has
+    claimed is left to that worker (`Outcome.state` is ``elsewhere``), and one that is in the store is not made again.
 
     Raises
     ------
@@ -74,103 +60,148 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
         A transfer failed; the same call may succeed later.
     """
     store = Store.open(config.root, create=True)
-    name = recording_id(source, config)
-    with claimed(store, name) as ours:
+    facts = RecordingFacts(source, config, recording_id(source, config))
+    with claimed(store, facts.recording) as ours:
         if not ours:
-            return Outcome(source.shown, name, "elsewhere")
-        if has_row(store, name):
-            return Outcome(source.shown, name, "ready")
-        return _bring_in(store, name, source, config)
+            return Outcome(source.shown, facts.recording, "elsewhere")
+        if not has_row(store, facts.recording):
+            return _ingest(store, facts)
+    return Outcome(source.shown, facts.recording, "ready")
 
 
 def refuse(source: Source, config: IngestConfig, error: RecordingError) -> Outcome:
     """Quarantine a source whose worker cannot do so itself."""
-    store, name = Store.open(config.root, create=True), recording_id(source, config)
-    record = _refusal(source, name, config, error, _Found())
-    quarantine(store, record)
-    return Outcome(record.source, name, "quarantined", record.reason)
+    facts = RecordingFacts(source, config, recording_id(source, config))
+    return _refuse(Store.open(config.root, create=True), facts, error)
 
 
-def _bring_in(store: Store, name: str, source: Source, config: IngestConfig) -> Outcome:
-    found = _Found()
+def _ingest(store: Store, facts: RecordingFacts) -> Outcome:
     try:
-        with fetched(source, config.transfer) as folder:
-            row, events = _ingest(store, name, source, folder, config, found)
+        check_cleaning(facts.config.standardise.cleaning)
+        with fetched(facts.source, facts.config.transfer) as folder:
+            open_header(facts, folder)
+            pick_sensors(facts, folder)
+            prepare(facts, folder)
+            write_signal(facts, folder, store)
+            row = catalog_row(facts)
     except RecordingError as error:
-        record = _refusal(source, name, config, error, found)
-        quarantine(store, record)
-        return Outcome(source.shown, name, "quarantined", record.reason)
-    publish_row(store, row, events)
-    release(store, source.dataset, source.shown)
-    return Outcome(source.shown, name, "ready")
+        return _refuse(store, facts, error)
+    publish_row(store, row, facts.events.events)
+    release(store, facts.source.dataset, facts.source.shown)
+    return Outcome(facts.source.shown, facts.recording, "ready")
 
 
-def _refusal(source: Source, name: str, config: IngestConfig, error: RecordingError, found: _Found) -> QuarantineRecord:
-    message = str(error)
-    message = source.scrubbed(message, found.secrets)
-    return QuarantineRecord(
+def _refuse(store: Store, facts: RecordingFacts, error: RecordingError) -> Outcome:
+    source, message = facts.source, facts.scrubbed(str(error))
+    sensors = facts.picked.sensors if facts.knows("picked") and len(facts.picked.sensors) else None
+    record = QuarantineRecord(
         source=source.shown,
         dataset=source.dataset,
         stage=error.stage,
         reason=message if message.startswith(source.shown) else f"{source.shown}: {message}",
-        next_action=source.scrubbed(error.next_action, found.secrets),
-        sensors=tuple(found.sensors.to_records()) if found.sensors is not None else (),
-        layout=found.sensors.layout_id if found.sensors is not None else "",
-        recording=name,
-        config_hash=config.standardise.product_hash(),
+        next_action=facts.scrubbed(error.next_action),
+        sensors=tuple(sensors.to_records()) if sensors is not None else (),
+        layout=sensors.layout_id if sensors is not None else "",
+        recording=facts.recording,
+        config_hash=facts.config.standardise.product_hash(),
     )
+    quarantine(store, record)
+    return Outcome(source.shown, facts.recording, "quarantined", record.reason)
 
 
-def _ingest(
-    store: Store, name: str, source: Source, folder: Path, config: IngestConfig, found: _Found
-) -> tuple[CatalogRow, tuple[Event, ...]]:
-    check_cleaning(config.standardise.cleaning)
+def open_header(facts: RecordingFacts, folder: Path) -> None:
+    """Open a recording, read its sidecars and apply them to its header; nothing of the signal is read.
+
+    Parameters
+    ----------
+    facts : RecordingFacts
+        Receives the open file, the sidecars, the channel table and the events.
+    folder : Path
+        Folder with the archive's files.
+
+    Raises
+    ------
+    RecordingError
+        The file or a sidecar is damaged, or they contradict each other.
+    """
+    source = facts.source
     opened = open_recording(source, folder)
-    raw = opened.raw
-    found.secrets = header_texts(raw.info)
-    sidecars = read_sidecars(source, folder)
+    facts.raw = opened.raw
+    facts.secrets = header_texts(opened.raw.info)
+    facts.sidecars = read_sidecars(source, folder)
     # A damaged header shows here as often as on opening: an unknown type, a unit that is none, a singular transform.
     with reading(source, folder):
-        table = apply_channels(raw, sidecars)
-        placed = apply_electrodes(raw, sidecars)
-        events = find_events(raw, sidecars)
-        table, excluded = treat(raw, table, source.treatment)
-        picked = sensors_from_info(raw.info, montage=_montage(source, config), meg_frame=config.standardise.meg_frame)
-        picked = picked._replace(dropped={**picked.dropped, **excluded})
-        notes = [*opened.notes, *sidecars.notes, *table.notes, *placed, *compare(raw, sidecars)]
-        notes += count_note(len(picked.sensors), source.treatment)
-        if not len(picked.sensors):
-            raise _no_usable_channel(picked)
-        found.sensors = picked.sensors
-        grade = _compensate(raw)
-        raw, cleaned = clean(raw, config.standardise.cleaning, table.bad)
-        refuse_shielded(raw)
-        state = find_state(raw, picked.picks, source.path)
-    misplaced = _geometry_fault(picked.sensors)
-    device = device_name(picked.sensors, sidecars, source.format)
-    n_samples = n_samples_at(raw.n_times, float(raw.info["sfreq"]), config.standardise.sfreq)
-    scratch = Path(config.transfer.scratch) if config.transfer.scratch else None
-    limit = round(config.memory_mib * 2**20)
-    with ChannelRows(len(picked.picks), n_samples, in_memory_bytes=limit, folder=scratch) as values:
-        with ChannelRows(len(picked.picks), raw.n_times, in_memory_bytes=limit, folder=scratch) as source_rows:
-            read_signal(source, folder, raw, picked.picks, source_rows)
-            signal = standardise_recording(
-                source_rows, values, raw, picked, table, sidecars, config.standardise, misplaced
-            )
+        table = apply_channels(facts.raw, facts.sidecars)
+        placed = apply_electrodes(facts.raw, facts.sidecars)
+        facts.events = find_events(facts.raw, facts.sidecars)
+        facts.table, facts.excluded = treat(facts.raw, table, source.treatment)
+        facts.add_notes([*opened.notes, *facts.sidecars.notes, *facts.table.notes, *placed])
+
+
+def pick_sensors(facts: RecordingFacts, folder: Path) -> None:
+    """Choose the channels that are sensors with a known position, and compare the file with its sidecars.
+
+    Raises
+    ------
+    RecordingError
+        No channel is usable, or the sidecars contradict the file.
+    """
+    source, config = facts.source, facts.config
+    with reading(source, folder):
+        picked = sensors_from_info(
+            facts.raw.info, montage=_montage(source, config), meg_frame=config.standardise.meg_frame
+        )
+        facts.picked = picked._replace(dropped={**picked.dropped, **facts.excluded})
+        facts.add_notes([*compare(facts.raw, facts.sidecars), *count_note(len(picked.sensors), source.treatment)])
+    if not len(facts.picked.sensors):
+        raise _no_usable_channel(facts.picked)
+    facts.misplaced = _geometry_fault(facts.picked.sensors)
+
+
+def prepare(facts: RecordingFacts, folder: Path) -> None:
+    """Prepare the open file for standardising: compensate CTF data, clean as configured, read the state of the recording.
+
+    Raises
+    ------
+    RecordingError
+        The recording needs processing that it has not had, or a step refuses it.
+    """
+    source = facts.source
+    with reading(source, folder):
+        facts.compensation_grade = _compensate(facts.raw)
+        facts.raw, cleaned = clean(facts.raw, facts.config.standardise.cleaning, facts.table.bad)
+        refuse_shielded(facts.raw)
+        facts.state = find_state(facts.raw, facts.picked.picks, source.path)
+    facts.device = device_name(facts.picked.sensors, facts.sidecars, source.format)
+    facts.add_notes([*facts.events.notes, *cleaned])
+
+
+def write_signal(facts: RecordingFacts, folder: Path, store: Store) -> None:
+    """Read, standardise and write the signal; the recording is in the store afterwards, its catalogue row is not.
+
+    Raises
+    ------
+    RecordingError
+        The file breaks off, or its signal is not one that can be used.
+    """
+    raw, picks, config = facts.raw, facts.picked.picks, facts.config
+    n_samples = n_samples_at(raw.n_times, facts.sfreq_source, config.standardise.sfreq)
+    scratch, limit = facts.scratch_folder(), round(config.memory_mib * 2**20)
+    with ChannelRows(len(picks), n_samples, in_memory_bytes=limit, folder=scratch) as values:
+        with ChannelRows(len(picks), raw.n_times, in_memory_bytes=limit, folder=scratch) as source_rows:
+            read_signal(facts.source, folder, raw, picks, source_rows)
+            signal = standardise_recording(source_rows, values, facts)
         raised = write_recording(
             store,
-            name,
+            facts.recording,
             finished(values, signal.interpolation),
             sensors=signal.sensors,
-            attributes=recording_attributes(source, signal, device, raw, config),
+            attributes=recording_attributes(facts, signal),
             bad=signal.bad,
             measures=signal.measures,
         )
-    notes += [*events.notes, *cleaned, *signal.notes, *rounding_note(raised)]
-    notes = [source.scrubbed(note, found.secrets) for note in notes]
-    return catalog_row(
-        name, source, raw, signal, picked, state, device, grade, len(events.events), notes, config
-    ), events.events
+    facts.signal = signal
+    facts.add_notes([*signal.notes, *rounding_note(raised)])
 
 
 def _montage(source: Source, config: IngestConfig) -> str | None:
@@ -189,10 +220,10 @@ def _no_usable_channel(picked: PickedSensors) -> RecordingError:
 
 
 def _compensate(raw: "mne.io.BaseRaw") -> int:
-    """Bring CTF data to the highest compensation grade that the file has coefficients for; returns the grade.
+    """Apply the highest CTF compensation grade that the file has coefficients for; return the grade.
 
-    Recordings come at grade 0 to 3; the highest leaves the least of distant fields. It must be done while the
-    reference channels are still there. 4D's own compensation is no CTF grade and stays as recorded.
+    Recordings come at grade 0 to 3; the highest leaves the least of distant fields. The reference channels must still
+    be in the recording. 4D's own compensation is no CTF grade and stays as recorded.
     """
     grades = [int(comp["kind"]) for comp in raw.info["comps"] if int(comp["kind"]) in _CTF_GRADES]
     current = int(raw.compensation_grade or 0)
@@ -203,7 +234,10 @@ def _compensate(raw: "mne.io.BaseRaw") -> int:
 
 
 def _geometry_fault(sensors: Sensors) -> RecordingError | None:
-    """Keep the gate's verdict for later: a file with wrong units often has them wrong in both, and both are told."""
+    """Return what is wrong with the sensor positions, or None.
+
+    It is kept for later: a file with a wrong unit of length often has a wrong unit of the signal, and both are named.
+    """
     try:
         check_geometry(sensors)
     except RecordingError as error:

@@ -1,8 +1,9 @@
-"""From a source's samples to a standardised signal, its bad channels and seconds, and what was measured of it."""
+"""From a source's samples to a standardised signal, its bad channels and seconds, and measures of its quality.
+
+Shape letters: C channels, N samples; S seconds in ``bad_CS``.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from emeg.dsp.response import Band, plan_band
 from emeg.dsp.standardise import ROWS_AT_ONCE, standardise
 from emeg.errors import RecordingError
 from emeg.ingest.channel_rows import ChannelRows
-from emeg.ingest.config import StandardiseConfig
+from emeg.ingest.facts import RecordingFacts, Standardised
 from emeg.ingest.signal.bad_channels import (
     BadChannels,
     bad_seconds,
@@ -26,13 +27,8 @@ from emeg.ingest.signal.interpolation import Interpolation, interpolation
 from emeg.ingest.signal.measures import SEGMENT_S, SourceLook, bad_segments, measure
 from emeg.ingest.tables.channels import ChannelTable
 from emeg.ingest.tables.contradictions import believable_mains
-from emeg.ingest.tables.sidecars import Sidecars
 from emeg.sensors import PickedSensors, Sensors
 from emeg.store import BadReason
-from emeg.store.recordings.measures import Measures
-
-if TYPE_CHECKING:
-    import mne
 
 _LOWEST_LOWPASS_HZ = 1.0
 """A header that claims a low-pass at or below this has a wrong number in it, not a signal without a spectrum."""
@@ -48,73 +44,41 @@ JUDGED_S, JUDGED_STRETCH_S = 600.0, 10.0
 what a whole night needs in memory is then what ten minutes need."""
 
 
-@dataclass(frozen=True)
-class Standardised:
-    """A standardised recording, not yet written; its signal lies in a `ChannelRows`."""
-
-    n_samples: int
-    sensors: Sensors
-    bad: NDArray[np.uint8]
-    measures: Measures
-    channels: BadChannels
-    interpolation: Interpolation
-    band: Band
-    mains: float
-    notes: tuple[str, ...]
-
-
-def standardise_recording(
-    source_rows: ChannelRows,
-    values: ChannelRows,
-    raw: "mne.io.BaseRaw",
-    picked: PickedSensors,
-    table: ChannelTable,
-    sidecars: Sidecars,
-    config: StandardiseConfig,
-    misplaced: RecordingError | None,
-) -> Standardised:
-    """Fill `values` channel by channel; judge the channels, measure the segments.
+def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: RecordingFacts) -> Standardised:
+    """Standardise a recording channel by channel; judge the channels and measure the segments.
 
     Parameters
     ----------
     source_rows, values : ChannelRows
-        The source, whose units are corrected in place, and where the standardised signal goes.
-    raw : mne.io.BaseRaw
-        The source's header.
-    picked, table, sidecars
-        What was found of the channels.
-    config : StandardiseConfig
-    misplaced : RecordingError, optional
-        What is wrong with the sensors' places: raised, with the gate's verdict where that is wrong, too.
+        The source in volts, teslas or teslas per metre, whose units are corrected in place, and the table that receives
+        the standardised signal.
+    facts : RecordingFacts
+        What is known of the recording; it is not changed.
 
     Raises
     ------
     RecordingError
         Samples that are no numbers, wrong units, misplaced sensors, too many bad channels.
     """
-    sfreq = float(raw.info["sfreq"])
+    sfreq, config = facts.sfreq_source, facts.config.standardise
+    picked, table = facts.picked, facts.table
     sensors = picked.sensors
     notes: list[str] = []
     _scale(source_rows, picked, table)
     refuse_nan(source_rows, sensors)
-    mains = _mains(_middle(source_rows, sfreq), raw, sidecars, notes)
+    mains = _mains(_middle(source_rows, sfreq), facts, notes)
     band = plan_band(
         sfreq=sfreq,
         l_freq=config.l_freq,
         h_freq=config.h_freq,
-        lowpass=_lowpass(raw, sidecars, notes),
+        lowpass=_lowpass(facts, notes),
         mains=mains if config.notch else 0.0,
     )
     n_seconds = -(-values.shape[1] // round(config.sfreq))
     seen = SourceLook(*source_rows.shape, n_seconds, sfreq=sfreq, mains=mains)
-    at_once = ROWS_AT_ONCE * max(1, ROWS_BYTES // (4 * ROWS_AT_ONCE * source_rows.shape[1]))
-    for first in range(0, len(source_rows), at_once):
-        rows_CN = source_rows.rows(first, first + at_once)
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond single precision are refused by their size
-            values.put(first, 0, standardise(rows_CN, band, sfreq_in=sfreq, sfreq_out=config.sfreq))
-        seen.look(first, rows_CN)
+    _filter(source_rows, values, band, seen, sfreq_in=sfreq, sfreq_out=config.sfreq)
     flat_C = flat_channels(source_rows, values, sensors)
-    _refuse_units(values, sensors, flat_C, misplaced)
+    _refuse_units(values, sensors, flat_C, facts.misplaced)
     judged_CN = _evenly(values, config.sfreq)
     if same_signal(judged_CN[~flat_C]):
         notes.append("all channels carry the same signal: a test signal of the amplifier, or a shorted cap")
@@ -124,10 +88,22 @@ def standardise_recording(
     bad_CS = bad_seconds(values, channels, seen.bad, sfreq=config.sfreq)
     bad_CS |= np.repeat(bad_segments(measures, sensors, flat_C), round(SEGMENT_S), axis=1)[:, :n_seconds]
     wanted = channels.indices if config.bad_channels == "interpolate" else np.empty(0, np.intp)
-    replaced = interpolation(sensors, wanted, raw.info, picked.picks)
+    replaced = interpolation(sensors, wanted, facts.raw.info, picked.picks)
     bad_CS[replaced.channels] |= int(BadReason.INTERPOLATED)
     notes += channels.notes
     return Standardised(values.shape[1], sensors, bad_CS, measures, channels, replaced, band, mains, tuple(notes))
+
+
+def _filter(
+    source_rows: ChannelRows, values: ChannelRows, band: Band, seen: SourceLook, *, sfreq_in: float, sfreq_out: float
+) -> None:
+    """Filter and resample all channels, some at a time, and look at the source while it is in memory."""
+    at_once = ROWS_AT_ONCE * max(1, ROWS_BYTES // (4 * ROWS_AT_ONCE * source_rows.shape[1]))
+    for first in range(0, len(source_rows), at_once):
+        rows_CN = source_rows.rows(first, first + at_once)
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond single precision are refused by their size
+            values.put(first, 0, standardise(rows_CN, band, sfreq_in=sfreq_in, sfreq_out=sfreq_out))
+        seen.look(first, rows_CN)
 
 
 def _scale(source_rows: ChannelRows, picked: PickedSensors, table: ChannelTable) -> None:
@@ -137,13 +113,13 @@ def _scale(source_rows: ChannelRows, picked: PickedSensors, table: ChannelTable)
 
 
 def _middle(source_rows: ChannelRows, sfreq: float) -> NDArray[np.float32]:
-    """Two minutes from the middle, or all there is."""
+    """Return two minutes from the middle, or all there is."""
     middle, half = source_rows.shape[1] // 2, round(60 * sfreq)
     return source_rows.columns(max(0, middle - half), middle + half)
 
 
 def _evenly(values: ChannelRows, sfreq: float) -> NDArray[np.float32]:
-    """Take what channels are judged by: all of it up to `JUDGED_S`, of more as much in stretches spread evenly."""
+    """Return the signal that channels are judged by: up to `JUDGED_S` all of it, else stretches spread evenly over it."""
     n, length = values.shape[1], round(JUDGED_STRETCH_S * sfreq)
     count = round(JUDGED_S / JUDGED_STRETCH_S)
     if n <= count * length:
@@ -180,11 +156,12 @@ def _refuse_bad_share(channels: BadChannels, sensors: Sensors, most: float) -> N
         )
 
 
-def _mains(source_CN: NDArray[np.float32], raw: "mne.io.BaseRaw", sidecars: Sidecars, notes: list[str]) -> float:
-    stated = believable_mains(sidecars.mains or float(raw.info["line_freq"] or 0.0), notes)
+def _mains(source_CN: NDArray[np.float32], facts: RecordingFacts, notes: list[str]) -> float:
+    """Return the mains frequency, Hz: as stated by sidecar or header, else as found in the spectrum, else 0."""
+    stated = believable_mains(facts.sidecars.mains or float(facts.raw.info["line_freq"] or 0.0), notes)
     if stated > 0.0:
         return stated
-    detected = detect_mains(source_CN, float(raw.info["sfreq"]))
+    detected = detect_mains(source_CN, facts.sfreq_source)
     notes.append(
         f"mains frequency not stated; {detected:g} Hz found in the spectrum"
         if detected
@@ -193,10 +170,11 @@ def _mains(source_CN: NDArray[np.float32], raw: "mne.io.BaseRaw", sidecars: Side
     return detected
 
 
-def _lowpass(raw: "mne.io.BaseRaw", sidecars: Sidecars, notes: list[str]) -> float:
-    """Low-pass of the source, Hz, from header and sidecar; 0 where none is below Nyquist."""
-    nyquist = float(raw.info["sfreq"]) / 2.0
-    stated = [value for value in (float(raw.info["lowpass"] or 0.0), sidecars.lowpass) if 0.0 < value < nyquist]
+def _lowpass(facts: RecordingFacts, notes: list[str]) -> float:
+    """Return the low-pass of the source from header and sidecar, Hz; 0 where none is below the Nyquist frequency."""
+    nyquist = facts.sfreq_source / 2.0
+    both = (float(facts.raw.info["lowpass"] or 0.0), facts.sidecars.lowpass)
+    stated = [value for value in both if 0.0 < value < nyquist]
     believed = [value for value in stated if value > _LOWEST_LOWPASS_HZ]
     if len(believed) < len(stated):
         notes.append(f"a low-pass of {min(stated):g} Hz is stated, which no recording has; not believed")
@@ -204,7 +182,13 @@ def _lowpass(raw: "mne.io.BaseRaw", sidecars: Sidecars, notes: list[str]) -> flo
 
 
 def finished(values: ChannelRows, replaced: Interpolation) -> Iterator[NDArray[np.float32]]:
-    """Give stretches of the standardised signal, bad channels replaced."""
+    """Yield blocks of the standardised signal, with bad channels replaced.
+
+    Yields
+    ------
+    float32, shape (channels, up to `STRETCH` samples)
+        V, T or T/m.
+    """
     for start in range(0, values.shape[1], STRETCH):
         block = values.columns(start, start + STRETCH)
         replaced.apply(block)
