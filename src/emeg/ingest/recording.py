@@ -159,7 +159,7 @@ def pick_sensors(facts: RecordingFacts, folder: Path) -> None:
 
 
 def prepare(facts: RecordingFacts, folder: Path) -> None:
-    """Prepare the open file for standardising: compensate CTF data, clean as configured, read the state of the recording.
+    """Prepare the open file for standardising: compensate CTF data, clean as configured, read its state.
 
     Raises
     ------

@@ -119,7 +119,7 @@ def _middle(source_rows: ChannelRows, sfreq: float) -> NDArray[np.float32]:
 
 
 def _evenly(values: ChannelRows, sfreq: float) -> NDArray[np.float32]:
-    """Return the signal that channels are judged by: up to `JUDGED_S` all of it, else stretches spread evenly over it."""
+    """Return the signal that channels are judged by: all of it up to `JUDGED_S`, else pieces spread evenly."""
     n, length = values.shape[1], round(JUDGED_STRETCH_S * sfreq)
     count = round(JUDGED_S / JUDGED_STRETCH_S)
     if n <= count * length:
