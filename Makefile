@@ -1,7 +1,7 @@
 # Each target sets up .venv by itself and does nothing when the set-up is current.
 #   make demo                      the whole way on a synthetic archive
 #   make demo ARCHIVE=path-or-URI  the same on recordings of yours
-#   make test | lint | bench
+#   make test | lint | docs | bench
 # torch: pip's own settings (find-links, index) decide which build is taken; without any, the package index's ordinary
 # build is, which runs with and without a GPU. A small CPU-only or another CUDA build: make TORCH_BACKEND=cpu (cu126, …).
 
@@ -15,7 +15,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := $(shell grep -E '^uv==' constraints.txt)
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test lint docs bench clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -28,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PACKAGES)
 	UV_FIND_LINKS="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)" \
 	  $(BIN)/uv pip install --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
-	  --compile-bytecode --constraint constraints.txt --editable '.[dev,baselines]'
+	  --compile-bytecode --constraint constraints.txt --editable '.[dev,baselines,docs]'
 	@touch $(READY)
 
 demo: $(READY)
@@ -43,6 +43,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_floors.py
+
+docs: $(READY)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --jobs auto -b html docs build/docs
+	@echo "$(CURDIR)/build/docs/index.html"
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

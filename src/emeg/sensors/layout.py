@@ -167,7 +167,7 @@ class Sensors:
     def model_positions(self) -> NDArray[np.float32]:
         """Positions as the sensor encoder reads them, float32, shape (C, 6): x, y, z, then orientation.
 
-        EEG and MEG each by themselves: minus their mean, divided by sqrt(3 · mean |p|²) after centring, so that
+        EEG and MEG each by themselves: minus their mean, divided by ``sqrt(3 · mean |p|²)`` after centring, so that
         neither the frame's origin nor the head's size matters. Orientations stay as they are.
 
         References
