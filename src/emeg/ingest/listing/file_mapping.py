@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from emeg.config import Config
 from emeg.errors import UserError
+from emeg.ingest.text_files import decode_text
 from emeg.registry import Treatment
 
 PLACES = ("subject", "session", "task", "run", "acquisition")
@@ -104,4 +105,4 @@ class Recipe(Config):
         file = Path(path)
         if not file.is_file():
             raise UserError(f"--recipe {path}: there is no such file")
-        return cls.from_yaml(file.read_text(encoding="utf-8"), source=path)
+        return cls.from_yaml(decode_text(file.read_bytes()).text, source=path)

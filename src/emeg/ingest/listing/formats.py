@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from emeg.ingest.text_files import decode_text
+
 FOLDER_FORMATS: Mapping[str, str] = {".ds": "ctf", ".mff": "egi-mff", ".mefd": "mne"}
 """Extensions of folders that are one recording."""
 
@@ -137,7 +139,7 @@ def _brainvision_files(
     for path in paths:
         stem, extension = split_name(path)
         if extension in {".vhdr", ".ahdr"} and not {f"{stem}{e}".lower() for e in (".eeg", ".dat")} & by_name.keys():
-            text = read(path).decode("latin-1")
+            text = decode_text(read(path)).text
             wanted = re.findall(r"^(?:DataFile|MarkerFile)\s*=\s*(.+?)\s*$", text, re.MULTILINE | re.IGNORECASE)
             named[path] = [by_name[name.lower()] for name in wanted if name.lower() in by_name]
     return named

@@ -14,6 +14,7 @@ from emeg.ingest.listing.file_mapping import Recipe, SidecarKind, matches
 from emeg.ingest.listing.formats import FOLDER_FORMATS, Group, group_folder
 from emeg.ingest.pseudonyms import Pseudonyms
 from emeg.ingest.source import ListedFile, Source
+from emeg.ingest.text_files import decode_text
 from emeg.ingest.transfer.download import list_files, read_listed
 from emeg.registry import Entry, Registry
 from emeg.uri import Location, locate
@@ -139,7 +140,7 @@ def _description(root: Location, files: dict[str, ListedFile], config: IngestCon
     if file is None:
         return {}
     try:
-        found = json.loads(read_listed(root, file, config.transfer).decode("utf-8-sig"))
+        found = json.loads(decode_text(read_listed(root, file, config.transfer)).text)
     except ValueError as error:
         raise UserError(
             f"{root}/dataset_description.json: not readable as JSON ({error}); mend or remove it"
@@ -151,7 +152,7 @@ def _snapshot(root: Location, files: dict[str, ListedFile], description: dict[st
     """Version tag of the dataset as it lies there: from its DOI, else from the newest entry of CHANGES."""
     found = _VERSION.search(str(description.get("DatasetDOI", "")).rpartition(".v")[2])
     if found is None and "CHANGES" in files:
-        found = _VERSION.search(read_listed(root, files["CHANGES"], config.transfer).decode("utf-8", "replace"))
+        found = _VERSION.search(decode_text(read_listed(root, files["CHANGES"], config.transfer)).text)
     return found[1] if found else ""
 
 

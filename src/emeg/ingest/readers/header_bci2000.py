@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import malformed
+from emeg.ingest.text_files import decode_text
+from emeg.ingest.units import volts
 
 if TYPE_CHECKING:
     import mne
 
 _SAMPLE_BYTES = {"int16": 2, "int32": 4, "float32": 4}
 _LIST = r"^\S+ \S*list {name}= (\d+) (.*?)(?: //.*)?$"
-_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(muv|uv|mv|v)?", re.IGNORECASE)
-_VOLTS = {"muv": 1e-6, "uv": 1e-6, "mv": 1e-3, "v": 1.0}
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*((?:mu|\u00b5|\u03bc|[umn])?v)?", re.IGNORECASE)
 
 
 def apply_bci2000(raw: "mne.io.BaseRaw", path: Path) -> None:
@@ -36,7 +37,7 @@ def apply_bci2000(raw: "mne.io.BaseRaw", path: Path) -> None:
     with path.open("rb") as file:
         first = dict(re.findall(r"(\w+)\s*=\s*(\S+)", file.readline().decode("utf-8", "replace")))
         file.seek(0)
-        text = file.read(int(first["HeaderLen"])).decode("utf-8", "replace").replace("\r", "")
+        text = decode_text(file.read(int(first["HeaderLen"]))).text.replace("\r", "")
     n = int(first["SourceCh"])
     frame = n * _SAMPLE_BYTES[first.get("DataFormat", "int16")] + int(first["StatevectorLen"])
     rest = (path.stat().st_size - int(first["HeaderLen"])) % frame
@@ -68,4 +69,4 @@ def _numbers(text: str, name: str, n: int, *, plain: float) -> NDArray[np.float6
     found = [_NUMBER.fullmatch(entry) for entry in _entries(text, name, n) or []]
     if not found or None in found:
         return None
-    return np.array([float(m[1]) * (_VOLTS[m[2].lower()] if m[2] else plain) for m in found if m is not None])
+    return np.array([float(m[1]) * (volts(m[2] or "") or plain) for m in found if m is not None])

@@ -1,6 +1,5 @@
 """What a BrainVision header promises: its data and marker file beside it, whole frames, an interval, a format."""
 
-import contextlib
 import math
 import re
 import unicodedata
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import REPAIR_HEADER, file_named, malformed, quoted, short
+from emeg.ingest.text_files import decode_text
 
 _WIDTHS = {"int_16": 2, "uint_16": 2, "int_32": 4, "ieee_float_32": 4}
 _DATA_EXTENSIONS = (".eeg", ".dat", ".avg")
@@ -33,7 +33,7 @@ def check_brainvision(path: Path, name: str, *, events_elsewhere: bool = False) 
     RecordingError
         A file that the header names is absent, elsewhere or damaged, or the header lacks what reading needs.
     """
-    lines = path.read_bytes().decode("latin-1").splitlines()
+    lines = decode_text(path.read_bytes()).text.splitlines()
     fields = _fields(lines)
     if not fields.get("datafile"):
         raise RecordingError(f"{name}: the header names no data file", next_action="repair the header")
@@ -75,9 +75,6 @@ def _section(lines: list[str], title: str) -> list[str]:
 def _named(path: Path, name: str, fields: dict[str, str], key: str, what: str) -> Path:
     """Find a file that the header names, beside the header only."""
     stated = fields[key.lower()].replace("$b", path.stem)
-    # The encoding is stated, or UTF-8, or an old code page; as read, Latin-1 keeps every byte.
-    with contextlib.suppress(UnicodeDecodeError):
-        stated = stated.encode("latin-1").decode("utf-8")
     plain = stated.removeprefix("./")
     if "/" in plain or "\\" in plain or plain in {"", ".", ".."}:
         raise RecordingError(
@@ -127,7 +124,7 @@ def _check_owner(path: Path, name: str, data: Path) -> None:
 
 
 def _check_markers(path: Path, name: str) -> None:
-    lines = path.read_bytes().decode("latin-1").splitlines()
+    lines = decode_text(path.read_bytes()).text.splitlines()
     if not any(line.strip().lower() == "[marker infos]" for line in lines):
         raise malformed(name, "there is no section [Marker Infos]")
     for line in _section(lines, "marker infos"):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emeg.ingest.refusals import malformed
+from emeg.ingest.text_files import decode_text
 
 MARKERS = "MarkerFile.mrk"
 
@@ -20,7 +21,7 @@ def check_markers(folder: Path) -> None:
     path = folder / MARKERS
     if not path.is_file():
         return
-    lines = iter(path.read_bytes().decode("utf-8", "replace").splitlines())
+    lines = iter(decode_text(path.read_bytes()).text.splitlines())
     name = f"{folder.name}, marker file"
     for marker in range(_count(lines, "NUMBER OF MARKERS:", name)):
         _skip_to(lines, "NAME:", name)

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import REPAIR_HEADER, contradiction, malformed, short
+from emeg.ingest.text_files import decode_text
 
 T = TypeVar("T", int, float)
 
@@ -91,7 +92,7 @@ def stated_units(path: Path, name: str) -> list[str]:
     with path.open("rb") as file:
         fields = file.read(header.header_bytes)[_HEAD_BYTES:]
     n_signals = len(header.labels)
-    return [_column(fields, n_signals, _UNIT, i).decode("latin-1").strip() for i in header.signals]
+    return [decode_text(_column(fields, n_signals, _UNIT, i)).text.strip() for i in header.signals]
 
 
 def _read_header(path: Path, name: str) -> _Header:
@@ -106,7 +107,7 @@ def _read_header(path: Path, name: str) -> _Header:
         fields = file.read(_SIGNAL_BYTES * n_signals)
     if len(fields) < _SIGNAL_BYTES * n_signals:
         raise malformed(name, f"it ends in the middle, after {_HEAD_BYTES + len(fields)} of {header_bytes} bytes")
-    labels = [_column(fields, n_signals, _LABEL, i).decode("latin-1").strip() for i in range(n_signals)]
+    labels = [decode_text(_column(fields, n_signals, _LABEL, i)).text.strip() for i in range(n_signals)]
     samples = [_number(_column(fields, n_signals, _SAMPLES, i), 0, 8, int, name) for i in range(n_signals)]
     if min(samples) < 0:
         raise malformed(name, f"{labels[samples.index(min(samples))]!r} has {min(samples)} samples in a record")

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import quoted
-from emeg.ingest.tables.sidecars import ABSENT, Rows, Sidecars, number
+from emeg.ingest.tables.sidecars import Rows, Sidecars, number
+from emeg.ingest.text_files import ABSENT
 from emeg.ingest.units import volts
 from emeg.sensors import standard_name
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from emeg.errors import RecordingError
 from emeg.ingest.pseudonyms import markers, without_dates
 from emeg.ingest.tables.channels import channel_types
-from emeg.ingest.tables.sidecars import ABSENT, Rows, Sidecars
+from emeg.ingest.tables.sidecars import Rows, Sidecars
+from emeg.ingest.text_files import ABSENT
 from emeg.store import Event
 
 if TYPE_CHECKING:

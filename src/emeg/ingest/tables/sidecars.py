@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Any
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import quoted
 from emeg.ingest.source import Source
+from emeg.ingest.text_files import ABSENT, decode_text
 
 _LOW_PASS = re.compile(r"low.?pass|anti.?alias", re.IGNORECASE)
 _CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
 
 Rows = list[dict[str, str]]
-ABSENT = frozenset({"", "n/a", "N/A", "NA", "nan", "NaN"})
 _KEYS = {"channels": "name", "events": "onset", "electrodes": "name"}
 """Tables, and the column that each cannot do without."""
 
@@ -161,12 +160,7 @@ def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
 
 
 def _text(folder: Path, path: str, notes: list[str]) -> str:
-    data = (folder / path).read_bytes()
-    if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        notes.append(f"{path}: not UTF-8 as BIDS wants; read as UTF-16")
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        notes.append(f"{path}: not UTF-8 as BIDS wants; read as Latin-1")
-        return data.decode("latin-1")
+    text, encoding = decode_text((folder / path).read_bytes())
+    if encoding != "UTF-8":
+        notes.append(f"{path}: not UTF-8 as BIDS requires; read as {encoding}")
+    return text
