@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emeg.data.reading.prefetch import MAX_GAP_REMOTE, plan_runs
+from emeg.data.reading.prefetch import MAX_GAP_REMOTE, plan_reads
 from emeg.data.sampling.plan import SamplingConfig, SamplingPlan
 
 N = 936_000
@@ -51,7 +51,7 @@ def main() -> None:
     for n_ranks in (1, 8, 64):
         began = time.perf_counter()
         share = plan.share(0, rank=n_ranks - 1, n_ranks=n_ranks)
-        runs = plan_runs(tables, share, max_gap=MAX_GAP_REMOTE)  # type: ignore[arg-type]
+        runs = plan_reads(tables, share, max_gap=MAX_GAP_REMOTE)  # type: ignore[arg-type]
         figures |= {
             f"seconds_{n_ranks}": time.perf_counter() - began,
             f"requests_per_1000_{n_ranks}": 1000 * len(runs.ranges) / len(share.segments),

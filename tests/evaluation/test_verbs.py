@@ -167,8 +167,8 @@ def test_without_a_task_evaluate_still_judges_the_tokenizer_and_says_why(root):
     for file in (Path(root) / "catalog" / "events").iterdir():
         file.unlink()
     reason = missing_task(root)
-    assert "no task can be read" in reason
-    with pytest.raises(UserError, match="no task can be read"):
+    assert "no task can be inferred" in reason
+    with pytest.raises(UserError, match="no task can be inferred"):
         finetune(finetune_config(root))
     result = evaluate(evaluate_config(root))
     figures = read_figures(Store.open(root), result.evaluation)

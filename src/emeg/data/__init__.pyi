@@ -17,5 +17,5 @@ from .sampling.plan import (
     numbers_of as numbers_of,
 )
 from .tasks.definition import TaskConfig as TaskConfig, infer_task as infer_task
-from .tasks.folds import Fold as Fold, Folds as Folds, subject_folds as subject_folds
+from .tasks.folds import Fold as Fold, SubjectFold as SubjectFold, Folds as Folds, subject_folds as subject_folds
 from .tasks.windows import TaskWindows as TaskWindows, task_windows as task_windows

@@ -1,4 +1,7 @@
-"""Samples and batches: the arrays that a training or evaluation step is given."""
+"""Samples and batches: the arrays that a training or evaluation step reads.
+
+Shape letters: B batch, C channels, N samples, K chunks of a stored segment.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,24 +11,25 @@ from numpy.typing import NDArray
 
 
 class Sample(NamedTuple):
-    """One stretch of one recording.
-
-    ``signal`` float32 (C, N) in V, T or T/m; ``pos`` float32 (C, 6); ``sensor_type`` int8 (C,); ``segment``: its row.
-    """
+    """One stretch of one recording."""
 
     signal: NDArray[np.float32]
+    """(C, N), V, T or T/m."""
     pos: NDArray[np.float32]
+    """(C, 6): normalised position and orientation, as `Sensors.model_positions` returns them."""
     sensor_type: NDArray[np.int8]
+    """(C,): 0 EEG, 1 magnetometer, 2 gradiometer."""
     segment: int
+    """Row of the corpus, or of the task windows."""
 
 
 class Batch(NamedTuple):
-    """Samples of one length; channels that a sample lacks are zeros, and False in the mask."""
+    """Samples of one length. Channels that a sample lacks are zeros, and False in the mask."""
 
     signal: NDArray[np.float32]
     """(B, C, N), V, T or T/m; not yet normalised."""
     pos: NDArray[np.float32]
-    """(B, C, 6): position and orientation as `Sensors.model_positions` gives them."""
+    """(B, C, 6): normalised position and orientation, as `Sensors.model_positions` returns them."""
     sensor_type: NDArray[np.int8]
     """(B, C): 0 EEG, 1 magnetometer, 2 gradiometer."""
     channel_mask: NDArray[np.bool_]
@@ -35,21 +39,21 @@ class Batch(NamedTuple):
 
 
 class StoredBatch(NamedTuple):
-    """Samples of one length as they are stored: half the bytes of a `Batch`, which `values` makes of it."""
+    """Samples of one length as stored: half the bytes of the `Batch` that `values` computes from them."""
 
     signal: NDArray[np.int16]
     """(B, C, N)."""
     step: NDArray[np.float32]
-    """(B, C, K): value = signal · step of its chunk, in V, T or T/m."""
+    """(B, C, K): scale of each chunk; signal · scale is the value in V, T or T/m."""
     edges: NDArray[np.int64]
-    """(B, K): first sample after chunk k; the last is N or more."""
+    """(B, K): first sample after each chunk; the last is N or more."""
     pos: NDArray[np.float32]
     sensor_type: NDArray[np.int8]
     channel_mask: NDArray[np.bool_]
     segments: NDArray[np.int64]
 
     def values(self) -> Batch:
-        """Give the batch in physical units; the products are those of `dequantise`, bit for bit."""
+        """Return the batch in physical units, equal to `dequantise` bit for bit."""
         rest = (self.pos, self.sensor_type, self.channel_mask, self.segments)
         if self.step.shape[2] == 1:
             return Batch(np.multiply(self.signal, self.step), *rest)
@@ -63,10 +67,23 @@ class StoredBatch(NamedTuple):
 def dequantise(
     signal_CN: NDArray[np.int16], step_CK: NDArray[np.float32], edges: Sequence[int], start: int, stop: int
 ) -> NDArray[np.float32]:
-    """Give samples `start` to `stop` in physical units, float32 (C, stop - start).
+    """Return samples `start` to `stop` in physical units, equal to `Recording.read` bit for bit.
 
-    Chunk k holds samples ``edges[k]`` to ``edges[k + 1]`` and has one step a channel. The product is that of
-    `Recording.read`, bit for bit.
+    Parameters
+    ----------
+    signal_CN : int16, shape (channels, samples)
+        Stored samples, dimensionless.
+    step_CK : float32, shape (channels, chunks)
+        Scale of each channel and chunk, V, T or T/m.
+    edges : sequence of int
+        Chunk k holds samples ``edges[k]`` to ``edges[k + 1]``.
+    start, stop : int
+        Samples to return, counted from the start of `signal_CN`.
+
+    Returns
+    -------
+    float32, shape (channels, stop - start)
+        V, T or T/m.
     """
     out = np.empty((signal_CN.shape[0], stop - start), np.float32)
     for k in range(len(edges) - 1):
@@ -77,7 +94,7 @@ def dequantise(
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Put samples of one length side by side, padding channels with zeros."""
+    """Stack samples of one length into a batch, padding channels with zeros."""
     n_channels = max(len(s.sensor_type) for s in samples)
     shape = (len(samples), n_channels)
     batch = Batch(

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from emeg.data import Corpus
+from emeg.data.tasks.folds import Fold
 from emeg.errors import UserError
 from emeg.evaluation.configs import FinetuneConfig, FinetuneResult, Mode
 from emeg.evaluation.predictions import Outcome, contestant_figures, network_name, predictions
-from emeg.evaluation.products import HISTORIES, PREDICTIONS, FoldPeople, write_table
+from emeg.evaluation.products import HISTORIES, PREDICTIONS, write_table
 from emeg.evaluation.task import Ancestry, Task, ancestry, check_unseen, make_task
 from emeg.evaluation.threads import torch_threads
 from emeg.hashing import hash_json
@@ -23,7 +25,6 @@ from emeg.version import __version__
 
 if TYPE_CHECKING:
     from emeg.training import FinetuneRecipe, FoldOutcome
-    from emeg.training.finetune.labelled_windows import FoldIndices
 
 logger = logging.getLogger(__name__)
 
@@ -188,12 +189,10 @@ def affordable(recipe: "FinetuneRecipe", epoch_channel_seconds: float, budget: f
     return recipe.model_copy(update={"backbone_learning_rates": rates, "epochs": min(recipe.epochs, max(epochs, 2))})
 
 
-def fold_indices(task: Task, fold: int) -> "FoldIndices":
+def fold_indices(task: Task, fold: int) -> Fold[NDArray[np.int64]]:
     """Windows of a fold's people."""
-    from emeg.training.finetune.labelled_windows import FoldIndices
-
     people = task.folds[fold]
-    return FoldIndices(*(task.windows.of(part) for part in (people.train, people.validation, people.test)))
+    return people.map(task.windows.of)
 
 
 def _history(work: Work, outcome: "FoldOutcome") -> list[dict[str, Any]]:
@@ -224,7 +223,7 @@ def _write_card(
             "trained_on": sorted(plan.ancestry.corpora),
             "task_inferred": task.inferred,
             "classes": list(task.windows.classes),
-            "folds": [FoldPeople(**fold._asdict()).model_dump(mode="json") for fold in task.folds],
+            "folds": [fold.map(list).sides() for fold in task.folds],
             "chosen": {name: [found.setting for found in every] for name, every in outcomes.items()},
             "weights_of": kept._asdict() | {"validation_balanced_accuracy": validated},
             "metrics": metrics,

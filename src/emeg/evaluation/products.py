@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from emeg.config import Config
+from emeg.data.tasks.folds import SubjectFold
 from emeg.store import Store
 from emeg.store.catalog.parquet import table_of
 from emeg.uri import locate
@@ -115,17 +116,6 @@ class ContestantFigures(Config):
     """What validation chose, fold by fold."""
 
 
-class FoldPeople(Config):
-    """Global names of the people of one fold."""
-
-    train: tuple[str, ...]
-    """Fitted on."""
-    validation: tuple[str, ...]
-    """Settings chosen on."""
-    test: tuple[str, ...]
-    """Predicted once."""
-
-
 class TaskFigures(Config):
     """What was asked, of whom."""
 
@@ -145,7 +135,7 @@ class TaskFigures(Config):
     """By class."""
     left_out: dict[str, int] = Field(default_factory=dict)
     """Windows that events asked for and recordings do not give, by reason."""
-    folds: tuple[FoldPeople, ...]
+    folds: tuple[SubjectFold, ...]
     """Who is where."""
     notice: str = ""
     """How the folds differ from what was asked for."""

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from emeg.data import Corpus, Fold, TaskConfig, TaskWindows, TokenSet, infer_task, subject_folds, task_windows
+from emeg.data import Corpus, SubjectFold, TaskConfig, TaskWindows, TokenSet, infer_task, subject_folds, task_windows
 from emeg.errors import UserError
 from emeg.store import CatalogRow, Store, model_config, read_catalog
 
@@ -17,7 +17,7 @@ class Task(NamedTuple):
     config: TaskConfig
     inferred: bool
     windows: TaskWindows
-    folds: tuple[Fold, ...]
+    folds: tuple[SubjectFold, ...]
     notice: str
 
 

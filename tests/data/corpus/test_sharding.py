@@ -164,18 +164,18 @@ def test_stretches_without_signal_are_left_out_and_counted(store, add_recording)
 def test_refusals(store, add_recording, people):
     with pytest.raises(UserError, match="exclude_devices: the catalogue has no z; it has x, y"):
         shard(config_of(people, exclude_devices=("z",)))
-    with pytest.raises(UserError, match="nobody with data is called d/77"):
+    with pytest.raises(UserError, match=r"held_out_subjects.*d/77"):
         shard(config_of(people, held_out_subjects=("d/77",)))
-    with pytest.raises(UserError, match="as long as a segment"):
+    with pytest.raises(UserError, match="shorter segment_s"):
         shard(config_of(people, segment_s=100.0))
     add_recording("00", config_hash="c1")
     with pytest.raises(UserError, match=r"2 configurations \(c0, c1\)"):
         shard(config_of(people))
-    with pytest.raises(UserError, match=r"1 people.*too few"):
+    with pytest.raises(UserError, match=r"^1 subjects.*ingest more subjects"):
         shard(config_of(people, config_hashes=("c1",)))
     assert people.names("corpora") == []
     empty = Store.open(store.root.local_path().parent / "empty", create=True)
-    with pytest.raises(UserError, match="run ingest first"):
+    with pytest.raises(UserError, match="emeg ingest"):
         shard(config_of(empty))
 
 
@@ -188,14 +188,14 @@ def test_damage_is_noticed_before_it_is_read(people):
     with pytest.raises(UserError, match="the manifest says"):
         corpus.read([0])
     path.write_bytes(data[:-1] + b"x")
-    with pytest.raises(UserError, match="differs from its manifest"):
+    with pytest.raises(UserError, match=r"shards/.*run `emeg shard` again"):
         corpus.verify()
     path.unlink()
     with pytest.raises(UserError, match="missing"):
         corpus.read([0])
     manifest = corpus.folder.local_path() / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"train"', '"held_out"'))
-    with pytest.raises(UserError, match="a corpus is frozen"):
+    with pytest.raises(UserError, match=r"manifest.json.*run shard again"):
         Corpus.open(people, corpus.name)
 
 

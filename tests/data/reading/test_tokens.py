@@ -49,8 +49,8 @@ def test_other_tokenizer_or_overlap_is_another_set(people, corpus):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda batches: batches[1:], "not given exactly once"),
-        (lambda batches: [*batches, batches[0]], "not given exactly once"),
+        (lambda batches: batches[1:], "not written exactly once"),
+        (lambda batches: [*batches, batches[0]], "not written exactly once"),
         (lambda batches: [(batches[0][0], batches[0][1] + 512), *batches[1:]], "codes outside 0 to 511"),
         (lambda batches: [(r, c[:, :, :1]) if i else (r, c) for i, (r, c) in enumerate(batches)], "others"),
     ],

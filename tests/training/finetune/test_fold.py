@@ -1,14 +1,17 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from emeg.data.batch import Sample
 from emeg.errors import UserError
+from emeg.metrics import balanced_accuracy
 from emeg.models import BrainOmni, BrainOmniConfig
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig, normalise_signal
 from emeg.training import FinetuneRecipe, FoldIndices, finetune_fold, in_memory
 from emeg.training.finetune.classifier import Classifier
-from emeg.training.finetune.labelled_windows import InMemoryWindows, WindowLoader, balanced_accuracy, class_weights
+from emeg.training.finetune.labelled_windows import InMemoryWindows, WindowLoader, class_weights
 from emeg.training.loop.batches import SignalBatch, signal_batch, spread_channels
 
 SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
@@ -131,11 +134,11 @@ def test_random_weights_are_not_the_trained_ones_and_global_chance_is_left_alone
 def test_faulty_folds_are_refused(model, windows):
     recipe = FinetuneRecipe(mode="probe")
     with pytest.raises(UserError, match="no validation windows"):
-        finetune_fold(model, windows, FOLD._replace(validation=np.array([], int)), recipe)
+        finetune_fold(model, windows, replace(FOLD, validation=np.array([], int)), recipe)
     with pytest.raises(UserError, match="two of train, validation and test"):
-        finetune_fold(model, windows, FOLD._replace(test=FOLD.train), recipe)
+        finetune_fold(model, windows, replace(FOLD, test=FOLD.train), recipe)
     with pytest.raises(UserError, match="no window of fast"):
-        finetune_fold(model, windows, FOLD._replace(train=FOLD.train[::2]), recipe)
+        finetune_fold(model, windows, replace(FOLD, train=FOLD.train[::2]), recipe)
 
 
 def test_windows_are_read_once_and_stay_the_same(windows):

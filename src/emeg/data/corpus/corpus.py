@@ -1,4 +1,7 @@
-"""A frozen corpus: its manifest, its tables, and range reads of its segments."""
+"""Open a frozen corpus: its manifest, its tables, and range reads of its segments.
+
+Shape letters: B batch, C channels, N samples, K chunks of a stored segment.
+"""
 
 import itertools
 from collections.abc import Sequence
@@ -23,26 +26,26 @@ FORMAT = 1
 
 
 class Segment(NamedTuple):
-    """A segment as it is stored."""
+    """A segment as stored."""
 
     signal: NDArray[np.int16]
     """(C, N), read-only."""
     step: NDArray[np.float32]
-    """(C, K): value = signal · step of its chunk, in V, T or T/m."""
+    """(C, K): scale of each chunk; signal · scale is the value in V, T or T/m."""
     edges: tuple[int, ...]
     """K + 1 chunk borders, counted from the segment's start; first 0, last N."""
     row: int
     """Row of the corpus."""
 
     def values(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
-        """Give samples `start` to `stop` in V, T or T/m, float32 (C, stop - start)."""
+        """Return samples `start` to `stop` in V, T or T/m, float32 (C, stop - start)."""
         return dequantise(self.signal, self.step, self.edges, start, self.edges[-1] if stop is None else stop)
 
 
 class Corpus:
-    """Segments of one length from many recordings, split by person. Opens without reading any signal.
+    """Segments of one length from many recordings, split by subject. Opening reads no signal.
 
-    Pickling and sharing between threads are safe: it holds tables and no open file.
+    It can be pickled and shared between threads, since it holds tables and no open file.
     """
 
     def __init__(self, name: str, folder: Location, manifest: dict[str, Any]) -> None:
@@ -54,12 +57,12 @@ class Corpus:
 
     @classmethod
     def open(cls, store: Store, name: str | None = None) -> Self:
-        """Open a corpus by its id; None: the only one in the store.
+        """Open a corpus by its id, or the only one in the store if no id is given.
 
         Raises
         ------
         UserError
-            There is no such corpus, it is of a newer format, or its manifest was changed.
+            There is no such corpus, its format is newer, or its manifest was changed.
         """
         name = store.only("corpora", name)
         folder = store.location("corpora", name)
@@ -85,12 +88,12 @@ class Corpus:
 
     @property
     def subjects(self) -> dict[str, str]:
-        """Split of every person with segments, by global name ``dataset/subject``."""
+        """Split of every subject with segments, by global name ``dataset/subject``."""
         return dict(self.manifest["subjects"])
 
     @cached_property
     def segments(self) -> pa.Table:
-        """One row a segment, in corpus order; row number = ``segment``."""
+        """Table of segments in corpus order; the row number is ``segment``."""
         return table_of((self.folder / "segments.parquet").read_bytes())
 
     def __len__(self) -> int:
@@ -107,7 +110,7 @@ class Corpus:
         return {str(names[a]): (pos[a:b], types[a:b]) for a, b in itertools.pairwise(borders)}
 
     def column(self, name: str) -> NDArray[Any]:
-        """Give one column of `segments` as an array; it is kept."""
+        """Return one column of `segments` as an array, cached."""
         if name not in self._columns:
             values = self.segments[name]
             is_text = pa.types.is_string(values.type) or pa.types.is_dictionary(values.type)
@@ -115,21 +118,29 @@ class Corpus:
         return self._columns[name]
 
     def codes(self, name: str) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-        """Give the distinct values of a text column, sorted, and the place in them of every row's value; kept."""
+        """Return the sorted distinct values of a text column and the index of each row's value in them, cached."""
         if name not in self._codes:
             values, codes = np.unique(self.column(name), return_inverse=True)
             self._codes[name] = (values, codes.astype(np.int64))
         return self._codes[name]
 
     def sensors_of(self, rows: NDArray[np.int64], channels: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-        """Give positions (B, C, 6) and sensor types (B, C) of rows that all have `channels` channels."""
+        """Return the positions (B, C, 6) and sensor types (B, C) of segments with equal channel counts.
+
+        Parameters
+        ----------
+        rows : int64, shape (segments,)
+            Row indices of the corpus, all of `channels` channels.
+        channels : int
+            Channel count.
+        """
         pos, types, first = self._flat_layouts
-        places = first[self.codes("layout")[1][rows]][:, None] + np.arange(channels)
-        return pos[places], types[places]
+        indices = first[self.codes("layout")[1][rows]][:, None] + np.arange(channels)
+        return pos[indices], types[indices]
 
     @cached_property
     def _flat_layouts(self) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64]]:
-        """Positions and types of all layouts in a row, and where each code's begin."""
+        """Positions and types of all layouts, concatenated, and the first index of each layout."""
         known = [self.layouts[str(name)] for name in self.codes("layout")[0]]
         first = np.cumsum([0, *(len(types) for _, types in known)])[:-1]
         return np.concatenate([pos for pos, _ in known]), np.concatenate([types for _, types in known]), first
@@ -143,12 +154,12 @@ class Corpus:
         return {}
 
     def read(self, indices: Sequence[int]) -> list[Segment]:
-        """Read segments by row, in the order asked for; neighbours come in one read.
+        """Read segments by row, in the order given; neighbours are merged into one read.
 
         Raises
         ------
         UserError
-            A shard is missing, or of another size than the manifest says.
+            A shard is missing, or its size differs from the manifest.
         """
         ranges = []
         for i in indices:
@@ -170,7 +181,7 @@ class Corpus:
     def samples(
         self, indices: Sequence[int], crop_start: Sequence[int] | None = None, n_samples: int | None = None
     ) -> list[Sample]:
-        """Read segments in physical units with their sensors, each from its `crop_start` on, `n_samples` long."""
+        """Read segments in physical units with their sensors, `n_samples` long, each from its `crop_start`."""
         starts = crop_start if crop_start is not None else (0,) * len(indices)
         length = self.n_samples if n_samples is None else n_samples
         samples = []
@@ -180,7 +191,7 @@ class Corpus:
         return samples
 
     def verify(self) -> None:
-        """Hash every shard of a local corpus against the manifest.
+        """Check the SHA-256 of every shard of a local corpus against the manifest.
 
         Raises
         ------
@@ -190,7 +201,9 @@ class Corpus:
         for shard in self.manifest["shards"]:
             path = (self.folder / "shards" / shard["name"]).local_path()
             if not path.exists() or sha256_file(path) != shard["sha256"]:
-                raise UserError(f"{path}: differs from its manifest; copy the corpus again, or run shard again")
+                raise UserError(
+                    f"{path}: differs from the manifest of its corpus; copy the corpus again, or run `emeg shard` again"
+                )
 
 
 POSITION_COLUMNS = ("x", "y", "z", "ox", "oy", "oz")

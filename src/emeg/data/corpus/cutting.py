@@ -1,4 +1,7 @@
-"""Which stretches of which recordings become segments, and their stored samples."""
+"""Choose which stretches of which recordings become segments, and read their stored samples.
+
+Shape letters: C channels, N samples, S seconds, K chunks of a stored segment.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +17,7 @@ UNUSABLE = BadReason.FLAT | BadReason.NAN
 
 
 class Stretch(NamedTuple):
-    """A segment to be: samples `start` to `start` + the segment's length of a recording."""
+    """Position of a segment: the index of its recording and its first sample there."""
 
     recording: int
     start: int
@@ -33,13 +36,13 @@ class Cut(NamedTuple):
 def choose_recordings(
     store: Store, datasets: Sequence[str], exclude_devices: Sequence[str], config_hashes: Sequence[str]
 ) -> list[CatalogRow]:
-    """Rows of the catalogue that a corpus is made of, sorted by recording; empty rooms and phantoms stay out.
+    """Return the catalogue rows of a corpus, sorted by recording; empty rooms and phantoms are excluded.
 
     Raises
     ------
     UserError
-        Nothing is left, a dataset or device is unknown, or a dataset was ingested with more than one configuration
-        (its people would be in the corpus twice, filtered differently).
+        No recording is left, a dataset or device is unknown, or a dataset was ingested with more than one
+        configuration (its subjects would be in the corpus twice, filtered differently).
     """
     rows = read_catalog(store)
     _known("datasets", datasets, {row.dataset for row in rows})
@@ -54,7 +57,7 @@ def choose_recordings(
         and row.contents == "brain"
     ]
     if not rows:
-        raise UserError(f"{store.root}: no recording is left to make a corpus of; run ingest first, or ask for less")
+        raise UserError(f"{store.root}: no recording is left for a corpus; run `emeg ingest` first, or exclude less")
     for dataset in sorted({row.dataset for row in rows}):
         found = sorted({row.config_hash for row in rows if row.dataset == dataset})
         if len(found) > 1:
@@ -73,7 +76,7 @@ def _known(field: str, asked: Sequence[str], there: set[str]) -> None:
 
 
 def cut(recording: Recording, n_segment: int, max_bad_channels: float) -> Cut:
-    """Lay segments end to end from the first sample; the rest at the end belongs to none.
+    """Cut a recording into adjacent segments from its first sample on; the remainder at the end is dropped.
 
     A segment is left out where, in any second, more than `max_bad_channels` of the channels are flat or not a number.
     """
@@ -83,9 +86,18 @@ def cut(recording: Recording, n_segment: int, max_bad_channels: float) -> Cut:
 
 
 def is_usable(bad: NDArray[np.uint8], start: int, stop: int, sfreq: float, max_bad_channels: float) -> bool:
-    """Whether enough channels carry a signal in every second that samples `start` to `stop` touch.
+    """Return whether enough channels carry a signal in every second that samples `start` to `stop` touch.
 
-    `bad` is (C, seconds), bits of `BadReason`.
+    Parameters
+    ----------
+    bad : uint8, shape (channels, seconds)
+        Bits of `BadReason`, dimensionless.
+    start, stop : int
+        Samples of the recording.
+    sfreq : float
+        Sampling rate, Hz.
+    max_bad_channels : float
+        Largest share of channels without a signal.
     """
     seconds = bad[:, int(start / sfreq) : -int(-stop // sfreq)]
     if not seconds.size:
@@ -95,7 +107,7 @@ def is_usable(bad: NDArray[np.uint8], start: int, stop: int, sfreq: float, max_b
 
 
 def read_stretch(recording: Recording, start: int, n_segment: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-    """Give the stored samples (C, n) and the steps (C, K) of the chunks they touch: copied, not requantised."""
+    """Return the stored samples (C, N) and the scales (C, K) of the chunks they touch, without requantising."""
     chunk = recording.chunk
     first = start // chunk * chunk
     last = min(-(-(start + n_segment) // chunk) * chunk, recording.n_samples)
@@ -104,12 +116,12 @@ def read_stretch(recording: Recording, start: int, n_segment: int) -> tuple[NDAr
 
 
 def open_all(store: Store, rows: Sequence[CatalogRow], n_recent: int = 64) -> "RecordingCache":
-    """Open recordings of `rows` when they are read."""
+    """Return the recordings of `rows`, opened when they are read."""
     return RecordingCache(store, [row.recording for row in rows], n_recent)
 
 
 class RecordingCache:
-    """Recordings by number, opened on demand; the last few stay open, since opening costs several reads."""
+    """Recordings by index, opened on demand. The latest stay open, since opening costs several reads."""
 
     def __init__(self, store: Store, recordings: Sequence[str], n_recent: int) -> None:
         self._store = store

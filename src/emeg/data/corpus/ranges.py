@@ -1,4 +1,7 @@
-"""Byte ranges of shards: neighbours in one read, many ranges of a bucket in one call, many rows in one gather."""
+"""Read byte ranges of shards: neighbours in one read, many ranges of a bucket in one call.
+
+Shape letters: B batch, C channels, N samples.
+"""
 
 import mmap
 import os
@@ -15,14 +18,14 @@ from emeg.errors import TransientError, UserError
 from emeg.uri import Location
 
 MAX_GAP = 65_536
-"""Bytes read in vain are cheaper than another request up to here (a tar header, padding and the JSON lie between)."""
+"""Largest gap, bytes, that is read through instead of sending another request: tar header, padding and JSON."""
 
 MAX_READ = 64 * 2**20
-"""No single read is longer than this unless one range is."""
+"""Longest merged read, bytes."""
 
 
 MAX_MAPS = 256
-"""Shards mapped at a time; each holds a file descriptor, of which a process has 1,024 by default."""
+"""Shards mapped at a time. Each holds a file descriptor, of which a process has 1,024 by default."""
 
 
 class ByteRange(NamedTuple):
@@ -34,7 +37,7 @@ class ByteRange(NamedTuple):
 
 
 def coalesce(ranges: Sequence[ByteRange], *, max_gap: int = MAX_GAP) -> list[ByteRange]:
-    """Merge ranges of one shard that touch or nearly touch; sorted, every range lies inside one of the result."""
+    """Merge ranges of one shard that touch or nearly touch. The result is sorted and covers every range."""
     merged: list[ByteRange] = []
     for wanted in sorted(set(ranges)):
         last = merged[-1] if merged else None
@@ -61,7 +64,7 @@ class RangeReader:
     folder : Location
         Holds the shards.
     sizes : mapping
-        Bytes of every shard as the manifest has them; a file of another size is refused before it is read.
+        Bytes of every shard according to the manifest; a file of another size is refused before it is read.
     """
 
     def __init__(self, folder: Location, sizes: Mapping[str, int]) -> None:
@@ -87,7 +90,7 @@ class RangeReader:
         Raises
         ------
         UserError
-            It is missing or has another size than its manifest says.
+            The shard is missing or its size differs from the manifest.
         """
         with self._lock:
             mapped = self._maps.pop(shard, None)
@@ -100,7 +103,7 @@ class RangeReader:
         with self._lock:
             self._maps[shard] = mapped
             while len(self._maps) > MAX_MAPS:
-                self._maps.popitem(last=False)  # closed when the last array on it goes
+                self._maps.popitem(last=False)  # closed with the last array on it
             return mapped
 
     def _open(self, shard: str) -> BinaryIO:
@@ -116,7 +119,7 @@ class RangeReader:
         Raises
         ------
         UserError
-            The shard is missing, not readable for us, or shorter than its manifest says.
+            The shard is missing, access is denied, or it is shorter than the manifest says.
         TransientError
             The bucket did not answer.
         """
@@ -131,12 +134,12 @@ class RangeReader:
         return content
 
     def read(self, ranges: Sequence[ByteRange]) -> list[memoryview]:
-        """Give the bytes of every range, in the order asked for.
+        """Return the bytes of every range, in the order given.
 
         Raises
         ------
         UserError
-            A shard is missing or has another size than its manifest says.
+            A shard is missing or its size differs from the manifest.
         """
         merged = coalesce(ranges)
         data = self._read_local(merged) if self._folder.is_local else self._read_remote(merged)
@@ -191,7 +194,7 @@ class RangeReader:
 
 
 def _read_fully(handle: int, path: Path, piece: ByteRange) -> bytes:
-    """Read a range; a call may give less than asked for (2 GiB at most on Linux)."""
+    """Read a range; one system call may return less than requested (2 GiB at most on Linux)."""
     parts = []
     position = piece.start
     while position < piece.stop:
@@ -204,18 +207,27 @@ def _read_fully(handle: int, path: Path, piece: ByteRange) -> bytes:
 
 
 class Pieces(NamedTuple):
-    """Where the bytes of a batch are: in memory, or in mapped files."""
+    """Buffers that hold the bytes of a batch: in memory, or mapped files."""
 
     buffers: Sequence[bytes | mmap.mmap]
     which: NDArray[np.int64]
-    """(B,): buffer of each sample."""
+    """(B,): index of each sample's buffer."""
     base: NDArray[np.int64]
-    """(B,): place in the shard at which its buffer begins."""
+    """(B,): byte of the shard at which the buffer begins."""
 
     def gather(self, offsets: NDArray[np.int64], n_bytes: int) -> NDArray[np.void]:
-        """Copy the `n_bytes` at each place of a shard, offsets (B, …), into one new array (B, …) of such items.
+        """Copy items of `n_bytes` at given bytes of a shard into one new array, with one numpy call a buffer.
 
-        One numpy call a buffer, whatever the samples.
+        Parameters
+        ----------
+        offsets : int64, shape (B, ...)
+            Byte indices in the shard.
+        n_bytes : int
+            Size of an item.
+
+        Returns
+        -------
+        void, shape (B, ...)
         """
         inside = offsets - self.base.reshape(-1, *[1] * (offsets.ndim - 1))
         if len(self.buffers) == 1:
@@ -227,11 +239,20 @@ class Pieces(NamedTuple):
         return out
 
     def gather_rows(self, starts: NDArray[np.int64], shape: tuple[int, int], stride: int) -> NDArray[np.int16]:
-        """Copy int16 matrices (C, N), whose rows lie `stride` bytes apart from `starts` (B,) on, into one (B, C, N).
+        """Copy stored matrices into one int16 array (B, C, N).
 
-        From one buffer this is a single gather. From several it is a copy for each sample, 1.5 µs dearer, since a
-        gather for each buffer copies twice: 23 µs against 40 µs a sample of 64 channels and 10 s. Either way other
-        threads run while numpy copies.
+        From one buffer this is a single gather. From several buffers each sample is copied by itself, which takes
+        1.5 µs longer, because a gather per buffer would copy twice: 23 µs instead of 40 µs for a sample of 64 channels
+        and 10 s. Other threads run while numpy copies.
+
+        Parameters
+        ----------
+        starts : int64, shape (B,)
+            Byte index of the first value of each sample in its shard.
+        shape : tuple of int
+            Channels and samples.
+        stride : int
+            Bytes from one channel to the next.
         """
         rows, n = shape
         if len(self.buffers) == 1:
@@ -245,5 +266,5 @@ class Pieces(NamedTuple):
 
 
 def _items(buffer: bytes | mmap.mmap, n_bytes: int) -> NDArray[np.void]:
-    """See a buffer as items of `n_bytes` that begin at every byte."""
+    """View a buffer as overlapping items of `n_bytes`, one from every byte."""
     return np.ndarray((len(buffer) - n_bytes + 1,), f"V{n_bytes}", buffer, strides=(1,))

@@ -1,4 +1,4 @@
-"""What the dataset registry says of the datasets in a store: whom no model trains on, and who is one person."""
+"""Rules of the dataset registry for a corpus: subjects that no model trains on, and datasets that share subjects."""
 
 import logging
 from collections.abc import Collection, Iterable
@@ -12,26 +12,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Registered:
-    """Rules for the datasets of one corpus; empty where the registry knows none of them."""
+    """Rules for the datasets of one corpus; empty if the registry knows none of them."""
 
     held_out: dict[str, str] = field(default_factory=dict)
-    """Dataset -> why nobody of it is trained on."""
+    """Reason, by dataset, why no subject of it is trained on."""
     same_people: tuple[tuple[str, str], ...] = ()
-    """Pairs of datasets that share people under the same labels."""
+    """Pairs of datasets that share subjects under the same labels."""
 
     def __bool__(self) -> bool:
         return bool(self.held_out or self.same_people)
 
-    def held_out_people(self, people: Iterable[str]) -> set[str]:
-        """Choose, of global names dataset/subject, those whom no model trains on."""
-        return {name for name in people if name.split("/", 1)[0] in self.held_out}
+    def held_out_subjects(self, subjects: Iterable[str]) -> set[str]:
+        """Return those of the global names ``dataset/subject`` that no model may train on."""
+        return {name for name in subjects if name.split("/", 1)[0] in self.held_out}
 
 
 def registered(store: Store, datasets: Collection[str]) -> Registered:
-    """Find the rules: by the entry that ingest noted with the dataset, else by the dataset's name.
+    """Return the registry's rules for some datasets, found by the entry that ingest recorded or by name.
 
-    Datasets of a task, datasets that share people with one, the datasets of unseen devices, and those recorded with the
-    same devices, are held out whole, whatever folder they came from.
+    Datasets of a task, datasets that share subjects with one, datasets of unseen devices and those recorded with the
+    same devices are held out as a whole, whatever folder they came from.
     """
     registry = Registry.load()
     entries = {dataset: _entry(store, dataset, registry) for dataset in sorted(datasets)}
@@ -47,11 +47,13 @@ def registered(store: Store, datasets: Collection[str]) -> Registered:
         if one < other and entry and second and second in registry.people_of(entry)
     ]
     for one, other in pairs:
-        logger.info("%s and %s share people: equal labels are split as one", one, other)
+        logger.info("%s and %s share subjects: equal labels are split together", one, other)
     for dataset, entry in entries.items():
         doubted = sorted(other for other, second in entries.items() if second in registry.suspected(entry) and entry)
         if doubted:
-            logger.warning("%s may share people with %s, which nobody has checked", dataset, ", ".join(doubted))
+            logger.warning(
+                "%s may share subjects with %s; the registry marks this as unchecked", dataset, ", ".join(doubted)
+            )
     return Registered(held_out, tuple(pairs))
 
 

@@ -1,6 +1,6 @@
-"""The verb ``shard``: recordings become a frozen corpus, split by person.
+"""The verb ``shard``: write recordings as a frozen corpus, split by subject.
 
-catalogue ─▶ recordings ─cut─▶ segments ─split by person─▶ order ─▶ tar shards + tables + manifest
+catalogue ─▶ recordings ─cut─▶ segments ─split by subject─▶ order ─▶ tar shards + tables + manifest
 """
 
 import logging
@@ -17,7 +17,7 @@ from emeg.data.corpus.corpus import FORMAT
 from emeg.data.corpus.cutting import Cut, RecordingCache, Stretch, choose_recordings, cut, open_all
 from emeg.data.corpus.registered import Registered, registered
 from emeg.data.corpus.split import SPLITS, Split, join_groups, split_subjects
-from emeg.data.corpus.writing import CorpusWriter, Member, person
+from emeg.data.corpus.writing import CorpusWriter, Member, subject_name
 from emeg.data.sampling.order import hash_order
 from emeg.errors import UserError
 from emeg.hashing import hash_json
@@ -31,69 +31,69 @@ logger = logging.getLogger(__name__)
 
 
 class ShardConfig(Config):
-    """How recordings become a corpus."""
+    """Cut recordings into a frozen corpus, split by subject."""
 
     root: str = runtime_field(...)
     """Store: a folder or any fsspec URI."""
     datasets: tuple[str, ...] = ()
-    """Datasets to use. None named: all."""
+    """Datasets to use; all if none is given."""
     segment_s: PositiveFloat = 10.0
-    """Length of a segment, s. Multiples of 10 s are copied chunk by chunk."""
+    """Length of a segment, s; multiples of 10 s are copied without requantising."""
     seed: int = Field(0, ge=0)
     """Seed of the split and of the order of segments."""
     held_out: float = Field(0.5, ge=0, lt=1)
-    """Share of people kept for tasks: no model that reads this corpus trains on them."""
+    """Share of subjects held out for tasks: no model trains on them."""
     validation: float = Field(0.15, ge=0, lt=1)
-    """Share of the other people whose segments only validate."""
+    """Share of the remaining subjects used for validation only."""
     held_out_subjects: tuple[str, ...] = ()
-    """People kept for tasks in any case, as dataset/subject; they count towards held_out."""
+    """Subjects (dataset/subject) that are always held out; they count towards held_out."""
     exclude_devices: tuple[str, ...] = ()
-    """Devices of which nothing enters the corpus."""
+    """Devices to leave out."""
     same_subjects_as: dict[str, str] = Field(default_factory=dict)
-    """Dataset -> dataset whose people it shares under the same names: they are split as one."""
+    """Dataset -> dataset with the same subjects under the same names, split together."""
     config_hashes: tuple[str, ...] = ()
-    """Of a dataset ingested with several configurations, the ones to use. None named: there must be one."""
+    """Ingest configurations to use, for datasets ingested with several."""
     max_bad_channels: float = Field(0.5, ge=0, le=1)
-    """A segment is left out where more than this share of channels is flat or not a number in any second."""
+    """Drop a segment if more than this share of channels is flat or NaN in any second."""
     max_shard_bytes: PositiveInt = 256 * 2**20
-    """Size at which a new shard begins."""
+    """Size at which a new shard begins, bytes."""
 
 
 class ShardResult(Config):
-    """What the corpus holds."""
+    """Summary of a corpus."""
 
     corpus: str
     """Corpus id: the hash of its manifest."""
     n_segments: int
-    """Segments of all splits."""
+    """Number of segments, all splits."""
     hours: float
-    """Their duration."""
+    """Duration of all segments, h."""
     n_recordings: int
-    """Recordings that gave segments."""
+    """Recordings with segments in the corpus."""
     n_too_short: int
-    """Recordings shorter than a segment."""
+    """Recordings shorter than one segment."""
     n_left_out: int
-    """Segments left out because too many channels carry no signal."""
+    """Segments dropped because too many channels carry no signal."""
     n_subjects: dict[str, int]
-    """People in each split."""
+    """Subjects in each split."""
     segments: dict[str, int]
     """Segments in each split."""
     done_before: bool
-    """The corpus was there already."""
+    """Whether the corpus existed before."""
 
 
 def shard(config: ShardConfig, *, progress: Progress = silent) -> ShardResult:
-    """Cut recordings into a corpus; a corpus of the same recordings and settings is found, not made again.
+    """Cut recordings into a corpus; an existing corpus of the same recordings and settings is returned.
 
     Raises
     ------
     UserError
-        The catalogue is empty, a name is unknown, recordings do not fit together, or there are too few people.
+        The catalogue is empty, a name is unknown, recordings do not fit together, or there are too few subjects.
     """
     store = Store.open(config.root)
     rows = choose_recordings(store, config.datasets, config.exclude_devices, config.config_hashes)
     rules = registered(store, {row.dataset for row in rows})
-    copied = _copied_people(store, rows)
+    copied = _copied_subjects(store, rows)
     made_of = {"format": FORMAT, "config": config.product_fields(), "recordings": [row.recording for row in rows]}
     made_from = hash_json({**made_of, **_as_json(rules), **({"copied_people": copied} if copied else {})})
     for name in store.names("corpora"):
@@ -105,10 +105,10 @@ def shard(config: ShardConfig, *, progress: Progress = silent) -> ShardResult:
     cuts = []
     for i, row in enumerate(rows):
         cuts.append(_cut_row(opened, i, config))
-        progress(i + 1, len(rows), f"looking at {row.dataset}/{row.subject}")
+        progress(i + 1, len(rows), f"reading marks of {row.dataset}/{row.subject}")
     members, subjects = _arrange(rows, cuts, config, rules, copied)
     manifest = {**_describe(config, made_from, rows, cuts, subjects), **_as_json(rules)}
-    # the corpus is named after its shards' hashes, so they are written before it has a name
+    # the name is a hash of the shards' hashes, so the shards are written first
     with staged(store.root, f"shard-{made_from}") as folder:
         writer = CorpusWriter(folder, rows, opened, members, manifest["segment_samples"], config.max_shard_bytes)
         manifest["shards"] = writer.write(progress)
@@ -126,7 +126,8 @@ def _cut_row(opened: RecordingCache, number: int, config: ShardConfig) -> Cut:
     n_segment = config.segment_s * recording.sfreq
     if n_segment != round(n_segment):
         raise UserError(
-            f"segment_s={config.segment_s} s is {n_segment} samples at {recording.sfreq} Hz: choose whole samples"
+            f"segment_s={config.segment_s} s is {n_segment} samples at {recording.sfreq} Hz;"
+            " choose a whole number of samples"
         )
     return cut(recording, round(n_segment), config.max_bad_channels)
 
@@ -138,24 +139,27 @@ def _arrange(
     rules: Registered,
     copied: Sequence[tuple[str, str]],
 ) -> tuple[list[Member], dict[str, Split]]:
-    """Split the people and put the segments in their order: channel count, split, then a hash keyed with the seed."""
+    """Split the subjects and order the segments by channel count, split, and a hash keyed with the seed."""
     for unit, found in (("Hz", {c.sfreq for c in cuts}), ("samples a chunk", {c.chunk for c in cuts})):
         if len(found) > 1:
-            raise UserError(f"recordings have {sorted(found)} {unit}; a corpus has one: choose with config_hashes")
+            raise UserError(
+                f"recordings have {sorted(found)} {unit}, a corpus needs one;"
+                " choose an ingest configuration with config_hashes"
+            )
     devices: dict[str, set[str]] = defaultdict(set)
     for row, one in zip(rows, cuts, strict=True):
         if one.starts:
-            devices[person(row)].add(row.device)
+            devices[subject_name(row)].add(row.device)
     if not devices:
-        raise UserError(f"no recording is as long as a segment of {config.segment_s} s; choose a shorter segment_s")
+        raise UserError(f"no recording is as long as segment_s={config.segment_s} s; choose a shorter segment_s")
     pairs = [*config.same_subjects_as.items(), *rules.same_people]
     groups_before = {name: _group(name, pairs) for name in devices}
     group_of = join_groups(groups_before, (pair for pair in copied if set(pair) <= devices.keys()))
-    groups = {group_of[name] for name in rules.held_out_people(devices)}
+    groups = {group_of[name] for name in rules.held_out_subjects(devices)}
     closed = {name for name, group in group_of.items() if group in groups}
     if len(closed) == len(devices):
         raise UserError(
-            f"nothing is left to train on: {'; '.join(rules.held_out.values())}; ingest other datasets, too"
+            f"no subject is left for training: {'; '.join(rules.held_out.values())}; ingest other datasets as well"
         )
     subjects = split_subjects(
         {name: found for name, found in devices.items() if name not in closed},
@@ -165,10 +169,10 @@ def _arrange(
         held_out_subjects=[name for name in config.held_out_subjects if name not in closed],
         group_of=group_of,
     )
-    # beside the share that is held out of the others: else a large task would leave these nobody of their own
+    # in addition to the share held out of the others: otherwise a large task dataset would use up that share
     subjects = dict(sorted({**subjects, **dict.fromkeys(closed, SPLITS[-1])}.items()))
     by_key = {
-        f"{row.recording} {start}": Member(Stretch(i, start), subjects[person(row)], row.n_channels)
+        f"{row.recording} {start}": Member(Stretch(i, start), subjects[subject_name(row)], row.n_channels)
         for i, (row, one) in enumerate(zip(rows, cuts, strict=True))
         for start in one.starts
     }
@@ -176,9 +180,9 @@ def _arrange(
     return sorted(members, key=lambda m: (m.channels, SPLITS.index(m.split))), subjects
 
 
-def _copied_people(store: Store, rows: Sequence[CatalogRow]) -> list[tuple[str, str]]:
-    """Pairs of people of whom `emeg copies` has found the same data."""
-    people = {row.recording: person(row) for row in rows}
+def _copied_subjects(store: Store, rows: Sequence[CatalogRow]) -> list[tuple[str, str]]:
+    """Return the pairs of subjects whose recordings hold the same data according to `emeg copies`."""
+    people = {row.recording: subject_name(row) for row in rows}
     pairs = {
         (people[copy.first], people[copy.second])
         for copy in read_copies(store)
@@ -188,14 +192,14 @@ def _copied_people(store: Store, rows: Sequence[CatalogRow]) -> list[tuple[str, 
 
 
 def _as_json(rules: Registered) -> dict[str, Any]:
-    """Rules as they stand in a manifest: nothing where there are none."""
+    """Return the rules as the manifest stores them; empty if there are none."""
     if not rules:
         return {}
     return {"registry": {"held_out": rules.held_out, "same_people": [list(pair) for pair in rules.same_people]}}
 
 
 def _group(name: str, same_people: Sequence[tuple[str, str]]) -> str:
-    """Name a person after the first, by name, of all datasets that share people, over however many steps."""
+    """Return the name of a subject in the first, by name, of all datasets that share subjects, transitively."""
     dataset, subject = name.split("/", 1)
     family = {dataset}
     while True:
@@ -212,7 +216,7 @@ def _describe(
     cuts: Sequence[Cut],
     subjects: dict[str, Split],
 ) -> dict[str, Any]:
-    """Everything in the manifest but the shards."""
+    """Return the manifest without its list of shards."""
     sfreq = cuts[0].sfreq
     return {
         "format": FORMAT,
@@ -229,7 +233,7 @@ def _describe(
         "recordings": [
             {
                 "recording": row.recording,
-                "subject": person(row),
+                "subject": subject_name(row),
                 "device": row.device,
                 "n_samples": one.n_samples,
                 "n_segments": len(one.starts),

@@ -1,4 +1,4 @@
-"""Who trains, who validates, who is kept for tasks: people are split, never segments."""
+"""Split subjects, never segments, into training, validation and held out for tasks."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,35 +20,35 @@ def split_subjects(
     held_out_subjects: Collection[str] = (),
     group_of: Mapping[str, str] | None = None,
 ) -> dict[str, Split]:
-    """Give every person to one split.
+    """Assign every subject to one split.
 
-    People recorded with the same set of devices form a stratum. In each, `held_out` of the people are kept for tasks
-    and `validation` of the others validate; counts are rounded so that their sums over the strata stay right. Then,
-    where it is possible, people are moved until every device that two people share has one in training and one held
-    out. Who it is follows from a hash keyed with the seed, so a new person moves few others.
+    Subjects recorded with the same set of devices form a stratum. In each stratum, the share `held_out` is kept for
+    tasks and the share `validation` of the others validates; counts are rounded so that their sums over the strata
+    stay exact. Then, where possible, subjects are moved until every device with at least two subjects has one in
+    training and one held out. The choice follows a hash keyed with the seed, so that a new subject moves few others.
 
     Parameters
     ----------
     devices : mapping
-        Devices of every person, by the person's global name ``dataset/subject``.
+        Devices of every subject, by global name ``dataset/subject``.
     held_out, validation : float
         Shares; 0 leaves the split empty.
     seed : int
     held_out_subjects : collection of str
-        Held out in any case; they count towards the share.
+        Subjects that are always held out; they count towards the share.
     group_of : mapping, optional
-        Names that belong to one person (or one family) map to one key; they go together.
+        Key shared by names of the same person (or family), which stay in one split.
 
     Raises
     ------
     UserError
-        Fewer people than splits, or a name that nobody has.
+        There are fewer subjects than splits, or a name is unknown.
     """
     unknown = sorted(set(held_out_subjects) - set(devices))
     if unknown:
         raise UserError(
-            f"held_out_subjects: nobody with data is called {', '.join(unknown)}; "
-            f"people are {', '.join(sorted(devices)[:8])}{' …' if len(devices) > 8 else ''}"
+            f"held_out_subjects: no subject with data is called {', '.join(unknown)}; "
+            f"subjects are {', '.join(sorted(devices)[:8])}{' …' if len(devices) > 8 else ''}"
         )
     group_of = group_of or {}
     people: dict[str, set[str]] = defaultdict(set)
@@ -64,9 +64,9 @@ def split_subjects(
 
 
 def join_groups(group_of: Mapping[str, str], pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Merge the groups of every pair of names, over however many steps; a merged group is named by its first.
+    """Merge the groups of every pair of names, transitively; a merged group is named by its first.
 
-    Recordings that hold the same data tie their people together so: else a copy would be tested on.
+    Subjects of recordings that hold the same data are joined this way, so that no copy is tested on.
     """
     merged = dict(group_of)
     for one, other in pairs:
@@ -82,16 +82,16 @@ def _check_counts(people: Mapping[str, object], held_out: float, validation: flo
     free = len(people) - len(fixed)
     if free < len(wanted) - bool(fixed):
         raise UserError(
-            f"{free} people with data ({', '.join(sorted(people)[:4]) or 'nobody'}), not counting those held out"
-            f" by name, are too few: {' and '.join(wanted)} each need one, and a person is in one split only;"
-            " ingest more people, or set held_out or validation to 0"
+            f"{free} subjects with data ({', '.join(sorted(people)[:4]) or 'none'}), not counting those held out"
+            f" by name, are too few: {' and '.join(wanted)} need one subject each, and a subject is in one split only;"
+            " ingest more subjects, or set held_out or validation to 0"
         )
 
 
 def _draw(
     people: Mapping[str, set[str]], held_out: float, validation: float, seed: int, fixed: Collection[str]
 ) -> dict[str, Split]:
-    """Split every stratum by counts; the rounding error of one is made good in the next."""
+    """Split every stratum by counts; each stratum corrects the rounding error of the one before."""
     strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for person, names in people.items():
         strata[tuple(sorted(names))].append(person)
@@ -119,7 +119,7 @@ def _draw(
 def _coverage(
     people: Mapping[str, set[str]], held_out: float, validation: float, fixed: Collection[str]
 ) -> list[tuple[list[str], Split]]:
-    """List (people, split that one of them must be in): the whole first, then every device that two people share."""
+    """Return (subjects, split that one of them must be in): all subjects first, then those of each shared device."""
     everybody = sorted(people)
     wanted: list[tuple[list[str], Split]] = [(everybody, "train")]
     if validation > 0:
@@ -142,7 +142,7 @@ def _cover(
     target: Split,
     fixed: Collection[str],
 ) -> None:
-    """Move one of `members` into `target` unless one is there; who moves must be missed least where they were."""
+    """Move one of `members` into `target` unless one is there, choosing the subject its own split needs least."""
     if any(split[p] == target for p in members):
         return
 
@@ -151,7 +151,7 @@ def _cover(
         per_device = [sum(split[p] == own and d in people[p] for p in split) for d in sorted(people[person])]
         in_split = sum(s == own for s in split.values())
         empties_nothing = min(per_device, default=1) > 1 and in_split > 1
-        # validation is a share of those not held out; else out of the fullest place, then by name
+        # validation is a share of those not held out; otherwise take from the largest split, then by name
         from_train = target == "validation" and own == "train"
         return (empties_nothing, from_train, in_split, min(per_device, default=1), person)
 

@@ -1,7 +1,9 @@
-"""Tar shards that the stock webdataset package reads, with the place of every array's bytes.
+"""Write tar shards that the webdataset package reads, with the byte offset of every array known beforehand.
 
-Members lie uncompressed and every header field is fixed, so the place of each follows from the shapes alone: segments
-are written where they belong in any order, as their recordings are read, and ranges of the file serve as arrays.
+Members are uncompressed and every header field is fixed, so that all offsets follow from the shapes alone. Segments can
+be written in any order, as their recordings are read, and byte ranges of the file can be used as arrays.
+
+Shape letters: C channels, N samples, K chunks of a stored segment.
 """
 
 import io
@@ -19,8 +21,8 @@ from numpy.typing import NDArray
 from emeg.hashing import canonical_json
 
 
-class ArrayPlaces(NamedTuple):
-    """Where a segment's array bytes lie in its shard, behind the npy headers."""
+class ArrayOffsets(NamedTuple):
+    """Byte offsets of a segment's arrays in its shard, after the npy headers."""
 
     offset: int
     bytes: int
@@ -28,16 +30,16 @@ class ArrayPlaces(NamedTuple):
     step_bytes: int
 
 
-class SegmentPlace(NamedTuple):
-    """Where a segment's members lie in its shard, and its arrays within."""
+class SegmentOffsets(NamedTuple):
+    """First and last byte of a segment's members in its shard, and the offsets of its arrays."""
 
     start: int
     stop: int
-    arrays: ArrayPlaces
+    arrays: ArrayOffsets
 
 
-def place_segment(start: int, channels: int, n_samples: int, attributes: Mapping[str, Any]) -> SegmentPlace:
-    """Find the places of a segment whose members begin at byte `start`; ``attributes["chunk_edges"]`` counts chunks."""
+def segment_offsets(start: int, channels: int, n_samples: int, attributes: Mapping[str, Any]) -> SegmentOffsets:
+    """Compute the offsets of a segment whose members begin at byte `start`."""
     step_shape = (channels, len(attributes["chunk_edges"]) - 1)
     signal_header = len(_npy_header("<i2", (channels, n_samples)))
     step_header = len(_npy_header("<f4", step_shape))
@@ -46,15 +48,24 @@ def place_segment(start: int, channels: int, n_samples: int, attributes: Mapping
     second = start + _member_size(signal_header + n_signal)
     third = second + _member_size(step_header + n_step)
     stop = third + _member_size(len(canonical_json(dict(attributes)).encode()))
-    return SegmentPlace(start, stop, ArrayPlaces(offset, n_signal, second + tarfile.BLOCKSIZE + step_header, n_step))
+    return SegmentOffsets(start, stop, ArrayOffsets(offset, n_signal, second + tarfile.BLOCKSIZE + step_header, n_step))
 
 
 def encode_segment(
     key: str, signal_CN: NDArray[np.int16], step_CK: NDArray[np.float32], attributes: Mapping[str, Any]
 ) -> bytes:
-    """Give a segment's three members as bytes of a tar.
+    """Encode a segment as the bytes of its three tar members.
 
-    `key` has no dot, since webdataset takes all after the first for the member's name.
+    Parameters
+    ----------
+    key : str
+        Name of the segment, without a dot: webdataset takes what follows the first dot for the member's name.
+    signal_CN : int16, shape (channels, samples)
+        Stored samples, dimensionless.
+    step_CK : float32, shape (channels, chunks)
+        Scale of each channel and chunk, V, T or T/m.
+    attributes : mapping
+        Content of the JSON member; ``chunk_edges`` has one more entry than there are chunks.
     """
     signal = np.ascontiguousarray(signal_CN, "<i2")
     step = np.ascontiguousarray(step_CK, "<f4")
@@ -68,7 +79,7 @@ def encode_segment(
 
 
 def write_at(path: Path, start: int, data: bytes) -> None:
-    """Write bytes into a shard that `allocate` made."""
+    """Write bytes into a shard created by `allocate`."""
     handle = os.open(path, os.O_WRONLY)
     try:
         written = 0
@@ -79,7 +90,7 @@ def write_at(path: Path, start: int, data: bytes) -> None:
 
 
 def allocate(path: Path, stop: int) -> None:
-    """Make a shard whose last segment ends at byte `stop`: zeros, two end blocks, padded as tar pads."""
+    """Create a shard of zeros whose last segment ends at byte `stop`, with end blocks and padding as tar has them."""
     size = -(-(stop + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
     with path.open("xb") as file:
         file.truncate(size)
@@ -105,18 +116,18 @@ def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
 
 
 def chunk_edges(start: int, n_samples: int, chunk: int) -> list[int]:
-    """Borders of the recording's chunks inside a segment, counted from its start, both ends included."""
+    """Return the borders of the recording's chunks inside a segment, counted from its start, both ends included."""
     first = chunk - start % chunk
     return [0, *range(first, n_samples, chunk), n_samples]
 
 
 def shard_name(channels: int, number: int) -> str:
-    """File name of a shard."""
+    """Return the file name of a shard."""
     return f"{channels}-{number:05d}.tar"
 
 
 def pack(sizes: Sequence[int], limit: int) -> list[tuple[int, int]]:
-    """Fill shards one after the other up to `limit` bytes: (first, last) of each, at least one segment in each."""
+    """Split segments into shards of at most `limit` bytes: (first, last) of each, at least one segment in each."""
     borders = [0]
     filled = 0
     for i, size in enumerate(sizes):

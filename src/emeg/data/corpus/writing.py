@@ -1,4 +1,4 @@
-"""Segments into shards and tables: places first, then the signals, one recording after the other."""
+"""Write segments into shards and tables: offsets first, then the signals, one recording after another."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,15 @@ import pyarrow.parquet as pq
 from emeg.data.corpus.corpus import POSITION_COLUMNS
 from emeg.data.corpus.cutting import RecordingCache, Stretch, read_stretch
 from emeg.data.corpus.split import Split
-from emeg.data.corpus.tar_shards import allocate, chunk_edges, encode_segment, pack, place_segment, shard_name, write_at
+from emeg.data.corpus.tar_shards import (
+    allocate,
+    chunk_edges,
+    encode_segment,
+    pack,
+    segment_offsets,
+    shard_name,
+    write_at,
+)
 from emeg.hashing import sha256_file
 from emeg.progress import Progress
 from emeg.store import CatalogRow
@@ -48,7 +56,7 @@ LAYOUTS = pa.schema(
 
 
 class Member(NamedTuple):
-    """A segment in the order of the corpus."""
+    """A segment of the corpus, in corpus order."""
 
     stretch: Stretch
     split: Split
@@ -56,7 +64,7 @@ class Member(NamedTuple):
 
 
 class Shard(NamedTuple):
-    """A shard: members `first` to `last`, of one channel count and one split."""
+    """A shard: members `first` up to, not including, `last`, of one channel count and one split."""
 
     name: str
     channels: int
@@ -65,16 +73,16 @@ class Shard(NamedTuple):
     last: int
 
 
-def person(row: CatalogRow) -> str:
-    """Global name of the person who was recorded."""
+def subject_name(row: CatalogRow) -> str:
+    """Return the global name ``dataset/subject`` of the subject of a recording."""
     return f"{row.dataset}/{row.subject}"
 
 
 class CorpusWriter:
-    """Writes shards and tables of a corpus into a folder.
+    """Write the shards and tables of a corpus into a folder.
 
-    The order of segments mixes all recordings, so a shard needs pieces of hundreds. Since every piece's place is known
-    beforehand, recordings are read once each, from start to end, and their pieces written where they belong.
+    Corpus order mixes all recordings, so that a shard holds segments of hundreds of them. Since the offset of every
+    segment is known beforehand, each recording is read once, from start to end.
     """
 
     def __init__(
@@ -96,7 +104,7 @@ class CorpusWriter:
         self._sfreq, self._chunk = first.sfreq, first.chunk
 
     def write(self, progress: Progress) -> list[dict[str, Any]]:
-        """Write everything but the manifest; give its list of shards."""
+        """Write everything but the manifest; return the manifest's list of shards."""
         (self._folder / "shards").mkdir()
         starts = self._write_segments_table()
         self._write_layouts_table()
@@ -111,17 +119,17 @@ class CorpusWriter:
                 data = encode_segment(f"{segment:08d}", signal, step, self._attributes(segment))
                 write_at(self._folder / "shards" / shard_of[segment], starts[segment], data)
             row = self._rows[number]
-            progress(done + 1, len(by_recording), f"cut {person(row)}, {len(by_recording[number])} segments")
+            progress(done + 1, len(by_recording), f"cut {subject_name(row)}, {len(by_recording[number])} segments")
         return [self._listed(shard) for shard in self._shards]
 
     def _record(self, segment: int) -> dict[str, Any]:
-        """Say what is known of a segment, in its table row and in its shard."""
+        """Return the fields of a segment that its table row and its shard share."""
         member = self._members[segment]
         row = self._rows[member.stretch.recording]
         return {
             "segment": segment,
             "recording": row.recording,
-            "subject": person(row),
+            "subject": subject_name(row),
             "dataset": row.dataset,
             "device": row.device,
             "modality": row.modality,
@@ -136,23 +144,23 @@ class CorpusWriter:
         return self._record(segment) | {"sfreq": self._sfreq, "chunk_edges": edges}
 
     def _write_segments_table(self) -> list[int]:
-        """Place all segments, make the empty shards, write the table; give the first byte of each segment."""
+        """Compute all offsets, create the empty shards and write the table; return the first byte of each segment."""
         starts = []
         with pq.ParquetWriter(self._folder / "segments.parquet", SEGMENTS, compression="zstd") as writer:
             for shard in self._shards:
                 records, end = [], 0
                 for segment in range(shard.first, shard.last):
-                    place = place_segment(end, shard.channels, self._n_segment, self._attributes(segment))
-                    starts.append(place.start)
-                    end = place.stop
-                    more = {"n_samples": self._n_segment, "shard": shard.name} | place.arrays._asdict()
+                    offsets = segment_offsets(end, shard.channels, self._n_segment, self._attributes(segment))
+                    starts.append(offsets.start)
+                    end = offsets.stop
+                    more = {"n_samples": self._n_segment, "shard": shard.name} | offsets.arrays._asdict()
                     records.append(self._record(segment) | more)
                 allocate(self._folder / "shards" / shard.name, end)
                 writer.write_table(pa.Table.from_pylist(records, schema=SEGMENTS))
         return starts
 
     def _write_layouts_table(self) -> None:
-        """Write positions and types of every layout, from the first recording that has it."""
+        """Write the positions and types of every layout, from the first recording that has it."""
         first: dict[str, int] = {}
         for number in sorted({member.stretch.recording for member in self._members}):
             first.setdefault(self._rows[number].layout, number)
@@ -160,8 +168,8 @@ class CorpusWriter:
         for layout, number in sorted(first.items()):
             sensors = self._opened[number].sensors
             for channel, (pos, kind) in enumerate(zip(sensors.model_positions(), sensors.types, strict=True)):
-                place = {name: float(value) for name, value in zip(POSITION_COLUMNS, pos, strict=True)}
-                records.append({"layout": layout, "channel": channel, "type": int(kind)} | place)
+                position = {name: float(value) for name, value in zip(POSITION_COLUMNS, pos, strict=True)}
+                records.append({"layout": layout, "channel": channel, "type": int(kind)} | position)
         table = pa.Table.from_pylist(records, schema=LAYOUTS)
         pq.write_table(table, self._folder / "layouts.parquet", compression="zstd")
 
@@ -178,13 +186,13 @@ class CorpusWriter:
 
 
 def plan_shards(members: Sequence[Member], n_segment: int, limit: int) -> list[Shard]:
-    """Cut the order into shards of one channel count and one split, numbered within the channel count."""
-    runs: dict[tuple[int, Split], list[int]] = defaultdict(list)
+    """Divide the segments into shards of one channel count and one split, numbered by channel count."""
+    groups: dict[tuple[int, Split], list[int]] = defaultdict(list)
     for segment, member in enumerate(members):
-        runs[member.channels, member.split].append(segment)
+        groups[member.channels, member.split].append(segment)
     shards = []
     number: Counter[int] = Counter()
-    for (channels, split), segments in runs.items():
+    for (channels, split), segments in groups.items():
         size = channels * n_segment * 2 + 4096  # headers, steps and JSON, about
         for first, last in pack([size] * len(segments), limit):
             shards.append(

@@ -1,4 +1,4 @@
-"""From micro-batches to stored arrays: mapped shards or ranges of a bucket, asked for ahead, gathered at once."""
+"""Read micro-batches as stored arrays, from mapped shards or ranges of a bucket that are requested ahead."""
 
 import mmap
 import threading
@@ -14,32 +14,32 @@ from numpy.typing import NDArray
 from emeg.data.batch import Batch, StoredBatch
 from emeg.data.corpus.corpus import Corpus
 from emeg.data.corpus.ranges import MAX_GAP, ByteRange, Pieces
-from emeg.data.reading.prefetch import MAX_GAP_REMOTE, Runs, plan_runs
+from emeg.data.reading.prefetch import MAX_GAP_REMOTE, ReadPlan, plan_reads
 from emeg.data.reading.shard_cache import ShardCache
 from emeg.data.sampling.plan import MicroBatch, SamplingConfig, Share
 
 FETCHERS = 8
-"""Requests under way at a time; from there on a bucket's bandwidth, not its latency, is the limit."""
+"""Requests in flight; with more, bandwidth instead of latency of a bucket is the limit."""
 
 
 class ShareReader(Protocol):
-    """Reads the batches of one share."""
+    """Reader of the batches of one share."""
 
     def read(self, number: int, micro_batch: MicroBatch) -> Any:  # noqa: ANN401 - arrays or codes
-        """Give the arrays of batch `number` of the share; threads may ask out of turn."""
+        """Return the arrays of batch `number` of the share; threads may call it in any order."""
 
     def close(self) -> None:
-        """Leave off."""
+        """Stop reading and drop pending requests."""
 
 
 class BatchReader:
-    """Reads micro-batches of a corpus.
+    """Read micro-batches of a corpus.
 
     Parameters
     ----------
     corpus : Corpus
     cache : ShardCache, optional
-        Where shards of a bucket are kept on this machine. None: ranges are read from the bucket each time.
+        Cache of shards of a bucket on this machine. None: ranges are read from the bucket each time.
     """
 
     def __init__(self, corpus: Corpus, *, cache: ShardCache | None = None) -> None:
@@ -50,32 +50,32 @@ class BatchReader:
 
     @classmethod
     def configured(cls, corpus: Corpus, config: SamplingConfig) -> Self:
-        """Read as a recipe's `cache` says."""
+        """Create a reader with the cache that a sampling configuration names."""
         if config.cache is None:
             return cls(corpus)
         return cls(corpus, cache=ShardCache(Path(config.cache), round(config.cache_gib * 2**30)))
 
     def read(self, micro_batch: MicroBatch) -> Batch:
-        """Give a micro-batch as arrays; ``signal`` is float32 in V, T or T/m, cropped, not normalised."""
+        """Return a micro-batch in physical units (V, T or T/m), cropped, not normalised."""
         return self.read_stored(micro_batch).values()
 
     def read_stored(self, micro_batch: MicroBatch) -> StoredBatch:
-        """Give a micro-batch as it is stored, cropped."""
+        """Return a micro-batch as stored, cropped."""
         rows = np.array(micro_batch.segments, np.int64)
         share = Share(rows, np.zeros(len(rows), np.int64), np.array([0, len(rows)]))
         with self.follow(share, ahead=0) as follower:
             return follower.read(0, micro_batch)
 
     def follow(self, share: Share, *, ahead: int) -> "Follower":
-        """Start on a rank's share of an epoch, `ahead` batches before they are asked for."""
+        """Start reading a rank's share of an epoch, `ahead` batches ahead of the consumer."""
         return Follower(self, share, ahead)
 
     def max_gap(self) -> int:
-        """Bytes that are rather read in vain than asked for around."""
+        """Return the largest gap, bytes, that is read through instead of sending another request."""
         return MAX_GAP if self._shards.is_local else MAX_GAP_REMOTE
 
     def request(self, run: ByteRange, pool: Callable[[], ThreadPoolExecutor]) -> "Future[Content] | Content":
-        """Begin to read a run: mapped files are read by the kernel, all else by threads."""
+        """Start reading a range: mapped files by the kernel, others by threads."""
         if self._shards.is_local:
             return _will_need(self._shards.map(run.shard), run)
         return pool().submit(self._fetch, run)
@@ -87,7 +87,7 @@ class BatchReader:
         return self._shards.fetch(run), run.start
 
     def gather(self, micro_batch: MicroBatch, pieces: Pieces) -> StoredBatch:
-        """Copy a micro-batch out of what was read."""
+        """Copy a micro-batch out of the bytes read."""
         rows = np.array(micro_batch.segments, np.int64)
         crop = np.array(micro_batch.crop_start, np.int64)
         counts = self.corpus.column("channels")[rows].astype(np.int64)
@@ -106,7 +106,7 @@ class BatchReader:
         corpus = self.corpus
         starts = corpus.column("offset")[rows] + 2 * crop
         signal = pieces.gather_rows(starts, (channels, n), 2 * corpus.n_samples)
-        # the crop's chunks: the recording's are `chunk` long and counted from its start
+        # chunks of the crop: those of the recording are `chunk` long, counted from its start
         chunk = int(corpus.manifest["chunk_samples"])
         begins = corpus.column("start")[rows]
         first = (begins + crop) // chunk
@@ -114,27 +114,27 @@ class BatchReader:
         edges = (first[:, None] + 1 + np.arange(n_chunks)) * chunk - (begins + crop)[:, None]
         stored = corpus.column("step_bytes")[rows] // (4 * channels)
         which = np.minimum((first - begins // chunk)[:, None] + np.arange(n_chunks), stored[:, None] - 1)
-        places = which[:, None, :] + stored[:, None, None] * np.arange(channels)[:, None]
-        step = pieces.gather(corpus.column("step_offset")[rows][:, None, None] + 4 * places, 4).view("<f4")
+        indices = which[:, None, :] + stored[:, None, None] * np.arange(channels)[:, None]
+        step = pieces.gather(corpus.column("step_offset")[rows][:, None, None] + 4 * indices, 4).view("<f4")
         pos, sensor_type = corpus.sensors_of(rows, channels)
         mask = np.ones((len(rows), channels), np.bool_)
         return StoredBatch(signal, step, edges, pos, sensor_type, mask, rows)
 
 
 Content = tuple[bytes | mmap.mmap, int]
-"""Bytes of a shard, and the place in the shard at which they begin."""
+"""Bytes of a shard, and the byte of the shard at which they begin."""
 
 
 class Follower:
-    """Reads the batches of one share, about in their order; threads may share it."""
+    """Read the batches of one share, roughly in order; threads may share it."""
 
     def __init__(self, reader: BatchReader, share: Share, ahead: int) -> None:
         self._reader = reader
         self._ahead = ahead
         self._borders = share.borders
-        self._runs: Runs = plan_runs(reader.corpus, share, max_gap=reader.max_gap())
-        self._left = self._runs.uses.copy()
-        self._asked: dict[int, Future[Content] | Content] = {}
+        self._plan: ReadPlan = plan_reads(reader.corpus, share, max_gap=reader.max_gap())
+        self._left = self._plan.uses.copy()
+        self._requested: dict[int, Future[Content] | Content] = {}
         self._next = 0
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
@@ -146,38 +146,38 @@ class Follower:
         self.close()
 
     def read(self, number: int, micro_batch: MicroBatch) -> StoredBatch:
-        """Give batch `number` of the share; the bytes of a run are let go with their last use."""
-        needed = self._runs.of_sample[self._borders[number] : self._borders[number + 1]]
+        """Return batch `number` of the share; the bytes of a range are released after their last use."""
+        needed = self._plan.of_sample[self._borders[number] : self._borders[number + 1]]
         runs, which = np.unique(needed, return_inverse=True)
-        self._ask(number + self._ahead)
+        self._request(number + self._ahead)
         contents = [self._content(run) for run in runs.tolist()]
         bases = np.array([base for _, base in contents], np.int64)
         buffers = {id(buffer): buffer for buffer, _ in contents}
-        place = {key: k for k, key in enumerate(buffers)}
-        buffer_of = np.array([place[id(buffer)] for buffer, _ in contents], np.int64)
+        index = {key: k for k, key in enumerate(buffers)}
+        buffer_of = np.array([index[id(buffer)] for buffer, _ in contents], np.int64)
         pieces = Pieces(list(buffers.values()), buffer_of[which], bases[which])
         batch = self._reader.gather(micro_batch, pieces)
-        self._let_go(runs, np.bincount(which))
+        self._release(runs, np.bincount(which))
         return batch
 
-    def _ask(self, batch: int) -> None:
-        """Begin all runs that batches up to `batch` need."""
+    def _request(self, batch: int) -> None:
+        """Request all ranges that batches up to `batch` need."""
         with self._lock:
-            first = self._runs.first_batch
+            first = self._plan.first_batch
             while self._next < len(first) and first[self._next] <= batch:
-                self._asked[self._next] = self._reader.request(self._runs.ranges[self._next], self._pool)
+                self._requested[self._next] = self._reader.request(self._plan.ranges[self._next], self._pool)
                 self._next += 1
 
     def _content(self, run: int) -> Content:
         with self._lock:
-            asked = self._asked[run]
-        return asked.result() if isinstance(asked, Future) else asked
+            requested = self._requested[run]
+        return requested.result() if isinstance(requested, Future) else requested
 
-    def _let_go(self, runs: NDArray[np.int64], uses: NDArray[np.int64]) -> None:
+    def _release(self, runs: NDArray[np.int64], uses: NDArray[np.int64]) -> None:
         with self._lock:
             self._left[runs] -= uses
             for run in runs[self._left[runs] == 0].tolist():
-                del self._asked[run]
+                del self._requested[run]
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:
@@ -185,20 +185,20 @@ class Follower:
         return self._threads
 
     def close(self) -> None:
-        """Drop what was asked for and not used."""
+        """Cancel pending requests."""
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
 
 
 def _will_need(mapped: mmap.mmap, run: ByteRange) -> Content:
-    """Tell the kernel to read a stretch of a file now: one long read instead of a fault a page."""
+    """Advise the kernel to read a stretch of a file now: one long read instead of one fault a page."""
     start = run.start // mmap.PAGESIZE * mmap.PAGESIZE
     mapped.madvise(mmap.MADV_WILLNEED, start, run.stop - start)
     return mapped, 0
 
 
 def _side_by_side(parts: list[tuple[NDArray[np.int64], StoredBatch]], n: int) -> StoredBatch:
-    """Put batches of several channel counts into one, padding channels with zeros."""
+    """Merge batches of several channel counts into one, padding channels with zeros."""
     channels = max(part.signal.shape[1] for _, part in parts)
     chunks = max(part.step.shape[2] for _, part in parts)
     n_samples = parts[0][1].signal.shape[2]

@@ -1,4 +1,4 @@
-"""The verb ``cache``: what the local copies of a bucket's shards take, whether they are whole, and their end."""
+"""The verb ``cache``: show, verify or clear the local copies of a bucket's shards."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,35 +12,35 @@ from emeg.progress import Progress, silent
 
 
 class CacheConfig(Config):
-    """Look after a cache of shards; safe while trainings use it."""
+    """Show, verify or clear a cache of shards; safe while trainings use it."""
 
     folder: str
-    """Folder of the cache: `cache` of a recipe's sampling."""
+    """Folder of the cache (`sampling.cache` of the training)."""
     action: Literal["show", "verify", "clear"] = "show"
-    """show: count; verify: hash every file and remove those that are wrong; clear: remove all."""
+    """show: count files; verify: check every SHA-256 and remove damaged files; clear: remove all."""
     limit_gib: PositiveFloat | None = None
-    """Remove the longest unused until the rest is within this size, GiB."""
+    """Remove the least recently used files until the cache is within this size, GiB."""
 
 
 class CacheResult(Config):
-    """What the cache holds afterwards."""
+    """Content of the cache after the call."""
 
     n_shards: int
-    """Whole shards."""
+    """Complete shards."""
     gib: float
     """Their size, GiB."""
     n_removed: int
-    """Shards removed to keep to the limit, or by clear."""
+    """Shards removed by the limit or by clear."""
     n_wrong: int
-    """Shards removed since their bytes are not those they were named after; verify finds them."""
+    """Damaged shards found and removed by verify."""
     n_unfinished: int
-    """Copies removed that a crash had cut short."""
+    """Incomplete copies of a crash that were removed."""
     path: str
-    """The folder."""
+    """Folder of the cache."""
 
 
 def cache(config: CacheConfig, *, progress: Progress = silent) -> CacheResult:
-    """Show, verify or clear a cache; with `limit_gib`, make it smaller.
+    """Show, verify, clear or shrink a cache of shards.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def cache(config: CacheConfig, *, progress: Progress = silent) -> CacheResult:
     """
     folder = Path(config.folder).absolute()
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; a training with sampling.cache makes it")
+        raise UserError(f"{folder}: there is no such folder; a training with --sampling.cache creates it")
     kept = ShardCache(folder, 0 if config.limit_gib is None else round(config.limit_gib * 2**30))
     n_unfinished = kept.sweep()
     wrong = kept.verify(progress) if config.action == "verify" else []

@@ -1,4 +1,4 @@
-"""What an epoch will read, before it is read: steps, batches, bytes, requests and memory, from the plan itself."""
+"""Forecast what an epoch will read: steps, batches, bytes, requests and memory, computed from the plan."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -7,34 +7,34 @@ import numpy as np
 
 from emeg.data.corpus.corpus import Corpus
 from emeg.data.reading.loader import check_ranks
-from emeg.data.reading.prefetch import MAX_GAP_REMOTE, plan_runs
+from emeg.data.reading.prefetch import MAX_GAP_REMOTE, plan_reads
 from emeg.data.sampling.plan import SamplingPlan
 
 
 class Forecast(NamedTuple):
-    """An epoch of a plan on a number of ranks."""
+    """What an epoch of a plan reads on a number of ranks."""
 
     n_steps: int
     n_segments: int
-    """Segments shown, repeats counted."""
+    """Segments shown, repeats included."""
     n_bytes: int
-    """Bytes that all ranks together read, blocks that two lanes share counted twice."""
+    """Bytes that all ranks read; blocks shared by two lanes count twice."""
     n_requests: int
-    """Reads that all ranks together make."""
+    """Requests that all ranks send."""
     batches: dict[int, int]
     """Micro-batches by channel count."""
     padding: float
-    """Share of the values of a batch that are padding."""
+    """Share of padding among the values of a batch."""
     shown: float
-    """Share of the values read that crops and channel choice let through."""
+    """Share of the values read that remain after crops and the choice of channels."""
     batch_bytes: int
-    """The largest micro-batch as floats, positions and types included."""
+    """Bytes of the largest micro-batch as floats, positions and types included."""
     held_bytes: int
-    """What the first rank holds of a bucket at a time, at most: blocks read and not used up."""
+    """Largest number of bytes of a bucket that the first rank holds at a time."""
 
 
 def forecast(corpus: Corpus, plan: SamplingPlan, *, n_ranks: int = 1, epoch: int = 0) -> Forecast:
-    """Lay out an epoch and count.
+    """Compute the order of an epoch and count what it reads.
 
     Raises
     ------
@@ -48,11 +48,11 @@ def forecast(corpus: Corpus, plan: SamplingPlan, *, n_ranks: int = 1, epoch: int
     real = padded = let_through = largest = 0
     for rank in range(n_ranks):
         share = plan.share(epoch, rank=rank, n_ranks=n_ranks)
-        runs = plan_runs(corpus, share, max_gap=MAX_GAP_REMOTE)
-        n_bytes += runs.n_bytes
-        n_requests += len(runs.ranges)
+        reads = plan_reads(corpus, share, max_gap=MAX_GAP_REMOTE)
+        n_bytes += reads.n_bytes
+        n_requests += len(reads.ranges)
         if rank == 0:
-            held = runs.held_bytes()
+            held = reads.held_bytes()
         channels = channels_of[share.segments]
         widest = np.maximum.reduceat(channels, share.borders[:-1])
         sizes = np.diff(share.borders)

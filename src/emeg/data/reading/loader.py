@@ -1,4 +1,4 @@
-"""From micro-batches to arrays, for one rank, in an order that no thread or rank changes."""
+"""Load the micro-batches of one rank in an order that depends on no thread and no rank."""
 
 import itertools
 from collections import deque
@@ -13,29 +13,29 @@ from emeg.errors import UserError
 
 
 class Reader(Protocol):
-    """What a loader reads with: `BatchReader` and, in training, those that give tensors or codes."""
+    """Reader that a loader uses: `BatchReader` and, in training, readers of tensors or codes."""
 
     def follow(self, share: Share, *, ahead: int) -> ShareReader:
-        """Start on a rank's share of an epoch."""
+        """Start reading a rank's share of an epoch."""
 
 
 class LoadedBatch(NamedTuple):
-    """A batch and where it belongs; draws inside a model are keyed with (seed, step, micro_batch)."""
+    """A batch with its step and micro-batch; draws inside a model are keyed with (seed, step, micro_batch)."""
 
     step: int
     """Step counted from the start of training."""
     micro_batch: int
-    """0 to M - 1 inside the step."""
+    """Number inside the step, 0 to M - 1."""
     batch: Any
-    """What the reader gives: of a `BatchReader`, a `StoredBatch`."""
+    """Result of the reader; a `StoredBatch` for a `BatchReader`."""
 
 
 class Loader:
     """One rank's share of the micro-batches of global steps `start` to `stop`, step after step.
 
     Rank r of R gets micro-batches r, r + R, … of every step, so every rank has the same number, in the order of
-    `numbers_of`. The state is free of the rank: it names the step that comes next, and any number of ranks may go on
-    from it.
+    `numbers_of`. The state does not depend on the rank: it holds the next step, from which any number of ranks can
+    continue.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ class Loader:
     start, stop : int
         Global steps; `stop` is excluded.
     workers : int
-        Threads that read ahead; 0 reads when asked. Reading waits and copies outside Python's lock, and a batch that a
-        thread read is there, while one of a process has to be moved.
+        Threads that read ahead; 0 reads in the calling thread. Reading and copying release the interpreter lock, and
+        a batch read by a thread need not be moved between processes.
     prefetch : int
-        Micro-batches that each worker is ahead.
+        Micro-batches that each worker reads ahead.
 
     Raises
     ------
@@ -81,16 +81,16 @@ class Loader:
 
     @property
     def batches_per_step(self) -> int:
-        """Micro-batches that this rank gets in a step."""
+        """Micro-batches of this rank in a step."""
         return len(self._numbers)
 
     def __len__(self) -> int:
-        """Batches from the next step on."""
+        """Return the number of batches from the next step on."""
         return max(self.stop - self._next_step, 0) * self.batches_per_step
 
     def __iter__(self) -> Iterator[LoadedBatch]:
-        """Go on from the next step; a step counts as done when its last batch has been handed out."""
-        followed: deque[ShareReader] = deque(maxlen=2)  # those before are read to their end, or soon will be
+        """Yield batches from the next step on; a step is done once its last batch was yielded."""
+        followed: deque[ShareReader] = deque(maxlen=2)  # earlier readers have finished or are about to
         try:
             if self.workers < 1:
                 for step, number, read in self._reads(followed, ahead=0):
@@ -117,7 +117,7 @@ class Loader:
                 future.cancel()
 
     def _reads(self, followed: deque[ShareReader], *, ahead: int) -> Iterator[tuple[int, int, Callable[[], Any]]]:
-        """Give step, number and what reads it, for every batch to come, epoch after epoch."""
+        """Yield step, number and read function of every batch, epoch after epoch."""
         step = self._next_step
         while step < self.stop:
             epoch, first = self.plan.locate(step)
@@ -130,16 +130,16 @@ class Loader:
                 yield step + inside - first, number, partial(following.read, k, micro_batch)
             step += last - first
 
-    def _hand_out(self, step: int, number: int, batch: Any) -> LoadedBatch:  # noqa: ANN401 - what the reader gives
+    def _hand_out(self, step: int, number: int, batch: Any) -> LoadedBatch:  # noqa: ANN401 - result of the reader
         self._next_step = step + (number == self._numbers[-1])
         return LoadedBatch(step, number, batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Name the step that comes next: corpus, seed, epoch, step."""
+        """Return the next step as corpus, seed, epoch and step."""
         return self.plan.state(self._next_step).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state.
+        """Continue from a state.
 
         Raises
         ------
@@ -150,17 +150,17 @@ class Loader:
 
 
 def check_ranks(micro_batches: int, n_ranks: int) -> None:
-    """Refuse a number of processes that does not divide the micro-batches of a step.
+    """Raise an error if the number of ranks does not divide the micro-batches of a step.
 
     Raises
     ------
     UserError
-        It does not; the message names those that would.
+        It does not; the message lists numbers that do.
     """
     if micro_batches % n_ranks:
         divisors = [str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0]
         raise UserError(
-            f"{n_ranks} processes do not divide micro_batches={micro_batches}: each needs the same number; run with"
+            f"{n_ranks} ranks do not divide micro_batches={micro_batches}, but each needs the same number; use"
             f" {', '.join(divisors)}, or set micro_batches to {' or '.join(_multiples(micro_batches, n_ranks))}"
         )
 

@@ -1,4 +1,4 @@
-"""Reads of a rank's share of an epoch, planned before the first: each stretch of a shard once, none before its time."""
+"""Plan the reads of a rank's share of an epoch: every stretch of a shard is read once, shortly before it is needed."""
 
 from typing import NamedTuple
 
@@ -10,30 +10,30 @@ from emeg.data.corpus.ranges import ByteRange
 from emeg.data.sampling.plan import Share
 
 MAX_GAP_REMOTE = 2 * 2**20
-"""Bytes of a bucket read in vain rather than asked for around: at 20 ms and 100 MB/s, what a request costs."""
+"""Largest gap, bytes, read through instead of sending another request: a request costs 20 ms at 100 MB/s."""
 
 
-class Runs(NamedTuple):
-    """Stretches of shards, in the order in which they are first needed."""
+class ReadPlan(NamedTuple):
+    """Ranges of shards in the order in which they are first needed."""
 
     ranges: list[ByteRange]
     first_batch: NDArray[np.int64]
-    """(n_runs,): batch of the share that needs it first; rising."""
+    """(ranges,): first batch of the share that needs each range; ascending."""
     uses: NDArray[np.int64]
-    """(n_runs,): samples that lie in it, repeats counted."""
+    """(ranges,): samples inside each range, repeats included."""
     of_sample: NDArray[np.int64]
-    """(n_samples,): run of each sample of the share."""
+    """(samples,): index of the range of each sample of the share."""
 
     last_batch: NDArray[np.int64]
-    """(n_runs,): batch that needs it last."""
+    """(ranges,): last batch that needs each range."""
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of all."""
+        """Bytes of all ranges."""
         return sum(run.stop - run.start for run in self.ranges)
 
     def held_bytes(self) -> int:
-        """Most bytes held at a time, if a run comes with its first batch and goes after its last."""
+        """Return the most bytes held at a time if a range is held from its first to its last batch."""
         sizes = np.array([run.stop - run.start for run in self.ranges], np.int64)
         change = np.zeros(int(self.last_batch.max(initial=-1)) + 2, np.int64)
         np.add.at(change, self.first_batch, sizes)
@@ -42,16 +42,22 @@ class Runs(NamedTuple):
 
 
 def segment_ranges(corpus: Corpus, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First byte of each segment's signal, and the byte after its steps."""
+    """Return the first byte of each segment's signal and the byte after its scales.
+
+    Parameters
+    ----------
+    rows : int64, shape (segments,)
+        Row indices of the corpus.
+    """
     return corpus.column("offset")[rows], corpus.column("step_offset")[rows] + corpus.column("step_bytes")[rows]
 
 
-def plan_runs(corpus: Corpus, share: Share, *, max_gap: int) -> Runs:
-    """Join the segments of each block that lie at most `max_gap` bytes apart in a shard."""
+def plan_reads(corpus: Corpus, share: Share, *, max_gap: int) -> ReadPlan:
+    """Merge the segments of each block that are at most `max_gap` bytes apart in a shard into ranges."""
     n = len(share.segments)
     batch = np.repeat(np.arange(len(share.borders) - 1), np.diff(share.borders))
     starts, stops = segment_ranges(corpus, share.segments)
-    # rows lie in the order of their shards, so that a block's rows in order are its stretch from start to end
+    # rows are in the order of their shards, so that the sorted rows of a block cover its stretch from start to end
     order = np.lexsort((share.segments, share.blocks))
     shards = corpus.codes("shard")[1][share.segments][order]
     blocks, begin, end = share.blocks[order], starts[order], stops[order]
@@ -74,4 +80,4 @@ def plan_runs(corpus: Corpus, share: Share, *, max_gap: int) -> Runs:
     ]
     last = np.zeros(len(ranges), np.int64)
     np.maximum.at(last, of_sample, batch)
-    return Runs(ranges, first[by_need], np.bincount(of_sample, minlength=len(ranges)), of_sample, last)
+    return ReadPlan(ranges, first[by_need], np.bincount(of_sample, minlength=len(ranges)), of_sample, last)

@@ -1,8 +1,8 @@
-"""Shards of buckets, kept on this machine up to a size: content-addressed, verified, shared by any processes.
+"""Cache shards of buckets on this machine up to a size: content-addressed, verified, shared by processes.
 
-A file is named after its sha256. It is written under the lock of that name into ``<sha256>.partial``, hashed on the
-way, flushed and renamed, so that a name without ``.partial`` is whole whatever crashed. What was not used for longest
-goes first; a process that has a removed file open goes on reading it.
+A file is named after its SHA-256. It is written under the lock of that name to ``<sha256>.partial``, hashed meanwhile,
+flushed and renamed, so that a file without ``.partial`` is complete whatever crashed. The least recently used file is
+removed first; a process that has a removed file open can still read it.
 """
 
 import fcntl
@@ -28,9 +28,9 @@ _SUFFIX, _PARTIAL = ".tar", ".partial"
 
 
 class RemoteShard(NamedTuple):
-    """A shard in a bucket and what its manifest says of it."""
+    """A shard in a bucket with its size and hash from the manifest."""
 
-    place: Location
+    location: Location
     n_bytes: int
     sha256: str
 
@@ -45,12 +45,12 @@ class Entry(NamedTuple):
 
 
 class ShardCache:
-    """A folder of at most `limit_bytes`.
+    """Folder of shards with a size limit.
 
     Parameters
     ----------
     folder : Path
-        Any processes of one machine may share it; it must be on a file system that knows locks.
+        Processes of one machine may share it; its file system must support locks.
     limit_bytes : int
     """
 
@@ -59,10 +59,10 @@ class ShardCache:
         self.limit_bytes = limit_bytes
 
     def choose(self, folder: Location, manifest: Mapping[str, Any]) -> dict[str, RemoteShard]:
-        """Choose the shards of a corpus that the cache keeps: all, or the first that fit together.
+        """Return the shards of a corpus that the cache keeps: all, or the first that fit together.
 
-        Those that do not fit are read from the bucket range by range: were they cached in turn, each would push out
-        another before an epoch comes round, and every epoch would copy everything.
+        Shards that do not fit are read from the bucket range by range. If they were cached in turn, each would evict
+        another before the next epoch, and every epoch would copy everything.
         """
         chosen: dict[str, RemoteShard] = {}
         free = self.limit_bytes
@@ -73,7 +73,8 @@ class ShardCache:
                 chosen[name] = RemoteShard(folder / name, int(shard["bytes"]), str(shard["sha256"]))
         if len(chosen) < len(manifest["shards"]):
             logger.warning(
-                "%s: %d of %d shards fit into %.1f GiB; the others are read from the bucket in every epoch",
+                "%s: %d of %d shards fit into %.1f GiB; the others are read from the bucket in every epoch;"
+                " raise sampling.cache_gib",
                 self.folder,
                 len(chosen),
                 len(manifest["shards"]),
@@ -82,12 +83,12 @@ class ShardCache:
         return chosen
 
     def open(self, shard: RemoteShard) -> BinaryIO:
-        """Open a shard, copied and verified first where it is not there; the file stays readable if it is removed.
+        """Open a shard; copy and verify it first if it is not cached. The file stays readable if it is removed.
 
         Raises
         ------
         UserError
-            The shard is larger than the cache, missing, or differs from its manifest; or the disk is full.
+            The shard is larger than the cache, missing, or differs from its manifest, or the disk is full.
         TransientError
             The bucket did not answer.
         """
@@ -97,8 +98,8 @@ class ShardCache:
             return file
         if shard.n_bytes > self.limit_bytes:
             raise UserError(
-                f"{shard.place}: {shard.n_bytes} bytes, the cache {self.folder} holds {self.limit_bytes};"
-                " raise its limit, or leave it out"
+                f"{shard.location}: {shard.n_bytes} bytes, the cache {self.folder} holds {self.limit_bytes};"
+                " raise sampling.cache_gib, or do not use a cache"
             )
         with self._locked(shard.sha256):
             return _open_whole(path, shard.n_bytes) or self._copy(shard, path)
@@ -118,16 +119,18 @@ class ShardCache:
             file.close()
             partial.unlink(missing_ok=True)
             if isinstance(error, OSError):
-                raise UserError(f"{path}: cannot be written ({error}); make room, or choose another cache") from error
+                raise UserError(
+                    f"{path}: cannot be written ({error}); free disk space, or choose another sampling.cache"
+                ) from error
             raise
         return file
 
     def entries(self) -> list[Entry]:
-        """Whole files, the longest unused first."""
+        """Return the complete files, least recently used first."""
         return sorted(self._files(_SUFFIX), key=lambda entry: (entry.used, entry.path.name))
 
     def trim(self, limit_bytes: int | None = None) -> int:
-        """Remove the longest unused until all, copies under way included, are within the limit; give how many."""
+        """Remove least recently used files until all, unfinished copies included, fit the limit; return the number."""
         limit = self.limit_bytes if limit_bytes is None else limit_bytes
         removed = 0
         with self._locked("trim"):
@@ -141,7 +144,7 @@ class ShardCache:
         return removed
 
     def verify(self, progress: Progress = silent) -> list[Path]:
-        """Hash every file; remove and give those that are not what their names say."""
+        """Check the SHA-256 of every file; remove and return damaged files."""
         wrong = []
         entries = self.entries()
         for number, entry in enumerate(entries):
@@ -156,7 +159,7 @@ class ShardCache:
         return wrong
 
     def sweep(self) -> int:
-        """Remove copies that a crash cut short; those under way are kept. Give how many."""
+        """Remove incomplete copies of a crash, not those in progress; return their number."""
         removed = 0
         for entry in self._files(_PARTIAL):
             with self._locked(entry.path.stem, wait=False) as mine:
@@ -175,7 +178,7 @@ class ShardCache:
 
     @contextmanager
     def _locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold a lock that the kernel takes back if we die; without `wait`, say whether it was free."""
+        """Hold a lock that the kernel releases if this process dies; without `wait`, yield whether it was free."""
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / name).open("wb") as file:
@@ -188,7 +191,7 @@ class ShardCache:
 
 
 def _open_whole(path: Path, n_bytes: int) -> BinaryIO | None:
-    """Open a file of the cache and mark its use; `None` where it is missing or was cut."""
+    """Open a file of the cache and mark its use; return `None` if it is missing or incomplete."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -207,18 +210,22 @@ def _copy_verified(shard: RemoteShard, file: BinaryIO) -> None:
         digest.update(piece)
         file.write(piece)
     if digest.hexdigest() != shard.sha256:
-        raise UserError(f"{shard.place}: differs from its manifest; copy the corpus again, or run shard again")
+        raise UserError(
+            f"{shard.location}: differs from its manifest; copy the corpus again, or run `emeg shard` again"
+        )
 
 
 def _fetch(shard: RemoteShard, start: int, stop: int) -> bytes:
     try:
-        piece: bytes = shard.place.fs.cat_file(shard.place.path, start=start, end=stop)
+        piece: bytes = shard.location.fs.cat_file(shard.location.path, start=start, end=stop)
     except (FileNotFoundError, PermissionError) as error:
         raise UserError(
-            f"{shard.place}: cannot be read ({error}); copy the corpus again, or check the rights"
+            f"{shard.location}: cannot be read ({error}); copy the corpus again, or check the rights"
         ) from error
     except OSError as error:
-        raise TransientError(f"{shard.place}: bytes {start} to {stop} did not come: {error}") from error
+        raise TransientError(
+            f"{shard.location}: bytes {start} to {stop} could not be read: {error}; the same call may succeed later"
+        ) from error
     if len(piece) != stop - start:
-        raise UserError(f"{shard.place}: ends at byte {start + len(piece)}; copy the corpus again")
+        raise UserError(f"{shard.location}: ends at byte {start + len(piece)}; copy the corpus again")
     return piece

@@ -1,4 +1,7 @@
-"""Token sets: the codes of a corpus, written once, memory-mapped afterwards."""
+"""Token sets: the codes of a corpus, written once and memory-mapped afterwards.
+
+Shape letters: B batch, S latent sources, T latent steps, Q quantizer levels.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +24,13 @@ FORMAT = 1
 class TokenSet:
     """Codes of every segment of a corpus, in the order of its segments table.
 
-    ``codes`` is uint16 (segment, latent, step, quantizer), read-only, on disk until touched.
+    Parameters
+    ----------
+    name : str
+        Id of the token set.
+    manifest : dict
+    codes : uint16, shape (segments, S, T, Q)
+        Codes, read-only and memory-mapped.
     """
 
     def __init__(self, name: str, manifest: dict[str, Any], codes: NDArray[np.uint16]) -> None:
@@ -31,12 +40,12 @@ class TokenSet:
 
     @classmethod
     def open(cls, store: Store, name: str | None = None) -> Self:
-        """Open a token set by its id; None: the only one. From a bucket it is copied to this machine first.
+        """Open a token set by its id, or the only one if no id is given. From a bucket it is copied first.
 
         Raises
         ------
         UserError
-            There is no such set, it is of a newer format, or its codes are not of the size the manifest says.
+            There is no such set, its format is newer, or the size of its codes differs from the manifest.
         """
         name = store.only("tokens", name)
         folder = store.local_copy("tokens", name)
@@ -59,17 +68,17 @@ class TokenSet:
 
     @property
     def tokenizer(self) -> str:
-        """Id of the model that wrote the codes, and whose codebooks turn them into features again."""
+        """Id of the tokenizer that wrote the codes and whose codebooks turn them into features."""
         return str(self.manifest["tokenizer"])
 
     @property
     def overlap(self) -> float:
-        """Share of a window that its neighbour sees too."""
+        """Share of a window that the next window overlaps."""
         return float(self.manifest["overlap"])
 
     @property
     def codebook_size(self) -> int:
-        """Codes are below this."""
+        """Number of codes of a codebook."""
         return int(self.manifest["codebook_size"])
 
     @property
@@ -82,7 +91,7 @@ class TokenSet:
 
 
 def tokens_name(corpus: str, tokenizer: str, overlap: float) -> str:
-    """Id of the token set that a tokenizer makes of a corpus."""
+    """Return the id of the token set of a tokenizer and a corpus."""
     return hash_json({"format": FORMAT, "corpus": corpus, "tokenizer": tokenizer, "overlap": overlap})
 
 
@@ -96,12 +105,12 @@ def write_tokens(
     *,
     progress: Progress = silent,
 ) -> str:
-    """Publish the codes of every segment of a corpus; give the id. A set that is there is left alone.
+    """Publish the codes of every segment of a corpus and return the id; an existing set is kept.
 
     Parameters
     ----------
-    batches : iterable of (rows, codes)
-        Rows of the corpus (B,) and their codes (B, latent, step, quantizer), in any order, every row once.
+    batches : iterable of (int64, shape (B,); int, shape (B, S, T, Q))
+        Row indices of the corpus and their codes, in any order, every row once.
 
     Raises
     ------
@@ -135,7 +144,7 @@ def _fill(
     progress: Progress,
 ) -> tuple[int, ...]:
     if not 0 < codebook_size <= 2**16:
-        raise UserError(f"codebook_size={codebook_size}: codes are stored in 16 bits, so 1 to 65,536 fit")
+        raise UserError(f"codebook_size={codebook_size}: codes are stored in 16 bits; use 1 to 65,536")
     written = np.zeros(n_segments, np.int64)
     codes: np.memmap[Any, np.dtype[np.uint16]] | None = None
     for rows, values in batches:
@@ -153,6 +162,6 @@ def _fill(
         progress(int(np.count_nonzero(written)), n_segments, "writing tokens")
     if codes is None or (written != 1).any():
         wrong = np.flatnonzero(written != 1)
-        raise UserError(f"{len(wrong)} segments were not given exactly once, the first is {wrong[:1].tolist()}")
+        raise UserError(f"{len(wrong)} segments were not written exactly once, the first is {wrong[:1].tolist()}")
     codes.flush()
     return tuple(int(n) for n in codes.shape)

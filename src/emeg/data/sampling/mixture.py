@@ -1,4 +1,4 @@
-"""Mixture weights as exact counts: how often each segment is shown in an epoch."""
+"""Turn mixture weights into exact counts: how often an epoch shows each segment."""
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -18,7 +18,7 @@ class Part(NamedTuple):
     n_shown: int
 
     def items(self, seed: int, epoch: int) -> NDArray[np.int64]:
-        """Choose the segments of an epoch: whole passes, then a piece that moves on from epoch to epoch.
+        """Return the segments of an epoch: whole passes, then a piece that advances from epoch to epoch.
 
         The pieces of successive epochs tile one permutation, so a weight of 0.25 shows each segment once in four
         epochs.
@@ -39,11 +39,22 @@ def sort_into_parts(
     cells: Sequence[NDArray[Any]],
     weights: Mapping[str, float],
 ) -> dict[int, list[Part]]:
-    """Sort segments by channel count, and within one by dataset and modality, with the number to show of each.
+    """Sort segments by channel count, dataset and modality, with the number to show of each part.
 
-    A segment's weight is the product of those given for its cells (dataset, modality). Of n segments with the same
-    cells ⌊w · n + 1/2⌋ are shown, computed in whole numbers from w as it was written; the channel counts share them by
-    rounding running sums, so they add up exactly.
+    A segment's weight is the product of the weights of its cells (dataset, modality). Of n segments with the same
+    cells, ⌊w · n + 1/2⌋ are shown, computed exactly from w as it was written. Channel counts share this number by
+    rounding running sums, so that the parts add up to it.
+
+    Parameters
+    ----------
+    rows : int64, shape (segments,)
+        Row indices of the corpus.
+    channels : int64, shape (segments,)
+        Channel count of each segment, dimensionless.
+    cells : sequence of str arrays, shape (segments,)
+        Dataset and modality of each segment; no unit.
+    weights : mapping
+        Weight by dataset or modality; 1 where absent.
     """
     groups: dict[int, list[Part]] = {int(c): [] for c in np.unique(channels)}
     texts = np.array(["\x00".join(parts) for parts in zip(*(c.tolist() for c in cells), strict=True)])

@@ -1,7 +1,7 @@
-"""Orders and draws that are the same on every machine, rank and library version.
+"""Draw random numbers and orders that are equal on every machine, rank and library version.
 
-A draw is the raw output of Philox4x64-10 under a key made of the draw's name. The raw stream of a numpy bit
-generator is fixed; the methods of `numpy.random.Generator` on top of it may change between releases, so none is used.
+A draw is the raw output of Philox4x64-10 under a key derived from the draw's name. The raw stream of a numpy bit
+generator is fixed; the methods of `numpy.random.Generator` may change between releases, so they are not used here.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from emeg.hashing import canonical_json
 
 
 def draws(n: int, *key: str | int) -> NDArray[np.uint64]:
-    """Draw `n` independent 64-bit numbers named by `key`.
+    """Draw `n` independent 64-bit numbers under the name `key`.
 
     References
     ----------
@@ -26,32 +26,31 @@ def draws(n: int, *key: str | int) -> NDArray[np.uint64]:
 
 
 def permutation(n: int, *key: str | int) -> NDArray[np.int64]:
-    """Permute ``range(n)``: the order of `n` draws named by `key`."""
+    """Permute ``range(n)`` by the order of `n` draws under the name `key`."""
     return np.argsort(draws(n, *key), kind="stable").astype(np.int64)
 
 
 def block_permutation(n: int, block: int, window: int, *key: str | int) -> NDArray[np.int64]:
-    """Permute ``range(n)``: blocks of `block` neighbours in a new order, each spread over the next `window` blocks.
+    """Permute ``range(n)``: shuffle blocks of `block` neighbours, then spread each over the next `window` blocks.
 
-    An item comes at the place of its block plus a draw from 0 to `window` blocks, so that at any moment items of
-    `window` blocks at most are due: a reader that keeps these reads every block once, one after the other, while the
-    items of a block part.
+    The position of an item is the position of its block plus a draw from 0 to `window` blocks. At any moment items of
+    at most `window` blocks are due, so that a reader that keeps these blocks reads each block once.
     """
-    place = np.empty(-(-n // block), np.uint64)
-    place[permutation(len(place), "blocks", *key)] = np.arange(len(place), dtype=np.uint64)
-    due = place[np.arange(n) // block] << np.uint64(32)
+    position = np.empty(-(-n // block), np.uint64)
+    position[permutation(len(position), "blocks", *key)] = np.arange(len(position), dtype=np.uint64)
+    due = position[np.arange(n) // block] << np.uint64(32)
     due += (draws(n, "mix", *key) >> np.uint64(32)) * np.uint64(window)
     return np.argsort(due, kind="stable").astype(np.int64)
 
 
 def hash_order(names: list[str], *key: str | int) -> list[str]:
-    """Sort names by a hash keyed with `key`: an order in which a new name moves no other."""
+    """Sort names by a hash keyed with `key`. A new name does not change the order of the others."""
     prefix = canonical_json(list(key))
     return sorted(names, key=lambda name: hashlib.sha256(f"{prefix}\x00{name}".encode()).digest())
 
 
 def exact(value: float) -> Fraction:
-    """Read a setting as the decimal number a person wrote: 0.15 is 3/20, not the nearest double."""
+    """Return a setting as the exact decimal number that was written: 0.15 is 3/20, not the nearest double."""
     return Fraction(repr(float(value)))
 
 

@@ -1,10 +1,10 @@
-"""The sampling contract: what a step sees is a pure function of (manifest hash, seed, epoch, step).
+"""The sampling plan: what a step reads is a pure function of (manifest hash, seed, epoch, step).
 
 segments of a split ──weights──▶ items of each channel count ──blocks, window──▶ order ──budget──▶ micro-batches
                                                                       └──M lanes, one micro-batch of each──▶ steps
 
 Micro-batch m of every step comes from lane m, a stretch of the order of every channel count. A rank reads whole lanes,
-so that no two ranks read the same blocks, but for those where two lanes meet.
+so that two ranks read the same block only where their lanes meet.
 """
 
 from collections.abc import Mapping
@@ -22,37 +22,40 @@ from emeg.errors import UserError
 
 
 class SamplingConfig(Config):
-    """What a training step reads, and how much of it."""
+    """Data of a training step: batch size, crop, mixture and order."""
 
     seed: int = Field(0, ge=0)
-    """Seed of order, mixture and crops."""
+    """Seed of the order, mixture and crops."""
     budget_channel_seconds: PositiveFloat = 10_000.0
-    """Size of a micro-batch: channels · seconds · segments. 10,000 is 15 segments of 64 channels and 10 s."""
+    """Size of a micro-batch, channels × seconds × segments (10,000: 15 segments of 64 channels and 10 s)."""
     crop_s: PositiveFloat | None = None
-    """Cut each training segment to this many seconds, at a place drawn anew each time. None: whole segments."""
+    """Length of a random crop of each training segment, s; whole segments if not set."""
     max_channels: PositiveInt | None = None
-    """Channels of a segment that training shows the network at a time, drawn anew each time; only these count in the
-    budget. None: all."""
+    """Number of channels drawn at random for each training sample, counted in the budget; all if not set."""
     micro_batches: PositiveInt = 1
-    """Micro-batches a step, whatever the number of ranks, which must divide it."""
+    """Micro-batches of a step over all ranks; the number of ranks must divide it."""
     weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """How often an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg). Absent: once. A modality that
-    the corpus has nothing of does not matter, so that one recipe serves all."""
+    """How often an epoch shows each segment, by dataset or modality (eeg, meg, eeg+meg); 1 where not given.
+
+    A modality without segments in the corpus is ignored, so that one recipe works for all corpora.
+    """
     block_segments: PositiveInt = 16
-    """Neighbouring segments that stay close in the order, so that reads are local."""
+    """Neighbouring segments kept close in the order, for local reads."""
     window_blocks: PositiveInt = 16
-    """Blocks among which segments are mixed; from a bucket, so many are held in memory, for each channel count
-    and lane."""
+    """Blocks among which segments are mixed.
+
+    When reading from a bucket, this number of blocks is held in memory for each channel count and lane.
+    """
     workers: int = runtime_field(1, ge=0)
-    """Threads that read ahead of training; 0: read when asked."""
+    """Threads that read ahead of training; 0 reads in the training thread."""
     cache: str | None = runtime_field(None)
-    """Folder on this machine that keeps shards of a bucket. None: each epoch reads the bucket again."""
+    """Local folder that caches shards of a bucket; without it each epoch reads the bucket again."""
     cache_gib: PositiveFloat = runtime_field(100.0)
-    """Size of that folder, GiB."""
+    """Largest size of the cache, GiB."""
 
 
 class MicroBatch(NamedTuple):
-    """Segments that go through the network together, all of one channel count."""
+    """Segments that pass through the network together, all of one channel count."""
 
     segments: tuple[int, ...]
     """Rows of the corpus."""
@@ -63,40 +66,40 @@ class MicroBatch(NamedTuple):
 
 
 class Share(NamedTuple):
-    """What one rank reads of an epoch, in its order: for a reader that starts before it is asked."""
+    """All that one rank reads in an epoch, in order, for readers that read ahead."""
 
     segments: NDArray[np.int64]
     """(n,): rows of the corpus, batch after batch."""
     blocks: NDArray[np.int64]
-    """(n,): the block of each; segments of a block are neighbours in the corpus and due at about the same time. A block
-    that two lanes share counts as two: one needs it at the end of the epoch, the other at its start."""
+    """(n,): block of each segment. Segments of a block are neighbours in the corpus and due at about the same time. A
+    block shared by two lanes counts as two: one lane needs it at the end of the epoch, the other at its start."""
     borders: NDArray[np.int64]
     """(batches + 1,): batch k holds segments ``borders[k]`` to ``borders[k + 1]``."""
 
 
 @dataclass(frozen=True)
 class SamplingState:
-    """Where a run is: everything that a loader must remember."""
+    """Position of a run in its sampling plan; all the state that a loader has."""
 
     corpus: str
     """Manifest hash."""
     seed: int
     epoch: int
     step: int
-    """Step inside the epoch that comes next."""
+    """Next step inside the epoch."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for a checkpoint."""
+        """Return the state as plain values for a checkpoint."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Read what `to_dict` gave."""
+        """Create a state from the result of `to_dict`."""
         return cls(str(values["corpus"]), int(values["seed"]), int(values["epoch"]), int(values["step"]))
 
 
 class Plannable(Protocol):
-    """What the plan must know of a corpus; `Corpus` gives it."""
+    """Attributes of a corpus that the plan needs; `Corpus` has them."""
 
     @property
     def name(self) -> str:
@@ -111,11 +114,11 @@ class Plannable(Protocol):
         """Samples of every segment."""
 
     def column(self, name: str) -> NDArray[Any]:
-        """Give one column of the segments table: ``split``, ``channels``, ``dataset``, ``modality``."""
+        """Return one column of the segments table: ``split``, ``channels``, ``dataset``, ``modality``."""
 
 
 class _Epoch(NamedTuple):
-    """One epoch's order: items and their blocks, all groups in a row, and micro-batches as (first, last)."""
+    """Order of an epoch: items and their blocks, groups concatenated, and micro-batches as (first, last)."""
 
     items: NDArray[np.int64]
     blocks: NDArray[np.int64]
@@ -124,7 +127,7 @@ class _Epoch(NamedTuple):
 
 
 class SamplingPlan:
-    """Which segments every micro-batch of every step holds.
+    """Segments of every micro-batch of every step.
 
     Parameters
     ----------
@@ -133,14 +136,14 @@ class SamplingPlan:
     split : str
         ``"train"``, ``"validation"`` or ``"held_out"``.
     channels : int, optional
-        Count every segment as having this many channels, and mix all of them: for token sets, whose segments have
-        the same latent sources whatever the recording's channels.
+        Treat every segment as having this many channels, and mix all of them. Used for token sets, whose segments
+        have the same latent sources whatever the channels of the recording.
 
     Raises
     ------
     UserError
-        The split is empty, a weight names nothing, the crop is longer than a segment, or there are fewer segments
-        than micro-batches in a step.
+        The split is empty, a weight matches no dataset or modality, the crop is longer than a segment, or there are
+        fewer segments than micro-batches in a step.
     """
 
     def __init__(
@@ -168,7 +171,7 @@ class SamplingPlan:
         self._epochs: dict[int, _Epoch] = {}
 
     def _count_batches(self) -> list[int]:
-        """Micro-batches of each channel count: as few as the budget admits, more until M divides their sum."""
+        """Count the micro-batches of each channel count: as few as the budget admits, more until M divides the sum."""
         m = self.config.micro_batches
         if sum(self._sizes) < m:
             raise UserError(
@@ -180,10 +183,10 @@ class SamplingPlan:
         limits = [_segments_within(budget, c * self.n_samples) for c in shown]
         counts = [-(-n // limit) for n, limit in zip(self._sizes, limits, strict=True)]
         while sum(counts) % m:
-            # split the costliest kind further: steps stay alike, and every segment is still seen exactly once
+            # split the costliest channel count further: steps stay alike, and every segment is still read exactly once
             cost = [n * c / k if k < n else 0.0 for n, c, k in zip(self._sizes, shown, counts, strict=True)]
             if not any(cost):
-                break  # one segment each already: the epoch ends before its last, unfinished step
+                break  # one segment each already: the epoch ends before its last, incomplete step
             counts[int(np.argmax(cost))] += 1
         return counts
 
@@ -194,20 +197,20 @@ class SamplingPlan:
 
     @property
     def n_segments(self) -> int:
-        """Segments that an epoch shows, repeats counted."""
+        """Segments that an epoch shows, repeats included."""
         return sum(self._sizes)
 
     def locate(self, global_step: int) -> tuple[int, int]:
-        """Turn a step counted from the start of training into (epoch, step)."""
+        """Convert a step counted from the start of training to (epoch, step)."""
         return divmod(global_step, self.n_steps())
 
     def state(self, global_step: int) -> SamplingState:
-        """Say where a run is whose next step is `global_step`."""
+        """Return the state of a run whose next step is `global_step`."""
         epoch, step = self.locate(global_step)
         return SamplingState(self.corpus.name, self.config.seed, epoch, step)
 
     def global_step(self, state: SamplingState) -> int:
-        """Turn a state back into a step counted from the start of training.
+        """Convert a state to a step counted from the start of training.
 
         Raises
         ------
@@ -216,17 +219,17 @@ class SamplingPlan:
         """
         if (state.corpus, state.seed) != (self.corpus.name, self.config.seed):
             raise UserError(
-                f"this run reads corpus {self.corpus.name} with seed {self.config.seed}, its checkpoint corpus"
+                f"this run reads corpus {self.corpus.name} with seed {self.config.seed}, its checkpoint read corpus"
                 f" {state.corpus} with seed {state.seed}; resume with those, or start a new run"
             )
         return state.epoch * self.n_steps() + state.step
 
     def micro_batches(self, epoch: int, step: int) -> list[MicroBatch]:
-        """Give the M micro-batches of a step; rank r of R takes every R-th from the r-th."""
+        """Return the M micro-batches of a step; rank r of R takes every R-th from the r-th on."""
         return [self.micro_batch(epoch, step, number) for number in range(self.config.micro_batches)]
 
     def micro_batch(self, epoch: int, step: int, number: int) -> MicroBatch:
-        """Give one micro-batch of a step."""
+        """Return one micro-batch of a step."""
         if not 0 <= step < self.n_steps():
             raise UserError(f"epoch {epoch} has steps 0 to {self.n_steps() - 1}; there is no step {step}")
         order = self._order(epoch)
@@ -234,12 +237,12 @@ class SamplingPlan:
         return self._cropped(order.items[first:last], ("crop", self.config.seed, epoch, step, number))
 
     def share(self, epoch: int, *, start: int = 0, stop: int | None = None, rank: int = 0, n_ranks: int = 1) -> Share:
-        """Give what a rank reads in steps `start` to `stop` (None: all) of an epoch, in the order of `Loader`."""
+        """Return all that a rank reads in steps `start` to `stop` of an epoch, in the order of `Loader`."""
         order = self._order(epoch)
         numbers = numbers_of(self.config.micro_batches, rank, n_ranks)
         batches = order.batches[start:stop, numbers].reshape(-1, 2)
         borders = np.concatenate([[0], np.cumsum(batches[:, 1] - batches[:, 0])])
-        # item k of the share is the first item of its batch, and as many on as k is after its batch began
+        # item k of the share = first item of its batch + distance of k from the start of that batch
         which = np.repeat(batches[:, 0] - borders[:-1], np.diff(borders)) + np.arange(borders[-1])
         m = self.config.micro_batches
         lanes = np.tile(numbers, len(order.batches[start:stop]))
@@ -252,7 +255,7 @@ class SamplingPlan:
         return MicroBatch(tuple(segments.tolist()), tuple(int(s) for s in starts), self.n_samples)
 
     def _order(self, epoch: int) -> _Epoch:
-        """Lay out an epoch; kept for the epochs in use, since it depends on nothing else."""
+        """Return the order of an epoch, cached: it depends on nothing but the epoch."""
         if epoch not in self._epochs:
             laid = self._lay_out(epoch)
             while len(self._epochs) > 1:
@@ -267,7 +270,7 @@ class SamplingPlan:
         for group, (channels, parts) in enumerate(zip(self._channels, self._groups, strict=True)):
             key = (seed, epoch, channels)
             shown = np.concatenate([part.items(seed, epoch) for part in parts])
-            # repeats of a segment are neighbours here, and part when blocks are mixed
+            # repeats of a segment are neighbours here; mixing the blocks separates them
             shown = shown[np.argsort(shown, kind="stable")]
             n, k = len(shown), self._batches[group]
             order = (
@@ -292,11 +295,11 @@ class SamplingPlan:
 
 
 def numbers_of(micro_batches: int, rank: int = 0, n_ranks: int = 1) -> list[int]:
-    """Micro-batches of a step that a rank takes, in its order: r, r + R, …, the even ones of these first, then the odd.
+    """Return the micro-batches of a rank in a step, in order: r, r + R, …, the even ones of these first, then the odd.
 
-    The halves are ordered so in turn, as long as they can be halved. One rank then adds up first what another of two
-    ranks has, and floating-point sums that are taken in the same pairs are the same bit for bit; `n_in_pairs` says
-    where the pairs are.
+    Each half is ordered in the same way as long as it can be halved. One rank then first adds the micro-batches that
+    one of two ranks would have: floating-point sums over the same pairs are equal bit for bit. `n_in_pairs` returns
+    the pairs.
     """
     return [rank + n_ranks * k for k in _halves_first(micro_batches // n_ranks)]
 
@@ -304,8 +307,8 @@ def numbers_of(micro_batches: int, rank: int = 0, n_ranks: int = 1) -> list[int]
 def n_in_pairs(n: int) -> tuple[int, int]:
     """Split `n` micro-batches in the order of `numbers_of` into (groups, micro-batches of each).
 
-    Groups are a power of two: neighbours among them are added, then neighbours of the sums. A group's own
-    micro-batches are added one after another.
+    The number of groups is a power of two: neighbouring groups are added, then neighbouring sums. The micro-batches of
+    one group are added one after another.
     """
     odd = n // (n & -n)
     per_group = odd if odd > 1 else min(n, 2)
@@ -322,9 +325,9 @@ def _halves_first(n: int) -> list[int]:
 def fixed_batches(
     corpus: Plannable, budget_channel_seconds: float, split: str | None = None, *, channels: int | None = None
 ) -> list[MicroBatch]:
-    """Give every segment of a split (None: of the corpus) once, whole, in corpus order: to validate, to write tokens.
+    """Yield every segment of a split (None: of the corpus) once, uncropped, in corpus order.
 
-    `channels` counts every segment as having that many, as in `SamplingPlan`.
+    With `channels`, every segment is treated as having that many, as in `SamplingPlan`.
     """
     rows = split_rows(corpus, split)
     counts = np.full(len(rows), channels) if channels is not None else corpus.column("channels")[rows]
@@ -342,17 +345,19 @@ MODALITIES = frozenset({"eeg", "meg", "eeg+meg"})
 
 
 def split_rows(corpus: Plannable, split: str | None) -> NDArray[np.int64]:
-    """Rows of a split, in corpus order; None: all.
+    """Return the rows of a split in corpus order; all rows if no split is given.
 
     Raises
     ------
     UserError
-        There are none.
+        There are no such rows.
     """
     of_split = corpus.column("split")
     rows = np.arange(len(of_split)) if split is None else np.flatnonzero(of_split == split)
     if not len(rows):
-        raise UserError(f"corpus {corpus.name} has no {split or ''} segments; shard with a share for that split")
+        raise UserError(
+            f"corpus {corpus.name} has no {split or ''} segments; run `emeg shard` with a share for that split"
+        )
     return rows.astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Tasks: which events are which class, and what an archive that nobody described could be asked."""
+"""Define a task, or infer one from the events of a dataset."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,58 +13,57 @@ from emeg.errors import UserError
 from emeg.store import Event, Store, read_catalog, read_events
 
 MIN_WINDOWS = 5
-"""A class needs this many windows to be inferred."""
-MIN_PEOPLE = 3
-"""… and this many people: one each for training, validation and test."""
-MIN_SHARE_OF_PEOPLE = 0.8
-"""… and this share of those who have any class of the family: a label that marks a group is nothing to infer."""
+"""Fewest windows of a class in an inferred task."""
+MIN_SUBJECTS = 3
+"""Fewest subjects of a class: one each for training, validation and test."""
+MIN_SHARE_OF_SUBJECTS = 0.8
+"""Fewest subjects of a class as a share of those with any class: a label that marks a group is not inferred."""
 MIN_BALANCE = 0.1
-"""… and this share of the windows of the commonest class."""
+"""Fewest windows of a class as a share of those of the most frequent class."""
 SAME_DURATION = 1.3
-"""Event types whose durations differ by less than this factor can be one experiment's conditions."""
+"""Largest ratio of durations between event types that can be conditions of one experiment."""
 LONGEST_WINDOW_S = 10.0
 SHORTEST_WINDOW_S = 2.0
-"""A window of the BrainTokenizer; shorter events, and those without duration, get as much from their onset on."""
+"""Shortest window, s: one window of the BrainTokenizer. Shorter events use this length from their onset on."""
 
 
 class TaskConfig(Config):
-    """A question to ask of windows: which class is it."""
+    """Classification task: events, windows and classes."""
 
     name: str
-    """Name in reports."""
+    """Name of the task in reports."""
     classes: dict[str, tuple[str, ...]]
-    """Class -> trial types (event values where events have no trial type) that belong to it; as a flag in JSON:
-    '{"left": ["left_hand", "769"]}'."""
+    """Trial types (or event values) of each class, as JSON on the command line: '{"left": ["left_hand", "769"]}'."""
     window_s: PositiveFloat
     """Length of a window, s."""
     offset_s: float = 0.0
-    """Start of the window after the event's onset, s; may be negative."""
+    """Start of the window relative to the event's onset, s."""
     stride_s: PositiveFloat | None = None
-    """Tile each event's duration with windows so far apart, s. None: one window an event."""
+    """Distance of windows that tile each event, s; one window per event if not set."""
     modality: str | None = None
-    """Only recordings of this modality (eeg, meg, eeg+meg). None: any."""
+    """Use only recordings of this modality (eeg, meg, eeg+meg)."""
     device: str | None = None
-    """Only recordings of this device. None: any."""
+    """Use only recordings of this device."""
     dataset: str | None = None
-    """Only recordings of this dataset. None: any."""
+    """Use only recordings of this dataset."""
 
 
 class FoundEvents(NamedTuple):
-    """Events of one label: durations (s) and people, event by event."""
+    """Events of one label: duration (s) and subject of each."""
 
     label: str
     durations: tuple[float, ...]
-    people: tuple[str, ...]
+    subjects: tuple[str, ...]
 
     @property
     def duration_s(self) -> float:
-        """Duration that nine events in ten have; the last of a recording is often cut short."""
+        """Tenth percentile of the durations, s: the last event of a recording is often cut short."""
         return float(np.quantile(self.durations, 0.1, method="lower"))
 
 
 @dataclass(frozen=True)
 class _Family:
-    """Labels of like duration."""
+    """Labels of similar duration."""
 
     members: tuple[FoundEvents, ...]
     window_s: float = field(init=False)
@@ -82,48 +81,52 @@ class _Family:
         return sum(max(0, 1 + int((d - self.window_s) / self.stride_s + 1e-6)) for d in member.durations)
 
     def usable(self) -> "_Family | None":
-        """Keep the labels with enough windows and people; None where fewer than two are left."""
-        n_people = len({person for m in self.members for person in m.people})
+        """Return the family without labels of too few windows or subjects; None if fewer than two are left."""
+        n_subjects = len({subject for m in self.members for subject in m.subjects})
         most_windows = max(self.n_windows(m) for m in self.members)
         kept = tuple(
             m
             for m in self.members
             if self.n_windows(m) >= max(MIN_WINDOWS, MIN_BALANCE * most_windows)
-            and len(set(m.people)) >= max(MIN_PEOPLE, MIN_SHARE_OF_PEOPLE * n_people)
+            and len(set(m.subjects)) >= max(MIN_SUBJECTS, MIN_SHARE_OF_SUBJECTS * n_subjects)
         )
         return _Family(kept) if len(kept) > 1 else None
 
 
 def event_label(event: Event) -> str:
-    """Trial type, or the value where there is none; empty where there is neither."""
+    """Return the trial type of an event, else its value, else an empty text."""
     return next((text for text in (event.trial_type, event.value) if text and text.lower() != "n/a"), "")
 
 
 def infer_task(store: Store, dataset: str, subjects: Sequence[str] | None = None) -> TaskConfig:
-    """Find a task in the events of a dataset that nobody described.
+    """Infer a task from the events of a dataset.
 
-    Labels of like duration that most people have, often enough and about equally often, are taken for the conditions
-    of one experiment; of several experiments the one with the longest events is chosen, then the one with most
-    windows. Long events are tiled with windows. Labels that mark people (patients, controls) are never inferred.
+    Labels of similar duration that most subjects have, often enough and about equally often, are taken for the
+    conditions of one experiment. Of several experiments the one with the longest events is chosen, then the one with
+    most windows. Long events are tiled with windows. Labels that mark subjects (patients, controls) are never inferred.
 
     Parameters
     ----------
     subjects : sequence of str, optional
-        Look at these people's events only, by global name.
+        Global names of the subjects whose events count; all if not given.
 
     Raises
     ------
     UserError
-        There is no such dataset, or no two labels fit; the message lists what was found.
+        There is no such dataset, or no two labels fit; the message lists the labels found.
     """
     found = _find_events(store, dataset, subjects)
     families = [family for family in map(_Family.usable, _families(found)) if family is not None]
     if not families:
-        people = len({p for events in found for p in events.people})
-        listed = ", ".join(f"{e.label} {len(e.durations)}× {len(set(e.people))} people" for e in found[:8]) or "none"
+        n_subjects = len({s for events in found for s in events.subjects})
+        listed = (
+            ", ".join(f"{e.label} {len(e.durations)}× {len(set(e.subjects))} subjects" for e in found[:8]) or "none"
+        )
         raise UserError(
-            f"dataset {dataset}: no task can be read from its events ({listed}; {people} people with events); two"
-            f" labels of like duration, {MIN_WINDOWS} windows each from {MIN_PEOPLE} people, are needed: describe one"
+            f"dataset {dataset}: no task can be inferred from its events ({listed}; {n_subjects} subjects with events);"
+            f" at least two labels of similar duration with {MIN_WINDOWS} windows each from {MIN_SUBJECTS} subjects are"
+            " needed. Define a task: --task.name NAME --task.window-s SECONDS --task.classes"
+            ' \'{"class": ["trial type"], …}\' (docs/how-to/own-task.md)'
         )
     best = max(families, key=lambda f: (f.window_s, sum(f.n_windows(m) for m in f.members), f.members[0].label))
     labels = sorted(m.label for m in best.members)
@@ -140,22 +143,22 @@ def _find_events(store: Store, dataset: str, subjects: Sequence[str] | None) -> 
     rows = [row for row in read_catalog(store) if row.dataset == dataset]
     if not rows:
         known = ", ".join(sorted({row.dataset for row in read_catalog(store)})) or "none"
-        raise UserError(f"there is no dataset {dataset} in the catalogue; there are {known}")
+        raise UserError(f"there is no dataset {dataset} in the catalogue; datasets are {known}")
     durations: Mapping[str, list[float]] = defaultdict(list)
-    people: Mapping[str, list[str]] = defaultdict(list)
+    subjects_of: Mapping[str, list[str]] = defaultdict(list)
     for row in rows:
-        person = f"{row.dataset}/{row.subject}"
-        if subjects is not None and person not in subjects:
+        subject = f"{row.dataset}/{row.subject}"
+        if subjects is not None and subject not in subjects:
             continue
         for event in read_events(store, row.recording):
             if label := event_label(event):
                 durations[label].append(event.duration_s if np.isfinite(event.duration_s) else 0.0)
-                people[label].append(person)
-    return [FoundEvents(label, tuple(durations[label]), tuple(people[label])) for label in sorted(durations)]
+                subjects_of[label].append(subject)
+    return [FoundEvents(label, tuple(durations[label]), tuple(subjects_of[label])) for label in sorted(durations)]
 
 
 def _families(found: Sequence[FoundEvents]) -> list[_Family]:
-    """Group labels by duration, longest first; what is shorter than half a second counts as a moment."""
+    """Group labels by duration, longest first; events shorter than 0.5 s count as instantaneous."""
     families: list[list[FoundEvents]] = []
     for events in sorted(found, key=lambda e: (-e.duration_s, e.label)):
         longest = families[-1][0].duration_s if families else 0.0

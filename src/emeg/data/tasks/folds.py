@@ -1,9 +1,9 @@
-"""Folds by person: everybody is tested once, nobody is on two sides."""
+"""Folds by subject: every subject is tested once, and no subject is on two sides of a fold."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, overload
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,83 +11,104 @@ from numpy.typing import NDArray
 from emeg.data.sampling.order import hash_order
 from emeg.errors import UserError
 
-
-class Fold(NamedTuple):
-    """Global names of the people on each side."""
-
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
-    test: tuple[str, ...]
+Side = TypeVar("Side")
+OtherSide = TypeVar("OtherSide")
 
 
 @dataclass(frozen=True)
-class Folds(Sequence[Fold]):
-    """Folds in order. ``notice`` says in one line what differs from what was asked for; empty if nothing does."""
+class Fold(Generic[Side]):
+    """The three sides of a fold: global names of subjects, or indices of windows. No subject is on two of them."""
 
-    folds: tuple[Fold, ...]
+    train: Side
+    """Fitted on."""
+    validation: Side
+    """Used to choose settings."""
+    test: Side
+    """Predicted once."""
+
+    def sides(self) -> dict[str, Side]:
+        """Return the three sides by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def map(self, function: Callable[[Side], OtherSide]) -> "Fold[OtherSide]":
+        """Apply a function to each side, for instance from subjects to the indices of their windows."""
+        return Fold(function(self.train), function(self.validation), function(self.test))
+
+
+SubjectFold = Fold[tuple[str, ...]]
+"""Global names ``dataset/subject`` of each side."""
+
+
+@dataclass(frozen=True)
+class Folds(Sequence[SubjectFold]):
+    """Folds in order. ``notice`` is one line on what differs from the request; empty if nothing does."""
+
+    folds: tuple[SubjectFold, ...]
     notice: str = ""
 
     def __len__(self) -> int:
         return len(self.folds)
 
-    def __iter__(self) -> Iterator[Fold]:
+    def __iter__(self) -> Iterator[SubjectFold]:
         return iter(self.folds)
 
     @overload
-    def __getitem__(self, index: int) -> Fold: ...
+    def __getitem__(self, index: int) -> SubjectFold: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Fold]: ...
-    def __getitem__(self, index: int | slice) -> Fold | Sequence[Fold]:
+    def __getitem__(self, index: slice) -> Sequence[SubjectFold]: ...
+    def __getitem__(self, index: int | slice) -> SubjectFold | Sequence[SubjectFold]:
         return self.folds[index]
 
 
 def subject_folds(
     labels: NDArray[np.integer[Any]], subjects: NDArray[np.str_] | Sequence[str], n_folds: int, seed: int
 ) -> Folds:
-    """Make stratified cross-subject folds.
+    """Create stratified cross-subject folds.
 
-    People with the same set of labels form a stratum (patients and controls; one stratum where everybody has all) and
-    are dealt out to the test folds in turn, in an order hashed with the seed. The validation people of a fold are the
-    next fold's test people, if training then still has every class; with two folds, or where classes would go
-    missing, they are fewer people of the rest.
+    Subjects with the same set of labels form a stratum (patients and controls; a single stratum if every subject has
+    all labels) and are assigned to the test folds in turn, in an order hashed with the seed. The validation subjects of
+    a fold are the test subjects of the next fold if training then still has every class; with two folds, or if a class
+    would be missing, they are fewer of the remaining subjects.
 
     Parameters
     ----------
-    labels : int, shape (n,)
-        Class of every window.
-    subjects : str, shape (n,)
-        Person of every window.
+    labels : int, shape (windows,)
+        Class index of every window.
+    subjects : str, shape (windows,)
+        Global name of the subject of every window; no unit.
     n_folds : int
-        At least 2; fewer are made, with a notice, where there are fewer people, and always 3 of three people.
+        At least 2. With fewer subjects there are fewer folds, with a notice; three subjects always give 3 folds.
     seed : int
 
     Raises
     ------
     UserError
-        Fewer than three people or two classes, or a class that cannot be in the training people of every fold.
+        There are fewer than three subjects or two classes, or a class is missing from training in some fold.
     """
     names = np.asarray(subjects, str)
     classes = {str(s): frozenset(np.asarray(labels)[names == s].tolist()) for s in np.unique(names)}
     everything = frozenset().union(*classes.values())
     if n_folds < 2:
-        raise UserError(f"n_folds={n_folds}: at least 2 are needed, so that those tested have not been trained on")
+        raise UserError(f"n_folds={n_folds}: use at least 2, so that test subjects are not trained on")
     if len(classes) < 3:
         raise UserError(
-            f"{len(classes)} people with windows ({', '.join(sorted(classes))}): training, validation and test need one"
-            " each; use more people, or hold out a larger share when sharding"
+            f"{len(classes)} subjects with windows ({', '.join(sorted(classes))}): training, validation and test need"
+            " one each; use more subjects, or hold out a larger share with `emeg shard --held-out`"
         )
     if len(everything) < 2:
-        raise UserError(f"all {len(names)} windows have one label: there is nothing to tell apart; name more classes")
-    # with three people in two folds, whoever is not tested would have to train and validate
+        raise UserError(
+            f"all {len(names)} windows have the same label; a task needs at least two classes: add some to task.classes"
+        )
+    # with three subjects in two folds, the one that is not tested would have to train and validate
     n_made = min(n_folds, len(classes)) if len(classes) > 3 else len(classes)
-    notice = f"{n_made} folds instead of {n_folds}: there are {len(classes)} people" if n_made != n_folds else ""
+    notice = f"{n_made} folds instead of {n_folds}: there are {len(classes)} subjects" if n_made != n_folds else ""
     tests = _deal(classes, n_made, seed)
     folds = tuple(_fold(i, tests, classes, everything) for i in range(n_made))
     return Folds(folds, notice)
 
 
 def _deal(classes: dict[str, frozenset[int]], n_folds: int, seed: int) -> list[list[str]]:
-    """Deal people out, stratum after stratum, without starting again at the first fold."""
+    """Assign subjects to folds, stratum after stratum, without restarting at the first fold."""
     strata: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for person, own in classes.items():
         strata[tuple(sorted(own))].append(person)
@@ -100,7 +121,9 @@ def _deal(classes: dict[str, frozenset[int]], n_folds: int, seed: int) -> list[l
     return tests
 
 
-def _fold(number: int, tests: list[list[str]], classes: dict[str, frozenset[int]], everything: frozenset[int]) -> Fold:
+def _fold(
+    number: int, tests: list[list[str]], classes: dict[str, frozenset[int]], everything: frozenset[int]
+) -> SubjectFold:
     test = tests[number]
     rest = [p for k in range(1, len(tests)) for p in tests[(number + k) % len(tests)]]
     n_next = len(tests[(number + 1) % len(tests)])
@@ -113,6 +136,6 @@ def _fold(number: int, tests: list[list[str]], classes: dict[str, frozenset[int]
                 return Fold(tuple(sorted(train)), tuple(sorted(validation)), tuple(sorted(test)))
     held = {c: sum(c in own for own in classes.values()) for c in sorted(everything)}
     raise UserError(
-        f"fold {number}: whoever validates, a class is missing from training; people with each class: {held}."
-        " Use more people, fewer folds, or leave the rare class out"
+        f"fold {number}: a class is missing from training whichever subject validates; subjects by class: {held}."
+        " Use more subjects or fewer folds, or remove the rare class"
     )

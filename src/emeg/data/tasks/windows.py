@@ -1,4 +1,4 @@
-"""Task windows: labelled stretches of recordings, cut where the events are."""
+"""Cut the labelled windows of a task from recordings, at their events."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ from emeg.errors import UserError
 from emeg.store import CatalogRow, Event, Store, read_catalog, read_events
 
 MAX_BAD_CHANNELS = 0.5
-"""A window is left out where more channels than this share are flat or not a number in any second."""
+"""Largest share of channels that may be flat or NaN in any second of a window."""
 
 
 @dataclass(frozen=True, eq=False)
 class TaskWindows:
-    """n labelled windows; signals are read when asked for."""
+    """Labelled windows of a task; signals are read on demand."""
 
     task: TaskConfig
     classes: tuple[str, ...]
-    """Class names; a label is an index into them."""
+    """Names of the classes; a label is an index into them."""
     labels: NDArray[np.int64]
     """(n,)"""
     subjects: NDArray[np.str_]
@@ -41,7 +41,7 @@ class TaskWindows:
     sfreq: float
     """Sampling rate, Hz."""
     left_out: Mapping[str, int]
-    """Windows that events asked for and the recordings do not give, by reason."""
+    """Number of windows left out, by reason."""
     _opened: RecordingCache = field(repr=False)
     _numbers: NDArray[np.int64] = field(repr=False)
 
@@ -49,13 +49,16 @@ class TaskWindows:
         return len(self.labels)
 
     def of(self, subjects: Sequence[str]) -> NDArray[np.int64]:
-        """Give the indices of the windows of these people, ascending."""
+        """Return the indices of the windows of some subjects, ascending."""
         return np.flatnonzero(np.isin(self.subjects, list(subjects))).astype(np.int64)
 
     def read(self, indices: Sequence[int] | NDArray[np.integer]) -> Batch:
-        """Read windows in V, T or T/m, in the order given; fewer channels than the widest are padded and masked.
+        """Read windows in V, T or T/m, in the order given; missing channels are padded and masked.
 
-        ``segments`` of the batch are the indices.
+        Parameters
+        ----------
+        indices : int, shape (windows,)
+            Window indices; they become ``segments`` of the batch.
         """
         samples: dict[int, Sample] = {}
         wanted = [int(i) for i in indices]
@@ -77,15 +80,18 @@ def task_windows(store: Store, task: TaskConfig, subjects: Sequence[str] | None 
     Parameters
     ----------
     subjects : sequence of str, optional
-        Only these people, by global name ``dataset/subject``.
+        Global names ``dataset/subject`` of the subjects to use; all if not given.
 
     Raises
     ------
     UserError
-        No recording or no event fits, or rates differ.
+        No recording or no event matches, or sampling rates differ.
     """
     if len(task.classes) < 2:
-        raise UserError(f"task {task.name}: {len(task.classes)} classes; at least 2 are needed, as class: trial types")
+        raise UserError(
+            f"task {task.name}: {len(task.classes)} classes; at least 2 are needed;"
+            " set task.classes to class: [trial types]"
+        )
     rows = _rows(store, task, subjects)
     opened = open_all(store, rows)
     class_of = {label: k for k, labels in enumerate(task.classes.values()) for label in labels}
@@ -111,12 +117,14 @@ def task_windows(store: Store, task: TaskConfig, subjects: Sequence[str] | None 
                         found.append((number, start, label))
     if not found:
         raise UserError(
-            f"task {task.name}: no window of {task.window_s} s fits; it asks for {', '.join(sorted(class_of))}, the"
+            f"task {task.name}: no window of {task.window_s} s fits; its classes use {', '.join(sorted(class_of))}, the"
             f" recordings have {', '.join(f'{k} {v}×' for k, v in sorted(seen.items())[:12]) or 'no events'}"
             f"{'; left out: ' + str(dict(left_out)) if left_out else ''}"
         )
     if len(rates) > 1:
-        raise UserError(f"task {task.name}: recordings have {sorted(rates)} Hz; choose those of one rate by dataset")
+        raise UserError(
+            f"task {task.name}: recordings have {sorted(rates)} Hz; choose recordings of one rate with task.dataset"
+        )
     return _assemble(task, rows, opened, found, dict(sorted(left_out.items())), rates.pop())
 
 
@@ -132,7 +140,7 @@ def _rows(store: Store, task: TaskConfig, subjects: Sequence[str] | None) -> lis
     if not rows:
         raise UserError(
             f"task {task.name}: no recording has dataset {task.dataset or 'any'}, device {task.device or 'any'},"
-            f" modality {task.modality or 'any'}{'' if subjects is None else f' and is of the {len(subjects)} people'}"
+            f" modality {task.modality or 'any'}{'' if subjects is None else f' and one of {len(subjects)} subjects'}"
         )
     return rows
 
@@ -141,9 +149,9 @@ def _starts(event: Event, task: TaskConfig, sfreq: float) -> list[int]:
     first = event.onset_s + task.offset_s
     if task.stride_s is None:
         return [round(first * sfreq)]
-    # half a sample of grace: durations in sidecars are rounded
-    room = event.duration_s - task.offset_s - task.window_s + 0.5 / sfreq
-    n = int(room // task.stride_s) + 1 if room >= 0 else 0
+    # tolerance of half a sample: durations in sidecars are rounded
+    remaining_s = event.duration_s - task.offset_s - task.window_s + 0.5 / sfreq
+    n = int(remaining_s // task.stride_s) + 1 if remaining_s >= 0 else 0
     return [round((first + k * task.stride_s) * sfreq) for k in range(n)]
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from emeg.evaluation.classical.baselines import BASELINES, fit_baseline, missing_package
 from emeg.evaluation.classical.channels import CommonChannels, common_channels, read_spectra
-from emeg.evaluation.classical.logistic import Rows, Setting
+from emeg.evaluation.classical.logistic import Setting
 from emeg.evaluation.classical.spectra import Spectra
 from emeg.evaluation.predictions import Outcome, contestant_figures
 from emeg.evaluation.products import ContestantFigures
@@ -66,7 +66,7 @@ def _not_applicable(name: str, spectra: Spectra | None) -> str:
 
 def _fit(task: Task, name: str, spectra: Spectra | None, fold: int) -> Outcome:
     windows, people = task.windows, task.folds[fold]
-    rows = Rows(*(windows.of(part) for part in (people.train, people.validation, people.test)))
+    rows = people.map(windows.of)
     fitted = fit_baseline(name, spectra, windows.labels, len(windows.classes), rows)
     return Outcome(fitted.probabilities, _setting(fitted.setting))
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from emeg.data.tasks.folds import Fold
 from emeg.errors import UserError
 from emeg.evaluation.metrics import score
 
@@ -14,12 +15,8 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Inverse strengths C to choose from; features are scaled so that one grid serves any number of them."""
 
 
-class Rows(NamedTuple):
-    """Which windows a fold trains on, chooses by and is tested on; no person is in two of them."""
-
-    train: NDArray[np.intp]
-    validation: NDArray[np.intp]
-    test: NDArray[np.intp]
+Rows = Fold[NDArray[np.int64]]
+"""Indices of the windows of each side of a fold."""
 
 
 class Setting(NamedTuple):
@@ -82,7 +79,7 @@ def _row_space(features: NDArray[np.float64], rows: Rows) -> tuple[NDArray[np.fl
     scale = np.where(varies, 1.0 / np.where(varies, sd, 1.0), 0.0) / np.sqrt(max(int(varies.sum()), 1))
     _, size, basis = np.linalg.svd((train - mean) * scale, full_matrices=False)
     basis = basis[size > 1e-10 * max(float(size.max(initial=0.0)), 1e-300)]
-    return tuple(((features[part] - mean) * scale) @ basis.T for part in rows)
+    return tuple(((features[part] - mean) * scale) @ basis.T for part in rows.sides().values())
 
 
 def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], penalty: float) -> LogisticRegression | int:

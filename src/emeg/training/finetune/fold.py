@@ -84,7 +84,7 @@ def load_backbone(model: Path, *, weights: Weights, seed: int) -> BrainOmni:
 
 
 def _check(windows: Windows, fold: FoldIndices) -> None:
-    parts = {name: set(map(int, part)) for name, part in fold._asdict().items()}
+    parts = {name: set(map(int, part)) for name, part in fold.sides().items()}
     for name, part in parts.items():
         if not part:
             raise UserError(f"the fold has no {name} windows; use fewer folds, or a task with more people")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from emeg.data.batch import Batch, Sample, collate
 from emeg.data.sampling.order import permutation
+from emeg.data.tasks.folds import Fold
 
 MEMORY_BYTES = 2 * 2**30
 """Windows are kept in memory up to this size: they are read in every epoch of every fold."""
@@ -30,12 +31,8 @@ class Windows(Protocol):
         """Read windows in physical units; absent channels are padded and masked."""
 
 
-class FoldIndices(NamedTuple):
-    """Windows of one fold, each an array of places in `Windows`; no person is in two of them."""
-
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
+FoldIndices = Fold[NDArray[np.int64]]
+"""Indices of the windows of each side of a fold."""
 
 
 @dataclass(frozen=True)

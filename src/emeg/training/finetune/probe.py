@@ -52,9 +52,9 @@ def fit_probe(
 
     features = {
         name: embed_windows(network, windows, part.tolist(), batch_size=recipe.batch_size, device=device)
-        for name, part in fold._asdict().items()
+        for name, part in fold.sides().items()
     }
-    labels = {name: np.asarray(windows.labels)[part] for name, part in fold._asdict().items()}
+    labels = {name: np.asarray(windows.labels)[part] for name, part in fold.sides().items()}
     history: list[dict[str, float]] = []
     best = None
     for number, penalty in enumerate(sorted(recipe.penalties)):
