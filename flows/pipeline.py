@@ -1,4 +1,4 @@
-"""The whole way, archive to report, as one flow of the other verbs."""
+"""The pipeline from archive to report, as one flow of the other verbs."""
 
 import logging
 from typing import Any
@@ -12,7 +12,7 @@ from prefect.settings import (
 )
 
 from emeg import evaluation, synthetic
-from emeg.config import Config, runtime_field
+from emeg.config import Config, option, runtime_field
 from emeg.data import ShardConfig
 from emeg.evaluation import EvaluateConfig, FinetuneConfig
 from emeg.flows.engine import ArtifactProgress, show, verb_task
@@ -38,27 +38,27 @@ DEMO_SETTINGS = {
 
 
 class PipelineConfig(Config):
-    """The way of one archive. What a verb offers beyond this is set by running that verb by itself."""
+    """One archive from ingest to report. Run a verb alone to set its other options."""
 
-    root: str = "demo"
+    root: str = option("demo", group="data")
     """Store: a folder or any fsspec URI."""
-    archive: str | None = None
-    """BIDS folder or URI. None: a synthetic archive is written beside the store."""
-    montage: str | None = None
-    """MNE montage for channel names that no standard knows."""
-    segment_s: float = 10.0
+    archive: str | None = option(None, group="data")
+    """BIDS folder or URI. Default: a simulated archive is written beside the store."""
+    montage: str | None = option(None, group="data")
+    """MNE montage for electrode names that the 10-05 system does not contain, such as biosemi128."""
+    segment_s: float = option(10.0, group="data")
     """Length of a corpus segment, s."""
-    held_out: float = 0.5
-    """Share of people kept for the task."""
-    tokenizer: str = "braintokenizer-nano"
-    """Recipe of the tokenizer."""
-    tokenizer_steps: int | None = None
-    """Steps of the tokenizer. None: the recipe's."""
-    brainomni: str = "brainomni-nano"
-    """Recipe of BrainOmni."""
-    pretrain_steps: int | None = None
-    """Steps of BrainOmni. None: the recipe's."""
-    seed: int = 0
+    held_out: float = option(0.5, group="data")
+    """Share of subjects kept for the task."""
+    tokenizer: str = option("braintokenizer-nano", group="model")
+    """Recipe of the tokenizer: a name or a .yaml file."""
+    brainomni: str = option("brainomni-nano", group="model")
+    """Recipe of BrainOmni: a name or a .yaml file."""
+    tokenizer_steps: int | None = option(None, group="training")
+    """Optimiser steps of the tokenizer. Default: the recipe's."""
+    pretrain_steps: int | None = option(None, group="training")
+    """Optimiser steps of BrainOmni. Default: the recipe's."""
+    seed: int = option(0, group="training")
     """Seed of splits, order, initial weights and draws."""
     workers: int = runtime_field(2, ge=0)
     """Processes of ingest; 0: in the calling process."""
@@ -73,7 +73,7 @@ def run_synthesize(config: SynthesizeConfig) -> SynthesizeResult:
 
 @flow(name="pipeline")
 def pipeline_flow(config: PipelineConfig) -> ReportResult:
-    """Go the whole way, archive to report. What is done already is found by name and left alone."""
+    """Run every step from archive to report. A step whose product exists already is skipped."""
     root, seed = config.root, config.seed
     archive = config.archive
     if archive is None:
@@ -107,11 +107,11 @@ def _given(**values: int | None) -> dict[str, Any]:
 def demo(config: PipelineConfig, *, progress: Progress = silent) -> ReportResult:
     """Run the pipeline on the server that Prefect is set to, its embedded one by default.
 
-    Each verb tells its own progress in the log; `progress` hears of the whole.
+    Each verb logs its own progress; `progress` receives the start and the end of the pipeline.
     """
     progress(0, 1, f"archive {config.archive or '(synthetic)'} to a report below {config.root}")
     with temporary_settings(DEMO_SETTINGS):
         page = pipeline_flow(config)
-    logging.getLogger("prefect").setLevel(logging.WARNING)  # the server's farewell would follow the page's path
+    logging.getLogger("prefect").setLevel(logging.WARNING)  # else its last lines follow the path of the page
     progress(1, 1, "report")
     return page

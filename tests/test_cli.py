@@ -1,18 +1,22 @@
 """The command line: quick help, one-line refusals, flags over files, nothing imported that a verb does not use."""
 
 import errno
+import importlib
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar, get_args
 
 import pytest
 from pydantic import Field
 
-from emeg.cli import VERBS, main, parse_config
-from emeg.config import Config, runtime_field
+from emeg.cli import VERB_GROUPS, VERBS, main, parse_config
+from emeg.config import Config, option, runtime_field
 from emeg.errors import UserError
+from emeg.options import list_options
 
 
 class Inner(Config):
@@ -39,8 +43,8 @@ class Example(Config):
     """Processes."""
 
 
-def parse(*flags: str) -> Example | None:
-    return parse_config("example", "An example.", Example, list(flags))
+def parse(*flags: str) -> Config:
+    return parse_config("example", Example, list(flags))
 
 
 def test_flags_become_a_configuration():
@@ -76,7 +80,8 @@ def test_lists_in_mappings_are_kept_whole(tmp_path: Path):
     [
         ((), "archive"),
         (("--archive", "x", "--workers", "0"), "workers"),
-        (("--archive", "x", "--wokers", "2"), "wokers"),
+        (("--archive", "x", "--wokers", "2"), "--wokers; did you mean --workers"),
+        (("x", "--workers", "2"), "'x' .* --archive"),
         (("--archive", "x", "--inner.l-freq", "low"), "l_freq"),
         (("--config", "absent.yaml"), "absent.yaml"),
     ],
@@ -109,7 +114,8 @@ def test_a_users_mistake_ends_with_code_2_and_one_line(tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [(": : :", "settings.yaml: is no YAML.*line 1"), ("- a\n- b", "holds no parameters")]
+    ("text", "words"),
+    [(": : :", "settings.yaml: not readable as YAML.*line 1"), ("- a\n- b", "settings.yaml: .*root: store")],
 )
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, words: str):
     file = tmp_path / "settings.yaml"
@@ -179,18 +185,94 @@ def test_a_full_disk_is_one_line(number: int, monkeypatch, capsys: pytest.Captur
     with pytest.raises(SystemExit) as caught:
         main(["shard", "--root", "x"])
     assert caught.value.code == 2
-    assert capsys.readouterr().err.endswith(": /data/store; what is finished is kept\n")
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "/data/store" in message
+    assert "run the same command again" in message
+
+
+def leaves(config: type[Config], prefix: str = "") -> Iterator[str]:
+    """Names on the command line of every field that holds no configuration."""
+    for name, field in config.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        inner = [kind for kind in kinds if not get_args(kind) and issubclass(kind, Config)]
+        dotted = f"{prefix}{name.replace('_', '-')}"
+        yield from (leaves(inner[0], f"{dotted}.") if inner else [f"--{dotted}"])
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_for_every_parameter(verb: str, capsys: pytest.CaptureFixture[str]):
+def test_the_help_of_a_verb_has_one_line_for_every_option(verb: str, capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "120")
     main([verb, "--help"])
-    assert "--root" in capsys.readouterr().out or verb in {"synthesize", "datasets", "import-reference", "cache"}
+    page = capsys.readouterr().out
+    listed = re.findall(r"^  (--\S+) ", page, re.MULTILINE)
+    config = getattr(importlib.import_module(VERBS[verb].module), VERBS[verb].config)
+    assert sorted(listed) == sorted(leaves(config))
+    assert max(map(len, page.splitlines())) <= 120
+    assert not re.search(r"--(no|empty)-", page)
+
+
+def test_the_help_shows_groups_choices_and_the_defaults_of_the_verb(capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    main(["pretrain", "--help"])
+    page = capsys.readouterr().out
+    assert re.search(r"--optimiser.learning-rate NUMBER .*default 0\.001\]", page)  # the tokenizer's is 0.002
+    assert re.search(r"--keep CHOICE .*\[last, best; default best\]", page)
+    assert re.search(r"\nslurm:\n( .*\n)*  --slurm.partition TEXT", page)
+    main(["ingest", "--help", "standardise.h-freq"])
+    text = capsys.readouterr().out
+    assert "Upper end of the pass band" in text
+    assert "default: 96" in text
+
+
+def test_a_group_is_declared_beside_its_field():
+    class Grouped(Example):
+        option_group: ClassVar[str] = "training"
+
+        size: int = option(3, group="model", ge=1)
+        """Layers."""
+
+    groups = {entry.name: entry.group for entry in list_options(Grouped)}
+    assert groups["size"] == "model"
+    assert groups["names"] == "training"
+    assert groups["workers"] == "machine"
+    assert groups["inner.l-freq"] == "inner"
+
+
+def test_defaults_that_depend_on_what_is_given_are_shown():
+    class Recipe(Example):
+        recipe: str = "small"
+        """Whose values are the defaults."""
+
+        @classmethod
+        def defaults_for(cls, given):
+            return {"inner": {"l_freq": 7.0}} if given.get("recipe") == "large" else {}
+
+    def shown(**given: str) -> str:
+        return next(entry.default for entry in list_options(Recipe, given) if entry.name == "inner.l-freq")
+
+    assert shown() == "0.1"
+    assert shown(recipe="large") == "7"
+
+
+def test_a_switch_takes_a_value():
+    class Switch(Config):
+        fast: bool = True
+        """Hurry."""
+
+    for flags in (["--fast", "false"], ["--fast=false"], ["--no-fast"]):
+        assert parse_config("switch", Switch, flags) == Switch(fast=False)
+    assert parse_config("switch", Switch, ["--fast"]) == Switch(fast=True)
+
+
+def test_help_of_the_command_lists_every_verb_under_a_heading(capsys: pytest.CaptureFixture[str]):
+    main(["--help"])
+    page = capsys.readouterr().out
+    assert re.findall(r"^  (\S+) ", page, re.MULTILINE) == list(VERBS)
+    assert re.findall(r"^(\w.*):$", page, re.MULTILINE) == list(VERB_GROUPS)
 
 
 def test_every_field_of_every_configuration_is_documented():
-    import importlib
-
     for verb in VERBS.values():
         undocumented = _undocumented(getattr(importlib.import_module(verb.module), verb.config))
         assert not undocumented, f"{verb.config}: {undocumented}"

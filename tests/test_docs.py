@@ -28,7 +28,7 @@ def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: py
         program, verb, *flags = shlex.split(line)
         assert program == "emeg", line
         config = getattr(importlib.import_module(VERBS[verb].module), VERBS[verb].config)
-        assert parse_config(verb, "", config, flags) is not None, line
+        assert parse_config(verb, config, flags) is not None, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -20,6 +20,7 @@ FLOORS = (
         "dsp",
         "bids_files",
         "config",
+        "options",
         "errors",
         "hashing",
         "uri",

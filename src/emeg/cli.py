@@ -1,25 +1,26 @@
-"""``emeg <verb>``: flags or a YAML file become a configuration, one library function does the work.
+"""``emeg <verb>``: options or a YAML file become a configuration, then one library function does the work.
 
-The table below holds names only, so that ``emeg --help`` imports no room and a verb imports none but its own.
+The table below holds names only, so that ``emeg --help`` imports no room and a verb imports only its own.
 """
 
 from __future__ import annotations
 
-import errno
 import importlib
+import itertools
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
-from emeg.errors import EmegError, TransientError, UserError
+from emeg.errors import EmegError, UserError, machine_fault
 from emeg.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from emeg.config import Config
+    from emeg.options import Option
 
 
 @dataclass(frozen=True)
@@ -32,43 +33,53 @@ class Verb:
     summary: str
 
 
-VERBS = {
-    "demo": Verb("emeg.flows.pipeline", "demo", "PipelineConfig", "The whole way, archive to report, on one machine."),
-    "synthesize": Verb("emeg.synthetic", "synthesize", "SynthesizeConfig", "Write a BIDS archive from physics."),
-    "datasets": Verb("emeg.registry", "datasets", "DatasetsConfig", "What is known of public datasets, and its rules."),
-    "ingest": Verb("emeg.ingest", "ingest", "IngestConfig", "Bring an archive into the store, standardised."),
-    "copies": Verb("emeg.curation", "copies", "CopiesConfig", "Find recordings that hold the same data."),
-    "withdraw": Verb("emeg.curation", "withdraw", "WithdrawConfig", "Take a person out of every product, for good."),
-    "catalog": Verb("emeg.store", "query_catalog", "CatalogConfig", "Ask the catalogue in SQL."),
-    "verify": Verb("emeg.store", "verify", "VerifyConfig", "Re-check every product of a store."),
-    "export-bids": Verb("emeg.export", "export_bids", "ExportBidsConfig", "Write recordings as a BIDS derivative."),
-    "shard": Verb("emeg.data", "shard", "ShardConfig", "Cut recordings into a frozen corpus, split by person."),
-    "plan": Verb("emeg.training", "plan_training", "PlanConfig", "What a training will read and need, before launch."),
-    "cache": Verb("emeg.data", "cache", "CacheConfig", "Show, verify or clear local copies of a bucket's shards."),
-    "train-tokenizer": Verb(
-        "emeg.training", "train_tokenizer", "TrainTokenizerConfig", "Train a BrainTokenizer on a corpus."
-    ),
-    "tokenize": Verb("emeg.training", "tokenize", "TokenizeConfig", "Write the codes of a corpus, once."),
-    "pretrain": Verb("emeg.training", "pretrain", "PretrainConfig", "Train BrainOmni on stored tokens."),
-    "finetune": Verb("emeg.evaluation", "finetune", "FinetuneConfig", "Fine-tune and probe on unseen people."),
-    "evaluate": Verb("emeg.evaluation", "evaluate", "EvaluateConfig", "Figures beside chance and baselines."),
-    "report": Verb("emeg.reports", "report", "ReportConfig", "Write one self-contained HTML page."),
-    "quality": Verb("emeg.reports", "quality", "QualityConfig", "Write a page on the quality of each dataset."),
-    "push-to-hub": Verb("emeg.models", "push_to_hub", "PushToHubConfig", "Put a model onto a Hugging Face hub."),
-    "doctor": Verb("emeg.doctor", "doctor", "DoctorConfig", "Find what keeps a run from starting on this machine."),
-    "import-reference": Verb(
-        "emeg.models", "import_reference", "ImportReferenceConfig", "Convert weights of the reference release."
-    ),
+VERB_GROUPS = {
+    "first steps": {
+        "demo": Verb("emeg.flows.pipeline", "demo", "PipelineConfig", "Run every step from archive to report, once."),
+        "doctor": Verb("emeg.doctor", "doctor", "DoctorConfig", "Check this machine before a run."),
+        "synthesize": Verb("emeg.synthetic", "synthesize", "SynthesizeConfig", "Simulate an archive of EEG and MEG."),
+    },
+    "recordings": {
+        "datasets": Verb("emeg.registry", "datasets", "DatasetsConfig", "List known public datasets and their rules."),
+        "ingest": Verb("emeg.ingest", "ingest", "IngestConfig", "Bring an archive into the store, standardised."),
+        "catalog": Verb("emeg.store", "query_catalog", "CatalogConfig", "Query the catalogue of recordings in SQL."),
+        "quality": Verb("emeg.reports", "quality", "QualityConfig", "Write a quality page for each dataset."),
+        "copies": Verb("emeg.curation", "copies", "CopiesConfig", "Find recordings that hold the same data."),
+        "withdraw": Verb("emeg.curation", "withdraw", "WithdrawConfig", "Remove a subject from every product."),
+        "verify": Verb("emeg.store", "verify", "VerifyConfig", "Check every product of a store for damage."),
+        "export-bids": Verb("emeg.export", "export_bids", "ExportBidsConfig", "Write recordings as a BIDS derivative."),
+    },
+    "training": {
+        "shard": Verb("emeg.data", "shard", "ShardConfig", "Cut recordings into a corpus, split by subject."),
+        "plan": Verb("emeg.training", "plan_training", "PlanConfig", "Forecast what a training reads and needs."),
+        "train-tokenizer": Verb(
+            "emeg.training", "train_tokenizer", "TrainTokenizerConfig", "Train a BrainTokenizer on a corpus."
+        ),
+        "tokenize": Verb("emeg.training", "tokenize", "TokenizeConfig", "Write the codes of a corpus."),
+        "pretrain": Verb("emeg.training", "pretrain", "PretrainConfig", "Train BrainOmni on the codes of a corpus."),
+        "cache": Verb("emeg.data", "cache", "CacheConfig", "Show, verify or clear local copies of shards."),
+    },
+    "evaluation": {
+        "finetune": Verb("emeg.evaluation", "finetune", "FinetuneConfig", "Fine-tune a model on held-out subjects."),
+        "evaluate": Verb("emeg.evaluation", "evaluate", "EvaluateConfig", "Compare a model with chance and baselines."),
+        "report": Verb("emeg.reports", "report", "ReportConfig", "Write an evaluation as one HTML page."),
+    },
+    "models": {
+        "push-to-hub": Verb("emeg.models", "push_to_hub", "PushToHubConfig", "Upload a model to a Hugging Face hub."),
+        "import-reference": Verb(
+            "emeg.models", "import_reference", "ImportReferenceConfig", "Convert weights of the BrainOmni release."
+        ),
+    },
 }
+"""Verbs by the heading of ``emeg --help``."""
 
-_OF_THE_MACHINE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
-"""Rights and space: said in one line: no traceback helps. Other faults of files are ours until shown otherwise."""
+VERBS = {name: verb for group in VERB_GROUPS.values() for name, verb in group.items()}
 
 USAGE = "usage: emeg VERB [--config FILE.yaml] [options]     emeg VERB --help     emeg --version"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb; exit code 0 done, 1 a check failed, 2 the caller's mistake, 75 worth another try, 130 interrupted."""
+    """Run a verb; exit code 0 done, 1 a check failed, 2 wrong use, 75 stopped or busy (run it again), 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         sys.stdout.write(_overview())
@@ -79,27 +90,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, *flags = arguments
     verb = VERBS.get(name)
     if verb is None:
-        _fail(f"emeg: there is no verb '{name}'; verbs are {', '.join(VERBS)}", 2)
+        _fail(f"emeg: there is no verb {name!r}{_closest(name, list(VERBS))}; emeg --help lists the verbs", 2)
     try:
         _run(name, verb, flags)
-    except TransientError as error:
-        _fail(f"emeg {name}: {error} (try again later)", 75)
     except EmegError as error:
-        _fail(f"emeg {name}: {error}", 2)
+        _fail(f"emeg {name}: {error}", error.exit_code)
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        fault = machine_fault(error)
+        if fault is None:
             raise
-        _fail(f"emeg {name}: {error.strerror}: {error.filename or 'while writing'}; what is finished is kept", 2)
+        _fail(f"emeg {name}: {fault}", fault.exit_code)
     except KeyboardInterrupt:
-        _fail(f"emeg {name}: interrupted; the same command goes on from what is finished", 130)
+        _fail(f"emeg {name}: interrupted; run the same command again to continue from the finished part", 130)
 
 
 def _overview() -> str:
     width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name:<{width}}  {verb.summary}" for name, verb in VERBS.items())
-    return (
-        f"emeg {__version__}: EEG and MEG archives to a foundation model, and what it is worth\n\n{USAGE}\n\n{verbs}\n"
-    )
+    parts = [
+        f"emeg {__version__}: train a foundation model on EEG and MEG archives, and measure what it is worth",
+        USAGE,
+    ]
+    for group, verbs in VERB_GROUPS.items():
+        parts.append("\n".join([f"{group}:", *(f"  {name:<{width}}  {verb.summary}" for name, verb in verbs.items())]))
+    return "\n\n".join(parts) + "\n"
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -109,9 +122,11 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _run(name: str, verb: Verb, flags: list[str]) -> None:
     module = importlib.import_module(verb.module)
-    config = parse_config(name, verb.summary, getattr(module, verb.config), flags)
-    if config is None:
+    config_class = getattr(module, verb.config)
+    if not {"-h", "--help"}.isdisjoint(flags):
+        sys.stdout.write(_help(name, verb.summary, config_class, flags))
         return
+    config = parse_config(name, config_class, flags)
     from emeg.terminal import TerminalProgress, show_result
 
     with TerminalProgress(name) as progress:
@@ -121,8 +136,47 @@ def _run(name: str, verb: Verb, flags: list[str]) -> None:
         sys.exit(1)
 
 
-def parse_config(name: str, summary: str, config_class: type[Config], flags: list[str]) -> Config | None:
-    """Build a configuration from flags over an optional ``--config FILE.yaml``; `None` after ``--help``.
+def _help(name: str, summary: str, config_class: type[Config], flags: list[str]) -> str:
+    """Return the help page, or with an option's name after ``--help`` the text of that option.
+
+    A recipe among the other flags, or in a file given by ``--config``, sets the defaults that are shown.
+
+    Raises
+    ------
+    UserError
+        There is no such option.
+    """
+    from emeg.options import help_text, list_options, option_text
+
+    at = next(place for place, flag in enumerate(flags) if flag in {"-h", "--help"})
+    asked = flags[at + 1] if at + 1 < len(flags) and not flags[at + 1].startswith("-") else None
+    rest, files = _take_config_file([*flags[:at], *flags[at + 1 + (asked is not None) :]])
+    given: dict[str, Any] = {}
+    for file in files:
+        given |= _read_file(file, config_class)
+    for flag, value in itertools.pairwise([*rest, ""]):
+        if flag.startswith("--"):
+            key, _, joined = flag[2:].partition("=")
+            given[key.replace("-", "_")] = joined or value
+    options = list_options(config_class, given)
+    if asked is None:
+        return help_text(name, summary, options)
+    wanted = asked.replace("_", "-")
+    found = next((option for option in options if option.name == wanted), None)
+    if found is None:
+        raise UserError(f"there is no option {wanted!r}{_closest(wanted, [option.name for option in options])}")
+    return option_text(name, found)
+
+
+def _closest(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def parse_config(name: str, config_class: type[Config], flags: list[str]) -> Config:
+    """Build a configuration from flags over an optional ``--config FILE.yaml``.
 
     Raises
     ------
@@ -137,16 +191,15 @@ def parse_config(name: str, summary: str, config_class: type[Config], flags: lis
     flags, files = _take_config_file(flags)
     built: list[Config] = []
 
-    def receive(config: Any) -> None:  # noqa: ANN401 - the class is known at run time only
+    def receive(*, config: Any) -> None:  # noqa: ANN401 - the class is known at run time only
         built.append(config)
 
     receive.__annotations__["config"] = Annotated[config_class, cyclopts.Parameter(name="*")]
     if not any(field.is_required() for field in config_class.model_fields.values()):
-        receive.__defaults__ = (config_class(),)
+        receive.__kwdefaults__ = {"config": config_class()}
     app = cyclopts.App(
         name=f"emeg {name}",
-        help=f"{summary}\n\n--config FILE.yaml gives parameters under the same names; flags win.",
-        help_format="plaintext",
+        help_flags=[],
         version_flags=[],
         config=[
             cyclopts.config.Dict(_read_file(file, config_class), source=file, use_commands_as_keys=False)
@@ -156,29 +209,65 @@ def parse_config(name: str, summary: str, config_class: type[Config], flags: lis
     )
     app.default(receive)
     try:
-        app(flags, exit_on_error=False, print_error=False)
+        app(_checked_flags(flags, config_class), exit_on_error=False, print_error=False)
     except cyclopts.CycloptsError as error:
         reason = describe_faults(error.__cause__) if isinstance(error.__cause__, ValidationError) else str(error)
         raise UserError(f"{' '.join(reason.split())} (see emeg {name} --help)") from error
-    return built[0] if built else None
+    return built[0]
 
 
-def _read_file(file: str, config_class: type[Config]) -> dict[str, Any]:
-    """Read a configuration file; mappings of any keys as JSON, as cyclopts takes the last value only of lists in them.
+def _checked_flags(flags: list[str], config_class: type[Config]) -> list[str]:
+    """Check the names of options, and join ``--switch false`` to ``--switch=false``, as a switch alone means true.
 
     Raises
     ------
     UserError
-        It is no YAML, or no mapping.
+        There is no such option, or a value stands before any option.
+    """
+    from emeg.options import list_options
+
+    options = {f"--{option.name}": option for option in list_options(config_class)}
+    if flags and not flags[0].startswith("-"):
+        raise UserError(f"{flags[0]!r} stands where the name of an option is expected, such as {next(iter(options))}")
+    checked: list[str] = []
+    for flag in flags:
+        before = options.get(checked[-1]) if checked else None
+        if before is not None and before.is_switch and flag.lower() in {"true", "false", "yes", "no"}:
+            checked[-1] = f"{checked[-1]}={flag}"
+            continue
+        if flag.startswith("--"):
+            _check_name(flag.partition("=")[0].replace("_", "-"), options)
+        checked.append(flag)
+    return checked
+
+
+def _check_name(name: str, options: Mapping[str, Option]) -> None:
+    plain = f"--{name.removeprefix('--no-')}"
+    is_off = name.startswith("--no-") and plain in options and options[plain].is_switch
+    is_entry = any(option.type == "JSON" and name.startswith(f"{known}.") for known, option in options.items())
+    is_section = any(known.startswith(f"{name}.") for known in options)
+    if not (name in options or is_off or is_entry or is_section):
+        raise UserError(f"there is no option {name}{_closest(name, list(options))}")
+
+
+def _read_file(file: str, config_class: type[Config]) -> dict[str, Any]:
+    """Read a configuration file; mappings with free keys become JSON.
+
+    Of a list in such a mapping cyclopts would take only the last value.
+
+    Raises
+    ------
+    UserError
+        The file is not YAML, or not a mapping.
     """
     import yaml
 
     try:
         fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {file}: is no YAML file: {' '.join(str(error).split())}") from error
+        raise UserError(f"--config {file}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict | None):
-        raise UserError(f"--config {file}: holds no parameters; write one a line, as root: store")
+        raise UserError(f"--config {file}: expected one option on each line, such as `root: store`")
     return _with_json(fields or {}, config_class)
 
 
@@ -210,7 +299,7 @@ def _take_config_file(flags: list[str]) -> tuple[list[str], list[str]]:
             rest.append(flag)
     for file in files:
         if not Path(file).is_file():
-            raise UserError(f"--config {file}: there is no such file")
+            raise UserError(f"--config {file or '(nothing)'}: there is no such file; give the path of a YAML file")
     return rest, files
 
 

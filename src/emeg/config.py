@@ -1,6 +1,7 @@
 """Base of every configuration: frozen, closed, documented, and hashable for product names."""
 
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -9,9 +10,14 @@ from emeg.errors import UserError
 from emeg.hashing import hash_json
 
 
-def runtime_field(default: Any, **constraints: Any) -> Any:  # noqa: ANN401 - mirrors pydantic.Field
+def option(default: Any = ..., *, group: str, **constraints: Any) -> Any:  # noqa: ANN401 - mirrors pydantic.Field
+    """Declare a field that ``emeg VERB --help`` lists under `group`, such as data, model, training or cluster."""
+    return Field(default, json_schema_extra={"group": group}, **constraints)
+
+
+def runtime_field(default: Any, *, group: str = "machine", **constraints: Any) -> Any:  # noqa: ANN401
     """Declare a field that cannot change a result (workers, device): it stays out of product names."""
-    return Field(default, json_schema_extra={"runtime": True}, **constraints)
+    return Field(default, json_schema_extra={"runtime": True, "group": group}, **constraints)
 
 
 class Config(BaseModel):
@@ -19,12 +25,21 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    option_group: ClassVar[str] = "options"
+    """Group of ``emeg VERB --help`` for the fields that name none."""
+
+    @classmethod
+    def defaults_for(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return defaults, nested like the fields, that depend on what the caller gives, such as a recipe's values."""
+        del given
+        return {}
+
     def product_fields(self) -> dict[str, Any]:
-        """Fields that can change a result, as plain JSON values, nested configurations included."""
+        """Return the fields that can change a result, as plain JSON values, nested configurations included."""
         return _product_fields(self)
 
     def product_hash(self) -> str:
-        """Name of the product that these parameters alone would make."""
+        """Return the name of the product that these parameters alone would make."""
         return hash_json(self.product_fields())
 
     @classmethod
@@ -54,7 +69,7 @@ class Config(BaseModel):
 
 
 def describe_faults(error: ValidationError) -> str:
-    """Say in one line which fields were refused and why."""
+    """Return one line that names the refused fields and the reasons."""
     return "; ".join(f"{'.'.join(map(str, fault['loc'])) or '(all)'}: {fault['msg']}" for fault in error.errors())
 
 

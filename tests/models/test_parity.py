@@ -155,7 +155,7 @@ def test_import_gives_a_folder_with_the_same_embeddings(parity, config, cosines,
     if not whole_file:
         settings = tmp_path / "config.json"
         settings.write_text(json.dumps(config))
-    request = ImportReferenceConfig(weights=str(cosines), config=str(settings), out=str(tmp_path / "model"))
+    request = ImportReferenceConfig(weights=str(cosines), release_config=str(settings), out=str(tmp_path / "model"))
     result = import_reference(request)
     assert (result.rotary, result.n_derived, result.done_before) == ("cosine", 6, False)
     loaded = BrainOmni.from_pretrained(tmp_path / "model")

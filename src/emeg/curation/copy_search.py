@@ -24,7 +24,7 @@ STRETCH_S = 60
 class CopiesConfig(Config):
     """Find recordings that hold the same data, in whatever format, scale, rate, order of channels or part."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
 
 

@@ -35,7 +35,7 @@ BEYOND = (
 class WithdrawConfig(Config):
     """Who is withdrawn from which store."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     dataset: str
     """Short name of the dataset, as in the catalogue."""

@@ -1,10 +1,10 @@
 """Parameters and results of the verbs; importing them loads no network library."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from emeg.config import Config, runtime_field
+from emeg.config import Config, option, runtime_field
 from emeg.data.tasks.definition import TaskConfig
 from emeg.training.configs import FinetuneRecipe
 
@@ -15,11 +15,13 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 class FinetuneConfig(Config):
     """Fine-tune and probe a BrainOmni on a task, fold by fold, over people whom its corpus holds out."""
 
-    root: str = runtime_field(...)
+    option_group: ClassVar[str] = "training"
+
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
-    model: str | None = None
+    model: str | None = option(None, group="model")
     """BrainOmni to use; may be left out where the store holds one only."""
-    corpus: str | None = None
+    corpus: str | None = option(None, group="data")
     """Corpus whose held-out people take part. None: the one that the model was trained on."""
     task: TaskConfig | None = None
     """What to tell apart. None: found from the events of the held-out people."""
@@ -64,13 +66,15 @@ class FinetuneResult(Config):
 class EvaluateConfig(Config):
     """Put a fine-tuned model's figures beside chance and classical baselines; judge its tokenizer on unseen people."""
 
-    root: str = runtime_field(...)
+    option_group: ClassVar[str] = "evaluation"
+
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
-    finetuned: str | None = None
+    finetuned: str | None = option(None, group="model")
     """Fine-tuned model. None: the only one; where there is none, the page has no task table and says why."""
-    model: str | None = None
+    model: str | None = option(None, group="model")
     """BrainOmni to judge where nothing was fine-tuned; may be left out where the store holds one only."""
-    corpus: str | None = None
+    corpus: str | None = option(None, group="data")
     """Corpus with the unseen people. None: the one that the model was trained on."""
     baselines: tuple[Literal["band_power", "tangent_space", "chance"], ...] = ("band_power", "tangent_space", "chance")
     """What the model is compared with."""

@@ -6,7 +6,7 @@ from emeg.config import Config, runtime_field
 class ExportBidsConfig(Config):
     """Write recordings of a store as a BIDS derivative dataset."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     out: str = runtime_field(...)
     """Folder to be made. It appears when everything in it is written."""

@@ -1,6 +1,6 @@
 """What ingest is told and what it answers."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -80,6 +80,8 @@ class TransferConfig(Config):
 class IngestConfig(Config):
     """Bring an archive into the store, recording by recording."""
 
+    option_group: ClassVar[str] = "data"
+
     archive: str
     """Folder or URI of recordings, BIDS where possible: a path, s3://…, anonymous:s3://…, openneuro:ds000117."""
     root: str
@@ -98,11 +100,11 @@ class IngestConfig(Config):
     """A signal that is longer lies in a scratch file while a worker standardises it, MiB."""
     workers: NonNegativeInt = runtime_field(2)
     """Processes that ingest side by side; 0: all in the calling process, for a debugger, without a time limit."""
-    dask: str | None = runtime_field(None)
+    dask: str | None = runtime_field(None, group="cluster")
     """Scheduler of a Dask cluster that ingests instead of processes here, such as ``tcp://host:8786``."""
     time_limit_s: PositiveFloat = runtime_field(7200.0)
     """A recording that takes longer is given up and quarantined, s."""
-    retry_quarantined: bool = runtime_field(False)
+    retry_quarantined: bool = runtime_field(False, group="data")
     """Try sources again that were refused before, though neither they nor the settings have changed."""
 
 

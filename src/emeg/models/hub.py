@@ -26,7 +26,7 @@ KINDS = ("braintokenizer", "brainomni", "finetuned")
 class PushToHubConfig(Config):
     """Put a model onto a Hugging Face hub; the token comes from HF_TOKEN or `hf auth login`."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     model: str = Field(...)
     """Model below <root>/models."""

@@ -18,7 +18,7 @@ class ImportReferenceConfig(Config):
 
     weights: str
     """State dict with the release's names: .pt or .safetensors."""
-    config: str
+    release_config: str
     """JSON file with the release's configuration, by itself or under the name `config`."""
     out: str
     """Folder to write config.json and model.safetensors into."""
@@ -64,7 +64,7 @@ def import_reference(config: ImportReferenceConfig, *, progress: Progress = sile
         A file is missing or not readable, or names, shapes or settings do not fit.
     """
     out, weights = Path(config.out), Path(config.weights)
-    reference_config = _read_config(Path(config.config))
+    reference_config = _read_config(Path(config.release_config))
     progress(0, 2, "reading the release's weights")
     reference = read_reference(weights, reference_config)
     provenance = {

@@ -42,7 +42,7 @@ COLUMNS = (
 class QualityConfig(Config):
     """Write one self-contained HTML page on the quality of each dataset."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     dataset: str | None = None
     """Dataset to look at; every dataset of the catalogue by default, a page each."""

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class ReportConfig(Config):
     """Write one self-contained HTML page about an evaluation and all that it rests on."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     evaluation: str | None = None
     """Evaluation to show; may be left out where the store holds one only."""

@@ -25,7 +25,7 @@ from emeg.uri import Location
 class VerifyConfig(Config):
     """Re-check a store."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     rooms: tuple[str, ...] = tuple(MARKERS)
     """What to look at."""

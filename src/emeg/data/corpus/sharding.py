@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 class ShardConfig(Config):
     """Cut recordings into a frozen corpus, split by subject."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     datasets: tuple[str, ...] = ()
     """Datasets to use; all if none is given."""

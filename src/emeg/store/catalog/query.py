@@ -31,7 +31,7 @@ SHOWN = ("recording", "dataset", "subject", "task", "device", "modality", "n_cha
 class CatalogConfig(Config):
     """Ask the catalogue."""
 
-    root: str = runtime_field(...)
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     where: str = ""
     """Condition in SQL, such as "device = 'ctf275' and duration_s > 600". Empty: all recordings."""
