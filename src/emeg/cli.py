@@ -79,7 +79,7 @@ USAGE = "usage: emeg VERB [--config FILE.yaml] [options]     emeg VERB --help   
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a verb; exit code 0 done, 1 a check failed, 2 wrong use, 75 stopped or busy (run it again), 130 interrupted."""
+    """Run a verb; exit code 0 done, 1 a check failed, 2 wrong use, 75 run it again, 130 interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in {"-h", "--help", "help"}:
         sys.stdout.write(_overview())
