@@ -1,5 +1,6 @@
-"""What every flow shares with the engine: which errors are retried, how progress and results are shown."""
+"""What all flows share: which errors are retried, how progress, results and products are published."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -15,10 +16,11 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.events import emit_event
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
-from emeg.errors import TransientError
+from emeg.errors import StoppedError, TransientError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,16 +30,28 @@ SECONDS_BETWEEN_UPDATES = 2.0
 
 
 def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Whether the same call may succeed later; any other error ends the run at once."""
+    """Return whether the same call may succeed later; any other error ends the run at once."""
     return isinstance(state.result(raise_on_failure=False), TransientError)
 
 
 def verb_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a task: three more tries after about 10, 20 and 40 s, on transient errors only."""
+    """Make a task that is retried after about 10, 20 and 40 s, on transient errors only.
+
+    A run that is told to stop ends as Prefect ends a process: the flow run is Crashed at once, or Cancelled if that
+    was the reason. A `StoppedError` would make it Failed.
+    """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except StoppedError as error:
+                logging.getLogger(f"emeg.flows.{name}").warning("%s", error)
+                raise SystemExit(error.exit_code) from error
+
         return Task(
-            function,
+            call,
             name=name,
             retries=3,
             retry_delay_seconds=exponential_backoff(backoff_factor=10),
@@ -93,8 +107,34 @@ def show(verb: str, config: BaseModel, result: BaseModel) -> None:
     )
 
 
+def publish(kind: str, root: str, name: str, **more: str) -> None:
+    """Send the event ``emeg.<kind>.published`` that names a new product, for automations that continue from it.
+
+    Parameters
+    ----------
+    kind : str
+        ``corpus``, ``tokens``, ``model``, ``evaluation`` or ``report``.
+    root : str
+        Store of the product.
+    name : str
+        Name of the product.
+    more : str
+        Further values that automations can match and pass on, such as the network of a model.
+    """
+    emit_event(
+        f"emeg.{kind}.published",
+        resource={
+            "prefect.resource.id": f"emeg.{kind}.{name}",
+            "prefect.resource.name": name,
+            "emeg.root": root,
+            **{f"emeg.{key}": value for key, value in more.items()},
+        },
+        payload={"root": root, kind: name, **more},
+    )
+
+
 def show_rows(key: str, rows: Sequence[BaseModel], description: str) -> None:
-    """Leave a table beside the run, a row an entry."""
+    """Leave a table beside the run, one row for each entry."""
     create_table_artifact(key=key, table=[row.model_dump(mode="json") for row in rows], description=description)
 
 

@@ -1,5 +1,6 @@
-"""Figures of a model beside chance, random weights and classical baselines, and the page that shows them."""
+"""Compare a model with chance, random weights and classical baselines, and write the report."""
 
+import logging
 from pathlib import Path
 
 from prefect import flow
@@ -7,9 +8,12 @@ from prefect.artifacts import create_link_artifact
 
 from emeg import evaluation, reports
 from emeg.evaluation import EvaluateConfig, EvaluateResult, FinetuneConfig
-from emeg.flows.engine import ArtifactProgress, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
 from emeg.flows.finetune import run_finetune
 from emeg.reports import ReportConfig, ReportResult
+from emeg.store import Store, model_config
+
+logger = logging.getLogger(__name__)
 
 
 @verb_task("evaluate")
@@ -28,12 +32,25 @@ def run_report(config: ReportConfig) -> ReportResult:
 
 @flow(name="evaluate")
 def evaluate_flow(config: EvaluateConfig, finetune: FinetuneConfig | None = None) -> ReportResult:
-    """Fine-tune first where `finetune` is given, then evaluate and write the report."""
-    if finetune is not None:
+    """Evaluate a model and write the report; with `finetune`, fine-tune it first if its corpus has a task."""
+    if finetune is not None and not _has_no_task(finetune):
         tuned = run_finetune(finetune)
         config = config.model_copy(update={"finetuned": tuned.model})
     result = run_evaluate(config)
     show("evaluate", config, result)
     page = run_report(ReportConfig(root=config.root, evaluation=result.evaluation))
     create_link_artifact(key="report", link=Path(page.path).as_uri() if "://" not in page.path else page.path)
+    if not (result.done_before and page.done_before):
+        publish("evaluation", config.root, result.evaluation, report=page.report)
     return page
+
+
+def _has_no_task(finetune: FinetuneConfig) -> bool:
+    """Return whether the corpus has no task to fine-tune on, and log the reason."""
+    corpus = finetune.corpus
+    if corpus is None and finetune.model is not None:
+        corpus = model_config(Store.open(finetune.root), finetune.model)["provenance"]["corpus"]
+    reason = evaluation.missing_task(finetune.root, corpus, finetune.task)
+    if reason:
+        logger.warning("no fine-tuning: %s", reason)
+    return bool(reason)

@@ -1,10 +1,10 @@
-"""Fine-tune and probe on a task, tested on people that nothing has seen."""
+"""Fine-tune and probe a model on a task of held-out subjects."""
 
 from prefect import flow
 
 from emeg import evaluation
 from emeg.evaluation import FinetuneConfig, FinetuneResult
-from emeg.flows.engine import ArtifactProgress, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
 
 
 @verb_task("finetune")
@@ -16,7 +16,9 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
 
 @flow(name="finetune")
 def finetune_flow(config: FinetuneConfig) -> FinetuneResult:
-    """Fine-tune and probe on a task, tested on people that nothing has seen."""
+    """Fine-tune and probe a model on a task of held-out subjects."""
     result = run_finetune(config)
     show("finetune", config, result)
+    if not result.done_before:
+        publish("model", config.root, result.model, network="finetuned")
     return result

@@ -1,9 +1,10 @@
-"""Bring an archive into the store, standardised; the rest goes on when a recording is refused.
+"""Bring an archive into the store, standardised; a recording that is refused does not stop the others.
 
-With a Dask cluster, batches of recordings are task runs on it, through Prefect's own runner for Dask.
+On a Dask cluster, batches of recordings are task runs of Prefect's runner for Dask.
 """
 
 from prefect import flow
+from prefect.events import emit_event
 
 from emeg import ingest
 from emeg.curation import count_quality
@@ -20,7 +21,7 @@ def run_batch(sources: list[Source], config: IngestConfig) -> list[tuple[Source,
 
 
 def by_task_runs(sources: list[Source], config: IngestConfig) -> Done:
-    """Give the flow's runner batches, and their outcomes as they end."""
+    """Submit batches to the task runner of the flow; yield their outcomes as they end."""
     runs = {run_batch.submit(batch, config): batch for batch in ingest.batches(sources)}
     for batch, found in as_they_end(runs):
         yield from found if not isinstance(found, str) else ((source, found) for source in batch)
@@ -35,18 +36,34 @@ def run_ingest(config: IngestConfig) -> IngestResult:
 
 @flow(name="ingest-on-dask")
 def ingest_on_dask_flow(config: IngestConfig) -> IngestResult:
-    """Bring an archive into the store on a Dask cluster."""
+    """Ingest an archive on a Dask cluster."""
     return run_ingest(config)
 
 
 @flow(name="ingest")
 def ingest_flow(config: IngestConfig) -> IngestResult:
-    """Bring an archive into the store, standardised; the rest goes on when a recording is refused."""
+    """Ingest an archive into the store, standardised."""
     if config.dask:
         ingest.check_cluster(config.dask)
         result = on_dask(ingest_on_dask_flow, config.dask)(config)
     else:
         result = run_ingest(config)
     show("ingest", config, result)
-    show_rows("ingest-quality", count_quality(config.root, result.dataset), "What is bad, and why")
+    show_rows("ingest-quality", count_quality(config.root, result.dataset), "Bad recordings and channels, by reason")
+    if result.n_new:
+        _announce(config, result)
     return result
+
+
+def _announce(config: IngestConfig, result: IngestResult) -> None:
+    """Send ``emeg.recordings.ingested`` with the dataset and the counts."""
+    facts = {"n_new": str(result.n_new), "n_quarantined": str(len(result.quarantined))}
+    emit_event(
+        "emeg.recordings.ingested",
+        resource={
+            "prefect.resource.id": f"emeg.dataset.{result.dataset}",
+            "prefect.resource.name": result.dataset,
+            "emeg.root": config.root,
+        },
+        payload={"root": config.root, "dataset": result.dataset, **facts},
+    )

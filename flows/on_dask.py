@@ -14,7 +14,7 @@ K = TypeVar("K")
 
 
 def on_dask(flow: Flow[P, R], address: str) -> Flow[P, R]:
-    """Give the flow with its submitted tasks running on the cluster whose scheduler is at `address`.
+    """Return the flow with its submitted tasks running on the Dask cluster at `address`.
 
     Raises
     ------
@@ -24,17 +24,17 @@ def on_dask(flow: Flow[P, R], address: str) -> Flow[P, R]:
     try:
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
-        raise UserError("a flow on Dask needs prefect-dask: pip install 'emeg[dask]'") from error
+        raise UserError("dask: prefect-dask is not installed; pip install 'emeg[dask]'") from error
     return flow.with_options(task_runner=DaskTaskRunner(address=address))
 
 
 def as_they_end(runs: Mapping[PrefectFuture[R], K]) -> Iterator[tuple[K, R | str]]:
-    """Give what was submitted with its result, as they end; a text in its place is worth another try.
+    """Yield each submitted key with its result, as they end; a text instead of a result means that it may be retried.
 
     Raises
     ------
     UserError
-        A task run ended so; any other error of a task run is raised as well.
+        A task run ended with it; any other error of a task run is raised as well.
     """
     from distributed import KilledWorker
 

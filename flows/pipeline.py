@@ -14,6 +14,7 @@ from prefect.settings import (
 from emeg import evaluation, synthetic
 from emeg.config import Config, option, runtime_field
 from emeg.data import ShardConfig
+from emeg.errors import StoppedError
 from emeg.evaluation import EvaluateConfig, FinetuneConfig
 from emeg.flows.engine import ArtifactProgress, show, verb_task
 from emeg.flows.evaluate import run_evaluate, run_report
@@ -111,7 +112,12 @@ def demo(config: PipelineConfig, *, progress: Progress = silent) -> ReportResult
     """
     progress(0, 1, f"archive {config.archive or '(synthetic)'} to a report below {config.root}")
     with temporary_settings(DEMO_SETTINGS):
-        page = pipeline_flow(config)
+        try:
+            page = pipeline_flow(config)
+        except SystemExit as error:
+            if isinstance(error.__cause__, StoppedError):
+                raise error.__cause__ from error
+            raise
     logging.getLogger("prefect").setLevel(logging.WARNING)  # else its last lines follow the path of the page
     progress(1, 1, "report")
     return page

@@ -1,9 +1,9 @@
-"""Train BrainOmni on stored tokens, in processes of its own."""
+"""Train BrainOmni on the codes of a corpus, in separate processes."""
 
 from prefect import flow
 
 from emeg import training
-from emeg.flows.engine import ArtifactProgress, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
 from emeg.training import PretrainConfig, TrainResult
 
 
@@ -16,7 +16,9 @@ def run_pretrain(config: PretrainConfig) -> TrainResult:
 
 @flow(name="pretrain")
 def pretrain_flow(config: PretrainConfig) -> TrainResult:
-    """Train BrainOmni on stored tokens, in processes of its own."""
+    """Train BrainOmni on the codes of a corpus, in separate processes."""
     result = run_pretrain(config)
     show("pretrain", config, result)
+    if not result.done_before and not result.job:  # a job that was only submitted has published nothing
+        publish("model", config.root, result.model, network="brainomni")
     return result

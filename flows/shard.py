@@ -1,10 +1,10 @@
-"""Cut the recordings into a frozen corpus, split by person."""
+"""Cut the recordings into a frozen corpus, split by subject."""
 
 from prefect import flow
 
 from emeg import data
 from emeg.data import ShardConfig, ShardResult
-from emeg.flows.engine import ArtifactProgress, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
 
 
 @verb_task("shard")
@@ -16,7 +16,9 @@ def run_shard(config: ShardConfig) -> ShardResult:
 
 @flow(name="shard")
 def shard_flow(config: ShardConfig) -> ShardResult:
-    """Cut the recordings into a frozen corpus, split by person."""
+    """Cut the recordings into a frozen corpus, split by subject."""
     result = run_shard(config)
     show("shard", config, result)
+    if not result.done_before:
+        publish("corpus", config.root, result.corpus)
     return result

@@ -1,9 +1,9 @@
-"""Write the codes of a corpus, once."""
+"""Write the codes of a corpus."""
 
 from prefect import flow
 
 from emeg import training
-from emeg.flows.engine import ArtifactProgress, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
 from emeg.training import TokenizeConfig, TokenizeResult
 
 
@@ -16,7 +16,9 @@ def run_tokenize(config: TokenizeConfig) -> TokenizeResult:
 
 @flow(name="tokenize")
 def tokenize_flow(config: TokenizeConfig) -> TokenizeResult:
-    """Write the codes of a corpus, once."""
+    """Write the codes of a corpus."""
     result = run_tokenize(config)
     show("tokenize", config, result)
+    if not result.done_before:
+        publish("tokens", config.root, result.tokens)
     return result

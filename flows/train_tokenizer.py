@@ -1,9 +1,9 @@
-"""Train a BrainTokenizer, in processes of its own."""
+"""Train a BrainTokenizer on a corpus, in separate processes."""
 
 from prefect import flow
 
 from emeg import training
-from emeg.flows.engine import ArtifactProgress, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
 from emeg.training import TrainResult, TrainTokenizerConfig
 
 
@@ -16,7 +16,9 @@ def run_train_tokenizer(config: TrainTokenizerConfig) -> TrainResult:
 
 @flow(name="train-tokenizer")
 def train_tokenizer_flow(config: TrainTokenizerConfig) -> TrainResult:
-    """Train a BrainTokenizer, in processes of its own."""
+    """Train a BrainTokenizer on a corpus, in separate processes."""
     result = run_train_tokenizer(config)
     show("train-tokenizer", config, result)
+    if not result.done_before and not result.job:  # a job that was only submitted has published nothing
+        publish("model", config.root, result.model, network="braintokenizer")
     return result

@@ -8,7 +8,10 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
@@ -17,7 +20,8 @@ from emeg.errors import EmegError, UserError, machine_fault
 from emeg.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
 
     from emeg.config import Config
     from emeg.options import Option
@@ -100,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if fault is None:
             raise
         _fail(f"emeg {name}: {fault}", fault.exit_code)
+    except Terminated:
+        _fail(f"emeg {name}: stopped by SIGTERM; finished work is kept. Run the same command again to continue", 75)
     except KeyboardInterrupt:
         _fail(f"emeg {name}: interrupted; run the same command again to continue from the finished part", 130)
 
@@ -129,11 +135,32 @@ def _run(name: str, verb: Verb, flags: list[str]) -> None:
     config = parse_config(name, config_class, flags)
     from emeg.terminal import TerminalProgress, show_result
 
-    with TerminalProgress(name) as progress:
+    with TerminalProgress(name) as progress, _stoppable():
         result = getattr(module, verb.function)(config, progress=progress)
     show_result(result)
     if getattr(result, "failed", False):
         sys.exit(1)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived. Like an interrupt from the keyboard it passes every handler of errors."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM during the block, so that the verb can clean up."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _help(name: str, summary: str, config_class: type[Config], flags: list[str]) -> str:

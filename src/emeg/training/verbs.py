@@ -10,6 +10,7 @@ from typing import TypeVar
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
+from emeg.training.exclusive import training_alone
 from emeg.training.launch.launcher import is_launched, launch
 from emeg.training.loop.rank import find_place
 from emeg.training.product_names import brainomni_name, finished, tokenizer_name
@@ -24,8 +25,10 @@ def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent
     ------
     UserError
         There is no such corpus or recipe, or a loss is not finite.
-    TransientError
-        The run was told to stop; the same call goes on from its checkpoint.
+    StoppedError
+        The run was told to stop; the same call continues from its checkpoint.
+    MachineError
+        There is no space or no right to write.
     RuntimeError
         The training process crashed.
     """
@@ -39,8 +42,10 @@ def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainRes
     ------
     UserError
         There are no such tokens, no such recipe, or a loss is not finite.
-    TransientError
-        The run was told to stop; the same call goes on from its checkpoint.
+    StoppedError
+        The run was told to stop; the same call continues from its checkpoint.
+    MachineError
+        There is no space or no right to write.
     RuntimeError
         The training process crashed.
     """
@@ -61,6 +66,15 @@ def _train(
     name = name_of(config)
     if store.has("models", name):
         return finished(store, name)
+    if is_launched(os.environ) or config.launcher != "local" or config.nodes > 1:
+        return _run(verb, config, name, progress)
+    with training_alone(store, name, progress):
+        if store.has("models", name):  # another process trained it in the meantime
+            return finished(store, name)
+        return _run(verb, config, name, progress)
+
+
+def _run(verb: str, config: TrainingConfig, name: str, progress: Progress) -> TrainResult:
     if config.launched and not is_launched(os.environ):
         return _elsewhere(verb, config, name, progress)
     from emeg.training.launch.worker import find_verb

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -6,7 +8,7 @@ import sys
 import pytest
 
 from emeg.config import Config
-from emeg.errors import TransientError, UserError
+from emeg.errors import MachineError, StoppedError, TransientError, UserError, naming_path
 from emeg.training import PretrainConfig
 from emeg.training.launch import worker
 from emeg.training.launch.launcher import ALLOCATOR, LAUNCHER, _starter, is_launched, launch
@@ -45,7 +47,13 @@ def test_result_and_progress_come_back(child):
 
 
 @pytest.mark.parametrize(
-    ("kind", "error", "code"), [("UserError", UserError, 2), ("TransientError", TransientError, 75)]
+    ("kind", "error", "code"),
+    [
+        ("UserError", UserError, 2),
+        ("TransientError", TransientError, 75),
+        ("StoppedError", StoppedError, 75),
+        ("MachineError", MachineError, 2),
+    ],
 )
 def test_our_errors_keep_their_class_and_text(child, kind, error, code):
     child(
@@ -97,7 +105,7 @@ def test_signals_reach_the_ranks_and_the_launcher_waits_for_them(tmp_path):
         "asked, answer = sys.argv[-2:]\n"
         "def stop(number, frame):\n"
         "    time.sleep(1.0)\n"
-        "    said = {'kind': 'TransientError', 'message': f'signal {number}'}\n"
+        "    said = {'kind': 'StoppedError', 'message': f'signal {number}'}\n"
         "    Path(answer).write_text(json.dumps({'error': said}))\n"
         "    sys.exit(75)\n"
         "signal.signal(signal.SIGTERM, stop)\n"
@@ -107,12 +115,12 @@ def test_signals_reach_the_ranks_and_the_launcher_waits_for_them(tmp_path):
     )
     launcher = (
         "import sys\nfrom emeg.training import PretrainConfig\nfrom emeg.training.launch import launcher\n"
-        "from emeg.errors import TransientError\n"
+        "from emeg.errors import StoppedError\n"
         f"launcher._starter = lambda config: [sys.executable, {str(rank)!r}]\n"
         "launcher.WORKER = ()\n"
         "try:\n"
         "    launcher.launch('pretrain', PretrainConfig(root='x'), progress=lambda *a: print('up', flush=True))\n"
-        "except TransientError as error:\n"
+        "except StoppedError as error:\n"
         "    print(error)\n"
         "    sys.exit(75)\n"
     )
@@ -122,6 +130,43 @@ def test_signals_reach_the_ranks_and_the_launcher_waits_for_them(tmp_path):
     child.send_signal(signal.SIGTERM)
     said, _ = child.communicate(timeout=60)
     assert (child.returncode, said) == (75, "signal 15\n")
+
+
+def test_the_handler_of_the_caller_ends_the_run_when_the_ranks_have_ended(child, monkeypatch):
+    """Prefect's own handler must be called in the end: it is what makes a run Cancelled or Crashed."""
+    child(
+        "import signal, time\n"
+        "def stop(number, frame):\n    time.sleep(0.5)\n    print('saved', flush=True)\n    sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        'print(\'@progress {"done": 1, "total": 2, "message": ""}\', flush=True)\n'
+        "time.sleep(60)\n"
+    )
+
+    class EngineError(BaseException):
+        pass
+
+    def end_of_engine(number, frame):
+        raise EngineError(number)
+
+    former = signal.signal(signal.SIGTERM, end_of_engine)
+    try:
+        with pytest.raises(EngineError):
+            launch("pretrain", CONFIG, progress=lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def test_a_full_disk_in_a_rank_is_an_error_of_the_machine_with_its_path(tmp_path):
+    def full(config, progress):
+        with naming_path("/data/checkpoints/last.ckpt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    answer = tmp_path / "answer.json"
+    assert worker.run(full, Empty(), str(answer), progress=worker.report_progress) == 2
+    error = json.loads(answer.read_text())["error"]
+    assert error["kind"] == "MachineError"
+    assert "/data/checkpoints/last.ckpt" in error["message"]
+    assert "make room" in error["message"]
 
 
 def test_an_orphan_ends_itself(tmp_path):

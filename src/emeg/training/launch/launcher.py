@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from emeg.errors import EmegError, RecordingError, TransientError, UserError
+from emeg.errors import EmegError, MachineError, RecordingError, StoppedError, TransientError, UserError
 from emeg.progress import Progress, silent
 from emeg.training.configs import TrainingConfig
 
@@ -55,7 +55,8 @@ RETRY_CODE = 75
 """Exit code that asks to be started again (EX_TEMPFAIL)."""
 
 ERRORS: dict[str, type[EmegError]] = {
-    error.__name__: error for error in (UserError, RecordingError, TransientError, EmegError)
+    error.__name__: error
+    for error in (UserError, RecordingError, TransientError, StoppedError, MachineError, EmegError)
 }
 """Errors that cross the process boundary as what they are."""
 
@@ -70,7 +71,8 @@ def launch(
 ) -> dict[str, Any]:
     """Run a training verb in new processes and wait for it.
 
-    SIGTERM and SIGUSR1 are passed to the ranks, which then checkpoint and end; the launcher lives until they have.
+    SIGTERM and SIGUSR1 are passed to the ranks, which then checkpoint and end; the launcher lives until they have. Then
+    it calls the handler that the caller had installed for the signal, such as the one with which Prefect ends a run.
 
     Parameters
     ----------
@@ -89,8 +91,10 @@ def launch(
 
     Raises
     ------
-    UserError, RecordingError, TransientError
+    UserError, RecordingError, TransientError, MachineError
         The verb raised it.
+    StoppedError
+        The run was told to stop.
     RuntimeError
         The process ended in any other way; the message has its last line.
     """
@@ -169,16 +173,23 @@ def _forwarding(child: subprocess.Popen[str], folder: Path) -> Iterator[None]:
         yield
         return
 
+    received: list[int] = []
+
     def forward(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         if not _signal_ranks(folder, number):
             child.send_signal(signal.SIGTERM)  # no rank has begun: nothing to checkpoint
 
-    former = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    former = {int(number): signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+        for received_number in dict.fromkeys(received):
+            former_handler = former[received_number]
+            if callable(former_handler):
+                former_handler(received_number, None)
 
 
 def _signal_ranks(folder: Path, number: int) -> int:
@@ -234,7 +245,7 @@ def _failure(verb: str, error: dict[str, str] | None, last_line: str, code: int)
     if error is not None and error["kind"] in ERRORS:
         return ERRORS[error["kind"]](error["message"])
     if code in (RETRY_CODE, -RETRY_CODE):
-        return TransientError(f"{verb}: {last_line}. Start the same command again: it goes on from its checkpoint")
+        return StoppedError(f"{verb}: {last_line}. Run the same command again to continue from the checkpoint")
     said = f"{error['kind']}: {error['message']}" if error else last_line or "it said nothing"
     return RuntimeError(
         f"{verb}: the training process ended with exit code {code}; its last words: {said}."

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from emeg.config import Config
-from emeg.errors import EmegError, TransientError
+from emeg.errors import EmegError, StoppedError, machine_fault
 from emeg.progress import Progress
 from emeg.training.launch.launcher import ERRORS, LAUNCHER, PROGRESS_PREFIX, RANK_SUFFIX, RETRY_CODE
 from emeg.uri import locate
@@ -67,7 +67,14 @@ def run(function: Callable[..., Config], config: Config, result_file: str, *, pr
     except EmegError as error:
         kind = next(name for name, known in ERRORS.items() if isinstance(error, known))
         _answer_once(result_file, kind, error)
-        return RETRY_CODE if isinstance(error, TransientError) else 2
+        return error.exit_code
+    except OSError as error:
+        fault = machine_fault(error)
+        if fault is None:
+            _answer_once(result_file, type(error).__name__, error)
+            raise
+        _answer_once(result_file, type(fault).__name__, fault)
+        return fault.exit_code
     except Exception as error:
         _answer_once(result_file, type(error).__name__, error)
         raise
@@ -112,7 +119,9 @@ def stop_at_once(result_file: str) -> None:
 
     def stop(number: int, frame: FrameType | None) -> None:
         _answer_once(
-            result_file, "TransientError", InterruptedError(f"told to stop by signal {number}; start it again")
+            result_file,
+            StoppedError.__name__,
+            StoppedError(f"told to stop by signal {number} before the first step; run the same command again"),
         )
         os._exit(RETRY_CODE)
 

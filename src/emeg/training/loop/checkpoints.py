@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from emeg.errors import MachineError, naming_path
 from emeg.uri import Location, locate
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,25 @@ class CheckpointFolder:
         for step in known[:-1]:
             remove(self.best(step))
 
+    def check_room(self, n_bytes: int) -> None:
+        """Check that two checkpoints of `n_bytes` fit beside those that are there; a bucket has no limit.
+
+        Raises
+        ------
+        MachineError
+            They do not fit.
+        """
+        if not self.place.is_local or self.steps("last"):
+            return
+        folder = self.place.local_path()
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if free < 2 * n_bytes:
+            raise MachineError(
+                f"{folder}: {free / 2**20:.0f} MiB are free, but two checkpoints need {2 * n_bytes / 2**20:.0f} MiB."
+                " Make room, or choose another folder with --checkpoints"
+            )
+
     def sweep(self) -> None:
         """Remove what writers left that were killed."""
         for entry in self.place.children():
@@ -133,9 +154,10 @@ class AtomicCheckpointIO(CheckpointIO):
     def _write(self, data: memoryview, path: str) -> None:
         target = locate(path)
         digest = Location(target.fs, target.path + DIGEST)
-        digest.remove()  # of an earlier file under this name
-        target.write_bytes(bytes(data))
-        digest.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n")
+        with naming_path(path):
+            digest.remove()  # of an earlier file under this name
+            target.write_bytes(bytes(data))
+            digest.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n")
         if self._after is not None:
             self._after()
 

@@ -62,9 +62,18 @@ class SaveCheckpoints(Checkpoint):
         return None if self.best_step < 0 else self.folder.best(self.best_step)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Clear up after a writer that was killed."""
-        if stage == "fit" and trainer.is_global_zero:
+        """Remove what a killed writer left, and check that the checkpoints have room.
+
+        Raises
+        ------
+        MachineError
+            The disk has not enough space for two checkpoints.
+        """
+        if stage != "fit":
+            return
+        if trainer.is_global_zero:
             self.folder.sweep()
+        self.folder.check_room(checkpoint_bytes(pl_module))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the process's own generators the state that they had."""
@@ -143,6 +152,12 @@ class SaveCheckpoints(Checkpoint):
                 # "completed" lags one behind where Lightning has not closed the batch yet: it must go on lagging by one
                 steps = -(-count // kept["share"])
                 counts[name] = steps * self._share - (steps * kept["share"] - count)
+
+
+def checkpoint_bytes(module: LightningModule) -> int:
+    """Return the size of a checkpoint: weights, buffers, and AdamW's two moments of every weight that learns."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(t.numel() * t.element_size() * (3 if t.requires_grad else 1) for t in tensors)
 
 
 def _generators() -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from emeg.errors import TransientError
+from emeg.errors import StoppedError
 from emeg.training.loop.save_checkpoints import SaveCheckpoints
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """What schedulers send: SIGTERM before they kill, SIGUSR1 where a job asks to be warned of its time limit."""
 
 
-class InterruptedRunError(TransientError):
+class InterruptedRunError(StoppedError):
     """The run was told to stop and has left a checkpoint; starting it again goes on from there."""
 
 
@@ -65,8 +65,8 @@ class StopOnSignal(Callback):
         if asked.item() > 0:
             self._saving.save_and_wait(trainer)
             raise InterruptedRunError(
-                f"{self._saving.folder}: told to stop after step {trainer.global_step}; a checkpoint is there."
-                " Start the same command again to go on from it."
+                f"{self._saving.folder}: told to stop after step {trainer.global_step}; the checkpoint is complete."
+                " Run the same command again to continue from it."
             )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
