@@ -22,7 +22,9 @@ FLOORS = (
         "config",
         "options",
         "errors",
+        "files",
         "hashing",
+        "locks",
         "uri",
         "progress",
         "terminal",
@@ -42,7 +44,7 @@ MOST_MODULES = 16
 """Modules in one folder, its `__init__` not counted."""
 ROOMS = tuple(sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
 HEAVY = ("torch", "mne", "prefect", "lightning")
-SMALL = {"config", "errors", "hashing", "uri", "progress", "version", "metrics"}
+SMALL = {"config", "errors", "files", "hashing", "uri", "progress", "version", "metrics"}
 """Modules of the ground floor that its other modules may use: `config` uses `errors`, `sensors` uses `hashing`."""
 
 

@@ -6,7 +6,6 @@ Local writes are atomic (temporary name, fsync, rename); an object in a bucket a
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from emeg.errors import UserError
+from emeg.files import json_bytes, replacing
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,8 @@ class Location:
         if not self.is_local:
             self.fs.pipe_file(self.path, data)
             return
-        target = Path(self.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".partial-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(Path(self.path)) as file:
+            file.write(data)
 
     def read_json(self) -> Any:  # noqa: ANN401 - JSON
         """Read a JSON file."""
@@ -99,9 +88,7 @@ class Location:
 
     def write_json(self, value: object) -> None:
         """Write a JSON file, keys sorted, so that equal values are equal bytes."""
-        self.write_bytes(
-            (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        )
+        self.write_bytes(json_bytes(value))
 
     def remove(self) -> None:
         """Remove the file or the whole folder; nothing happens where there is none."""

@@ -94,7 +94,7 @@ def test_mne_reads_the_stored_signal(stored: Stored, exported: Path, name: str, 
     assert tuple(raw.ch_names) == source.sensors.names
     found = raw.get_data()
     np.testing.assert_allclose(found, source.read(0, source.n_samples), rtol=2e-7, atol=0.0)
-    step = np.repeat(source.step, source.chunk, axis=1)[:, : source.n_samples]
+    step = np.repeat(source.scale, source.chunk, axis=1)[:, : source.n_samples]
     assert (np.abs(found - stored.signals[recording * 16]) <= 0.51 * step).all()
 
 

@@ -7,7 +7,7 @@ from botocore.exceptions import FlexibleChecksumError, ReadTimeoutError
 from botocore.parsers import ResponseParserError
 
 from emeg.errors import TransientError
-from emeg.store.connection_errors import line_to
+from emeg.store.connection_errors import connection_to
 from emeg.uri import Location
 
 
@@ -25,11 +25,11 @@ from emeg.uri import Location
 def test_faults_of_the_line_are_worth_another_try(fault):
     with (
         pytest.raises(TransientError, match="the same call may succeed later"),
-        line_to(Location(fsspec.filesystem("memory"), "/x")),
+        connection_to(Location(fsspec.filesystem("memory"), "/x")),
     ):
         raise fault
 
 
 def test_a_callers_mistake_stays_one():
-    with pytest.raises(PermissionError), line_to(Location(fsspec.filesystem("memory"), "/x")):
+    with pytest.raises(PermissionError), connection_to(Location(fsspec.filesystem("memory"), "/x")):
         raise PermissionError("no")

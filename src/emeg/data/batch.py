@@ -53,7 +53,7 @@ class StoredBatch(NamedTuple):
     segments: NDArray[np.int64]
 
     def values(self) -> Batch:
-        """Return the batch in physical units, equal to `dequantise` bit for bit."""
+        """Return the batch in physical units, equal to `Recording.read` bit for bit."""
         rest = (self.pos, self.sensor_type, self.channel_mask, self.segments)
         if self.step.shape[2] == 1:
             return Batch(np.multiply(self.signal, self.step), *rest)
@@ -62,35 +62,6 @@ class StoredBatch(NamedTuple):
         for b, chunk_N in enumerate(chunk_BN):
             np.multiply(self.signal[b], self.step[b][:, chunk_N], out=signal[b])
         return Batch(signal, *rest)
-
-
-def dequantise(
-    signal_CN: NDArray[np.int16], step_CK: NDArray[np.float32], edges: Sequence[int], start: int, stop: int
-) -> NDArray[np.float32]:
-    """Return samples `start` to `stop` in physical units, equal to `Recording.read` bit for bit.
-
-    Parameters
-    ----------
-    signal_CN : int16, shape (channels, samples)
-        Stored samples, dimensionless.
-    step_CK : float32, shape (channels, chunks)
-        Scale of each channel and chunk, V, T or T/m.
-    edges : sequence of int
-        Chunk k holds samples ``edges[k]`` to ``edges[k + 1]``.
-    start, stop : int
-        Samples to return, counted from the start of `signal_CN`.
-
-    Returns
-    -------
-    float32, shape (channels, stop - start)
-        V, T or T/m.
-    """
-    out = np.empty((signal_CN.shape[0], stop - start), np.float32)
-    for k in range(len(edges) - 1):
-        low, high = max(edges[k], start), min(edges[k + 1], stop)
-        if low < high:
-            np.multiply(signal_CN[:, low:high], step_CK[:, k : k + 1], out=out[:, low - start : high - start])
-    return out
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

@@ -1,8 +1,6 @@
 """``emeg export-bids``: recordings of a store as one BIDS derivative dataset, there as a whole or not at all."""
 
-import fcntl
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -30,6 +28,7 @@ from emeg.export.sidecars import (
     recording_json,
 )
 from emeg.hashing import NAME_LENGTH, hash_json
+from emeg.locks import locked
 from emeg.progress import Progress, silent
 from emeg.store import (
     CatalogConfig,
@@ -129,10 +128,10 @@ def _staging(out: Path, export: str) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     _sweep(out, export)
     folder = out.parent / f".partial-{out.name}-{export}"
-    folder.mkdir(exist_ok=True)
-    with _locked(folder) as free:
+    with locked(_lock_of(folder), remove=True) as free:
         if not free:
             raise UserError(f"{out}: another run is writing this export; wait for it")
+        folder.mkdir(exist_ok=True)
         yield folder
 
 
@@ -141,24 +140,13 @@ def _sweep(out: Path, export: str) -> None:
     name = re.compile(rf"\.partial-{re.escape(out.name)}-[0-9a-f]{{{NAME_LENGTH}}}")
     for folder in sorted(out.parent.iterdir()):
         if name.fullmatch(folder.name) and not folder.name.endswith(export):
-            with _locked(folder) as free:
+            with locked(_lock_of(folder), remove=True) as free:
                 if free:
                     shutil.rmtree(folder)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Hold a folder's lock, which the system lets go when the process dies; false where somebody else has it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def _export_recording(store: Store, one: NamedRecording, sources: Sequence[SourceDataset], out: Path) -> None:

@@ -9,7 +9,6 @@ expired. On the holder's own machine a lock file says besides whether it lives, 
 followed at once.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -25,8 +24,9 @@ from typing import Any
 
 from emeg.errors import TransientError
 from emeg.hashing import hash_json
+from emeg.locks import locked
 from emeg.store import staging
-from emeg.store.connection_errors import line_to
+from emeg.store.connection_errors import connection_to
 from emeg.store.products import Store
 from emeg.uri import Location
 
@@ -83,7 +83,7 @@ def sweep_claims(store: Store) -> int:
 
 
 def _swept(store: Store, place: Location) -> bool:
-    with _lock_file(_lock_here(store, place.name.removeprefix(_PREFIX))) as alone_here, line_to(place):
+    with _lock_file(_lock_here(store, place.name.removeprefix(_PREFIX))) as alone_here, connection_to(place):
         gone = alone_here and _is_nobodys(_content(place))
         if gone:
             _remove(place)
@@ -92,33 +92,11 @@ def _swept(store: Store, place: Location) -> bool:
 
 @contextmanager
 def _lock_file(lock: Path) -> Iterator[bool]:
-    handle = _locked(lock)
-    if handle is None:
-        yield False
-        return
     try:
-        yield True
+        with locked(lock, remove=True) as held:
+            yield held
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
         staging.remove_if_empty(lock.parent)
-
-
-def _locked(lock: Path) -> int | None:
-    while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-        except FileNotFoundError:  # a sweep removed the empty .partial in between
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        if staging.same_file(handle, lock):  # else its holder or a sweep removed it before it was ours
-            return handle
-        os.close(handle)
 
 
 def _folder() -> Path:
@@ -147,7 +125,7 @@ def _machine() -> str:
 @contextmanager
 def _object(place: Location, lease_s: float) -> Iterator[bool]:
     token = secrets.token_hex(8)
-    with line_to(place):
+    with connection_to(place):
         if _is_nobodys(_content(place)):
             _remove(place)
         ours = _created(place, token, lease_s)
@@ -162,7 +140,7 @@ def _object(place: Location, lease_s: float) -> Iterator[bool]:
     finally:
         ended.set()
         renewing.join()
-        with line_to(place):
+        with connection_to(place):
             if _content(place).get("token") == token:
                 _remove(place)
 
@@ -187,7 +165,7 @@ def _created(place: Location, token: str, lease_s: float) -> bool:
 def _renew(place: Location, token: str, lease_s: float, ended: threading.Event) -> None:
     while not ended.wait(lease_s / _RENEWALS):
         try:
-            with line_to(place):
+            with connection_to(place):
                 if _content(place).get("token") != token:
                     return  # expired before, and another's now
                 place.fs.pipe_file(place.path, _claim(token, lease_s))

@@ -12,7 +12,7 @@ _BUSY = {errno.EIO, errno.EBUSY, errno.EAGAIN}
 
 
 @contextmanager
-def line_to(place: Location) -> Iterator[None]:
+def connection_to(place: Location) -> Iterator[None]:
     """Turn what a dead, slow or overloaded line raises into `TransientError`; local folders have no line.
 
     Raises
@@ -25,7 +25,7 @@ def line_to(place: Location) -> Iterator[None]:
     if place.is_local:
         yield
         return
-    passing: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, *line_faults())
+    passing: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, *connection_faults())
     try:
         yield
     except passing as error:
@@ -41,7 +41,7 @@ def line_to(place: Location) -> Iterator[None]:
         raise
 
 
-def line_faults() -> tuple[type[Exception], ...]:
+def connection_faults() -> tuple[type[Exception], ...]:
     """Name what HTTP clients raise for a line that may be better later, and that is no `OSError`."""
     from aiohttp import ClientError  # a body that is cut while a listing is read passes by s3fs's own retries
     from botocore import exceptions as boto  # type: ignore[import-untyped]

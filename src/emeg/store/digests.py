@@ -7,7 +7,7 @@ shard of another recording, a file too many.
 from pathlib import Path
 
 from emeg.hashing import sha256_bytes, sha256_file
-from emeg.store.connection_errors import line_to
+from emeg.store.connection_errors import connection_to
 from emeg.store.files import StoreFiles
 
 
@@ -29,7 +29,7 @@ def compute_digest(store: StoreFiles, recording: str) -> dict[str, str]:
     """Digests of the files as they lie in the store."""
     folder = store.location("recordings", f"{recording}.zarr")
     prefix = folder.path.rstrip("/") + "/"
-    with line_to(folder):
+    with connection_to(folder):
         folder.fs.invalidate_cache()
         paths = sorted(folder.fs.find(folder.path))
         return {path[len(prefix) :]: sha256_bytes(folder.fs.cat_file(path)) for path in paths}

@@ -4,8 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from emeg.errors import UserError
+from emeg.files import json_bytes
 from emeg.store import staging
-from emeg.store.connection_errors import line_to
+from emeg.store.connection_errors import connection_to
 from emeg.uri import Location
 
 SCHEMA = 3
@@ -49,7 +50,7 @@ class StoreFiles:
     def names(self, room: str) -> list[str]:
         """Names of the complete products of a room, sorted."""
         marker = marker_of(room)
-        with line_to(self.root):
+        with connection_to(self.root):
             folders = [child for child in self.location(room).children() if not child.name.startswith(".")]
         if self.root.is_local:
             return [folder.name for folder in folders if (folder / marker).exists()]
@@ -60,19 +61,19 @@ class StoreFiles:
     def read_bytes(self, *parts: str) -> bytes:
         """Read one file below the root; like all that asks a store, `TransientError` where a bucket does not answer."""
         place = self.location(*parts)
-        with line_to(place):
+        with connection_to(place):
             return place.read_bytes()
 
     def read_json(self, *parts: str) -> Any:  # noqa: ANN401 - JSON
         """Read one JSON file below the root."""
         place = self.location(*parts)
-        with line_to(place):
+        with connection_to(place):
             return place.read_json()
 
     def children(self, *parts: str) -> list[Location]:
         """Entries of a folder below the root, sorted by name; empty where there is no folder."""
         place = self.location(*parts)
-        with line_to(place):
+        with connection_to(place):
             return place.children()
 
     def remove(self, *parts: str) -> bool:
@@ -80,7 +81,7 @@ class StoreFiles:
         if not self.exists(*parts):
             return False
         place = self.location(*parts)
-        with line_to(place):
+        with connection_to(place):
             place.fs.rm(place.path, recursive=True)
         return True
 
@@ -90,7 +91,7 @@ class StoreFiles:
 
     def write_json(self, value: object, *parts: str) -> None:
         """Write one JSON file, as `write_bytes` does; equal values are equal bytes."""
-        self.write_bytes(staging.json_bytes(value), *parts)
+        self.write_bytes(json_bytes(value), *parts)
 
     def product_location(self, room: str, name: str) -> Location:
         """Return the location of a product, complete or not.
@@ -125,7 +126,7 @@ def is_there(place: Location) -> bool:
     # Object stores' listings are cached by fsspec; another process may have published since.
     if not place.is_local:
         place.fs.invalidate_cache(place.path.rsplit("/", 1)[0])
-    with line_to(place):
+    with connection_to(place):
         return place.exists()
 
 

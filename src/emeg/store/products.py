@@ -9,7 +9,7 @@ from typing import Self
 
 from emeg.errors import EmegError, UserError
 from emeg.store import staging
-from emeg.store.connection_errors import line_to
+from emeg.store.connection_errors import connection_to
 from emeg.store.files import SCHEMA, StoreFiles, is_there, marker_of, preview_names
 from emeg.store.migrations import migrate
 from emeg.uri import Location, locate
@@ -44,7 +44,7 @@ class Store(StoreFiles):
         """
         store = cls(locate(uri))
         marker = store.root / "store.json"
-        with line_to(marker):
+        with connection_to(marker):
             if is_there(marker):
                 schema = _schema(marker)
                 if schema < (SCHEMA if create else OLDEST_READABLE):

@@ -5,8 +5,6 @@ system lets go of the lock when the process dies, whatever killed it, so `sweep`
 """
 
 import errno
-import fcntl
-import json
 import os
 import secrets
 import shutil
@@ -15,7 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from emeg.store.connection_errors import line_to
+from emeg.files import fsync_path, replacing
+from emeg.locks import locked
+from emeg.store.connection_errors import connection_to
 from emeg.uri import Location
 
 PARTIAL = ".partial"
@@ -27,47 +27,28 @@ def process_id() -> int:
     return os.getpid()
 
 
-def json_bytes(value: object) -> bytes:
-    """JSON with sorted keys and a final newline."""
-    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
 @contextmanager
 def staged(root: Location, label: str) -> Iterator[Path]:
     """Give an empty local folder, removed at the end with whatever is left in it."""
     if not root.is_local:
-        with tempfile.TemporaryDirectory(prefix="emeg-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="emeg-") as temporary:
+            yield Path(temporary)
         return
     partial = root.local_path() / PARTIAL
-    with _locked(partial, label) as folder:
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _locked(partial: Path, label: str) -> Iterator[Path]:
-    while True:
-        partial.mkdir(parents=True, exist_ok=True)
-        folder = partial / f"{label}-{secrets.token_hex(4)}"
-        lock = folder.with_name(f"{folder.name}.lock")
-        try:
-            handle = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o644)
-        except FileNotFoundError:  # a sweep removed the empty .partial in between
-            continue
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if same_file(handle, lock):  # else a sweep took it before the lock was held
-            break
-        os.close(handle)
+    folder = partial / f"{label}-{secrets.token_hex(4)}"
     try:
-        yield folder
+        with locked(_lock_of(folder), wait=True, remove=True):
+            folder.mkdir()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     finally:
-        lock.unlink(missing_ok=True)
-        os.close(handle)
         remove_if_empty(partial)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def remove_if_empty(folder: Path) -> None:
@@ -77,20 +58,12 @@ def remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def same_file(handle: int, path: Path) -> bool:
-    """Whether an open file is still the one at `path`."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False
-
-
 def publish(folder: Path, target: Location, marker: str) -> None:
     """Make a staged folder visible as `target`, which had no marker a moment ago."""
     if target.is_local:
         _move(folder, target.local_path(), marker)
     else:
-        with line_to(target):
+        with connection_to(target):
             _upload(folder, target, marker)
 
 
@@ -98,8 +71,8 @@ def flush(folder: Path, *, deep: bool = True) -> None:
     """Bring a folder to the disk with all that is in it; its own list of names alone where not `deep`."""
     if deep:
         for path in sorted(folder.rglob("*"), reverse=True):  # contents before the folders that name them
-            _fsync(path)
-    _fsync(folder)
+            fsync_path(path)
+    fsync_path(folder)
 
 
 def _move(folder: Path, target: Path, marker: str) -> None:
@@ -116,7 +89,7 @@ def _move(folder: Path, target: Path, marker: str) -> None:
         target.replace(folder.with_name(f"{folder.name}.stale"))
         folder.replace(target)
         shutil.rmtree(folder.with_name(f"{folder.name}.stale"))
-    _fsync(target.parent)
+    fsync_path(target.parent)
 
 
 def _upload(folder: Path, target: Location, marker: str) -> None:
@@ -134,7 +107,7 @@ def download(product: Location, copy: Path) -> None:
     copy.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=copy.parent, prefix=PARTIAL))
     prefix = product.path.rstrip("/") + "/"
-    with line_to(product):
+    with connection_to(product):
         for path in sorted(product.fs.find(product.path)):
             local = part / path[len(prefix) :]
             local.parent.mkdir(parents=True, exist_ok=True)
@@ -156,16 +129,14 @@ def remove_own(folder: Path, owner: int) -> None:
 def write_file(root: Location, target: Location, data: bytes) -> None:
     """Write one file, whole or not at all, replacing an older one."""
     if not root.is_local:
-        with line_to(target):
+        with connection_to(target):
             target.fs.pipe_file(target.path, data)
         return
     with staged(root, target.name) as folder:
-        temporary, final = folder / "file", target.local_path()
-        temporary.write_bytes(data)
-        _fsync(temporary)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        temporary.replace(final)
-        _fsync(final.parent)
+        final = target.local_path()
+        with replacing(final, temporary=folder / "file") as file:
+            file.write(data)
+        fsync_path(final.parent)
 
 
 def sweep(root: Location) -> int:
@@ -182,28 +153,12 @@ def sweep(root: Location) -> int:
 
 def _clear(folder: Path) -> bool:
     """Remove one staging folder with its lock, unless its writer lives."""
-    lock = folder.with_name(f"{folder.name}.lock")
-    # A live writer made its lock before its folder: no lock means nobody's.
-    handle = os.open(lock, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        for path in (folder, folder.with_name(f"{folder.name}.stale")):
-            if path.is_file():
-                path.unlink()
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-        lock.unlink(missing_ok=True)
-        return True
-    finally:
-        os.close(handle)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    # A live writer makes its lock before its folder: a folder without a lock belongs to nobody.
+    with locked(_lock_of(folder), remove=True) as free:
+        if free:
+            for path in (folder, folder.with_name(f"{folder.name}.stale")):
+                if path.is_file():
+                    path.unlink()
+                else:
+                    shutil.rmtree(path, ignore_errors=True)
+        return free

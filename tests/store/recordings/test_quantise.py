@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.signal import welch
 
-from emeg.store.recordings.quantise import LARGEST, KeptBand, noise_scale, quantisation_steps, quantise, restore
+from emeg.store.recordings.quantise import LARGEST, KeptBand, dequantise, noise_scale, quantisation_scales, quantise
 
 SFREQ = 256.0
 BAND = KeptBand(SFREQ, 0.1, 96.0)
@@ -24,9 +24,9 @@ signals = hnp.arrays(
 @given(signals, st.sampled_from([1.0, 2.0**-20, 2.0**-43, 2.0**-60]))
 def test_error_is_at_most_half_a_step(signal: np.ndarray, unit: float) -> None:
     signal = (signal * np.float32(unit)).astype(np.float32)
-    step = quantisation_steps(signal).step
+    step = quantisation_scales(signal).scale
     codes = quantise(signal, step)
-    stored = restore(codes, step[:, None], chunk=signal.shape[1])
+    stored = dequantise(codes, step[:, None], [0, signal.shape[1]])
     assert (step > 0).all()
     assert np.abs(codes.astype(int)).max() <= LARGEST
     assert np.array_equal(stored.astype(np.float64), codes.astype(np.float64) * step[:, None])
@@ -36,9 +36,9 @@ def test_error_is_at_most_half_a_step(signal: np.ndarray, unit: float) -> None:
 @settings(max_examples=200, deadline=None)
 @given(signals)
 def test_what_is_stored_is_stored_exactly(signal: np.ndarray) -> None:
-    step = quantisation_steps(signal).step
-    stored = restore(quantise(signal, step), step[:, None], chunk=signal.shape[1])
-    assert np.array_equal(restore(quantise(stored, step), step[:, None], chunk=signal.shape[1]), stored)
+    step = quantisation_scales(signal).scale
+    stored = dequantise(quantise(signal, step), step[:, None], [0, signal.shape[1]])
+    assert np.array_equal(dequantise(quantise(stored, step), step[:, None], [0, signal.shape[1]]), stored)
 
 
 def coloured_noise(slope: float, *, rms: float, n_channels: int = 4, n: int = 2560 * 6, seed: int = 0) -> np.ndarray:
@@ -61,7 +61,7 @@ def test_rounding_noise_is_20_db_under_every_bin(slope: float, rms: float, artef
     if artefact:  # a movement of thirty times the signal for a second
         signal[:, 3000:3256] += np.float32(30 * rms) * np.hanning(256).astype(np.float32)
     chunks = np.split(signal, 6, axis=1)
-    steps = [quantisation_steps(chunk, BAND).step for chunk in chunks]
+    steps = [quantisation_scales(chunk, BAND).scale for chunk in chunks]
     error = np.concatenate([quantise(c, s) * s[:, None] - c for c, s in zip(chunks, steps, strict=True)], axis=1)
     frequency, power = welch(signal.astype(np.float64), SFREQ, nperseg=256)
     _, noise = welch(error.astype(np.float64), SFREQ, nperseg=256)
@@ -74,7 +74,7 @@ def test_an_artefact_does_not_coarsen_the_step(slope: float) -> None:
     signal = coloured_noise(slope, rms=1e-5, n=2560)
     jump = signal.copy()
     jump[:, 1000:1100] += 2e-4
-    assert (quantisation_steps(jump, BAND).step <= 2 * quantisation_steps(signal, BAND).step).all()
+    assert (quantisation_scales(jump, BAND).scale <= 2 * quantisation_scales(signal, BAND).scale).all()
 
 
 def test_noise_scale_is_that_of_the_second_difference() -> None:
@@ -84,14 +84,14 @@ def test_noise_scale_is_that_of_the_second_difference() -> None:
 
 def test_step_follows_noise_where_the_peak_would_not_compress() -> None:
     signal = coloured_noise(1.0, rms=1e-5, n_channels=16, n=2560)
-    by_noise = quantise(signal, quantisation_steps(signal, BAND).step)
+    by_noise = quantise(signal, quantisation_scales(signal, BAND).scale)
     by_peak = np.rint(signal / (np.abs(signal).max(axis=1, keepdims=True) / LARGEST)).astype(np.int16)
     codec = numcodecs.Blosc("zstd", 5, numcodecs.Blosc.SHUFFLE)
     assert len(codec.encode(by_noise)) < 0.8 * len(codec.encode(by_peak))
 
 
 def test_silence_is_exact() -> None:
-    step = quantisation_steps(np.zeros((2, 2560), np.float32)).step
+    step = quantisation_scales(np.zeros((2, 2560), np.float32)).scale
     assert (step > 0).all()
     assert not quantise(np.zeros((2, 2560), np.float32), step).any()
 
@@ -99,7 +99,7 @@ def test_silence_is_exact() -> None:
 def test_the_step_is_no_finer_than_it_must_be() -> None:
     """Within the factor of two that a power of two costs, and what the estimate is off."""
     signal = coloured_noise(1.0, rms=1e-5, n=2560)
-    step = 4 * quantisation_steps(signal, BAND).step
+    step = 4 * quantisation_scales(signal, BAND).scale
     error = quantise(signal, step) * step[:, None] - signal
     frequency, power = welch(signal.astype(np.float64), SFREQ, nperseg=256, average="median")
     _, noise = welch(error.astype(np.float64), SFREQ, nperseg=256, average="median")
@@ -112,14 +112,14 @@ def test_a_notch_and_what_lies_beyond_the_band_do_not_count() -> None:
     frequencies = np.fft.rfftfreq(2560, 1 / SFREQ)
     spectrum[:, (np.abs(frequencies - 50) < 1) | (frequencies > 60)] *= 1e-3
     holed = np.fft.irfft(spectrum, axis=1).astype(np.float32)
-    told = quantisation_steps(holed, KeptBand(SFREQ, 0.1, 60.0, (50.0,))).step
-    assert (told >= 8 * quantisation_steps(holed, BAND).step).all()
+    told = quantisation_scales(holed, KeptBand(SFREQ, 0.1, 60.0, (50.0,))).scale
+    assert (told >= 8 * quantisation_scales(holed, BAND).scale).all()
 
 
 def test_where_sixteen_bits_do_not_span_peak_and_noise_the_peak_wins_and_it_is_told() -> None:
     signal = coloured_noise(0.0, rms=1e-9, n=2560)
-    assert not quantisation_steps(signal, BAND).raised.any()
+    assert not quantisation_scales(signal, BAND).raised.any()
     signal[:2, 100] = 1e-2
-    step, raised = quantisation_steps(signal, BAND)
+    step, raised = quantisation_scales(signal, BAND)
     assert raised.tolist() == [True, True, False, False]
     assert np.abs(quantise(signal, step) * step[:, None] - signal).max() <= step.max() / 2

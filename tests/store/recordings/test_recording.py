@@ -60,7 +60,7 @@ def test_round_trip(store: Store, write, sensors, attributes) -> None:
     assert recording.bad.sum() == recording.bad[1, 0]
     stored = recording.read(0, N)
     assert stored.dtype == np.float32
-    step = np.repeat(recording.step, 2560, axis=1)[:, :N]
+    step = np.repeat(recording.scale, 2560, axis=1)[:, :N]
     assert (np.abs(stored.astype(np.float64) - signal) <= step / 2).all()
     assert np.array_equal(recording.read(2000, 5500), stored[:, 2000:5500])
     codes, steps = recording.read_stored(2560, N)
@@ -98,7 +98,7 @@ def test_blocks_of_any_length_make_the_same_recording(tmp_path_factory, lengths,
     start = data.draw(st.integers(0, n))
     stop = data.draw(st.integers(start, n))
     part = recording.read(start, stop)
-    step = np.repeat(recording.step, chunk, axis=1)[:, start:stop]
+    step = np.repeat(recording.scale, chunk, axis=1)[:, start:stop]
     assert (np.abs(part.astype(np.float64) - signal[:, start:stop]) <= step / 2).all()
     assert np.array_equal(np.concatenate(list(recording.blocks(7)), axis=1), recording.read(0, n))
 
@@ -211,7 +211,7 @@ def test_flipped_byte_is_noticed(local_store: Store, shard_file: Path, place: in
 
 def test_lost_steps_are_noticed(local_store: Store, shard_file: Path) -> None:
     (shard_file.parents[3] / "step" / "c" / "0" / "0").unlink()
-    with pytest.raises(RecordingError, match="steps are missing"):
+    with pytest.raises(RecordingError, match="scales are missing"):
         open_recording(local_store, "r").read(0, 100)
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from emeg.data.batch import Sample, dequantise
+from emeg.data.batch import Sample
 from emeg.data.corpus.ranges import ByteRange, RangeReader
 from emeg.data.corpus.tar_shards import chunk_edges
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
 from emeg.store import Store
 from emeg.store.catalog.parquet import table_of
+from emeg.store.recordings.quantise import dequantise
 from emeg.uri import Location
 
 FORMAT = 1
@@ -39,7 +40,7 @@ class Segment(NamedTuple):
 
     def values(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Return samples `start` to `stop` in V, T or T/m, float32 (C, stop - start)."""
-        return dequantise(self.signal, self.step, self.edges, start, self.edges[-1] if stop is None else stop)
+        return dequantise(self.signal, self.step, self.edges, start, stop)
 
 
 class Corpus:

@@ -5,17 +5,18 @@ flushed and renamed, so that a file without ``.partial`` is complete whatever cr
 removed first; a process that has a removed file open can still read it.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from emeg.errors import TransientError, UserError
+from emeg.files import replacing
 from emeg.hashing import sha256_file
+from emeg.locks import locked
 from emeg.progress import Progress, silent
 from emeg.uri import Location
 
@@ -105,25 +106,18 @@ class ShardCache:
             return _open_whole(path, shard.n_bytes) or self._copy(shard, path)
 
     def _copy(self, shard: RemoteShard, path: Path) -> BinaryIO:
-        partial = path.with_suffix(_PARTIAL)
-        file = partial.open("w+b")
         try:
-            file.truncate(shard.n_bytes)  # counts for the limit from now on
-            self.trim()
-            _copy_verified(shard, file)
-            file.flush()
-            os.fsync(file.fileno())
-            partial.replace(path)
-            file.seek(0)
-        except BaseException as error:
-            file.close()
-            partial.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise UserError(
-                    f"{path}: cannot be written ({error}); free disk space, or choose another sampling.cache"
-                ) from error
-            raise
-        return file
+            with replacing(path, temporary=path.with_suffix(_PARTIAL)) as file:
+                file.truncate(shard.n_bytes)  # counts for the limit from now on
+                self.trim()
+                _copy_verified(shard, file)
+                kept = os.fdopen(os.dup(file.fileno()), "rb")  # readable even if another process trims the file
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error}); free disk space, or choose another sampling.cache"
+            ) from error
+        kept.seek(0)
+        return kept
 
     def entries(self) -> list[Entry]:
         """Return the complete files, least recently used first."""
@@ -176,18 +170,8 @@ class ShardCache:
                 continue
             yield Entry(path, status.st_size, status.st_mtime)
 
-    @contextmanager
-    def _locked(self, name: str, *, wait: bool = True) -> Iterator[bool]:
-        """Hold a lock that the kernel releases if this process dies; without `wait`, yield whether it was free."""
-        locks = self.folder / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
-        with (locks / name).open("wb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+    def _locked(self, name: str, *, wait: bool = True) -> AbstractContextManager[bool]:
+        return locked(self.folder / "locks" / name, wait=wait)
 
 
 def _open_whole(path: Path, n_bytes: int) -> BinaryIO | None:

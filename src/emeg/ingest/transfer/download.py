@@ -6,7 +6,6 @@ ETag, and, where the ETag is one, its MD5 is right.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -26,6 +25,7 @@ from emeg.hashing import hash_json, sha256_file
 from emeg.ingest.config import IngestConfig, TransferConfig
 from emeg.ingest.source import ListedFile, Source
 from emeg.ingest.transfer.retry import SpoiltError, patiently
+from emeg.locks import locked
 from emeg.uri import Location, locate
 
 PAGE_KEYS = 1000
@@ -290,11 +290,8 @@ def _scratch(source: "Source", config: TransferConfig) -> Iterator[Path]:
     root = scratch_root(source.archive, config)
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = root / scratch_name(source)
-    handle = os.open(root / f"{folder.name}.lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with locked(root / f"{folder.name}.lock", remove=True) as free:
+        if not free:
             with tempfile.TemporaryDirectory(prefix="emeg-") as own:
                 yield Path(own)
             return
@@ -308,9 +305,6 @@ def _scratch(source: "Source", config: TransferConfig) -> Iterator[Path]:
         finally:
             if not keep:
                 shutil.rmtree(folder, ignore_errors=True)
-                (root / f"{folder.name}.lock").unlink(missing_ok=True)
-    finally:
-        os.close(handle)
 
 
 def scratch_name(source: "Source") -> str:
@@ -323,24 +317,12 @@ def clear_scratch(archive: str, config: TransferConfig, keep: set[str]) -> int:
     root = scratch_root(archive, config)
     removed = 0
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if folder.is_dir() and folder.name not in keep and _unlocked(root / f"{folder.name}.lock"):
-            shutil.rmtree(folder, ignore_errors=True)
-            (root / f"{folder.name}.lock").unlink(missing_ok=True)
-            removed += 1
+        if folder.is_dir() and folder.name not in keep:
+            with locked(root / f"{folder.name}.lock", remove=True) as free:
+                if free:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    removed += 1
     return removed
-
-
-def _unlocked(lock: Path) -> bool:
-    if not lock.exists():
-        return True
-    handle = os.open(lock, os.O_RDWR)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(handle)
-    return True
 
 
 def identity(source: "Source") -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from emeg.errors import TransientError
-from emeg.store.connection_errors import credential_faults, line_faults
+from emeg.store.connection_errors import connection_faults, credential_faults
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _may_pass(error: Exception) -> bool:
         return not isinstance(error, _HOPELESS) and error.errno not in _FULL
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
-    return isinstance(error, (SpoiltError, ClientError, *line_faults()))
+    return isinstance(error, (SpoiltError, ClientError, *connection_faults()))
 
 
 def _describe(error: Exception) -> str:

@@ -11,7 +11,7 @@ from emeg.errors import UserError
 from emeg.progress import Progress, silent
 from emeg.store.catalog.parquet import parquet_bytes
 from emeg.store.catalog.tables import CATALOG_SCHEMA, catalog_table, compact_catalog
-from emeg.store.connection_errors import line_to
+from emeg.store.connection_errors import connection_to
 from emeg.store.products import Store
 from emeg.uri import locate
 
@@ -110,7 +110,7 @@ def query_catalog(config: CatalogConfig, *, progress: Progress = silent) -> Cata
     answer = CatalogAnswer(columns=tuple(table.column_names), rows=rows, format=kind, out=config.out)
     if config.out is not None:
         place = locate(config.out)
-        with line_to(place):
+        with connection_to(place):
             place.write_bytes(parquet_bytes(table) if kind == "parquet" else f"{answer.written()}\n".encode())
     progress(2, 2, f"{len(rows)} rows")
     return answer

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from emeg.hashing import NAME_LENGTH, hash_json, sha256_bytes
 from emeg.store.catalog.parquet import parquet_bytes, table_of
 from emeg.store.catalog.records import CatalogRow, Event, QuarantineRecord
-from emeg.store.connection_errors import line_to
+from emeg.store.connection_errors import connection_to
 from emeg.store.files import PARALLEL_REQUESTS
 from emeg.store.products import Store
 from emeg.uri import Location
@@ -144,13 +144,13 @@ def _rows_table(rows: Iterable[CatalogRow]) -> pa.Table:
 
 
 def _read_parquet(place: Location) -> pa.Table:
-    with line_to(place):
+    with connection_to(place):
         data = place.read_bytes()
     return table_of(data)
 
 
 def _read_json(place: Location) -> dict[str, Any]:
-    with line_to(place):
+    with connection_to(place):
         fields: dict[str, Any] = place.read_json()
     return fields
 

@@ -17,11 +17,11 @@ from zarr.storage import FsspecStore, LocalStore
 from emeg.errors import RecordingError, UserError
 from emeg.sensors import Sensors
 from emeg.store.catalog.records import RecordingAttributes
-from emeg.store.connection_errors import line_to
+from emeg.store.connection_errors import connection_to
 from emeg.store.digests import write_digest
 from emeg.store.products import Store
 from emeg.store.recordings.measures import BadStretch, Measures, bad_stretches
-from emeg.store.recordings.quantise import UNWRITTEN, KeptBand, quantisation_steps, quantise, restore
+from emeg.store.recordings.quantise import UNWRITTEN, KeptBand, dequantise, quantisation_scales, quantise
 from emeg.uri import Location
 
 CHUNK = 2560
@@ -90,12 +90,12 @@ def write_recording(
         seconds = int(np.ceil(writer.n_samples / attributes.sfreq))
         if bad.shape != (len(sensors), seconds):
             raise UserError(f"recording {recording}: bad has shape {bad.shape}, expected {(len(sensors), seconds)}")
-        _write_whole(group, "step", np.concatenate(writer.steps, axis=1), ("channel", "chunk"))
+        _write_whole(group, "step", np.concatenate(writer.scales, axis=1), ("channel", "chunk"))
         _write_whole(group, "bad", np.asarray(bad, np.uint8), ("channel", "second"))
         if measures is not None:
             _write_measures(group, measures, len(sensors), writer.n_samples / attributes.sfreq)
         write_digest(store, recording, folder)
-    return writer.raised / (len(sensors) * len(writer.steps))
+    return writer.raised / (len(sensors) * len(writer.scales))
 
 
 def _kept_band(attributes: RecordingAttributes) -> KeptBand:
@@ -150,7 +150,7 @@ class _SignalWriter:
         shape = (len(names), chunk * chunks_per_shard)
         self.names = names
         self.n_samples = 0
-        self.steps: list[NDArray[np.float32]] = []
+        self.scales: list[NDArray[np.float32]] = []
         self.raised = 0
         self._band = band
         self._written = 0
@@ -193,10 +193,10 @@ class _SignalWriter:
         values = self._pending[:, :length]
         start = self.n_samples - length
         self._check_finite(values, start)
-        step, raised = quantisation_steps(values, self._band)
+        scale, raised = quantisation_scales(values, self._band)
         self.raised += int(np.count_nonzero(raised))
-        self.steps.append(step[:, None])
-        self._codes[:, start - self._written : self.n_samples - self._written] = quantise(values, step)
+        self.scales.append(scale[:, None])
+        self._codes[:, start - self._written : self.n_samples - self._written] = quantise(values, scale)
         if self.n_samples - self._written == self._codes.shape[1]:
             self._write_shard()
 
@@ -249,7 +249,7 @@ class Recording:
     def __init__(self, recording: str, place: Location) -> None:
         self.id = recording
         self._place = place
-        with line_to(place):
+        with connection_to(place):
             self._group = zarr.open_group(_zarr_store(place), mode="r", zarr_format=3)
             self._signal = self._array("signal")
         attributes: dict[str, Any] = dict(self._group.attrs)
@@ -274,7 +274,7 @@ class Recording:
     @cached_property
     def bad(self) -> NDArray[np.uint8]:
         """`BadReason` bits, uint8, shape (C, seconds)."""
-        with line_to(self._place):
+        with connection_to(self._place):
             return np.asarray(self._array("bad")[:], np.uint8)
 
     @property
@@ -285,7 +285,7 @@ class Recording:
     @cached_property
     def measures(self) -> Measures | None:
         """What was measured of every channel and segment; `None` where an older version wrote the recording."""
-        with line_to(self._place):
+        with connection_to(self._place):
             if "measures" not in self._group:
                 return None
             array = self._array("measures")
@@ -294,13 +294,13 @@ class Recording:
         return Measures(tuple(about["names"]), float(about["segment_s"]), values)
 
     @cached_property
-    def step(self) -> NDArray[np.float32]:
-        """Quantisation steps, float32, shape (C, n_chunks)."""
-        with line_to(self._place):
-            step = np.asarray(self._array("step")[:], np.float32)
-        if step.shape != (len(self.sensors), self.n_chunks) or not (step > 0).all():
-            raise self._damaged("steps are missing")
-        return step
+    def scale(self) -> NDArray[np.float32]:
+        """Value of code 1, float32, shape (channels, n_chunks), in V, T or T/m."""
+        with connection_to(self._place):
+            scale = np.asarray(self._array("step")[:], np.float32)  # its name on disk
+        if scale.shape != (len(self.sensors), self.n_chunks) or not (scale > 0).all():
+            raise self._damaged("scales are missing")
+        return scale
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Signal from sample `start` up to `stop`, float32, shape (C, stop - start), in V, T or T/m.
@@ -312,9 +312,10 @@ class Recording:
         RecordingError
             A file of the recording is damaged or lost.
         """
-        codes = self._codes(start, stop)
-        first = start // self.chunk
-        return restore(codes, self.step[:, first : -(-stop // self.chunk)], self.chunk, start - first * self.chunk)
+        codes_CN = self._codes(start, stop)
+        first, last = start // self.chunk, -(-stop // self.chunk)
+        edges = [0, *(k * self.chunk - start for k in range(first + 1, last)), stop - start]
+        return dequantise(codes_CN, self.scale[:, first:last], edges)
 
     def read_stored(self, start: int, stop: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
         """Codes and steps as stored; value = code · step.
@@ -337,7 +338,7 @@ class Recording:
         """
         if start % self.chunk or (stop % self.chunk and stop != self.n_samples):
             raise UserError(f"recording {self.id}: {start} to {stop} is not on borders of {self.chunk} samples")
-        return self._codes(start, stop), self.step[:, start // self.chunk : -(-stop // self.chunk)].copy()
+        return self._codes(start, stop), self.scale[:, start // self.chunk : -(-stop // self.chunk)].copy()
 
     def blocks(self, length: int) -> Iterator[NDArray[np.float32]]:
         """Read the whole recording in pieces of `length` samples, the last possibly shorter."""
@@ -348,7 +349,7 @@ class Recording:
         if not 0 <= start <= stop <= self.n_samples:
             raise UserError(f"recording {self.id}: {start} to {stop} does not lie in its {self.n_samples} samples")
         try:
-            with line_to(self._place):
+            with connection_to(self._place):
                 codes = np.asarray(self._signal[:, start:stop], np.int16)
         except (ValueError, RuntimeError) as error:  # index checksum, chunk checksum; blosc
             raise self._damaged(str(error)) from error

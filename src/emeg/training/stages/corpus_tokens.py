@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from emeg.data import BatchReader, Corpus, MicroBatch, tokens_name, write_tokens
 from emeg.errors import TransientError
+from emeg.files import replacing
 from emeg.progress import Progress, silent
 from emeg.store import Store, find_model
 from emeg.store.runs import RunNote, note_run
@@ -148,13 +149,8 @@ class PartWriter:
     def write(self, part: Part) -> None:
         """Write the codes of a part: under another name first, so that the file is complete or absent."""
         codes = np.concatenate([self.encode(micro_batch) for micro_batch in self._batches(part)])
-        file = part.file(self._folder)
-        unfinished = file.with_name(f".{file.name}-{os.getpid()}")
-        with unfinished.open("wb") as stream:
+        with replacing(part.file(self._folder)) as stream:
             np.save(stream, codes.astype("<u2"), allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(file)
 
     def encode(self, micro_batch: MicroBatch) -> NDArray[np.int64]:
         """Give codes (B, Q, W, K)."""
