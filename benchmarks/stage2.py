@@ -20,9 +20,10 @@ import torch
 from torch import Tensor
 
 from emeg.data import MicroBatch, TokenSet
-from emeg.models import PRESETS, BrainOmni, PretrainRecipe, parameter_groups
+from emeg.models import PRESETS, BrainOmni, parameter_groups
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
 from emeg.tokenizers.braintokenizer import BrainTokenizer
+from emeg.training import PretrainConfig
 from emeg.training.loop.batches import TokenReader
 
 CHANNELS, SECONDS, RATE, ROUNDS = 306, 30, 256, 4
@@ -65,8 +66,9 @@ def measure(folder: Path) -> dict[str, object]:
     stored = np.load(folder / "codes.npy", mmap_mode="r", allow_pickle=False)
     reader = TokenReader(cast(TokenSet, SimpleNamespace(codes=stored)))
     place = MicroBatch((0,), (0,), SECONDS * RATE)
-    recipe = PretrainRecipe(learning_rate=1e-6)
-    optimiser = torch.optim.AdamW(parameter_groups(model, recipe), betas=recipe.betas, eps=recipe.eps, fused=True)
+    recipe = PretrainConfig(root="", recipe="brainomni-tiny").optimiser
+    groups = parameter_groups(model, learning_rate=1e-6, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps, fused=True)
     start = {name: value.clone() for name, value in model.state_dict().items()}
 
     def step(codes_BQWK: Tensor, features_BQWD: Tensor) -> float:

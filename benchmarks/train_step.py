@@ -26,7 +26,8 @@ import torch
 from benchmarks._plain_tokenizer import PlainTokenizer, plain_step
 from torch import Tensor
 
-from emeg.tokenizers.braintokenizer import PRESETS, AdamWRecipe, BrainTokenizer, draw_tokenizer_step, parameter_groups
+from emeg.tokenizers.braintokenizer import PRESETS, BrainTokenizer, draw_tokenizer_step, parameter_groups
+from emeg.training import TrainTokenizerConfig
 from emeg.training.loop.schedule import loss_ramp, lr_factor
 
 BATCH, CHANNELS, SECONDS, RATE = 2, 64, 10, 256
@@ -72,14 +73,16 @@ def two_sides(preset: str, first: Batch, *, compiled: bool = False) -> tuple[Ste
     plain.load_state_dict(ours.state_dict())
     if compiled:
         ours.compile_layers()
-    recipe = AdamWRecipe(eps=1e-8)
+    recipe = TrainTokenizerConfig(root="", recipe="braintokenizer").optimiser
     rate = {"nano": 2e-3, "paper": 2e-4}[preset]
 
     def optimiser(
         model: torch.nn.Module, *, fused: bool
     ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
-        groups = [{**group, "lr": rate} for group in parameter_groups(model, recipe)]
-        adamw = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps, fused=fused)
+        groups = parameter_groups(
+            model, learning_rate=rate, quantizer_learning_rate=rate, weight_decay=recipe.weight_decay
+        )
+        adamw = torch.optim.AdamW(groups, betas=recipe.betas, eps=1e-8, fused=fused)
         return adamw, torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: lr_factor(step, 1500, warmup=0.02))
 
     our_optimiser, our_schedule = optimiser(ours, fused=True)

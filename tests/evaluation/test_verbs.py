@@ -30,11 +30,11 @@ from emeg.hashing import sha256_file
 from emeg.store import Store
 from emeg.training import FinetuneRecipe
 
-RECIPE = FinetuneRecipe(epochs=2, backbone_learning_rates=(3e-3,), penalties=(0.1,))
+RECIPE = FinetuneRecipe.of(epochs=2, backbone_learning_rates=(3e-3,), penalties=(0.1,))
 
 
 def finetune_config(root, **changes) -> FinetuneConfig:
-    fields = {"root": root, "recipe": RECIPE, "n_folds": 3, "threads": 1, "device": "cpu"} | changes
+    fields = {"root": root, "fit": RECIPE, "n_folds": 3, "threads": 1, "device": "cpu"} | changes
     return FinetuneConfig(**fields)
 
 
@@ -267,7 +267,7 @@ def test_one_of_several_models_must_be_named(root):
 
 
 def test_a_budget_cuts_epochs_then_learning_rates():
-    recipe = FinetuneRecipe(epochs=12, backbone_learning_rates=(1e-4, 3e-4))
+    recipe = FinetuneRecipe.of(epochs=12, backbone_learning_rates=(1e-4, 3e-4))
     assert affordable(recipe, 1000.0, None) == recipe
     assert affordable(recipe, 1000.0, 1e6) == recipe
     cut = affordable(recipe, 1000.0, 16_000.0)

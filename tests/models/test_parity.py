@@ -12,12 +12,12 @@ from emeg.models import (
     BrainOmni,
     ImportReferenceConfig,
     PretrainingDraws,
-    PretrainRecipe,
     import_reference,
     parameter_groups,
 )
 from emeg.models.reference import our_name
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
+from emeg.training import PretrainConfig
 
 CASES = ("eeg", "meg", "both", "short")
 
@@ -115,8 +115,8 @@ def test_pretraining_step(step):
 
 def test_optimiser_step_with_the_recipes_groups(step):
     model, _, theirs = step
-    recipe = PretrainRecipe()
-    groups = parameter_groups(model, recipe)
+    recipe = PretrainConfig(root="", recipe="brainomni-tiny").optimiser
+    groups = parameter_groups(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
     moved = {name for name, _ in model.named_parameters() if not name.startswith("tokenizer.")}
     assert sum(len(group["params"]) for group in groups) == len(moved)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from emeg.models.reference import our_name, read_reference
-from emeg.tokenizers.braintokenizer import AdamWRecipe, BrainTokenizer, TokenizerDraws, parameter_groups
+from emeg.tokenizers.braintokenizer import BrainTokenizer, TokenizerDraws, parameter_groups
+from emeg.training import TrainTokenizerConfig
 
 CASES = ("eeg", "meg", "both", "short")
 ACTIVATION = 1e-4
@@ -151,8 +152,9 @@ def adamw_moves(parameters, groups, recipe):
 
 def test_optimiser_step_and_its_groups(step):
     """Also with the other choice of weight decay: where that would show, the reference's move is not that one."""
-    recipe = AdamWRecipe()
-    groups = parameter_groups(step.model, recipe)
+    recipe = TrainTokenizerConfig(root="", recipe="braintokenizer").optimiser
+    rates = recipe.model_dump(include={"learning_rate", "quantizer_learning_rate", "weight_decay"})
+    groups = parameter_groups(step.model, **rates)
     assert sorted(id(p) for g in groups for p in g["params"]) == sorted(map(id, step.parameters.values()))
     moves = adamw_moves(step.parameters, groups, recipe)
     told_apart = set()

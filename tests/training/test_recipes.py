@@ -1,17 +1,22 @@
-"""Recipes: those of the paper say what its table says, every field is explained, and what the caller gives wins."""
+"""Recipes: the only home of their values, equal to the paper's table where they are the paper's; the caller wins."""
 
+import json
 from importlib import resources
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
+from emeg.cli import parse_config
 from emeg.errors import UserError
+from emeg.evaluation import FinetuneConfig
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
 from emeg.training.configs import FinetuneRecipe, TrainingConfig
-from emeg.training.product_names import brainomni_network, tokenizer_network
+from emeg.training.launch.slurm import dump_for_node
+from emeg.training.product_names import brainomni_name, brainomni_network, tokenizer_name, tokenizer_network
+from emeg.training.recipes import FromRecipe
 
-CONFIGS = {"braintokenizer": TrainTokenizerConfig, "brainomni": PretrainConfig}
+CONFIGS = {"braintokenizer": TrainTokenizerConfig, "brainomni": PretrainConfig, "finetune": FinetuneConfig}
 RECIPES = {
     entry.name.removesuffix(".yaml"): yaml.safe_load(entry.read_text(encoding="utf-8"))
     for entry in (resources.files("emeg") / "recipes").iterdir()
@@ -43,10 +48,131 @@ def test_there_are_the_papers_recipes():
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_a_recipe_loads_survives_a_round_trip_and_leaves_no_part_of_the_optimiser_open(name):
+def test_a_recipe_loads_and_survives_a_round_trip(name):
     config = config_of(name)
     assert type(config).model_validate(config.model_dump(mode="json")) == config
-    assert set(RECIPES[name]["optimiser"]) | {"quantizer_learning_rate"} == set(type(config.optimiser).model_fields)
+    assert type(config).model_validate(config.model_dump(exclude_none=True)) == config
+
+
+def stated(values: dict[str, object]) -> set[str]:
+    return {f"{key}.{inner}" for key, value in values.items() if isinstance(value, dict) for inner in value} | {*values}
+
+
+def without_default(cls: type[BaseModel]) -> set[str]:
+    found = set()
+    for name, field in cls.model_fields.items():
+        inner = field.annotation
+        if field.default_factory is not None and field.validate_default:
+            found.add(name)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found |= {f"{name}.{below}" for below in without_default(inner)}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_value_stands_in_the_recipes_or_in_the_class_but_not_in_both(name):
+    """The sampling plan is used without recipes too, so its fields have defaults of their own."""
+    cls = CONFIGS[name.partition("-")[0]]
+    open_fields = without_default(cls)
+    assert open_fields <= stated(RECIPES[name])
+    assert {key for key in stated(RECIPES[name]) - open_fields if not key.startswith("sampling.")} <= {
+        "steps",
+        "epochs",
+    }
+
+
+def test_a_value_that_no_recipe_states_is_named():
+    with pytest.raises(ValueError, match="head_factor"):
+        FinetuneRecipe(epochs=2)
+
+
+# What a caller may choose against a recipe: equal to another recipe's value, to a field's own default, or nothing.
+CHOICES = [
+    ("braintokenizer", {"steps": 1500}),
+    ("braintokenizer", {"keep": "best", "optimiser": {"learning_rate": 2e-3}}),
+    ("braintokenizer-nano", {"epochs": 0.5, "sampling": {"crop_s": None, "weights": {}}}),
+    ("braintokenizer-nano", {"sampling": {"max_channels": None, "micro_batches": 1}, "resume": "never"}),
+    ("brainomni-base", {"steps": 300, "weights": {"meg": 2.0}}),
+    ("brainomni-tiny", {"network": "nano", "log_every": 10}),
+]
+
+
+def as_flags(values: dict[str, object], prefix: str = "") -> list[str]:
+    flags = []
+    for key, value in values.items():
+        flags += as_flags(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"--{prefix}{key}", str(value)]
+    return flags
+
+
+@pytest.mark.parametrize(("recipe", "given"), CHOICES)
+def test_flags_files_forms_and_dumps_mean_the_same(recipe, given, tmp_path):
+    config = config_of(recipe, **given)
+    cls = type(config)
+    file = tmp_path / "job.yaml"
+
+    def from_file(text: str) -> FromRecipe:
+        file.write_text(text)
+        return parse_config("x", cls, ["--config", str(file)])
+
+    assert from_file(yaml.safe_dump({"root": "store", "recipe": recipe, **given})) == config
+    assert from_file(yaml.safe_dump(config.model_dump(mode="json"))) == config
+    assert from_file(dump_for_node(config)) == config
+    assert cls.model_validate_json(config.model_dump_json()) == config
+    if "None" not in (text := " ".join(as_flags(given))) and "{}" not in text:
+        assert parse_config("x", cls, ["--root", "store", "--recipe", recipe, *text.split()]) == config
+    # a form sends what the schema has as defaults, besides what was filled in
+    assert (
+        cls.model_validate({**defaults(cls.model_json_schema()), "root": "store", "recipe": recipe, **given}) == config
+    )
+
+
+def defaults(schema: dict[str, object]) -> dict[str, object]:
+    found = {}
+    for name, described in schema["properties"].items():
+        if "default" in described:
+            found[name] = described["default"]
+        elif "properties" in described:
+            found[name] = defaults(described)
+    return {name: value for name, value in found.items() if value != {}}
+
+
+@pytest.mark.parametrize("cls", CONFIGS.values())
+def test_a_form_asks_only_for_the_store_and_fills_in_nothing(cls):
+    schema = cls.model_json_schema()
+    assert schema["required"] == ["root"]
+    assert "default" not in json.dumps({k: v for k, v in schema.items() if k != "$defs"}).replace("default:", "")
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_values_of_a_chosen_recipe_can_be_shown(name):
+    cls = CONFIGS[name.partition("-")[0]]
+    shown = cls.defaults_for({"recipe": name})
+    assert shown == {**RECIPES[name], "recipe": name}
+    assert cls.defaults_for({})["recipe"] == cls.model_fields["recipe"].default
+
+
+# Names under which the version before these recipes stored its products
+NAMES = {
+    "braintokenizer": "2e83255f23f877ca",
+    "braintokenizer-nano": "2785865465ce31c6",
+    "brainomni-tiny": "374d6ec2cffbfe2b",
+    "brainomni-base": "0ce5bb2beec64996",
+    "brainomni-nano": "7e9664c5a51ad285",
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), NAMES.items())
+def test_products_of_the_shipped_recipes_keep_their_names(name, expected):
+    config = config_of(name)
+    found = tokenizer_name(config) if isinstance(config, TrainTokenizerConfig) else brainomni_name(config)
+    assert found == expected
+
+
+def test_steps_and_epochs_exclude_each_other():
+    with pytest.raises(ValueError, match="steps and epochs: give exactly one"):
+        config_of("brainomni-tiny", steps=3, epochs=2)
+    assert config_of("brainomni-tiny", steps=7).epochs is None
+    assert config_of("brainomni-tiny", steps=None).epochs == 32
 
 
 # Table of arXiv 2505.18185: segments a step, epochs, betas, eps, learning rate, decay, warm-up, start, final
@@ -85,7 +211,25 @@ def test_the_caller_wins_over_the_recipe(tmp_path):
     own = tmp_path / "mine.yaml"
     own.write_text("steps: 5\noptimiser: {learning_rate: 0.25}\n")
     mine = TrainTokenizerConfig(root="store", recipe=str(own))
-    assert (mine.steps, mine.optimiser.learning_rate) == (5, 0.25)
+    assert (mine.steps, mine.optimiser.learning_rate, mine.network) == (5, 0.25, "nano")
+
+
+def test_a_recipe_of_ones_own_extends_another(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("extends: braintokenizer\nsteps: 5\n")
+    mine = TrainTokenizerConfig(root="store", recipe=str(own))
+    assert (mine.steps, mine.epochs, mine.network, mine.ramp_steps) == (5, None, "paper", 300)
+    own.write_text(f"extends: {own}\n")
+    with pytest.raises(UserError, match=r"mine\.yaml: it extends itself"):
+        TrainTokenizerConfig(root="store", recipe=str(own))
+
+
+def test_fine_tuning_takes_a_recipe():
+    paper = FinetuneConfig(root="store", recipe="finetune-paper", fit={"epochs": 3})
+    assert (paper.fit.epochs, paper.fit.batch_size, paper.fit.max_channels) == (3, 128, None)
+    stored = paper.product_fields()
+    assert stored["recipe"]["batch_size"] == 128
+    assert FinetuneConfig.checked(stored | {"root": "store"}, source="model").product_fields() == stored
 
 
 @pytest.mark.parametrize("name", ["huge", "brainomni-tiny", "finetune-nano", "datasets"])

@@ -4,4 +4,4 @@ from .losses import correlation as correlation, pcc as pcc, target as target
 from .model import BrainTokenizer as BrainTokenizer, TokenizerLosses as TokenizerLosses, Tokens as Tokens
 from .normalise import normalise_signal as normalise_signal
 from .quantization.residual import CodebookUse as CodebookUse, codebook_use as codebook_use
-from .recipe import AdamWRecipe as AdamWRecipe, parameter_groups as parameter_groups
+from .parameters import parameter_groups as parameter_groups

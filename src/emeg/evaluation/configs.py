@@ -1,18 +1,19 @@
 """Parameters and results of the verbs; importing them loads no network library."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from emeg.config import Config, option, runtime_field
 from emeg.data.tasks.definition import TaskConfig
-from emeg.training.configs import FinetuneRecipe
+from emeg.training.configs import FinetuneFromRecipe
 
 Mode = Literal["full", "probe"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
-class FinetuneConfig(Config):
+class FinetuneConfig(FinetuneFromRecipe):
     """Fine-tune and probe a BrainOmni on a task, fold by fold, over people whom its corpus holds out."""
 
     option_group: ClassVar[str] = "training"
@@ -33,8 +34,6 @@ class FinetuneConfig(Config):
     """Folds. Every person is tested once; with fewer people than folds, a fold a person."""
     seed: int = Field(0, ge=0)
     """Seed of the folds, of random weights and of every draw while training."""
-    recipe: FinetuneRecipe = FinetuneRecipe()
-    """How a fold is fitted; its mode and seed are set by the fields above."""
     channel_seconds: PositiveFloat | None = 30_000.0
     """Signal, channels times seconds, that one full fit may read for training: where all learning rates and epochs of
     the recipe would take more, they are fewer. None: the recipe as it is."""
@@ -42,6 +41,17 @@ class FinetuneConfig(Config):
     """Threads, 0: as the machine has it. Results are equal bit for bit at equal threads only."""
     device: Device = runtime_field("auto")
     """Where to compute."""
+
+    def product_fields(self) -> dict[str, Any]:
+        """Return the fields that can change a result; `fit` under the name that it has in stored products."""
+        fields = super().product_fields()
+        return {**fields, "recipe": fields.pop("fit")}
+
+    @classmethod
+    def _completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        if isinstance(given.get("recipe"), Mapping):  # the fields of a stored product
+            given = {**given, "fit": given["recipe"], "recipe": None}
+        return super()._completed(given)
 
 
 class FinetuneResult(Config):

@@ -153,9 +153,9 @@ def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Wo
     for number, work in enumerate(works):
         progress(number, len(works), f"{work.weights} weights, {work.mode}, fold {work.fold + 1}")
         indices = fold_indices(plan.task, work.fold)
-        shown = np.minimum(plan.task.windows.channels[indices.train], config.recipe.max_channels or np.inf)
+        shown = np.minimum(plan.task.windows.channels[indices.train], config.fit.max_channels or np.inf)
         signal = float(shown.sum()) * plan.task.config.window_s
-        recipe = config.recipe.model_copy(update={"mode": work.mode, "seed": config.seed})
+        recipe = config.fit.model_copy(update={"mode": work.mode, "seed": config.seed})
         outcome = finetune_fold(
             model,
             windows,

@@ -3,7 +3,7 @@ from .config import BrainOmniConfig as BrainOmniConfig, PRESETS as PRESETS
 from .draws import PretrainingDraws as PretrainingDraws, draw_pretraining_step as draw_pretraining_step
 from .heads import TaskHead as TaskHead
 from .hub import PushToHubConfig as PushToHubConfig, PushToHubResult as PushToHubResult, push_to_hub as push_to_hub
-from .recipe import PretrainRecipe as PretrainRecipe, parameter_groups as parameter_groups
+from .parameters import parameter_groups as parameter_groups
 from .reference_import import (
     ImportReferenceConfig as ImportReferenceConfig,
     ImportReferenceResult as ImportReferenceResult,

@@ -1,9 +1,5 @@
 """The verb ``plan``: what a training will read and need, printed before it is launched."""
 
-from pathlib import Path
-from typing import Any
-
-import yaml
 from pydantic import PositiveFloat, PositiveInt
 
 from emeg.config import Config
@@ -15,6 +11,7 @@ from emeg.errors import UserError
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainTokenizerConfig
+from emeg.training.recipes import kind_of
 
 MIB = 2**20
 
@@ -113,13 +110,9 @@ def plan_training(config: PlanConfig, *, progress: Progress = silent) -> PlanRes
 
 
 def read_training(config: PlanConfig) -> TrainTokenizerConfig | PretrainConfig:
-    """Read the recipe; one of one's own is for BrainOmni where it counts its batches in segments."""
-    name = config.recipe
-    fields: dict[str, Any] = {"root": config.root, "recipe": name}
-    is_own = name.endswith((".yaml", ".yml")) and Path(name).is_file()
-    if name.startswith("brainomni") or (is_own and "batch_segments" in (yaml.safe_load(Path(name).read_text()) or {})):
-        return PretrainConfig.checked(fields, source=name)
-    return TrainTokenizerConfig.checked(fields, source=name)
+    """Load the recipe's configuration. A custom recipe is a BrainOmni recipe if it sets `batch_segments`."""
+    config_class = PretrainConfig if kind_of(config.recipe) == "brainomni" else TrainTokenizerConfig
+    return config_class.checked({"root": config.root, "recipe": config.recipe}, source=config.recipe)
 
 
 def _given(config: PlanConfig) -> dict[str, int]:

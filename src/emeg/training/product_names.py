@@ -44,8 +44,17 @@ def brainomni_name(config: PretrainConfig) -> str:
     return _name("brainomni", config, brainomni_network(config))
 
 
+UNUSED_STEPS = {"braintokenizer": 1500, "brainomni": 300}
+"""Number of steps in the name of a model that is trained by epochs. Names have always contained one, and products that
+exist must be found."""
+UNUSED_LEARNING_RATE = 3e-4
+"""The quantizer's learning rate in the name of a BrainOmni, which trains none; in names for the same reason."""
+
+
 def _name(kind: str, config: TrainingConfig, network: Config) -> str:
     fields = {key: value for key, value in config.product_fields().items() if key not in {"network", "overrides"}}
+    fields["steps"] = fields["steps"] or UNUSED_STEPS[kind]
+    fields["optimiser"] = {"quantizer_learning_rate": UNUSED_LEARNING_RATE, **fields["optimiser"]}
     return hash_json({"kind": kind, "version": __version__, "network": network.product_fields(), "config": fields})
 
 

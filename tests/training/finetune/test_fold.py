@@ -50,7 +50,7 @@ FOLD = FoldIndices(np.arange(0, 56), np.arange(56, 72), np.arange(72, 96))
 @pytest.mark.parametrize("mode", ["probe", "full"])
 @pytest.mark.parametrize("weights", ["trained", "random"])
 def test_fold_is_learned_and_repeats_exactly(model, windows, mode, weights):
-    recipe = FinetuneRecipe(mode=mode, backbone_learning_rates=(3e-3,), head_factor=1.0, epochs=12, batch_size=16)
+    recipe = FinetuneRecipe.of(mode=mode, backbone_learning_rates=(3e-3,), head_factor=1.0, epochs=12, batch_size=16)
     first, second = (finetune_fold(model, windows, FOLD, recipe, weights=weights, device="cpu") for _ in range(2))
     assert first.probabilities.shape == (24, 2)
     np.testing.assert_allclose(first.probabilities.sum(axis=1), 1.0)
@@ -63,7 +63,7 @@ def test_fold_is_learned_and_repeats_exactly(model, windows, mode, weights):
 
 
 def test_the_head_sees_training_windows_with_mean_zero_and_spread_one(model, windows):
-    recipe = FinetuneRecipe(backbone_learning_rates=(1e-3,), epochs=1)
+    recipe = FinetuneRecipe.of(backbone_learning_rates=(1e-3,), epochs=1)
     state = finetune_fold(model, windows, FOLD, recipe, device="cpu", keep_state=True).state
     network = BrainOmni.from_pretrained(model)
     batch = signal_batch(windows.read(FOLD.train.tolist()))
@@ -96,14 +96,14 @@ def test_channels_kept_lie_evenly_and_are_real():
 
 def test_dropout_of_the_backbone_is_off_unless_asked_for(model):
     for asked in (False, True):
-        classifier = Classifier(BrainOmni.from_pretrained(model), 2, FinetuneRecipe(backbone_dropout=asked)).train()
+        classifier = Classifier(BrainOmni.from_pretrained(model), 2, FinetuneRecipe.of(backbone_dropout=asked)).train()
         assert classifier.head.training
         assert all(part.training == asked for part in classifier.backbone.modules())
 
 
 def test_test_windows_choose_nothing(model, windows):
     """Other labels of the test windows change no probability."""
-    recipe = FinetuneRecipe(mode="full", backbone_learning_rates=(1e-3, 3e-3), epochs=2, batch_size=16)
+    recipe = FinetuneRecipe.of(mode="full", backbone_learning_rates=(1e-3, 3e-3), epochs=2, batch_size=16)
     labels = windows.labels.copy()
     labels[FOLD.test] = 1 - labels[FOLD.test]
     other = InMemoryWindows(windows._samples, labels, windows.classes)
@@ -113,7 +113,7 @@ def test_test_windows_choose_nothing(model, windows):
 
 
 def test_full_trains_the_encoder_and_leaves_the_quantiser_alone(model, windows):
-    recipe = FinetuneRecipe(mode="full", backbone_learning_rates=(1e-3,), epochs=1, batch_size=16)
+    recipe = FinetuneRecipe.of(mode="full", backbone_learning_rates=(1e-3,), epochs=1, batch_size=16)
     outcome = finetune_fold(model, windows, FOLD, recipe, device="cpu", keep_state=True)
     before = BrainOmni.from_pretrained(model).state_dict()
     changed = {name for name, value in before.items() if not torch.equal(value, outcome.state[f"backbone.{name}"])}
@@ -123,7 +123,7 @@ def test_full_trains_the_encoder_and_leaves_the_quantiser_alone(model, windows):
 
 
 def test_random_weights_are_not_the_trained_ones_and_global_chance_is_left_alone(model, windows):
-    recipe = FinetuneRecipe(mode="probe")
+    recipe = FinetuneRecipe.of(mode="probe")
     state = torch.random.get_rng_state()
     trained = finetune_fold(model, windows, FOLD, recipe, device="cpu")
     fresh = finetune_fold(model, windows, FOLD, recipe.model_copy(update={"seed": 7}), weights="random", device="cpu")
@@ -132,7 +132,7 @@ def test_random_weights_are_not_the_trained_ones_and_global_chance_is_left_alone
 
 
 def test_faulty_folds_are_refused(model, windows):
-    recipe = FinetuneRecipe(mode="probe")
+    recipe = FinetuneRecipe.of(mode="probe")
     with pytest.raises(UserError, match="no validation windows"):
         finetune_fold(model, windows, replace(FOLD, validation=np.array([], int)), recipe)
     with pytest.raises(UserError, match="two of train, validation and test"):

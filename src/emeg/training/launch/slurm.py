@@ -62,7 +62,7 @@ def submit_slurm(verb: str, config: TrainingConfig, folder: Path) -> str:
 
 def dump_for_node(config: Config) -> str:
     """Give the parameters as what one node's launcher reads: it starts the ranks itself."""
-    fields = config.model_dump(mode="json", exclude_none=True)
+    fields = config.model_dump(mode="json")
     for name in ("slurm", "kubernetes", "launcher", "rendezvous"):
         fields.pop(name, None)
     return yaml.safe_dump(fields, sort_keys=True, allow_unicode=True)

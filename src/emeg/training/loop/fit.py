@@ -1,14 +1,13 @@
 """What both trainings do around their own step: loaders, trainer, final figures, publishing."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from emeg.config import Config
 from emeg.data import Corpus, MicroBatch, SamplingPlan
 from emeg.progress import Progress
 from emeg.store import Store
 from emeg.store.runs import RunNote, note_run
-from emeg.training.configs import OptimiserConfig, TrainingConfig, TrainResult
+from emeg.training.configs import TrainingConfig, TrainResult
 from emeg.training.loop.batches import FixedLoader, SignalReader, StepLoader, TokenReader
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
@@ -18,8 +17,6 @@ from emeg.training.loop.trainer import final_figures, fit, make_trainer, places_
 
 FINAL_SPLITS = ("validation", "held_out")
 """Splits of the final figures; the second is looked at only here."""
-
-Recipe = TypeVar("Recipe", bound=Config)
 
 
 class Adjustable(Protocol):
@@ -38,11 +35,6 @@ def adjust(network: Adjustable, config: TrainingConfig) -> None:
         network.compile_layers()
     if config.checkpoint_activations:
         network.checkpoint_activations()
-
-
-def settings_of(recipe: type[Recipe], optimiser: OptimiserConfig) -> Recipe:
-    """Take out of a run's optimiser what a network's own recipe knows of."""
-    return recipe(**{name: getattr(optimiser, name) for name in recipe.model_fields})
 
 
 def carry_out(

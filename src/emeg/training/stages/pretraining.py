@@ -12,13 +12,13 @@ from torch import Tensor
 from emeg import metrics
 from emeg.data import Corpus, SamplingConfig, SamplingPlan, TokenSet
 from emeg.errors import UserError
-from emeg.models import BrainOmni, PretrainRecipe, parameter_groups
+from emeg.models import BrainOmni, parameter_groups
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.training.configs import PretrainConfig, TrainResult
 from emeg.training.loop.batches import TokenBatch, TokenReader, token_batches
-from emeg.training.loop.fit import adjust, carry_out, settings_of
+from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
 from emeg.training.loop.publish import name_recordings
@@ -148,7 +148,9 @@ def brainomni_training(
     tokenizer.eval()
     return BrainOmniTraining(
         network,
-        groups=parameter_groups(network, settings_of(PretrainRecipe, config.optimiser)),
+        groups=parameter_groups(
+            network, learning_rate=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
+        ),
         optimiser=config.optimiser,
         n_steps=n_steps,
         seed=config.seed,

@@ -13,10 +13,10 @@ from emeg import metrics
 from emeg.data import BatchReader, Corpus, SamplingPlan
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.tokenizers.braintokenizer import AdamWRecipe, BrainTokenizer, normalise_signal, parameter_groups
+from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal, parameter_groups
 from emeg.training.configs import TrainResult, TrainTokenizerConfig
 from emeg.training.loop.batches import SignalBatch, SignalReader, fixed_batches, keep_channels
-from emeg.training.loop.fit import adjust, carry_out, settings_of
+from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
 from emeg.training.loop.publish import name_recordings
@@ -185,7 +185,12 @@ def tokenizer_training(
         group_of=group_of,
         ramp_steps=config.ramp_steps,
         max_channels=config.sampling.max_channels,
-        groups=parameter_groups(network, settings_of(AdamWRecipe, config.optimiser)),
+        groups=parameter_groups(
+            network,
+            learning_rate=config.optimiser.learning_rate,
+            quantizer_learning_rate=config.optimiser.quantizer_learning_rate,
+            weight_decay=config.optimiser.weight_decay,
+        ),
         optimiser=config.optimiser,
         n_steps=n_steps,
         seed=config.seed,

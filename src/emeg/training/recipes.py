@@ -1,0 +1,196 @@
+"""Recipes: YAML files that are the only home of a training's values.
+
+A configuration that a recipe completes (`FromRecipe`) takes each field from the caller, else from the recipe, else from
+the field's own default. What results is complete: its `model_dump` means the same, whatever recipe it names.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar, get_args
+
+import yaml
+from pydantic import Field, GetJsonSchemaHandler, model_validator
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from emeg.config import Config, runtime_field
+from emeg.errors import UserError
+
+KINDS = ("braintokenizer", "brainomni", "finetune")
+"""Kinds of recipe: the first part of a shipped recipe's name."""
+ALTERNATIVES = (("steps", "epochs"),)
+"""Fields of which exactly one counts: a value for one of them replaces the recipe's value for the other."""
+
+
+def recipe_field(*, runtime: bool = False, **constraints: Any) -> Any:  # noqa: ANN401 - mirrors pydantic.Field
+    """Declare a field without a default of its own: its value stands in the recipes."""
+    # the placeholder fails validation, so that a value that no recipe states is refused by the field's name
+    return Field(
+        default_factory=lambda: ..., validate_default=True, json_schema_extra={"runtime": runtime}, **constraints
+    )
+
+
+class FromRecipe(Config):
+    """A configuration that a recipe completes."""
+
+    recipe_kind: ClassVar[str]
+    """One of `KINDS`."""
+    recipe: str = runtime_field(...)
+    """Recipe with the values of all other fields: a name, or a .yaml file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: object) -> object:
+        return cls._completed(given) if isinstance(given, Mapping) else given
+
+    @classmethod
+    def _completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        name = given.get("recipe") or cls.model_fields["recipe"].default
+        return {**merge_values(cls, read_recipe(cls, str(name)), given), "recipe": name}
+
+    @model_validator(mode="after")
+    def _check_alternatives(self) -> "FromRecipe":
+        for names in ALTERNATIVES:
+            if (
+                type(self).model_fields.keys() >= set(names)
+                and sum(getattr(self, name) is not None for name in names) != 1
+            ):
+                raise ValueError(f"{' and '.join(names)}: give exactly one of them")
+        return self
+
+    @classmethod
+    def defaults_for(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values of the recipe that `given` names, nested like the fields.
+
+        Parameters
+        ----------
+        given : mapping
+            What the caller has chosen so far, such as ``{"recipe": "brainomni-base"}``.
+
+        Raises
+        ------
+        UserError
+            There is no such recipe.
+        """
+        name = str(given.get("recipe") or cls.model_fields["recipe"].default)
+        return {**read_recipe(cls, name), "recipe": name}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe the fields for forms, without defaults: a form that filled them in would override the recipe."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        _drop_defaults(schema, handler)
+        return schema
+
+
+def _drop_defaults(schema: dict[str, Any], handler: GetJsonSchemaHandler) -> None:
+    for name, described in schema.get("properties", {}).items():
+        described.pop("default", None)
+        if "$ref" in described:  # shared with classes whose defaults are their own
+            inner = {**handler.resolve_ref_schema(described)}
+            inner["properties"] = {key: {**value} for key, value in inner.get("properties", {}).items()}
+            _drop_defaults(inner, handler)
+            schema["properties"][name] = {**inner, **{k: v for k, v in described.items() if k != "$ref"}}
+
+
+def read_recipe(config_class: type[FromRecipe], name: str) -> dict[str, Any]:
+    """Read the values of a recipe.
+
+    Parameters
+    ----------
+    config_class : type of FromRecipe
+        Configuration that the recipe is for.
+    name : str
+        Name of a shipped recipe, or a file that ends in ``.yaml``. What such a file leaves out comes from the recipe
+        that its ``extends`` names; without it, from the default recipe of `config_class`.
+
+    Raises
+    ------
+    UserError
+        There is no such recipe, it is for another configuration, or it is not a mapping.
+    """
+    if not is_file(name):
+        return _load(_shipped(config_class.recipe_kind, name))
+    own = _load(Path(name))
+    base = str(own.pop("extends", config_class.model_fields["recipe"].default))
+    if Path(base) == Path(name):
+        raise UserError(f"recipe {name}: it extends itself; name another recipe after `extends`")
+    return merge_values(config_class, read_recipe(config_class, base), own)
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a recipe: the start of its name, or for a file what it extends or states.
+
+    Raises
+    ------
+    UserError
+        The file is not there, or it is not a mapping.
+    """
+    if is_file(name):
+        own = _load(Path(name))
+        name = str(own.get("extends", "brainomni" if "batch_segments" in own else "braintokenizer"))
+    return next((kind for kind in KINDS if name.startswith(kind)), "braintokenizer")
+
+
+def is_file(name: str) -> bool:
+    """Return whether a recipe's name is that of a file."""
+    return name.endswith((".yaml", ".yml"))
+
+
+def _shipped(kind: str, name: str) -> Path:
+    folder = Path(str(resources.files("emeg"))) / "recipes"
+    known = sorted(path.stem for path in folder.glob(f"{kind}*.yaml"))
+    if name not in known:
+        raise UserError(f"recipe {name!r}: there is no such recipe; known are {', '.join(known)}, or give a .yaml file")
+    return folder / f"{name}.yaml"
+
+
+def _load(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise UserError(f"recipe {file}: there is no such file; give the path of a .yaml file, or a recipe's name")
+    try:
+        recipe = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe {file}: not readable as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict):
+        raise UserError(f"recipe {file}: expected a mapping of parameters, found {type(recipe).__name__}")
+    return recipe
+
+
+def merge_values(config_class: type[Config], below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over others: nested configurations field by field, everything else whole.
+
+    Parameters
+    ----------
+    config_class : type of Config
+        Configuration that the values are for.
+    below, above : mapping
+        Values by field name; those of `above` win. For `ALTERNATIVES`, None means that the field is not given.
+    """
+    above = dict(above)
+    merged = dict(below)
+    for names in _alternatives(config_class):
+        for name in names:
+            if above.get(name, ...) is None:
+                del above[name]
+        if any(name in above for name in names):
+            merged.update(dict.fromkeys(names))
+    for name, value in above.items():
+        inner = _nested_class(config_class.model_fields.get(name))
+        under = merged.get(name)
+        both = isinstance(under, Mapping) and isinstance(value, Mapping)
+        merged[name] = merge_values(inner, under, value) if inner is not None and both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _alternatives(config_class: type[Config]) -> list[tuple[str, ...]]:
+    return [names for names in ALTERNATIVES if config_class.model_fields.keys() >= set(names)]
+
+
+def _nested_class(field: FieldInfo | None) -> type[Config] | None:
+    if field is None:
+        return None
+    kinds = (field.annotation, *get_args(field.annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Config)), None)
