@@ -45,7 +45,8 @@ class FinetuneConfig(FinetuneFromRecipe):
     def product_fields(self) -> dict[str, Any]:
         """Return the fields that can change a result; `fit` under the name that it has in stored products."""
         fields = super().product_fields()
-        return {**fields, "recipe": fields.pop("fit")}
+        fields["recipe"] = fields.pop("fit")
+        return fields
 
     @classmethod
     def _completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:

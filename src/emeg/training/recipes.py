@@ -7,7 +7,7 @@ the field's own default. What results is complete: its `model_dump` means the sa
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, NoReturn, get_args
 
 import yaml
 from pydantic import Field, GetJsonSchemaHandler, model_validator
@@ -26,10 +26,18 @@ ALTERNATIVES = (("steps", "epochs"),)
 
 def recipe_field(*, runtime: bool = False, **constraints: Any) -> Any:  # noqa: ANN401 - mirrors pydantic.Field
     """Declare a field without a default of its own: its value stands in the recipes."""
-    # the placeholder fails validation, so that a value that no recipe states is refused by the field's name
-    return Field(
-        default_factory=lambda: ..., validate_default=True, json_schema_extra={"runtime": runtime}, **constraints
-    )
+    return Field(default_factory=refuse_default, json_schema_extra={"runtime": runtime}, **constraints)
+
+
+def refuse_default() -> NoReturn:
+    """Refuse to build a configuration whose value stands in no recipe.
+
+    Raises
+    ------
+    ValueError
+        Always: it is called only where a value is missing.
+    """
+    raise ValueError("the value is in no recipe: state it, or read a recipe that has it")
 
 
 class FromRecipe(Config):
