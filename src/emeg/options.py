@@ -108,7 +108,8 @@ def _default(name: str, field: FieldInfo, defaults: Mapping[str, Any] | Config) 
     """Return the default of a field; the ellipsis where it is required. Values of the surrounding default win."""
     if isinstance(defaults, Config):
         return getattr(defaults, name)
-    own = ... if field.is_required() else field.get_default(call_default_factory=True)
+    has_none = field.is_required() or _extra(field).get("in_recipe")
+    own = ... if has_none else field.get_default(call_default_factory=True)
     if name not in defaults:
         return own
     chosen = defaults[name]

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from emeg.cli import parse_config
+from emeg.cli import main, parse_config
 from emeg.errors import UserError
 from emeg.evaluation import FinetuneConfig
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
@@ -112,14 +112,14 @@ def test_flags_files_forms_and_dumps_mean_the_same(recipe, given, tmp_path):
 
     def from_file(text: str) -> FromRecipe:
         file.write_text(text)
-        return parse_config("x", "", cls, ["--config", str(file)])
+        return parse_config("x", cls, ["--config", str(file)])
 
     assert from_file(yaml.safe_dump({"root": "store", "recipe": recipe, **given})) == config
     assert from_file(yaml.safe_dump(config.model_dump(mode="json"))) == config
     assert from_file(dump_for_node(config)) == config
     assert cls.model_validate_json(config.model_dump_json()) == config
     if "None" not in (text := " ".join(as_flags(given))) and "{}" not in text:
-        assert parse_config("x", "", cls, ["--root", "store", "--recipe", recipe, *text.split()]) == config
+        assert parse_config("x", cls, ["--root", "store", "--recipe", recipe, *text.split()]) == config
     # a form sends what the schema has as defaults, besides what was filled in
     assert (
         cls.model_validate({**defaults(cls.model_json_schema()), "root": "store", "recipe": recipe, **given}) == config
@@ -237,3 +237,18 @@ def test_fine_tuning_takes_a_recipe():
 def test_a_recipe_that_is_none_of_the_verbs_is_refused(name):
     with pytest.raises(UserError, match="known are braintokenizer, braintokenizer-nano, or"):
         TrainTokenizerConfig(root="store", recipe=name)
+
+
+@pytest.mark.parametrize(
+    ("verb", "recipe", "option", "shown"),
+    [
+        ("pretrain", "brainomni-base", "optimiser.learning-rate", "0.0004"),
+        ("pretrain", "brainomni-tiny", "batch-segments", "32"),
+        ("train-tokenizer", "braintokenizer", "sampling.micro-batches", "16"),
+        ("finetune", "finetune-paper", "fit.batch-size", "128"),
+    ],
+)
+def test_help_shows_the_values_of_the_chosen_recipe(verb, recipe, option, shown, capsys):
+    main([verb, "--recipe", recipe, "--help"])
+    line = next(line for line in capsys.readouterr().out.splitlines() if f"--{option} " in line)
+    assert f"default {shown}]" in line

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from emeg.config import Config, runtime_field
+from emeg.config import Config, option, runtime_field
 from emeg.data.sampling.plan import SamplingConfig
 from emeg.training.recipes import FromRecipe, merge_values, read_recipe, recipe_field
 from emeg.training.scheduler_configs import KubernetesConfig, SlurmConfig
@@ -53,13 +53,15 @@ class TokenizerOptimiserConfig(OptimiserConfig):
 class TrainingConfig(FromRecipe):
     """Parameters of both trainings."""
 
-    root: str = runtime_field(...)
+    option_group: ClassVar[str] = "training"
+
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
-    recipe: str = runtime_field(...)
+    recipe: str = runtime_field(..., group="training")
     """Recipe with the values of all other options: a name, or a .yaml file."""
-    network: str = recipe_field()
+    network: str = recipe_field(group="model")
     """Preset of the network's sizes."""
-    overrides: dict[str, NetworkValue] = Field(default_factory=dict)
+    overrides: dict[str, NetworkValue] = option({}, group="model")
     """Parameters of the network that differ from its preset."""
     optimiser: OptimiserConfig = recipe_field()
     """Optimiser and learning rate."""
@@ -79,33 +81,33 @@ class TrainingConfig(FromRecipe):
     """Segments for the final metrics, for each device and channel count."""
     keep: Literal["last", "best"] = recipe_field()
     """Weights that become the model: those of the last step, or those with the best validation."""
-    log_every: PositiveInt = recipe_field(runtime=True)
+    log_every: PositiveInt = recipe_field(runtime=True, group="training")
     """Steps between two rows of the history."""
-    checkpoint_every: PositiveInt = recipe_field(runtime=True)
+    checkpoint_every: PositiveInt = recipe_field(runtime=True, group="training")
     """Steps between two checkpoints."""
-    checkpoints: str | None = runtime_field(None)
+    checkpoints: str | None = runtime_field(None, group="cluster")
     """Folder or URI for checkpoints that all machines can reach; default: the run's folder."""
-    keep_checkpoints: PositiveInt = runtime_field(2)
+    keep_checkpoints: PositiveInt = runtime_field(2, group="training")
     """Number of newest checkpoints to keep, besides the best weights."""
     checkpoint_in_background: bool = runtime_field(True)
     """Write checkpoints in a thread while the next steps run."""
-    resume: Literal["auto", "never"] = runtime_field("auto")
+    resume: Literal["auto", "never"] = runtime_field("auto", group="training")
     """auto: continue from the newest checkpoint of the same run; never: start again."""
     strategy: Literal["auto", "ddp", "fsdp2"] = runtime_field("auto")
     """How ranks share the network: a whole copy on each (ddp, auto) or shards (fsdp2)."""
     stall_after_s: PositiveFloat = runtime_field(600.0)
     """Seconds without a step after which a rank counts as lost and the run ends."""
-    processes: PositiveInt = runtime_field(1)
+    processes: PositiveInt = runtime_field(1, group="cluster")
     """Ranks on each machine; the ranks of all machines must divide the micro-batches of a step."""
-    launcher: Literal["local", "slurm", "kubernetes"] = runtime_field("local")
+    launcher: Literal["local", "slurm", "kubernetes"] = runtime_field("local", group="cluster")
     """Where the ranks start: on this machine, or through a scheduler."""
-    nodes: PositiveInt = runtime_field(1)
+    nodes: PositiveInt = runtime_field(1, group="cluster")
     """Machines; with launcher=local, start the same command on each."""
-    rendezvous: str | None = runtime_field(None)
+    rendezvous: str | None = runtime_field(None, group="cluster")
     """host:port of the first machine where several meet; schedulers fill it in."""
-    slurm: SlurmConfig = runtime_field(SlurmConfig())
+    slurm: SlurmConfig = runtime_field(SlurmConfig(), group="cluster")
     """Settings of launcher=slurm."""
-    kubernetes: KubernetesConfig = runtime_field(KubernetesConfig())
+    kubernetes: KubernetesConfig = runtime_field(KubernetesConfig(), group="cluster")
     """Settings of launcher=kubernetes."""
     compile: bool = runtime_field(False)
     """Compile convolutions (tokenizer) or blocks (BrainOmni): minutes at the start, equal up to rounding."""
@@ -134,13 +136,13 @@ class TrainTokenizerConfig(TrainingConfig):
 
     recipe_kind: ClassVar[str] = "braintokenizer"
 
-    recipe: str = runtime_field("braintokenizer-nano")
+    recipe: str = runtime_field("braintokenizer-nano", group="training")
     """Recipe with the values of all other options: braintokenizer, braintokenizer-nano, or a .yaml file."""
-    corpus: str | None = None
+    corpus: str | None = option(None, group="data")
     """Corpus to train on; default: the only one in the store."""
     optimiser: TokenizerOptimiserConfig = recipe_field()
     """Optimiser and learning rates."""
-    sampling: SamplingConfig = recipe_field()
+    sampling: SamplingConfig = recipe_field(group="data")
     """Contents of a step: batch budget, crop, micro-batches, mixture."""
     ramp_steps: int = recipe_field(ge=0)
     """Steps over which the L1, amplitude and phase losses rise to full weight."""
@@ -151,26 +153,28 @@ class PretrainConfig(TrainingConfig):
 
     recipe_kind: ClassVar[str] = "brainomni"
 
-    recipe: str = runtime_field("brainomni-nano")
+    recipe: str = runtime_field("brainomni-nano", group="training")
     """Recipe with the values of all other options: brainomni-tiny, brainomni-base, brainomni-nano, or a .yaml file."""
-    tokens: str | None = None
+    tokens: str | None = option(None, group="data")
     """Tokens to train on; default: the only ones in the store."""
-    batch_segments: PositiveInt = recipe_field()
+    batch_segments: PositiveInt = recipe_field(group="data")
     """Segments in a micro-batch."""
-    micro_batches: PositiveInt = recipe_field()
+    micro_batches: PositiveInt = recipe_field(group="data")
     """Micro-batches in a step, over all ranks."""
-    weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    weights: dict[str, NonNegativeFloat] = option({}, group="data")
     """Times an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg); 1 where absent."""
 
 
 class TokenizeConfig(Config):
     """Parameters of the verb tokenize."""
 
-    root: str = runtime_field(...)
+    option_group: ClassVar[str] = "data"
+
+    root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
-    corpus: str | None = None
+    corpus: str | None = option(None, group="data")
     """Corpus to tokenize; default: the only one in the store."""
-    tokenizer: str | None = None
+    tokenizer: str | None = option(None, group="model")
     """BrainTokenizer to use; default: the only one in the store."""
     overlap: float = Field(0.25, ge=0.0, lt=1.0)
     """Share of a window that the next window contains too."""
@@ -269,7 +273,7 @@ class FinetuneFromRecipe(FromRecipe):
 
     recipe_kind: ClassVar[str] = "finetune"
 
-    recipe: str = runtime_field("finetune-nano")
+    recipe: str = runtime_field("finetune-nano", group="training")
     """Recipe with the settings of a fit: finetune-nano, finetune-paper, or a .yaml file."""
     fit: FinetuneRecipe = recipe_field()
     """How a fold is fitted; the verb sets its mode and seed."""

@@ -24,9 +24,10 @@ ALTERNATIVES = (("steps", "epochs"),)
 """Fields of which exactly one counts: a value for one of them replaces the recipe's value for the other."""
 
 
-def recipe_field(*, runtime: bool = False, **constraints: Any) -> Any:  # noqa: ANN401 - mirrors pydantic.Field
+def recipe_field(*, group: str = "training", runtime: bool = False, **constraints: Any) -> Any:  # noqa: ANN401
     """Declare a field without a default of its own: its value stands in the recipes."""
-    return Field(default_factory=refuse_default, json_schema_extra={"runtime": runtime}, **constraints)
+    extra: dict[str, Any] = {"in_recipe": True, "runtime": runtime, "group": group}
+    return Field(default_factory=refuse_default, json_schema_extra=extra, **constraints)
 
 
 def refuse_default() -> NoReturn:
@@ -45,7 +46,7 @@ class FromRecipe(Config):
 
     recipe_kind: ClassVar[str]
     """One of `KINDS`."""
-    recipe: str = runtime_field(...)
+    recipe: str = runtime_field(..., group="training")
     """Recipe with the values of all other fields: a name, or a .yaml file."""
 
     @model_validator(mode="before")
