@@ -81,7 +81,7 @@ def test_no_windows_and_probabilities_that_are_not_finite_have_no_figures():
 
 def test_mean_and_deviation_leave_undefined_folds_out():
     mean, sd = mean_and_sd([Score(0.5), Score(None, "x"), Score(0.7)])
-    assert mean == Score(pytest.approx(0.6), "1 of 3 folds have no figure")
+    assert mean == Score(pytest.approx(0.6), "1 of 3 folds have no value")
     assert sd.value == pytest.approx(np.sqrt(0.02))
     assert mean_and_sd([Score(None, "x")])[0].value is None
     assert mean_and_sd([Score(0.5)]) == (Score(0.5), Score(None, "one fold only"))

@@ -18,8 +18,8 @@ from emeg.evaluation import (
     make_task,
     missing_task,
     read_arrays,
-    read_figures,
     read_predictions,
+    read_summary,
     try_task,
 )
 from emeg.evaluation.classical import baselines as baselines_module
@@ -48,7 +48,7 @@ def hashes(folder) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def evaluated(made_once, tmp_path_factory) -> tuple[str, str, str]:
-    """Store, fine-tuned model and evaluation, the whole way with all contestants."""
+    """Store, fine-tuned model and evaluation, the whole way with all models."""
     root = str(tmp_path_factory.mktemp("evaluated") / "store")
     shutil.copytree(made_once, root)
     tuned = finetune(finetune_config(root))
@@ -61,9 +61,9 @@ def test_every_window_is_tested_once_by_every_network_on_people_never_seen(evalu
     corpus = Corpus.open(store)
     table = read_predictions(store, "models", model).to_pandas()
     held_out = {s for s, split in corpus.subjects.items() if split == "held_out"}
-    assert set(table.contestant) == {"pretrained_full", "pretrained_probe", "random_full", "random_probe"}
+    assert set(table.model) == {"pretrained_full", "pretrained_probe", "random_full", "random_probe"}
     assert set(table.subject) == held_out
-    for _, own in table.groupby("contestant"):
+    for _, own in table.groupby("model"):
         assert len(own) == own.window.nunique() == 20 * len(held_out)
     provenance = json.loads((Path(root) / "models" / model / "config.json").read_text())["provenance"]
     for number, fold in enumerate(provenance["folds"]):
@@ -80,7 +80,7 @@ def test_kept_weights_are_those_of_the_best_fold_of_the_pretrained_network(evalu
     provenance = json.loads((folder / "config.json").read_text())["provenance"]
     kept = provenance["weights_of"]
     histories = pq.read_table(folder / "histories.parquet").to_pandas()
-    own = histories[(histories.contestant == "pretrained_full") & (histories.name == "validation_balanced_accuracy")]
+    own = histories[(histories.model == "pretrained_full") & (histories.name == "validation_balanced_accuracy")]
     best = own.groupby("fold").value.max()
     assert (kept["weights"], kept["mode"]) == ("pretrained", "full")
     assert kept["validation_balanced_accuracy"] == best.max() == best[kept["fold"]]
@@ -92,30 +92,30 @@ def test_kept_weights_are_those_of_the_best_fold_of_the_pretrained_network(evalu
 def test_figures_are_those_of_the_stored_predictions(evaluated):
     root, _, evaluation = evaluated
     store = Store.open(root)
-    figures = read_figures(store, evaluation)
+    figures = read_summary(store, evaluation)
     table = read_predictions(store, "evaluations", evaluation).to_pandas()
-    assert [c.name for c in figures.contestants] == [
+    assert [c.name for c in figures.models] == [
         "pretrained_full", "pretrained_probe", "random_full", "random_probe", "band_power", "tangent_space", "chance",
     ]  # fmt: skip
-    for contestant in figures.contestants:
-        own = table[table.contestant == contestant.name]
-        assert set(contestant.metrics) == set(METRICS)
+    for model in figures.models:
+        own = table[table.model == model.name]
+        assert set(model.metrics) == set(METRICS)
         folds = [
             score(part.label.to_numpy(), np.stack(part.probabilities))["balanced_accuracy"].value
             for _, part in own.groupby("fold")
         ]
-        assert contestant.metrics["balanced_accuracy"].folds == pytest.approx(folds)
-        assert contestant.metrics["balanced_accuracy"].mean == pytest.approx(np.mean(folds))
-        assert np.sum(contestant.confusion) == len(own)
-        assert len(contestant.subjects) == own.subject.nunique()
+        assert model.metrics["balanced_accuracy"].folds == pytest.approx(folds)
+        assert model.metrics["balanced_accuracy"].mean == pytest.approx(np.mean(folds))
+        assert np.sum(model.confusion) == len(own)
+        assert len(model.subjects) == own.subject.nunique()
     long = pq.read_table(Path(root) / "evaluations" / evaluation / "figures.parquet").to_pandas()
-    row = long[(long.contestant == "band_power") & (long.scope == "mean") & (long.metric == "balanced_accuracy")]
-    assert row.value.item() == figures.contestants[4].metrics["balanced_accuracy"].mean
+    row = long[(long.model == "band_power") & (long.scope == "mean") & (long.metric == "balanced_accuracy")]
+    assert row.value.item() == figures.models[4].metrics["balanced_accuracy"].mean
 
 
 def test_classical_baselines_tell_lateralised_alpha_and_chance_does_not(evaluated):
-    figures = read_figures(Store.open(evaluated[0]), evaluated[2])
-    found = {c.name: c.metrics["balanced_accuracy"].mean for c in figures.contestants}
+    figures = read_summary(Store.open(evaluated[0]), evaluated[2])
+    found = {c.name: c.metrics["balanced_accuracy"].mean for c in figures.models}
     assert found["band_power"] > 0.9
     assert found["tangent_space"] > 0.9
     assert found["chance"] == figures.task.chance == 0.5
@@ -126,7 +126,7 @@ def test_classical_baselines_tell_lateralised_alpha_and_chance_does_not(evaluate
 def test_reconstruction_covers_unseen_people_of_every_device(evaluated):
     root, _, evaluation = evaluated
     store = Store.open(root)
-    figures, arrays = read_figures(store, evaluation), read_arrays(store, evaluation)
+    figures, arrays = read_summary(store, evaluation), read_arrays(store, evaluation)
     corpus = Corpus.open(store)
     held_out = corpus.column("split") == "held_out"
     devices = sorted(set(corpus.column("device")[held_out].tolist()))
@@ -171,10 +171,10 @@ def test_without_a_task_evaluate_still_judges_the_tokenizer_and_says_why(root):
     with pytest.raises(UserError, match="no task can be inferred"):
         finetune(finetune_config(root))
     result = evaluate(evaluate_config(root))
-    figures = read_figures(Store.open(root), result.evaluation)
+    figures = read_summary(Store.open(root), result.evaluation)
     assert result.task_missing_reason == figures.task_missing_reason == reason
     assert figures.task is None
-    assert figures.contestants == ()
+    assert figures.models == ()
     assert figures.reconstruction
     assert figures.codebook
 
@@ -237,7 +237,7 @@ def test_baselines_that_cannot_run_say_why_and_the_rest_goes_on(root, monkeypatc
     tuned = finetune(finetune_config(root, task=described, modes=("probe",), random_weights=False))
     monkeypatch.setattr(baselines_module, "missing_package", lambda name: "")
     result = evaluate(evaluate_config(root, finetuned=tuned.model, n_examples=0))
-    found = {c.name: c for c in read_figures(store, result.evaluation).contestants}
+    found = {c.name: c for c in read_summary(store, result.evaluation).models}
     assert found["band_power"].status == "not applicable"
     assert "same name" in found["band_power"].reason
     assert found["chance"].metrics["balanced_accuracy"].mean == 0.5
@@ -249,7 +249,7 @@ def test_recordings_that_changed_after_fine_tuning_are_noticed(root):
     store = Store.open(root)
     person = next(s for s, split in sorted(Corpus.open(store).subjects.items()) if split == "held_out")
     add_person(store, person.split("/")[1], names=("C3", "C4", "Cz", "Pz", "O1"), device="x2")
-    with pytest.raises(UserError, match="changed since it was fine-tuned"):
+    with pytest.raises(UserError, match=r"^model .*emeg finetune"):
         evaluate(evaluate_config(root, finetuned=tuned.model, n_examples=0))
     # the inferred task keeps to the device that all have, so that fine-tuning anew asks what was asked before
     second = finetune(finetune_config(root, modes=("probe",), random_weights=False))

@@ -1,13 +1,13 @@
-"""What a model is worth on people that nothing has seen, beside what simpler things are worth.
+"""Evaluate a model on subjects that no training stage has seen, beside simpler models.
 
 corpus (held-out people) + model ──finetune──▶ models/<finetuned>/  predictions.parquet, histories.parquet
 finetuned + corpus + tokens ──evaluate──▶ evaluations/<evaluation>/ figures.json, figures.parquet,
                                           predictions.parquet, reconstruction.npz ──▶ reports
 
-A task's people are those whom the corpus holds out: neither tokenizer nor BrainOmni was trained on them. Every
-contestant is fitted on the same training people of a fold, chooses its settings on the same validation people, and is
-tested once on people that appear in neither. `emeg.evaluation.products` describes every file. Names are loaded when
-first used.
+The subjects of a task are those that the corpus holds out: neither the tokenizer nor BrainOmni was trained on them.
+All models compared are fitted on the same training subjects of a fold, choose their settings on the same validation
+subjects, and are tested once on subjects that appear in neither. `emeg.evaluation.products` describes every file.
+Public names are imported on first use.
 """
 
 import lazy_loader as lazy

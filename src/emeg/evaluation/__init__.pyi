@@ -10,9 +10,9 @@ from .evaluate_model import evaluate as evaluate
 from .finetune_folds import finetune as finetune
 from .metrics import METRICS as METRICS, Score as Score, confusion as confusion, score as score
 from .products import (
-    EvaluationFigures as EvaluationFigures,
+    EvaluationSummary as EvaluationSummary,
     read_arrays as read_arrays,
-    read_figures as read_figures,
+    read_summary as read_summary,
     read_predictions as read_predictions,
 )
 from .task import Task as Task, make_task as make_task, missing_task as missing_task, try_task as try_task

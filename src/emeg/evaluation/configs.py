@@ -1,4 +1,4 @@
-"""Parameters and results of the verbs; importing them loads no network library."""
+"""Parameters and results of ``finetune`` and ``evaluate``; importing them loads no network library."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -14,33 +14,32 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
 class FinetuneConfig(FinetuneFromRecipe):
-    """Fine-tune and probe a BrainOmni on a task, fold by fold, over people whom its corpus holds out."""
+    """Fine-tune and probe a BrainOmni on a task, fold by fold, on subjects that its corpus holds out."""
 
     option_group: ClassVar[str] = "training"
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     model: str | None = option(None, group="model")
-    """BrainOmni to use; may be left out where the store holds one only."""
+    """BrainOmni to use; not needed if the store holds only one."""
     corpus: str | None = option(None, group="data")
-    """Corpus whose held-out people take part. None: the one that the model was trained on."""
+    """Corpus whose held-out subjects are used; default: the corpus the model was trained on."""
     task: TaskConfig | None = None
-    """What to tell apart. None: found from the events of the held-out people."""
+    """Task to fit; default: inferred from the events of the held-out subjects."""
     modes: tuple[Mode, ...] = ("full", "probe")
-    """full: encoder, backbone and head are trained; probe: logistic regression on frozen features."""
+    """full: train encoder, backbone and head; probe: logistic regression on frozen features."""
     random_weights: bool = True
-    """Do the same with the same network from random weights: what pretraining is worth."""
+    """Also fit the same network from random weights, to measure what pretraining adds."""
     n_folds: PositiveInt = Field(5, ge=2)
-    """Folds. Every person is tested once; with fewer people than folds, a fold a person."""
+    """Number of folds; every subject is tested once."""
     seed: int = Field(0, ge=0)
-    """Seed of the folds, of random weights and of every draw while training."""
+    """Seed of the folds, the random weights and every draw in training."""
     channel_seconds: PositiveFloat | None = 30_000.0
-    """Signal, channels times seconds, that one full fit may read for training: where all learning rates and epochs of
-    the recipe would take more, they are fewer. None: the recipe as it is."""
+    """Most signal, channels × seconds, that a full fit reads; more reduces epochs and learning rates."""
     threads: int = runtime_field(0, ge=0)
-    """Threads, 0: as the machine has it. Results are equal bit for bit at equal threads only."""
+    """Threads, 0: all cores. Results are equal bit for bit only with equal threads."""
     device: Device = runtime_field("auto")
-    """Where to compute."""
+    """Device to compute on."""
 
     def product_fields(self) -> dict[str, Any]:
         """Return the fields that can change a result; `fit` under the name that it has in stored products."""
@@ -56,63 +55,63 @@ class FinetuneConfig(FinetuneFromRecipe):
 
 
 class FinetuneResult(Config):
-    """What fine-tuning made."""
+    """Summary of a fine-tuning."""
 
     model: str
     """Name of the product below <root>/models."""
     task: str
     """Name of the task."""
     n_subjects: int
-    """People who took part."""
+    """Subjects of the task."""
     n_windows: int
-    """Windows, all of which are tested once."""
+    """Windows; each is tested once."""
     n_folds: int
-    """Folds."""
+    """Number of folds."""
     metrics: dict[str, float]
-    """Mean over folds: ``<weights>/<mode>/balanced_accuracy``."""
+    """Mean over folds, as ``<weights>/<mode>/balanced_accuracy``."""
     done_before: bool
-    """The product was there before."""
+    """Whether the product existed before."""
 
 
 class EvaluateConfig(Config):
-    """Put a fine-tuned model's figures beside chance and classical baselines; judge its tokenizer on unseen people."""
+    """Compare a fine-tuned model with chance and classical baselines, and its reconstructions with the signal."""
 
     option_group: ClassVar[str] = "evaluation"
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     finetuned: str | None = option(None, group="model")
-    """Fine-tuned model. None: the only one; where there is none, the page has no task table and says why."""
+    """Fine-tuned model; default: the only one. Without one there is no task table."""
     model: str | None = option(None, group="model")
-    """BrainOmni to judge where nothing was fine-tuned; may be left out where the store holds one only."""
+    """BrainOmni to evaluate if nothing was fine-tuned; not needed if the store holds only one."""
     corpus: str | None = option(None, group="data")
-    """Corpus with the unseen people. None: the one that the model was trained on."""
+    """Corpus with the unseen subjects; default: the corpus the model was trained on."""
     baselines: tuple[Literal["band_power", "tangent_space", "chance"], ...] = ("band_power", "tangent_space", "chance")
-    """What the model is compared with."""
+    """Classical baselines to compare with."""
     segments_per_device: PositiveInt = 32
-    """Held-out segments to reconstruct for each device, spread over its people."""
+    """Held-out segments to reconstruct per device, spread over its subjects."""
     n_examples: int = Field(6, ge=0)
-    """Stretches kept as signal and reconstruction, the devices taking turns."""
+    """Examples of signal and reconstruction to keep, devices alternating."""
     example_channels: PositiveInt = 4
-    """Channels of an example."""
+    """Channels of each example."""
     seed: int = Field(0, ge=0)
     """Seed of the choice of segments and examples."""
     threads: int = runtime_field(0, ge=0)
-    """Threads, 0: as the machine has it. Results are equal bit for bit at equal threads only."""
+    """Threads, 0: all cores. Results are equal bit for bit only with equal threads."""
     device: Device = runtime_field("auto")
-    """Where to compute."""
+    """Device to compute on."""
 
 
 class EvaluateResult(Config):
-    """What evaluating made."""
+    """Summary of an evaluation."""
 
     evaluation: str
     """Name of the product below <root>/evaluations."""
     finetuned: str
-    """The fine-tuned model, empty where there is none."""
+    """Fine-tuned model, empty if there is none."""
     task_missing_reason: str
-    """Why there is no task table, empty where there is one."""
+    """Why there is no task table; empty if there is one."""
     metrics: dict[str, float]
-    """``<contestant>/balanced_accuracy`` (mean over folds), ``reconstruction/<device>/pcc``."""
+    """``<model>/balanced_accuracy`` (mean over folds), ``reconstruction/<device>/pcc``."""
     done_before: bool
-    """The product was there before."""
+    """Whether the product existed before."""

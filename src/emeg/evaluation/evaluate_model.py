@@ -1,4 +1,4 @@
-"""Every contestant's figures, and what the tokenizer keeps of unseen people: the verb."""
+"""The verb ``evaluate``: metrics of all models compared, and the tokenizer's reconstruction of unseen subjects."""
 
 import importlib.metadata
 import logging
@@ -13,18 +13,18 @@ from emeg.data import Corpus, TokenSet
 from emeg.errors import UserError
 from emeg.evaluation.classical.baselines import expected_chance
 from emeg.evaluation.classical.folds import BaselineRun, run_baselines
-from emeg.evaluation.codebook import codebook_figures, count_codes
+from emeg.evaluation.codebook import count_codes, summarise_codebooks
 from emeg.evaluation.configs import EvaluateConfig, EvaluateResult, FinetuneConfig
-from emeg.evaluation.predictions import NETWORKS, Outcome, contestant_figures, predictions
+from emeg.evaluation.predictions import NETWORKS, Outcome, predictions, summarise_model
 from emeg.evaluation.products import (
     PREDICTIONS,
-    ContestantFigures,
-    EvaluationFigures,
-    TaskFigures,
-    read_figures,
+    EvaluationSummary,
+    ModelSummary,
+    TaskSummary,
     read_predictions,
+    read_summary,
     write_arrays,
-    write_figures,
+    write_summary,
     write_table,
 )
 from emeg.evaluation.reconstruction import ReconstructionOutcome, choose_segments, judge_reconstruction, tokenize_rows
@@ -38,11 +38,11 @@ from emeg.version import __version__
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "pyriemann")
-"""Versions that go into the provenance."""
+"""Packages whose versions are recorded in the provenance."""
 
 
-class Subject(NamedTuple):
-    """What is evaluated."""
+class Evaluated(NamedTuple):
+    """Products that are evaluated."""
 
     finetuned: str | None
     model: str
@@ -56,42 +56,42 @@ class Subject(NamedTuple):
 class TaskOutcome(NamedTuple):
     """The task table and its predictions."""
 
-    task: TaskFigures
-    contestants: list[ContestantFigures]
+    task: TaskSummary
+    models: list[ModelSummary]
     predictions: list[dict[str, Any]]
 
 
 def evaluate(config: EvaluateConfig, *, progress: Progress = silent) -> EvaluateResult:
-    """Score a fine-tuned model, random weights, chance and classical baselines on the same folds, and its tokenizer.
+    """Evaluate a fine-tuned model, random weights, chance and classical baselines on the same folds, and its tokenizer.
 
-    Without a fine-tuned model there is no task table; the product then says why, and has the rest.
+    Without a fine-tuned model there is no task table; the product then states the reason and holds the rest.
 
     Raises
     ------
     UserError
-        A product is missing, or recordings of the task's people have changed since fine-tuning.
+        A product is missing, or recordings of the task's subjects have changed since fine-tuning.
     """
     store = Store.open(config.root)
-    subject = find_subject(store, config)
-    name = _name(config, subject)
+    evaluated = find_evaluated(store, config)
+    name = _name(config, evaluated)
     done_before = store.has("evaluations", name)
     if not done_before:
         began = time.monotonic()
         with torch_threads(config.threads):
-            _evaluate_and_publish(store, config, subject, name, progress)
+            _evaluate_and_publish(store, config, evaluated, name, progress)
         logger.info("evaluation %s in %.1f s", name, time.monotonic() - began)
-    figures = read_figures(store, name)
+    summary = read_summary(store, name)
     return EvaluateResult(
         evaluation=name,
-        finetuned=subject.finetuned or "",
-        task_missing_reason=figures.task_missing_reason,
-        metrics=_headline(figures),
+        finetuned=evaluated.finetuned or "",
+        task_missing_reason=summary.task_missing_reason,
+        metrics=_headline(summary),
         done_before=done_before,
     )
 
 
-def find_subject(store: Store, config: EvaluateConfig) -> Subject:
-    """Resolve products: a fine-tuned model if one is named or is the only one of this model and corpus."""
+def find_evaluated(store: Store, config: EvaluateConfig) -> Evaluated:
+    """Return the products to evaluate: a fine-tuned model if named or the only one of this model and corpus."""
     if config.finetuned is not None:
         finetuned: str | None = find_model(store, "finetuned", config.finetuned)
     else:
@@ -108,11 +108,11 @@ def find_subject(store: Store, config: EvaluateConfig) -> Subject:
         corpus = Corpus.open(store, str(provenance["corpus"]))
         _check_asked(config, finetuned, model, corpus.name)
     tokens = _tokens(store, made_from, corpus.name)
-    return Subject(finetuned, model, corpus, made_from, tokens, reason)
+    return Evaluated(finetuned, model, corpus, made_from, tokens, reason)
 
 
 def _only_finetuned(store: Store, config: EvaluateConfig) -> str | None:
-    """Find the fine-tuned model of the model and corpus in question; None where there is none."""
+    """Return the fine-tuned model of a model and corpus, or None."""
     found = []
     for name in store.names("models"):
         card = model_config(store, name)
@@ -124,7 +124,9 @@ def _only_finetuned(store: Store, config: EvaluateConfig) -> str | None:
         ):
             found.append(name)
     if len(found) > 1:
-        raise UserError(f"{store.root}: several fine-tuned models fit; name one as finetuned: {', '.join(found)}")
+        raise UserError(
+            f"{store.root}: several fine-tuned models match; choose one with --finetuned: {', '.join(found)}"
+        )
     return found[0] if found else None
 
 
@@ -132,86 +134,86 @@ def _check_asked(config: EvaluateConfig, finetuned: str, model: str, corpus: str
     for asked, has, what in ((config.model, model, "model"), (config.corpus, corpus, "corpus")):
         if asked not in (None, has):
             raise UserError(
-                f"{what}={asked}: {finetuned} was fine-tuned from {what} {has}; leave {what} out, or fine-tune"
+                f"{what}={asked}: {finetuned} was fine-tuned from {what} {has}; omit {what}, or run `emeg finetune`"
             )
 
 
 def _tokens(store: Store, made_from: Ancestry, corpus: str) -> str | None:
-    """Name the tokens of this corpus that the model was trained on, if they are there."""
+    """Return the tokens of this corpus that the model was trained on, if they exist."""
     if made_from.tokens is None:
         return None
     return made_from.tokens if TokenSet.open(store, made_from.tokens).corpus == corpus else None
 
 
-def _name(config: EvaluateConfig, subject: Subject) -> str:
+def _name(config: EvaluateConfig, evaluated: Evaluated) -> str:
     fields = config.product_fields() | {
-        "finetuned": subject.finetuned,
-        "model": subject.model,
-        "corpus": subject.corpus.name,
-        "tokens": subject.tokens,
-        "missing": subject.missing_reason,
-        # they stand in the product, and a baseline that was not installed may be by now
+        "finetuned": evaluated.finetuned,
+        "model": evaluated.model,
+        "corpus": evaluated.corpus.name,
+        "tokens": evaluated.tokens,
+        "missing": evaluated.missing_reason,
+        # versions are part of the product, and a baseline that was not installed may be installed later
         "versions": _versions(),
     }
     return hash_json({"kind": "evaluation", "version": __version__, "config": fields})
 
 
 def _evaluate_and_publish(
-    store: Store, config: EvaluateConfig, subject: Subject, name: str, progress: Progress
+    store: Store, config: EvaluateConfig, evaluated: Evaluated, name: str, progress: Progress
 ) -> None:
-    outcome = None if subject.finetuned is None else judge_task(store, config, subject.finetuned, progress=progress)
-    made, counts = _judge_tokenizer(store, config, subject, progress)
-    figures = EvaluationFigures(
+    outcome = None if evaluated.finetuned is None else judge_task(store, config, evaluated.finetuned, progress=progress)
+    made, counts = _judge_tokenizer(store, config, evaluated, progress)
+    figures = EvaluationSummary(
         version=__version__,
         task=None if outcome is None else outcome.task,
-        task_missing_reason=subject.missing_reason,
-        contestants=() if outcome is None else tuple(outcome.contestants),
+        task_missing_reason=evaluated.missing_reason,
+        models=() if outcome is None else tuple(outcome.models),
         reconstruction=made.devices,
         examples=made.examples,
-        codebook=codebook_figures(counts),
+        codebook=summarise_codebooks(counts),
         provenance={
-            "finetuned": subject.finetuned,
-            "model": subject.model,
-            "tokenizer": subject.made_from.tokenizer,
-            "tokens": subject.tokens,
-            "corpus": subject.corpus.name,
-            "trained_on": sorted(subject.made_from.corpora),
+            "finetuned": evaluated.finetuned,
+            "model": evaluated.model,
+            "tokenizer": evaluated.made_from.tokenizer,
+            "tokens": evaluated.tokens,
+            "corpus": evaluated.corpus.name,
+            "trained_on": sorted(evaluated.made_from.corpora),
             "config": config.product_fields(),
             "versions": {"emeg": __version__} | _versions(),
-            "codebook_counts_of": "tokens" if subject.tokens else "reconstructed segments",
-            "notes": [] if subject.made_from.corpora else ["the store does not say on whom the model was trained"],
+            "codebook_counts_of": "tokens" if evaluated.tokens else "reconstructed segments",
+            "notes": [] if evaluated.made_from.corpora else ["the training subjects of the model are not recorded"],
         },
     )
     with store.publishing("evaluations", name) as folder:
         write_table(folder / "predictions.parquet", [] if outcome is None else outcome.predictions, PREDICTIONS)
         write_arrays(folder / "arrays.npz", made.arrays | {"codebook/counts": counts})
-        write_figures(folder, figures)
+        write_summary(folder, figures)
 
 
 def judge_task(store: Store, config: EvaluateConfig, finetuned: str, *, progress: Progress = silent) -> TaskOutcome:
-    """Score the fine-tuned model's predictions, and the baselines on the same folds."""
+    """Compute the metrics of the fine-tuned model's predictions and of the baselines on the same folds."""
     provenance = model_config(store, finetuned)["provenance"]
     recipe = FinetuneConfig.checked(provenance["recipe"] | {"root": config.root}, source=f"model {finetuned}")
     corpus = Corpus.open(store, recipe.corpus)
     task = make_task(store, corpus, recipe.task, n_folds=recipe.n_folds, seed=recipe.seed)
     networks = _network_outcomes(store, finetuned, task)
-    contestants = [contestant_figures(task, name, outcomes) for name, outcomes in networks.items()]
+    models = [summarise_model(task, name, outcomes) for name, outcomes in networks.items()]
     runs, channels = run_baselines(store, task, config.baselines, progress=progress)
-    contestants += [run.figures for run in runs]
-    everything = networks | {run.figures.name: run.outcomes for run in runs}
+    models += [run.summary for run in runs]
+    everything = networks | {run.summary.name: run.outcomes for run in runs}
     rows = [row for name, outcomes in everything.items() for row in predictions(task, name, outcomes)]
-    return TaskOutcome(_task_figures(task, bool(provenance["task_inferred"]), channels.names, runs), contestants, rows)
+    return TaskOutcome(_task_figures(task, bool(provenance["task_inferred"]), channels.names, runs), models, rows)
 
 
 def _network_outcomes(store: Store, finetuned: str, task: Task) -> dict[str, list[Outcome]]:
-    """Read the fine-tuned model's predictions back, checked against the windows as they are now."""
+    """Read the fine-tuned model's predictions and check that the windows are unchanged."""
     table = read_predictions(store, "models", finetuned).to_pylist()
     chosen = model_config(store, finetuned)["provenance"]["chosen"]
     windows = task.windows
     places = list(zip(windows.recordings.tolist(), windows.starts.tolist(), windows.labels.tolist(), strict=True))
     found: dict[str, list[Outcome]] = {}
     for name in (name for name in NETWORKS if name in chosen):
-        rows = {(row["fold"], row["window"]): row for row in table if row["contestant"] == name}
+        rows = {(row["fold"], row["window"]): row for row in table if row["model"] == name}
         outcomes = []
         for fold, people in enumerate(task.folds):
             tested = windows.of(people.test).tolist()
@@ -221,7 +223,7 @@ def _network_outcomes(store: Store, finetuned: str, task: Task) -> dict[str, lis
                 for i, row in zip(tested, own, strict=True)
             ):
                 raise UserError(
-                    f"model {finetuned}: recordings of fold {fold + 1}'s people have changed since it was fine-tuned;"
+                    f"model {finetuned}: recordings of the subjects of fold {fold + 1} changed after fine-tuning;"
                     " run `emeg finetune` again"
                 )
             probabilities = np.array([row["probabilities"] for row in own if row is not None], np.float64)
@@ -230,13 +232,13 @@ def _network_outcomes(store: Store, finetuned: str, task: Task) -> dict[str, lis
     return found
 
 
-def _task_figures(task: Task, inferred: bool, channels: tuple[str, ...], runs: list[BaselineRun]) -> TaskFigures:
+def _task_figures(task: Task, inferred: bool, channels: tuple[str, ...], runs: list[BaselineRun]) -> TaskSummary:
     windows = task.windows
     counts = np.bincount(windows.labels, minlength=len(windows.classes))
     expected = [
         expected_chance(windows.labels[windows.of(fold.test)], _shares(task, fold.train)) for fold in task.folds
     ]
-    return TaskFigures(
+    return TaskSummary(
         name=task.config.name,
         classes=windows.classes,
         definition=task.config.model_dump(mode="json"),
@@ -258,18 +260,18 @@ def _shares(task: Task, people: tuple[str, ...]) -> NDArray[np.float64]:
 
 
 def _judge_tokenizer(
-    store: Store, config: EvaluateConfig, subject: Subject, progress: Progress
+    store: Store, config: EvaluateConfig, evaluated: Evaluated, progress: Progress
 ) -> tuple[ReconstructionOutcome, NDArray[np.int64]]:
     from emeg.models import BrainOmni
     from emeg.training.device import pick_device
 
     device = pick_device(config.device)
-    tokenizer = BrainOmni.from_pretrained(store.local_copy("models", subject.model)).tokenizer.to(device).eval()
-    chosen = choose_segments(subject.corpus, config.segments_per_device, config.seed)
+    tokenizer = BrainOmni.from_pretrained(store.local_copy("models", evaluated.model)).tokenizer.to(device).eval()
+    chosen = choose_segments(evaluated.corpus, config.segments_per_device, config.seed)
     made = judge_reconstruction(
         store,
         tokenizer,
-        subject.corpus,
+        evaluated.corpus,
         chosen,
         device=device,
         n_examples=config.n_examples,
@@ -277,20 +279,22 @@ def _judge_tokenizer(
         progress=progress,
     )
     rows = sorted(row for own in chosen.values() for row in own)
-    blocks = _stored_codes(store, subject) if subject.tokens else tokenize_rows(tokenizer, subject.corpus, rows, device)
+    blocks = (
+        _stored_codes(store, evaluated)
+        if evaluated.tokens
+        else tokenize_rows(tokenizer, evaluated.corpus, rows, device)
+    )
     return made, count_codes(blocks, int(tokenizer.config.codebook_size))
 
 
-def _stored_codes(store: Store, subject: Subject) -> Iterator[NDArray[np.uint16]]:
-    codes = TokenSet.open(store, subject.tokens).codes
-    for row in np.flatnonzero(subject.corpus.column("split") == "held_out").tolist():
+def _stored_codes(store: Store, evaluated: Evaluated) -> Iterator[NDArray[np.uint16]]:
+    codes = TokenSet.open(store, evaluated.tokens).codes
+    for row in np.flatnonzero(evaluated.corpus.column("split") == "held_out").tolist():
         yield np.asarray(codes[row])
 
 
-def _headline(figures: EvaluationFigures) -> dict[str, float]:
-    scores = {
-        f"{c.name}/balanced_accuracy": c.metrics["balanced_accuracy"].mean for c in figures.contestants if c.metrics
-    }
+def _headline(figures: EvaluationSummary) -> dict[str, float]:
+    scores = {f"{c.name}/balanced_accuracy": c.metrics["balanced_accuracy"].mean for c in figures.models if c.metrics}
     pcc = {f"reconstruction/{d.device}/{d.sensor_type}/pcc": d.pcc for d in figures.reconstruction}
     return {name: value for name, value in (scores | pcc).items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""Fine-tune and probe, fold by fold, over held-out people: the verb."""
+"""The verb ``finetune``: fine-tune and probe a model, fold by fold, on held-out subjects."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from emeg.data import Corpus
 from emeg.data.tasks.folds import Fold
 from emeg.errors import UserError
 from emeg.evaluation.configs import FinetuneConfig, FinetuneResult, Mode
-from emeg.evaluation.predictions import Outcome, contestant_figures, network_name, predictions
+from emeg.evaluation.predictions import Outcome, network_name, predictions, summarise_model
 from emeg.evaluation.products import HISTORIES, PREDICTIONS, write_table
 from emeg.evaluation.task import Ancestry, Task, ancestry, check_unseen, make_task
 from emeg.evaluation.threads import torch_threads
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 KIND = "finetuned"
 FEWEST_EPOCHS = 4
-"""Fewer than these, and trying several learning rates tells less than training longer with one."""
+"""Fewest epochs for which several learning rates are tried; with fewer, one rate is trained longer."""
 
 
 class Work(NamedTuple):
@@ -42,15 +42,15 @@ class Work(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Contestant."""
+        """Name among the models compared."""
         return network_name(self.weights, self.mode)
 
 
 class Plan(NamedTuple):
-    """Everything that decides the product."""
+    """All that determines the product."""
 
     config: FinetuneConfig
-    """With model, corpus and task filled in."""
+    """Configuration with model, corpus and task resolved."""
     task: Task
     ancestry: Ancestry
     name: str
@@ -59,13 +59,13 @@ class Plan(NamedTuple):
 def finetune(config: FinetuneConfig, *, progress: Progress = silent) -> FinetuneResult:
     """Fit a model to a task in stratified cross-subject folds, and the same network from random weights.
 
-    Everybody is of the people whom the corpus holds out, is tested once, and was seen neither by the model nor by its
-    tokenizer. Settings are chosen on the validation people of each fold.
+    All subjects are held out of the corpus: neither the model nor its tokenizer has seen them. Each is tested once.
+    Settings are chosen on the validation subjects of each fold.
 
     Raises
     ------
     UserError
-        No task can be formed, somebody was in pretraining, or a product is missing.
+        No task can be created, a subject was used in pretraining, or a product is missing.
     """
     store = Store.open(config.root)
     plan = plan_finetuning(store, config)
@@ -88,7 +88,7 @@ def finetune(config: FinetuneConfig, *, progress: Progress = silent) -> Finetune
 
 
 def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
-    """Fill in what the caller left open, cut the task's windows, refuse people who were seen, name the product."""
+    """Resolve model, corpus and task, cut the windows, check that no subject was seen, and name the product."""
     model = find_model(store, "brainomni", config.model)
     made_from = ancestry(store, model)
     corpus = Corpus.open(store, config.corpus or made_from.corpus)
@@ -100,7 +100,7 @@ def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
             "kind": KIND,
             "version": __version__,
             "config": whole.product_fields(),
-            # recordings of the same people may have come into the store since
+            # recordings of the same subjects may have been ingested since
             "windows": hash_json(window_places(task)),
         }
     )
@@ -108,7 +108,7 @@ def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
 
 
 def window_places(task: Task) -> list[list[Any]]:
-    """List recording, first sample and label of every window."""
+    """Return recording, first sample and label of every window."""
     windows = task.windows
     return [
         list(row)
@@ -128,7 +128,7 @@ def _fit_and_publish(store: Store, plan: Plan, progress: Progress) -> None:
         if outcome.state is not None and (best is None or outcome.validation_balanced_accuracy > best[0]):
             best = outcome.validation_balanced_accuracy, work, outcome.state
     if best is None:
-        raise UserError("modes: empty; name full, probe or both")
+        raise UserError("modes is empty; choose full, probe or both")
     with store.publishing("models", plan.name) as folder:
         state = {name: value.detach().cpu().clone().contiguous() for name, value in best[2].items()}
         save_file(state, folder / "model.safetensors")
@@ -139,7 +139,7 @@ def _fit_and_publish(store: Store, plan: Plan, progress: Progress) -> None:
 
 
 def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Work, "FoldOutcome"]]:
-    """Fit every network to every fold; weights are kept of the pretrained ones in the first of the modes."""
+    """Fit every network to every fold; keep the weights of the pretrained networks in the first mode."""
     from emeg.training import finetune_fold
     from emeg.training.finetune.labelled_windows import in_memory
 
@@ -170,7 +170,7 @@ def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Wo
 
 
 def affordable(recipe: "FinetuneRecipe", epoch_channel_seconds: float, budget: float | None) -> "FinetuneRecipe":
-    """Cut a recipe to a budget: fewer epochs; below `FEWEST_EPOCHS` the largest learning rate alone; never under two.
+    """Reduce a recipe to a budget: fewer epochs, below `FEWEST_EPOCHS` only the largest learning rate, at least two.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def affordable(recipe: "FinetuneRecipe", epoch_channel_seconds: float, budget: f
     epoch_channel_seconds : float
         Signal of one pass over the training windows, channels times seconds.
     budget : float, optional
-        The same for a whole fit, all learning rates together.
+        Signal of a whole fit, all learning rates together; unlimited if not given.
     """
     if budget is None or recipe.mode == "probe":
         return recipe
@@ -190,14 +190,13 @@ def affordable(recipe: "FinetuneRecipe", epoch_channel_seconds: float, budget: f
 
 
 def fold_indices(task: Task, fold: int) -> Fold[NDArray[np.int64]]:
-    """Windows of a fold's people."""
-    people = task.folds[fold]
-    return people.map(task.windows.of)
+    """Return the indices of the windows of each side of a fold."""
+    return task.folds[fold].map(task.windows.of)
 
 
 def _history(work: Work, outcome: "FoldOutcome") -> list[dict[str, Any]]:
     return [
-        {"contestant": work.name, "fold": work.fold, "row": row, "name": name, "value": float(value)}
+        {"model": work.name, "fold": work.fold, "row": row, "name": name, "value": float(value)}
         for row, values in enumerate(outcome.history)
         for name, value in values.items()
     ]
@@ -207,7 +206,7 @@ def _write_card(
     folder: Path, plan: Plan, of_model: dict[str, Any], outcomes: dict[str, list[Outcome]], kept: Work, validated: float
 ) -> None:
     config, task = plan.config, plan.task
-    figures = [contestant_figures(task, name, found) for name, found in outcomes.items()]
+    figures = [summarise_model(task, name, found) for name, found in outcomes.items()]
     metrics = {f"{f.weights}/{f.mode}/{metric}": values.mean for f in figures for metric, values in f.metrics.items()}
     card = {
         "kind": KIND,
@@ -241,10 +240,10 @@ def _readme(plan: Plan, metrics: dict[str, float | None], kept: Work) -> str:
             f"# {task.config.name}: BrainOmni {plan.config.model}, fine-tuned",
             "",
             f"Classes: {', '.join(task.windows.classes)}. {len(task.windows)} windows of {task.config.window_s:g} s of"
-            f" {len(set(task.windows.subjects.tolist()))} people whom corpus {plan.config.corpus} holds out, in"
-            f" {len(task.folds)} folds by person. `model.safetensors` holds the weights of fold {kept.fold + 1}"
-            f" ({kept.mode}), which validated best; `predictions.parquet` what every fold predicted for people that it"
-            " had not seen. Made by emeg " + __version__ + ".",
+            f" {len(set(task.windows.subjects.tolist()))} subjects held out of corpus {plan.config.corpus}, in"
+            f" {len(task.folds)} folds by subject. `model.safetensors` holds the weights of fold {kept.fold + 1}"
+            f" ({kept.mode}), which validated best; `predictions.parquet` holds the predictions of every fold for its"
+            " test subjects. Made by emeg " + __version__ + ".",
             "",
             "| mean over folds | value |",
             "| --- | --- |",

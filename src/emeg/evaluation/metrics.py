@@ -1,6 +1,6 @@
-"""How good probabilities are, each figure defined whatever classes a test set happens to hold.
+"""Compute classification metrics from probabilities, for any classes that a test set holds.
 
-A figure that cannot be computed is `None` with the reason, never NaN and never a silent zero.
+A metric that is not defined is `None` with the reason, never NaN and never a silent zero.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from sklearn import metrics as sk
 from emeg.metrics import BALANCED_ACCURACY, balanced_accuracy
 
 METRICS = (BALANCED_ACCURACY, "auroc", "auprc", "kappa", "weighted_f1")
-"""In the order in which tables show them."""
+"""Names in the order of tables."""
 
 
 class Score(NamedTuple):
-    """One figure; `note` says why there is none, or over which classes it was taken."""
+    """Value of a metric; `note` states why there is none, or over which classes it was computed."""
 
     value: float | None
     note: str = ""
@@ -29,16 +29,16 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict
     Parameters
     ----------
     labels : int, shape (windows,)
-        True classes, 0 to K - 1.
-    probabilities : float, shape (windows, K)
-        Rows sum to one; the predicted class is the first of the largest.
+        True class indices.
+    probabilities : float, shape (windows, classes)
+        Probabilities; rows sum to one, and the predicted class is the first of the largest.
 
     Returns
     -------
     dict of str to Score
         ``balanced_accuracy``: mean recall over the classes that occur in `labels`. ``auroc``, ``auprc``: for two
         classes those of class 1; for more the mean of one class against the rest, over the classes that occur; not
-        defined where one class only occurs. ``kappa``: Cohen's; not defined where labels and predictions are all of one
+        defined if only one class occurs. ``kappa``: Cohen's; not defined if labels and predictions are all of one
         class. ``weighted_f1``: F1 weighted by how often a class occurs; a class never predicted counts 0.
 
     References
@@ -64,7 +64,19 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict
 
 
 def confusion(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Count windows by true (row) and predicted (column) class, shape (K, K)."""
+    """Count windows by true (row) and predicted (column) class.
+
+    Parameters
+    ----------
+    labels : int64, shape (windows,)
+        True class indices.
+    probabilities : float64, shape (windows, classes)
+        Probabilities of the classes.
+
+    Returns
+    -------
+    int64, shape (classes, classes)
+    """
     n_classes = probabilities.shape[1]
     if len(labels) == 0:
         return np.zeros((n_classes, n_classes), np.int64)
@@ -73,10 +85,10 @@ def confusion(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
 
 
 def mean_and_sd(scores: list[Score]) -> tuple[Score, Score]:
-    """Mean and standard deviation (n - 1) over folds; folds without a figure are left out and counted in the note."""
+    """Return mean and standard deviation (n - 1) over folds; the note counts folds without a value."""
     values = [s.value for s in scores if s.value is not None]
     missing = len(scores) - len(values)
-    note = f"{missing} of {len(scores)} folds have no figure" if missing else ""
+    note = f"{missing} of {len(scores)} folds have no value" if missing else ""
     if not values:
         return Score(None, note or "no folds"), Score(None, note or "no folds")
     sd = Score(float(np.std(values, ddof=1)), note) if len(values) > 1 else Score(None, note or "one fold only")

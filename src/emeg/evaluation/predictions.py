@@ -1,4 +1,4 @@
-"""From the probabilities of every fold to rows of predictions and figures."""
+"""Turn the probabilities of every fold into rows of predictions and a summary of metrics."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.evaluation.metrics import METRICS, Score, confusion, mean_and_sd, score
-from emeg.evaluation.products import ContestantFigures, MetricFigures
+from emeg.evaluation.products import MetricSummary, ModelSummary
 from emeg.evaluation.task import Task
 
 NETWORKS = {
@@ -16,30 +16,30 @@ NETWORKS = {
     "random_full": ("Random weights, fine-tuned", "random", "full"),
     "random_probe": ("Random weights, linear probe", "random", "probe"),
 }
-"""Title, weights and mode of the networks, in the order of tables; baselines follow."""
+"""Title, weights and mode of the networks, in the order of tables."""
 
 
 class Outcome(NamedTuple):
-    """What one contestant made of one fold."""
+    """Predictions of one model for one fold."""
 
     probabilities: NDArray[np.float64]
     """(test windows, classes), in the order of ``TaskWindows.of(fold.test)``."""
     setting: dict[str, Any]
-    """What validation chose."""
+    """Setting chosen on validation."""
 
 
 def network_name(weights: str, mode: str) -> str:
-    """Name a network's contestant: ``pretrained_full``, ``random_probe`` …."""
+    """Return the name of a network among the models compared, such as ``pretrained_full``."""
     return f"{weights}_{mode}"
 
 
 def predictions(task: Task, name: str, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Make rows of `emeg.evaluation.products.PREDICTIONS`, one a fold and test window."""
+    """Return rows of `emeg.evaluation.products.PREDICTIONS`, one per fold and test window."""
     _, weights, mode = NETWORKS.get(name, ("", "", ""))
     windows = task.windows
     return [
         {
-            "contestant": name,
+            "model": name,
             "weights": weights,
             "mode": mode,
             "fold": fold,
@@ -55,8 +55,8 @@ def predictions(task: Task, name: str, outcomes: Sequence[Outcome]) -> list[dict
     ]
 
 
-def contestant_figures(task: Task, name: str, outcomes: Sequence[Outcome], *, title: str = "") -> ContestantFigures:
-    """Score every fold, all folds together, and every person."""
+def summarise_model(task: Task, name: str, outcomes: Sequence[Outcome], *, title: str = "") -> ModelSummary:
+    """Compute the metrics of a model for every fold, all folds pooled, and every subject."""
     known, weights, mode = NETWORKS.get(name, (title, "", ""))
     tests = [task.windows.of(fold.test) for fold in task.folds]
     labels = [task.windows.labels[rows] for rows in tests]
@@ -64,8 +64,8 @@ def contestant_figures(task: Task, name: str, outcomes: Sequence[Outcome], *, ti
     everything = np.concatenate(tests)
     probabilities = np.concatenate([outcome.probabilities for outcome in outcomes])
     pooled = score(task.windows.labels[everything], probabilities)
-    of_people = task.windows.subjects[everything]
-    return ContestantFigures(
+    subjects = task.windows.subjects[everything]
+    return ModelSummary(
         name=name,
         title=title or known,
         weights=weights,
@@ -73,18 +73,18 @@ def contestant_figures(task: Task, name: str, outcomes: Sequence[Outcome], *, ti
         metrics={metric: _metric([s[metric] for s in scores], pooled[metric]) for metric in METRICS},
         confusion=tuple(tuple(row) for row in confusion(task.windows.labels[everything], probabilities).tolist()),
         subjects={
-            str(person): score(task.windows.labels[everything[own]], probabilities[own])["balanced_accuracy"].value
-            for person in np.unique(of_people)
-            for own in [of_people == person]
+            str(subject): score(task.windows.labels[everything[own]], probabilities[own])["balanced_accuracy"].value
+            for subject in np.unique(subjects)
+            for own in [subjects == subject]
         },
         settings=tuple(outcome.setting for outcome in outcomes),
     )
 
 
-def _metric(folds: list[Score], pooled: Score) -> MetricFigures:
+def _metric(folds: list[Score], pooled: Score) -> MetricSummary:
     mean, sd = mean_and_sd(folds)
     notes = [f"fold {k + 1}: {s.note}" for k, s in enumerate(folds) if s.note]
     notes += [f"pooled: {pooled.note}"] if pooled.note else []
-    return MetricFigures(
+    return MetricSummary(
         mean=mean.value, sd=sd.value, folds=tuple(s.value for s in folds), pooled=pooled.value, notes=tuple(notes)
     )

@@ -1,16 +1,16 @@
-"""Every file that the verbs write, in one place. Equal inputs at equal threads give equal bytes.
+"""Files that ``finetune`` and ``evaluate`` write. Equal inputs and threads give equal bytes.
 
 ``models/<finetuned>/``
     ``config.json``          ``{"kind": "finetuned", "version", "config", "tokenizer", "provenance"}``; in
                              ``provenance``: model, corpus, task, classes, folds, weights_of (fold, mode, weights)
     ``model.safetensors``    weights of the fold that validated best
-    ``predictions.parquet``  `PREDICTIONS`, the network's contestants
-    ``histories.parquet``    `HISTORIES`, what every fold tried and how it validated
+    ``predictions.parquet``  `PREDICTIONS`, of the networks
+    ``histories.parquet``    `HISTORIES`, settings that every fold tried, with their validation metrics
 ``evaluations/<evaluation>/``
-    ``figures.json``         `EvaluationFigures`
-    ``figures.parquet``      `FIGURES`: the same scalars as a long table
-    ``predictions.parquet``  `PREDICTIONS`, all contestants
-    ``arrays.npz``           what the report draws, by name:
+    ``figures.json``         `EvaluationSummary`
+    ``figures.parquet``      `FIGURES`: the same values as a long table
+    ``predictions.parquet``  `PREDICTIONS`, of all models
+    ``arrays.npz``           arrays that the report plots, by name:
 
         ``spectra/<d>/freqs`` (F,), Hz; ``spectra/<d>/signal``, ``spectra/<d>/reconstruction`` (F,), power per Hz of
         windows of unit variance, median over channels and windows, of the d-th of ``reconstruction``
@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from emeg.config import Config
 from emeg.data.tasks.folds import SubjectFold
@@ -37,7 +37,7 @@ from emeg.uri import locate
 
 PREDICTIONS = pa.schema(
     [
-        ("contestant", pa.string()),
+        ("model", pa.string()),
         ("weights", pa.string()),
         ("mode", pa.string()),
         ("fold", pa.int32()),
@@ -49,22 +49,22 @@ PREDICTIONS = pa.schema(
         ("probabilities", pa.list_(pa.float64())),
     ]
 )
-"""One row a contestant and window: first sample in the recording, class index, probability of every class."""
+"""One row per model and window: first sample in the recording, class index, probability of every class."""
 
 HISTORIES = pa.schema(
     [
-        ("contestant", pa.string()),
+        ("model", pa.string()),
         ("fold", pa.int32()),
         ("row", pa.int32()),
         ("name", pa.string()),
         ("value", pa.float64()),
     ]
 )
-"""What was tried, in order: rows of one number are one epoch or one penalty."""
+"""Settings tried, in order; rows of one number belong to one epoch or one penalty."""
 
 FIGURES = pa.schema(
     [
-        ("contestant", pa.string()),
+        ("model", pa.string()),
         ("scope", pa.string()),
         ("fold", pa.int32()),
         ("subject", pa.string()),
@@ -73,215 +73,223 @@ FIGURES = pa.schema(
         ("note", pa.string()),
     ]
 )
-"""``scope``: fold, mean, sd, pooled or subject; `value` is null where a figure is not defined, `note` says why."""
+"""``scope``: fold, mean, sd, pooled or subject; `value` is null if a metric is not defined, `note` says why."""
 
 
-class MetricFigures(Config):
-    """One metric of one contestant."""
+class MetricSummary(Config):
+    """One metric of one model."""
 
     mean: float | None
-    """Over folds."""
+    """Mean over folds."""
     sd: float | None
-    """Over folds, n - 1."""
+    """Standard deviation over folds (n - 1)."""
     folds: tuple[float | None, ...]
-    """Fold by fold; null where it is not defined there."""
+    """Value of each fold; null if not defined there."""
     pooled: float | None
-    """Over all windows, each predicted by the fold that tested it."""
+    """Value over all windows, each predicted by the fold that tested it."""
     notes: tuple[str, ...] = ()
-    """Why a figure is null, or over which classes it was taken."""
+    """Why a value is null, or over which classes it was computed."""
 
 
-class ContestantFigures(Config):
-    """One row of the task table."""
+class ModelSummary(Config):
+    """Metrics of one of the models compared: a row of the task table."""
 
     name: str
     """pretrained_full, pretrained_probe, random_full, random_probe, band_power, tangent_space or chance."""
     title: str
-    """For people."""
+    """Name shown to readers."""
     weights: Literal["pretrained", "random", ""] = ""
-    """Of a network."""
+    """Initial weights of a network."""
     mode: Literal["full", "probe", ""] = ""
-    """How a network was fitted."""
+    """How the network was fitted."""
     status: Literal["done", "not installed", "not applicable"] = "done"
-    """Whether there are figures."""
+    """Whether there are metrics."""
     reason: str = ""
-    """Why there are none."""
-    metrics: dict[str, MetricFigures] = Field(default_factory=dict)
-    """By the names of `emeg.evaluation.METRICS`."""
+    """Why there are no metrics."""
+    metrics: dict[str, MetricSummary] = Field(default_factory=dict)
+    """Metrics by the names of `emeg.evaluation.METRICS`."""
     confusion: tuple[tuple[int, ...], ...] = ()
-    """Windows by true (row) and predicted (column) class, all folds together."""
+    """Windows by true (row) and predicted (column) class, all folds pooled."""
     subjects: dict[str, float | None] = Field(default_factory=dict)
-    """Balanced accuracy of every person."""
+    """Balanced accuracy of every subject."""
     settings: tuple[dict[str, str | float], ...] = ()
-    """What validation chose, fold by fold."""
+    """Settings chosen on validation, for each fold."""
 
 
-class TaskFigures(Config):
-    """What was asked, of whom."""
+class TaskSummary(Config):
+    """Definition and size of a task."""
 
     name: str
     """Name of the task."""
     classes: tuple[str, ...]
-    """In the order of labels."""
+    """Class names in the order of labels."""
     definition: dict[str, Any]
     """The task's configuration."""
     inferred: bool
-    """Read from the events, nobody described it."""
+    """Whether the task was inferred from events."""
     n_subjects: int
-    """People."""
+    """Number of subjects."""
     n_windows: int
-    """Windows."""
+    """Number of windows."""
     windows_per_class: dict[str, int]
-    """By class."""
+    """Number of windows of each class."""
     left_out: dict[str, int] = Field(default_factory=dict)
-    """Windows that events asked for and recordings do not give, by reason."""
+    """Number of windows left out, by reason."""
     folds: tuple[SubjectFold, ...]
-    """Who is where."""
+    """Subjects of each side of every fold."""
     notice: str = ""
-    """How the folds differ from what was asked for."""
+    """How the folds differ from the request."""
     chance: float
-    """Balanced accuracy to expect from guessing."""
+    """Expected balanced accuracy of guessing."""
     baseline_channels: tuple[str, ...] = ()
-    """Channels that the classical baselines see: those that all recordings have by name."""
+    """Channels of the classical baselines: those that all recordings have by name."""
 
 
-class DeviceFigures(Config):
-    """Reconstruction on unseen people, one device and sensor type."""
+class ReconstructionSummary(Config):
+    """Reconstruction of unseen subjects, for one device and sensor type."""
 
     device: str
     """Device."""
     sensor_type: str
     """eeg, magnetometer or gradiometer."""
     n_segments: int
-    """Segments looked at."""
+    """Number of segments reconstructed."""
     n_subjects: int
-    """People they are of."""
+    """Number of subjects of these segments."""
     n_channels: int
     """Channels of this type."""
     pcc: float | None
     """Pearson correlation of signal and reconstruction, mean over windows and channels."""
     pcc_subjects_sd: float | None
-    """Standard deviation of the people's means."""
+    """Standard deviation of the subjects' means."""
     n_flat: int
     """Channel windows without variance, which have no correlation and are left out."""
     bands: dict[str, float]
     """The same correlation inside delta, theta, alpha, beta, gamma and high (45 Hz to the end)."""
 
 
-class ExampleFigures(Config):
-    """A stretch shown as signal and reconstruction; its arrays lie in ``arrays.npz`` under its place in the list."""
+class ExampleSummary(Config):
+    """A stretch of signal with its reconstruction; ``arrays.npz`` holds its arrays under its index."""
 
     device: str
     """Device."""
     subject: str
-    """Global name."""
+    """Global name of the subject."""
     recording: str
     """Recording."""
     start_s: float
     """Start in the recording, s."""
     sfreq: float
-    """Hz."""
+    """Sampling rate, Hz."""
     channels: tuple[str, ...]
-    """Names, as recorded."""
+    """Channel names as recorded."""
     pcc: float | None
     """Mean correlation over these channels and windows."""
 
 
-class CodebookFigures(Config):
-    """Use of one quantizer's codes by unseen people."""
+class CodebookSummary(Config):
+    """Use of one codebook by unseen subjects."""
 
     n_codes: int
-    """Codes there are."""
+    """Codes of the codebook."""
     n_used: int
     """Codes that occur."""
     perplexity: float
-    """Two to the entropy in bits: as many equally used codes would carry as much."""
+    """Two to the entropy of the codes in bits."""
     n_tokens: int
-    """Tokens counted."""
+    """Number of tokens counted."""
 
 
-class EvaluationFigures(Config):
-    """All scalars of an evaluation; ``figures.json``."""
+class EvaluationSummary(Config):
+    """All scalar results of an evaluation, stored as ``figures.json``."""
 
     kind: Literal["evaluation"] = "evaluation"
-    """What it is."""
+    """Kind of product."""
     version: str
-    """Of emeg."""
-    task: TaskFigures | None
-    """None where no task can be formed."""
+    """Version of emeg."""
+    task: TaskSummary | None
+    """Task; None if none can be formed."""
     task_missing_reason: str
-    """Why there is no task; empty where there is one."""
-    contestants: tuple[ContestantFigures, ...]
-    """In the order of tables."""
-    reconstruction: tuple[DeviceFigures, ...]
-    """By device and sensor type."""
-    examples: tuple[ExampleFigures, ...]
-    """Devices take turns."""
-    codebook: tuple[CodebookFigures, ...]
-    """By quantizer level."""
+    """Why there is no task; empty if there is one."""
+    models: tuple[ModelSummary, ...] = Field(validation_alias=AliasChoices("models", "contestants"))
+    """Models compared, in the order of tables; evaluations before version 0.2 name the field ``contestants``."""
+    reconstruction: tuple[ReconstructionSummary, ...]
+    """Reconstruction by device and sensor type."""
+    examples: tuple[ExampleSummary, ...]
+    """Examples, devices alternating."""
+    codebook: tuple[CodebookSummary, ...]
+    """Use of the codebook of each quantizer level."""
     provenance: dict[str, Any]
     """Names of products (finetuned, model, tokenizer, tokens, corpus), configuration, versions, seeds, notes."""
 
 
-def read_figures(store: Store, evaluation: str) -> EvaluationFigures:
+def read_summary(store: Store, evaluation: str) -> EvaluationSummary:
     """Read ``figures.json`` of an evaluation."""
-    place = store.location("evaluations", evaluation, "figures.json")
-    return EvaluationFigures.checked(place.read_json(), source=str(place))
+    location = store.location("evaluations", evaluation, "figures.json")
+    return EvaluationSummary.checked(location.read_json(), source=str(location))
 
 
 def read_arrays(store: Store, evaluation: str) -> dict[str, NDArray[Any]]:
-    """Read ``arrays.npz`` of an evaluation, all of it."""
+    """Read all arrays of ``arrays.npz`` of an evaluation."""
     data = store.location("evaluations", evaluation, "arrays.npz").read_bytes()
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
-def read_predictions(store: Store, room: Literal["models", "evaluations"], name: str) -> pa.Table:
+def read_predictions(store: Store, kind: Literal["models", "evaluations"], name: str) -> pa.Table:
     """Read ``predictions.parquet`` of a fine-tuned model or of an evaluation."""
-    data = store.location(room, name, "predictions.parquet").read_bytes()
-    return table_of(data)
+    table = table_of(store.location(kind, name, "predictions.parquet").read_bytes())
+    # written before version 0.2 with another name for the column
+    return table.rename_columns(["model" if column == "contestant" else column for column in table.column_names])
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> None:
-    """Write rows as parquet; equal rows give equal bytes."""
+    """Write rows as Parquet; equal rows give equal bytes."""
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path, compression="zstd")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an .npz in the order of names; its members carry no time, so equal arrays give equal bytes."""
+    """Write an .npz file sorted by name; equal arrays give equal bytes, since members carry no time.
+
+    Parameters
+    ----------
+    path : Path
+    arrays : mapping of str to array, any shape and dtype
+        No unit; the module docstring lists the names.
+    """
     with path.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
 
 
-def write_figures(folder: Path, figures: EvaluationFigures) -> None:
+def write_summary(folder: Path, figures: EvaluationSummary) -> None:
     """Write ``figures.json`` and ``figures.parquet``."""
     (locate(folder) / "figures.json").write_json(figures.model_dump(mode="json"))
     write_table(folder / "figures.parquet", list(_long(figures)), FIGURES)
 
 
-def _long(figures: EvaluationFigures) -> list[dict[str, Any]]:
+def _long(figures: EvaluationSummary) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for contestant in figures.contestants:
-        for metric, found in contestant.metrics.items():
-            base = {"contestant": contestant.name, "metric": metric, "note": "; ".join(found.notes)}
+    for model in figures.models:
+        for metric, found in model.metrics.items():
+            base = {"model": model.name, "metric": metric, "note": "; ".join(found.notes)}
             rows += [base | {"scope": "fold", "fold": k, "value": value} for k, value in enumerate(found.folds)]
             rows += [base | {"scope": scope, "value": getattr(found, scope)} for scope in ("mean", "sd", "pooled")]
         rows += [
             {
-                "contestant": contestant.name,
+                "model": model.name,
                 "scope": "subject",
                 "subject": subject,
                 "metric": "balanced_accuracy",
                 "value": value,
                 "note": "",
             }
-            for subject, value in contestant.subjects.items()
+            for subject, value in model.subjects.items()
         ]
     for device in figures.reconstruction:
-        base = {"contestant": f"reconstruction/{device.device}/{device.sensor_type}", "scope": "pooled", "note": ""}
+        base = {"model": f"reconstruction/{device.device}/{device.sensor_type}", "scope": "pooled", "note": ""}
         rows.append(base | {"metric": "pcc", "value": device.pcc})
         rows += [base | {"metric": f"pcc_{band}", "value": value} for band, value in device.bands.items()]
     for level, codebook in enumerate(figures.codebook):
-        base = {"contestant": f"codebook/{level}", "scope": "pooled", "note": ""}
+        base = {"model": f"codebook/{level}", "scope": "pooled", "note": ""}
         rows += [base | {"metric": m, "value": float(getattr(codebook, m))} for m in ("n_used", "perplexity")]
     return rows

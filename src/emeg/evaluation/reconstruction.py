@@ -1,6 +1,8 @@
-"""What a tokenizer keeps of people it has never seen: correlation, spectra, examples.
+"""Measure how a tokenizer reconstructs unseen subjects: correlation, spectra, examples.
 
-held-out segments ──normalise──▶ x ──tokenizer──▶ reconstruction ──▶ figures of every device and sensor type
+held-out segments ──normalise──▶ x ──tokenizer──▶ reconstruction ──▶ summary of every device and sensor type
+
+Shape letters: B batch, C channels, N samples, W windows, L samples in a window.
 """
 
 from collections import defaultdict
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from emeg.data import BatchReader, Corpus, MicroBatch
 from emeg.data.sampling.order import hash_order
 from emeg.evaluation.classical.spectra import CLASSICAL_BANDS
-from emeg.evaluation.products import DeviceFigures, ExampleFigures
+from emeg.evaluation.products import ExampleSummary, ReconstructionSummary
 from emeg.metrics import normalised_product, pearson
 from emeg.progress import Progress, silent
 from emeg.store import Store, open_recording
@@ -26,24 +28,24 @@ if TYPE_CHECKING:
     from emeg.training.loop.batches import SignalBatch
 
 SENSOR_TYPES = ("eeg", "magnetometer", "gradiometer")
-"""By their codes."""
+"""Names of the sensor types by their codes."""
 BANDS = CLASSICAL_BANDS | {"high": (45.0, np.inf)}
-"""Hz; correlations are also taken inside these."""
+"""Bands, Hz, in which correlations are also computed."""
 EXAMPLE_WINDOWS = 2
-"""Windows of the tokenizer in an example."""
+"""Tokenizer windows of an example."""
 CHANNEL_SECONDS = 4000.0
-"""Work in one batch, channels times seconds: bounds memory."""
+"""Size of a batch, channels × seconds; bounds memory."""
 
 
 class Reconstructed(NamedTuple):
-    """One segment."""
+    """A segment with its reconstruction."""
 
     row: int
-    """Of the corpus."""
+    """Row of the corpus."""
     signal: NDArray[np.float32]
-    """(channel, window, sample), normalised as the networks read it: deviation about 1 over a sensor type."""
+    """(channel, window, sample), normalised as the networks read it: standard deviation about 1 over a sensor type."""
     target: NDArray[np.float32]
-    """(channel, window, sample), each window mean 0 and deviation 1."""
+    """(channel, window, sample), mean 0 and standard deviation 1 in each window."""
     made: NDArray[np.float32]
     """(channel, window, sample), the reconstruction of `target`."""
     sensor_type: NDArray[np.int8]
@@ -52,35 +54,35 @@ class Reconstructed(NamedTuple):
 
 @dataclass
 class _Sums:
-    """Figures of one device and sensor type, a value a segment."""
+    """Values of one device and sensor type, one per segment."""
 
     n_channels: int = 0
     n_flat: int = 0
     pcc: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """By person."""
+    """Values by subject."""
     bands: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     signal_power: list[NDArray[np.float64]] = field(default_factory=list)
     made_power: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 class ReconstructionOutcome(NamedTuple):
-    """Figures of all devices, and the arrays that the report draws (`emeg.evaluation.products`)."""
+    """Summary of all devices, and the arrays that the report plots (`emeg.evaluation.products`)."""
 
-    devices: tuple[DeviceFigures, ...]
-    examples: tuple[ExampleFigures, ...]
+    devices: tuple[ReconstructionSummary, ...]
+    examples: tuple[ExampleSummary, ...]
     arrays: dict[str, NDArray[Any]]
 
 
 def choose_segments(corpus: Corpus, per_device: int, seed: int) -> dict[str, list[int]]:
-    """Choose held-out rows of every device, its people taking turns; who begins and which rows follow from the seed."""
+    """Choose held-out rows of every device, subjects alternating, in an order that follows from the seed."""
     queues: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in np.flatnonzero(corpus.column("split") == "held_out").tolist():
         queues[str(corpus.column("device")[row])][str(corpus.column("subject")[row])].append(str(row))
     chosen: dict[str, list[int]] = {}
-    for device, people in sorted(queues.items()):
+    for device, subjects in sorted(queues.items()):
         turns = [
-            hash_order(people[person], "reconstruction", seed)
-            for person in hash_order(sorted(people), "reconstruction", seed)
+            hash_order(subjects[subject], "reconstruction", seed)
+            for subject in hash_order(sorted(subjects), "reconstruction", seed)
         ]
         deal = [int(own[k]) for k in range(max(map(len, turns))) for own in turns if k < len(own)]
         chosen[device] = deal[:per_device]
@@ -98,10 +100,10 @@ def judge_reconstruction(
     example_channels: int,
     progress: Progress = silent,
 ) -> ReconstructionOutcome:
-    """Reconstruct held-out segments and compare with the signal.
+    """Reconstruct held-out segments and compare them with the signal.
 
-    Correlations are those of training: per channel and window, averaged. The encoder sees all channels; nothing is
-    drawn.
+    Correlations are computed as in training: per channel and window, averaged. The encoder sees all channels; nothing
+    is masked and no noise is added.
     """
     sums: dict[tuple[str, int], _Sums] = defaultdict(_Sums)
     shown = _take_turns(list(chosen.values()), n_examples)
@@ -152,7 +154,7 @@ def reconstruct_rows(
 def tokenize_rows(
     tokenizer: "BrainTokenizer", corpus: Corpus, rows: Sequence[int], device: "torch.device"
 ) -> Iterator[NDArray[np.int64]]:
-    """Give codes (segment, latent, step, quantizer), batch by batch, windows without overlap."""
+    """Yield codes (segment, latent, step, quantizer), batch by batch, for windows without overlap."""
     import torch
 
     from emeg.tokenizers.braintokenizer import normalise_signal
@@ -167,7 +169,15 @@ def tokenize_rows(
 def correlate_in_bands(
     a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]], sfreq: float
 ) -> dict[str, NDArray[np.float64]]:
-    """Correlate what `a` and `b` hold inside each of `BANDS`, along the last axis."""
+    """Compute the correlation of `a` and `b` inside each of `BANDS`, along the last axis.
+
+    Parameters
+    ----------
+    a, b : float, shape (..., samples)
+        Signals in any unit.
+    sfreq : float
+        Sampling rate, Hz.
+    """
     freqs = np.fft.rfftfreq(a.shape[-1], 1.0 / sfreq)
     fa, fb = np.fft.rfft(a, axis=-1), np.fft.rfft(b, axis=-1)
     found = {}
@@ -204,7 +214,7 @@ def _take_turns(queues: list[list[int]], limit: int) -> list[int]:
     return [queue[k] for k in range(longest) for queue in queues if k < len(queue)][:limit]
 
 
-def _add(sums: _Sums, one: Reconstructed, kind: int, person: str, sfreq: float) -> None:
+def _add(sums: _Sums, one: Reconstructed, kind: int, subject: str, sfreq: float) -> None:
     own = one.sensor_type == kind
     target, made = one.target[own], one.made[own]
     pcc = pearson(target, made)
@@ -213,7 +223,7 @@ def _add(sums: _Sums, one: Reconstructed, kind: int, person: str, sfreq: float) 
     alive = ~np.isnan(pcc)
     if not alive.any():
         return
-    sums.pcc[person].append(float(pcc[alive].mean()))
+    sums.pcc[subject].append(float(pcc[alive].mean()))
     for band, values in correlate_in_bands(target[alive], made[alive], sfreq).items():
         if np.isfinite(values).any():
             sums.bands[band].append(float(np.nanmean(values)))
@@ -222,17 +232,17 @@ def _add(sums: _Sums, one: Reconstructed, kind: int, person: str, sfreq: float) 
 
 
 def _median_power(windows: NDArray[np.float32], sfreq: float) -> NDArray[np.float64]:
-    """Power per Hz (Hann), median over windows and channels."""
+    """Return the power per Hz (Hann window), median over windows and channels."""
     taper = np.hanning(windows.shape[-1] + 1)[:-1]
     spectrum = np.fft.rfft(windows.astype(np.float64) * taper, axis=-1)
     density = np.square(np.abs(spectrum)) * (2.0 / (sfreq * np.sum(taper**2)))
     return np.asarray(np.median(density.reshape(-1, density.shape[-1]), axis=0))
 
 
-def _device(key: tuple[str, int], sums: _Sums) -> DeviceFigures:
+def _device(key: tuple[str, int], sums: _Sums) -> ReconstructionSummary:
     means = [float(np.mean(values)) for values in sums.pcc.values()]
     everything = [value for values in sums.pcc.values() for value in values]
-    return DeviceFigures(
+    return ReconstructionSummary(
         device=key[0],
         sensor_type=SENSOR_TYPES[key[1]],
         n_segments=len(everything),
@@ -258,19 +268,19 @@ def _spectra(place: int, sums: _Sums, sfreq: float) -> dict[str, NDArray[Any]]:
 
 def _example(
     store: Store, corpus: Corpus, one: Reconstructed, n_channels: int
-) -> tuple[ExampleFigures, dict[str, NDArray[np.float32]]]:
-    """Cut an example out: a few channels spread over the montage, the first windows of the segment."""
+) -> tuple[ExampleSummary, dict[str, NDArray[np.float32]]]:
+    """Return an example: a few channels spread over the montage, the first windows of the segment."""
     recording = str(corpus.column("recording")[one.row])
     alive = np.flatnonzero((one.target[:, :EXAMPLE_WINDOWS].std(axis=-1) > 0).all(axis=1))
     alive = alive if len(alive) else np.arange(len(one.target))
     picks = alive[np.unique(np.linspace(0, len(alive) - 1, min(n_channels, len(alive))).round().astype(int))]
     signal = one.signal[picks, :EXAMPLE_WINDOWS]
     made = one.made[picks, :EXAMPLE_WINDOWS]
-    # the reconstruction is of windows of mean 0 and deviation 1: put both back, or windows would not join
+    # windows are reconstructed with mean 0 and deviation 1: restore both, or windows would not join
     back = made * signal.std(axis=-1, ddof=1, keepdims=True) + signal.mean(axis=-1, keepdims=True)
     pcc = pearson(one.target[picks, :EXAMPLE_WINDOWS], made)
     names = open_recording(store, recording).sensors.names
-    figures = ExampleFigures(
+    figures = ExampleSummary(
         device=str(corpus.column("device")[one.row]),
         subject=str(corpus.column("subject")[one.row]),
         recording=recording,

@@ -1,4 +1,4 @@
-"""Threads of the numerical libraries, bounded for as long as a block runs."""
+"""Limit the threads of numerical libraries inside a block."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 @contextmanager
 def torch_threads(n_threads: int) -> Iterator[None]:
-    """Give torch `n_threads` threads (0: as it is set) and put its setting back afterwards."""
+    """Set the number of torch threads (0: unchanged) and restore it afterwards."""
     import torch
 
     before = torch.get_num_threads()
@@ -22,6 +22,6 @@ def torch_threads(n_threads: int) -> Iterator[None]:
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: its matrices are small here, and on a busy machine threads cost 50 times their gain."""
+    """Limit BLAS to one thread: for small matrices on a busy machine, threads cost 50 times what they save."""
     with threadpool_limits(limits=1, user_api="blas"):
         yield

@@ -1,9 +1,9 @@
-"""Self-contained HTML pages from what lies in the store.
+"""Write self-contained HTML pages about the products of a store.
 
 catalogue, quarantine ─┐
-models (histories) ────┼─▶ gather ─▶ figures (SVG) ─▶ page (Jinja2) ─▶ reports/<report>/index.html
+models (histories) ────┼─▶ gather ─▶ plots (SVG) ─▶ page (Jinja2) ─▶ reports/<report>/index.html
 evaluation ────────────┘
-catalogue, quarantine, marks, measures ─▶ figures ─▶ reports/quality-<hash>/index.html, one a dataset
+catalogue, quarantine, marks, measures ─▶ plots ─▶ reports/quality-<hash>/index.html, one per dataset
 """
 
 import lazy_loader as lazy

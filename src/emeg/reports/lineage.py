@@ -1,10 +1,10 @@
-"""Which products an evaluation rests on, each with what it was made from."""
+"""Find the products behind an evaluation, each with what it was made from."""
 
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from emeg.evaluation.products import EvaluationFigures
+from emeg.evaluation.products import EvaluationSummary
 from emeg.store import Store
 from emeg.store.catalog.parquet import table_of
 
@@ -18,20 +18,20 @@ class Product(NamedTuple):
 
 
 class Lineage(NamedTuple):
-    """What the page needs of the products behind an evaluation."""
+    """Products behind an evaluation."""
 
     version: str
     corpus: dict[str, Any]
     """Manifest of the corpus."""
     histories: dict[str, pa.Table]
-    """Stage -> its figures over steps (step, split, name, value)."""
+    """Metrics over steps (step, split, name, value), by stage."""
     products: tuple[Product, ...]
     parts: tuple[tuple[str, dict[str, Any]], ...]
-    """Configurations, as stored with the products."""
+    """Configurations as stored with the products."""
 
 
-def find_lineage(store: Store, figures: EvaluationFigures) -> Lineage:
-    """Follow an evaluation's provenance through the store; products that are gone are named without a configuration."""
+def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
+    """Return the products behind an evaluation; removed products are listed without their configuration."""
     names = {
         kind: str(figures.provenance.get(kind) or "")
         for kind in ("corpus", "tokenizer", "tokens", "model", "finetuned")
@@ -48,7 +48,7 @@ def find_lineage(store: Store, figures: EvaluationFigures) -> Lineage:
         "tokenizer": f"corpus {names['corpus']}",
         "tokens": f"corpus {names['corpus']}, tokenizer {names['tokenizer']}",
         "model": f"tokens {names['tokens']}",
-        "finetuned": f"model {names['model']}, task windows of the held-out people",
+        "finetuned": f"model {names['model']}, task windows of the held-out subjects",
     }
     titles = {
         "corpus": "corpus",
@@ -68,15 +68,15 @@ def find_lineage(store: Store, figures: EvaluationFigures) -> Lineage:
     )
 
 
-def _json(store: Store, room: str, name: str, file: str) -> dict[str, Any]:
-    if not name or not store.has(room, name):
+def _json(store: Store, kind: str, name: str, file: str) -> dict[str, Any]:
+    if not name or not store.has(kind, name):
         return {}
-    value: dict[str, Any] = store.location(room, name, file).read_json()
+    value: dict[str, Any] = store.location(kind, name, file).read_json()
     return value
 
 
 def _history(store: Store, model: str) -> pa.Table | None:
-    place = store.location("models", model, "metrics.parquet") if model else None
-    if place is None or not place.exists():
+    location = store.location("models", model, "metrics.parquet") if model else None
+    if location is None or not location.exists():
         return None
-    return table_of(place.read_bytes())
+    return table_of(location.read_bytes())

@@ -1,4 +1,4 @@
-"""What stands on the page: products of the store become the values that the template shows."""
+"""Turn the products of a store into the values that the report template shows."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from emeg.evaluation.products import EvaluationFigures
+from emeg.evaluation.products import EvaluationSummary
 from emeg.reports.lineage import Lineage, find_lineage
 from emeg.reports.sections.archive import corpus_section, ingested_section, quarantine_section
 from emeg.reports.sections.networks import reconstruction_section, training_section
@@ -29,18 +29,18 @@ def page_context(
     store: Store,
     rows: Sequence[CatalogRow],
     refused: Sequence[QuarantineRecord],
-    figures: EvaluationFigures,
+    figures: EvaluationSummary,
     arrays: Mapping[str, NDArray[Any]],
 ) -> dict[str, object]:
-    """Gather everything the template asks for.
+    """Return all values that the template needs.
 
     Parameters
     ----------
     rows, refused : sequence
         The whole catalogue and quarantine of the store.
-    figures : EvaluationFigures
-    arrays : mapping of str to array
-        ``arrays.npz`` of the same evaluation.
+    figures : EvaluationSummary
+    arrays : mapping of str to array, any shape and dtype
+        ``arrays.npz`` of the same evaluation, normalised units.
     """
     lineage = find_lineage(store, figures)
     datasets = sorted({row.dataset for row in rows})
@@ -71,16 +71,19 @@ def _subtitle(rows: Sequence[CatalogRow], lineage: Lineage) -> str:
 
 
 def _tiles(
-    rows: Sequence[CatalogRow], refused: Sequence[QuarantineRecord], figures: EvaluationFigures
+    rows: Sequence[CatalogRow], refused: Sequence[QuarantineRecord], figures: EvaluationSummary
 ) -> list[tuple[str, str]]:
     correlations = [device.pcc for device in figures.reconstruction if device.pcc is not None]
     tiles = [
         (str(len(rows)), "recordings ready"),
         (str(len(refused)), "quarantined"),
-        (f"{np.mean(correlations):.2f}" if correlations else "–", "PCC on unseen people, mean over devices"),
-        (f"{min(c.n_used for c in figures.codebook)}" if figures.codebook else "–", "codes used, least of quantizers"),
+        (f"{np.mean(correlations):.2f}" if correlations else "–", "PCC on unseen subjects, mean over devices"),
+        (
+            f"{min(c.n_used for c in figures.codebook)}" if figures.codebook else "–",
+            "codes used, lowest of the quantizer levels",
+        ),
     ]
-    scored = {c.name: c.metrics["balanced_accuracy"].mean for c in figures.contestants if c.metrics}
+    scored = {c.name: c.metrics["balanced_accuracy"].mean for c in figures.models if c.metrics}
     for name, label in (("pretrained_full", "fine-tuned"), ("random_full", "from random weights")):
         if scored.get(name) is not None:
             tiles.append((f"{scored[name]:.2f}", f"balanced accuracy, {label}"))
@@ -89,7 +92,7 @@ def _tiles(
     return tiles
 
 
-def _provenance(lineage: Lineage, figures: EvaluationFigures) -> dict[str, object]:
+def _provenance(lineage: Lineage, figures: EvaluationSummary) -> dict[str, object]:
     parts = [
         {"title": title, "text": json.dumps(value, indent=1, ensure_ascii=False)} for title, value in lineage.parts
     ]

@@ -1,4 +1,4 @@
-"""Drawings of the report: arrays in, SVG text out. Equal arrays give equal text (no dates, no random ids)."""
+"""Plots of the report as SVG text. Equal arrays give equal text, without dates or random ids."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 INK, QUIET, LINE = "#1b2733", "#7b8794", "#d9dfe5"
 SIGNAL, MODEL, BAD = "#41505f", "#d1495b", "#d1495b"
 TYPE_COLOURS = ("#00798c", "#edae49", "#6a4c93")
-"""EEG, magnetometer, gradiometer: apart for colour-blind readers."""
+"""Colours of EEG, magnetometer and gradiometer, distinct for colour-blind readers."""
 TYPE_NAMES = ("EEG", "magnetometer", "gradiometer")
 SERIES = ("#00798c", "#d1495b", "#edae49", "#30638e", "#6a4c93", "#5c8001", "#7b8794", "#003d5b")
 
@@ -42,19 +42,19 @@ def as_svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = buffer.getvalue()
-    # Hundredths of a point are finer than any screen, and halve the page.
+    # Hundredths of a point are finer than any screen and halve the size of the page.
     return re.sub(r"(\d\.\d\d)\d+", r"\1", text[text.index("<svg") :])
 
 
 def sensor_map(xy: NDArray[np.float64], types: NDArray[np.int8], marked: NDArray[np.bool_]) -> str:
-    """Draw where the sensors sit, seen from above, nose up.
+    """Draw the sensors seen from above, nose up.
 
     Parameters
     ----------
     xy : float, shape (channels, 2)
         Flattened positions, any unit.
     types : int, shape (channels,)
-        0 EEG, 1 magnetometer, 2 gradiometer.
+        Sensor type index: 0 EEG, 1 magnetometer, 2 gradiometer.
     marked : bool, shape (channels,)
         Drawn as crosses: channels found bad.
     """
@@ -78,12 +78,12 @@ def sensor_map(xy: NDArray[np.float64], types: NDArray[np.int8], marked: NDArray
 
 
 def traces(signal: NDArray[np.float32], model: NDArray[np.float32], names: Sequence[str], sfreq: float) -> str:
-    """Draw signals and their reconstructions over each other, one row a channel.
+    """Draw signals and their reconstructions on top of each other, one row per channel.
 
     Parameters
     ----------
     signal, model : float, shape (channels, samples)
-        In the same unit; each row is scaled by the signal's own spread.
+        In any unit, the same for both; each row is scaled by the spread of its signal.
     names : sequence of str, length channels
     sfreq : float
         Hz.
@@ -126,7 +126,7 @@ def spectra(freqs: NDArray[np.float64], signal: NDArray[np.float64], model: NDAr
 
 
 def curves(steps: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]], label: str) -> str:
-    """Draw quantities over training steps; each series brings its own steps."""
+    """Draw metrics over training steps; each series has its own steps."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.5, 2.1))
         axes = figure.subplots()
@@ -140,11 +140,12 @@ def curves(steps: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[f
 
 
 def codebook_use(counts: NDArray[np.int64]) -> str:
-    """Draw how often each code was taken, sorted, one line a quantizer.
+    """Draw how often each code was used, sorted, one curve per quantizer level.
 
     Parameters
     ----------
-    counts : int, shape (quantizers, codes)
+    counts : int, shape (quantizer levels, codes)
+        Uses of each code.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.5, 2.1))
@@ -165,12 +166,12 @@ def codebook_use(counts: NDArray[np.int64]) -> str:
 
 
 def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """Draw a confusion matrix, rows are true classes and sum to one.
+    """Draw a confusion matrix with rows of true classes, normalised to sum to one.
 
     Parameters
     ----------
     matrix : int, shape (classes, classes)
-        Counts; row true, column predicted.
+        Number of windows by true (row) and predicted (column) class; no unit.
     """
     with mpl.rc_context(STYLE):
         size = 1.2 + 0.5 * len(classes)
@@ -192,7 +193,7 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> str:
 
 
 def scores(names: Sequence[str], folds: Sequence[Sequence[float]], chance: float, label: str) -> str:
-    """Draw one row a contestant: a dot for each fold, a bar at their mean, a line at chance."""
+    """Draw one row per model: a dot for each fold, a bar at their mean, a line at chance."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 0.32 * len(names) + 0.75))
         axes = figure.subplots()

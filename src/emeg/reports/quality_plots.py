@@ -1,4 +1,7 @@
-"""Drawings of the quality page. Many lines and cells become pictures of bounded size, spectra stay text."""
+"""Plots of the quality page: images of bounded size for many curves and cells, SVG text for spectra.
+
+Shape letters: C channels, N samples, S seconds.
+"""
 
 import base64
 import io
@@ -26,18 +29,24 @@ REASON_COLOURS = {
     BadReason.MARKED: "#7b8794",
     BadReason.INTERPOLATED: "#d9dfe5",
 }
-"""What is drawn where several reasons meet: the first of these."""
+"""Colours of the reasons, by rank: the first reason that applies is drawn."""
 
 PIXELS_PER_INCH, SHADES = 110, 7
-"""Pictures have every colour of the page in so many shades towards white and no others: a third of the bytes."""
+"""Shades towards white of each colour of the page; images use no other colours, which saves two thirds of the bytes."""
 MOST_BARS = 80
-"""Recordings of which each has a bar; more are one outline for each reason, which is drawn much faster."""
+"""Most recordings drawn as single bars; more are drawn as one outline per reason, which is much faster."""
 MOST_COLUMNS = 400
-"""Columns of a heat map; of a longer recording each stands for more than a second."""
+"""Most columns of a heat map; in longer recordings a column covers more than a second."""
 
 
 def first_reason(bad_CS: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Give the place in `REASON_COLOURS`, counted from 1, of the first reason of every second; 0 for none."""
+    """Return the number in `REASON_COLOURS`, from 1, of the first reason of every second; 0 for none.
+
+    Parameters
+    ----------
+    bad_CS : uint8, shape (channels, seconds)
+        Bits of `BadReason`, dimensionless.
+    """
     rank = np.zeros(256, np.uint8)
     for place, reason in reversed(list(enumerate(REASON_COLOURS, 1))):
         rank[(np.arange(256) & int(reason)) != 0] = place
@@ -45,12 +54,12 @@ def first_reason(bad_CS: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def heat_map(bad_CS: NDArray[np.uint8], duration_s: float) -> str:
-    """Draw reasons over channels and time, a picture as a ``data:`` URI.
+    """Draw reasons over channels and time as an image in a ``data:`` URI.
 
     Parameters
     ----------
     bad_CS : uint8, shape (channels, seconds)
-        `BadReason` bits. Of seconds that share a column, the first reason by rank is drawn.
+        Bits of `BadReason`, dimensionless. If seconds share a column, the first reason by rank is drawn.
     """
     place_CS = first_reason(bad_CS).astype(int)
     place_CS[place_CS == 0] = len(REASON_COLOURS) + 1
@@ -74,15 +83,15 @@ def heat_map(bad_CS: NDArray[np.uint8], duration_s: float) -> str:
 def thumbnail(
     signal_CN: NDArray[np.float32], names: Sequence[str], colours: Sequence[str | None], start_s: float, sfreq: float
 ) -> str:
-    """Draw some seconds of some channels, a picture as a ``data:`` URI.
+    """Draw some seconds of some channels as an image in a ``data:`` URI.
 
     Parameters
     ----------
     signal_CN : float32, shape (channels, samples)
-        One scale for all: three of the median channel's standard deviations from row to row.
+        Any unit; rows are three standard deviations of the median channel apart.
     names : sequence of str
     colours : sequence of str or None
-        Colour of a channel; none for the plain one.
+        Colour of each channel; None for the default.
     start_s : float
         Time of the first sample.
     sfreq : float
@@ -105,11 +114,11 @@ def thumbnail(
 
 
 Kind = tuple[int, str]
-"""`SensorType` and unit: planar and axial gradiometers have no common scale."""
+"""`SensorType` and unit; planar and axial gradiometers have no common scale."""
 
 
 def kind_name(kind: Kind) -> str:
-    """Give the name of a type of sensor in a unit."""
+    """Return the name of a sensor type in a unit."""
     name = TYPE_NAMES[kind[0]]
     return {"T/m": f"planar {name}", "T": f"axial {name}"}[kind[1]] if name == "gradiometer" else name
 
@@ -117,14 +126,14 @@ def kind_name(kind: Kind) -> str:
 def type_spectra(
     freqs: NDArray[np.float64], power: Mapping[Kind, NDArray[np.float64]], notches: Sequence[float]
 ) -> str:
-    """Draw amplitude spectra by sensor type: the median recording, and between which nine in ten lie.
+    """Draw amplitude spectra by sensor type: the median recording and the range of 5 to 95 %.
 
     Parameters
     ----------
     freqs : float, shape (frequencies,)
         Hz.
     power : mapping of `Kind` to float, shape (recordings, frequencies)
-        Power density in the squared unit per Hz.
+        Power density in the squared unit (V, T or T/m) per Hz.
     notches : sequence of float
         Drawn as lines, Hz.
     """
@@ -146,7 +155,7 @@ def type_spectra(
 
 
 def reasons_over_recordings(shares: Mapping[str, Sequence[float]], colours: Sequence[str]) -> str:
-    """Draw shares of channel-seconds by reason, stacked, one bar a recording; a picture as a ``data:`` URI.
+    """Draw stacked shares of channel-seconds by reason, one bar per recording, as an image in a ``data:`` URI.
 
     Parameters
     ----------
@@ -176,7 +185,7 @@ def _palette() -> Image.Image:
     strong = [colour for colour in (*REASON_COLOURS.values(), SIGNAL, QUIET, INK) if colour != LINE]
     colours = np.array([mpl.colors.to_rgb(colour) for colour in strong])
     shades = np.linspace(0.0, 0.8, SHADES)[:, None, None]
-    # Nothing near white but white: Pillow takes what is nearly the nearest.
+    # No colour near white except white, because Pillow picks a nearly nearest colour.
     palette = [*(shades + (1.0 - shades) * colours).reshape(-1, 3), mpl.colors.to_rgb(LINE), (1.0, 1.0, 1.0)]
     image = Image.new("P", (1, 1))
     image.putpalette(np.rint(255 * np.array(palette)).astype(np.uint8).ravel().tolist())

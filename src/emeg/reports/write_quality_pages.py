@@ -1,4 +1,4 @@
-"""The verb ``quality``: one page a dataset, from catalogue, marks and measures."""
+"""The verb ``quality``: one page per dataset, from catalogue, marks and measures."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ COLUMNS = (
     "channels", "s", "bad channels", "bad %", *(f"{REASON_WORDS[r].split(' in ')[0]} %" for r in SHOWN_REASONS),
     "mains ratio", "> 50 Hz", "neighbours",
 )  # fmt: skip
-"""Columns of numbers of the table of recordings."""
+"""Numeric columns of the table of recordings."""
 
 
 class QualityConfig(Config):
@@ -45,20 +45,20 @@ class QualityConfig(Config):
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     dataset: str | None = None
-    """Dataset to look at; every dataset of the catalogue by default, a page each."""
+    """Dataset to report on; default: one page for each dataset."""
     thumbnails: int = Field(12, ge=0, le=200)
-    """Recordings that are drawn, the worst ones, and refused sources with a map; each takes about 0.1 MB."""
+    """Number of worst recordings and of refused sources drawn; each takes about 0.1 MB."""
 
 
 class QualityResult(Config):
-    """Where the pages are."""
+    """Locations of the pages."""
 
     pages: dict[str, str]
     """Path or URI of the page, by dataset."""
     done_before: bool
-    """All of them were there before."""
+    """Whether all pages existed before."""
     path: str
-    """The first of them."""
+    """First page."""
 
 
 def quality(config: QualityConfig, *, progress: Progress = silent) -> QualityResult:
@@ -75,7 +75,7 @@ def quality(config: QualityConfig, *, progress: Progress = silent) -> QualityRes
     rows, refused = read_catalog(store), read_quarantine(store)
     datasets = sorted({row.dataset for row in rows})
     if (config.dataset is not None and config.dataset not in datasets) or not datasets:
-        listed = f"it has {', '.join(datasets[:8])}" if datasets else "it has no recordings yet; run emeg ingest"
+        listed = f"it has {', '.join(datasets[:8])}" if datasets else "it has no recordings yet; run `emeg ingest`"
         raise UserError(f"{store.root}: no recordings of dataset {config.dataset!r}; {listed}")
     pages: dict[str, str] = {}
     fresh = False
@@ -157,7 +157,7 @@ def _tiles(judged: Sequence[Judged], refused: Sequence[QuarantineRecord]) -> lis
 
 
 def _figures(judged: Sequence[Judged], refused: Sequence[QuarantineRecord], spectra: Spectra) -> dict[str, Any]:
-    """Everything that the page says in numbers; recordings and people by name, so that a withdrawal finds the page."""
+    """Return all numbers of the page, with recordings and subjects by name so that `emeg withdraw` finds the page."""
     dataset = judged[0].row.dataset
     people = {f"{dataset}/{one.row.subject}" for one in judged}
     people |= {f"{dataset}/{part}" for r in refused for part in r.source.split("/") if part.startswith("sub-")}

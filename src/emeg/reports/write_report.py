@@ -1,4 +1,4 @@
-"""The verb ``report``: gather, draw, write one page."""
+"""The verb ``report``: write one page about an evaluation."""
 
 import logging
 from importlib import resources
@@ -6,7 +6,7 @@ from importlib import resources
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from emeg.config import Config, runtime_field
-from emeg.evaluation.products import read_arrays, read_figures
+from emeg.evaluation.products import read_arrays, read_summary
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.reports.page import page_context
@@ -17,25 +17,25 @@ logger = logging.getLogger(__name__)
 
 
 class ReportConfig(Config):
-    """Write one self-contained HTML page about an evaluation and all that it rests on."""
+    """Write one self-contained HTML page about an evaluation and the products behind it."""
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     evaluation: str | None = None
-    """Evaluation to show; may be left out where the store holds one only."""
+    """Evaluation to show; not needed if the store holds only one."""
 
 
 class ReportResult(Config):
-    """Where the page is."""
+    """Location of the page."""
 
     report: str
     """Name of the product below <root>/reports."""
     evaluation: str
     """Evaluation that it shows."""
     done_before: bool
-    """The page was there before."""
+    """Whether the page existed before."""
     path: str
-    """The page: a path, or a URI where the store is a bucket."""
+    """Path of the page, or its URI if the store is a bucket."""
 
 
 def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult:
@@ -68,7 +68,7 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
     if result.done_before:
         return result
     progress(0, 2, "gathering")
-    figures = read_figures(store, evaluation)
+    figures = read_summary(store, evaluation)
     context = page_context(store, rows, refused, figures, read_arrays(store, evaluation))
     progress(1, 2, "drawing")
     html = render(context)
@@ -82,7 +82,7 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
 
 
 def render(context: dict[str, object], page: str = "report.html.j2") -> str:
-    """Fill a template; text is escaped, only drawings are not, and a missing value is an error."""
+    """Render a template; text is escaped, plots are not, and a missing value is an error."""
     environment = Environment(
         loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

@@ -1,5 +1,6 @@
-"""What a model has to beat: chance, band power, covariances; fitted on the training people of a fold only.
+"""Classical baselines, fitted on the training subjects of a fold only.
 
+Chance: the class frequencies of training.
 Band power: log power of every channel in the classical bands (and in bands of 1 Hz), logistic regression.
 Tangent space: covariances of bands, shrunk (OAS), projected to the tangent space at the Riemannian mean
 of the training windows, logistic regression.
@@ -17,50 +18,53 @@ from emeg.evaluation.classical.logistic import Fitted, Rows, fit_logistic
 from emeg.evaluation.classical.spectra import Spectra
 
 MAX_COMPONENTS = 24
-"""Covariances are taken of at most so many components: 300 features a band, whatever the number of channels."""
+"""Most components of a covariance: 300 features a band, whatever the number of channels."""
 MAX_NARROW_COMPONENTS = 8
-"""In bands of 1 Hz a window has 2 samples a second, and there are 43 bands."""
+"""Most components in bands of 1 Hz, where a window has 2 samples a second and there are 43 bands."""
 
 
 class Baseline(NamedTuple):
-    """One thing to compare with."""
+    """A baseline."""
 
     name: str
     title: str
     package: str = ""
-    """Package it needs beyond emeg's own."""
+    """Package it needs that emeg does not install."""
     fit: Callable[[Spectra, NDArray[np.int64], int, Rows], Fitted] | None = None
-    """None: it does not look at signals."""
+    """None if it does not use signals."""
 
 
 def fit_baseline(name: str, spectra: Spectra | None, labels: NDArray[np.int64], n_classes: int, rows: Rows) -> Fitted:
-    """Fit one of `BASELINES` on a fold and give its probabilities for the test windows.
+    """Fit one of `BASELINES` on a fold and return its probabilities for the test windows.
 
     Parameters
     ----------
     name : str
     spectra : Spectra or None
-        All windows of the task, of the same channels; only chance can do without.
-    labels : int, shape (windows,)
+        All windows of the task, of the same channels; only chance does not need them.
+    labels : int64, shape (windows,)
+        Class indices.
     n_classes : int
     rows : Rows
-        Settings are chosen on ``rows.validation``; labels of ``rows.test`` are not looked at.
+        Settings are chosen on ``rows.validation``; labels of ``rows.test`` are not used.
 
     Raises
     ------
     UserError
-        The baseline looks at signals and was given none.
+        The baseline needs signals, and `spectra` is None.
     """
     fit = BASELINES[name].fit
     if fit is None:
         return chance(labels, n_classes, rows)
     if spectra is None:
-        raise UserError(f"baseline {name}: it looks at signals, and no channels are given")
+        raise UserError(
+            f"baseline {name} needs signals, but the task has no channels in common; choose recordings of one device"
+        )
     return fit(spectra, labels, n_classes, rows)
 
 
 def missing_package(name: str) -> str:
-    """Say why a baseline cannot run here; empty where it can."""
+    """Return why a baseline cannot run; empty if it can."""
     package = BASELINES[name].package
     if not package or importlib.util.find_spec(package) is not None:
         return ""
@@ -68,22 +72,49 @@ def missing_package(name: str) -> str:
 
 
 def chance(labels: NDArray[np.int64], n_classes: int, rows: Rows) -> Fitted:
-    """Give every window the shares that the classes have in training: no window tells anything.
+    """Predict the class frequencies of training for every window.
 
-    Its predicted class is the commonest one. Guesses drawn with these shares have the same expected balanced accuracy,
-    one over the number of classes, and the same AUROC, 0.5.
+    The predicted class is the most frequent one. Guesses drawn with these frequencies have the same expected balanced
+    accuracy, one over the number of classes, and the same AUROC, 0.5.
+
+    Parameters
+    ----------
+    labels : int64, shape (windows,)
+        Class indices.
+    n_classes : int
+    rows : Rows
+        Windows of each side of the fold.
     """
     share = np.bincount(labels[rows.train], minlength=n_classes) / max(len(rows.train), 1)
     return Fitted(np.tile(share, (len(rows.test), 1)), None)
 
 
 def expected_chance(labels: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
-    """Balanced accuracy to expect from guesses drawn with `shares`, over the classes that occur in `labels`."""
+    """Return the expected balanced accuracy of random guesses, over the classes that occur.
+
+    Parameters
+    ----------
+    labels : int64, shape (windows,)
+        Class indices.
+    shares : float64, shape (classes,)
+        Probabilities with which the classes are guessed.
+    """
     return float(np.mean(shares[np.unique(labels)])) if len(labels) else 0.0
 
 
 def band_power(spectra: Spectra, labels: NDArray[np.int64], n_classes: int, rows: Rows) -> Fitted:
-    """Classify log band power of every channel; classical bands or bands of 1 Hz, whichever validates better."""
+    """Classify log band power of every channel, in classical bands or bands of 1 Hz, whichever validates better.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        All windows of the task.
+    labels : int64, shape (windows,)
+        Class indices.
+    n_classes : int
+    rows : Rows
+        Windows of each side of the fold.
+    """
     candidates = {"classical bands": _log_power(spectra, spectra.classical_bands())}
     if narrow := spectra.narrow_bands():
         candidates["bands of 1 Hz"] = _log_power(spectra, narrow)
@@ -91,9 +122,19 @@ def band_power(spectra: Spectra, labels: NDArray[np.int64], n_classes: int, rows
 
 
 def tangent_space(spectra: Spectra, labels: NDArray[np.int64], n_classes: int, rows: Rows) -> Fitted:
-    """Classify covariances in the tangent space; of 1 to 45 Hz, of each classical band, or of bands of 1 Hz.
+    """Classify covariances in the tangent space: of 1 to 45 Hz, of each classical band, or of bands of 1 Hz.
 
-    Which of the three is chosen on validation.
+    One of the three is chosen on validation.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        All windows of the task.
+    labels : int64, shape (windows,)
+        Class indices.
+    n_classes : int
+    rows : Rows
+        Windows of each side of the fold.
 
     References
     ----------
@@ -116,17 +157,17 @@ def _log_power(spectra: Spectra, bands: dict[str, NDArray[np.intp]]) -> NDArray[
     power = spectra.power(bands)
     for kind in np.unique(spectra.sensor_type):
         own = spectra.sensor_type == kind
-        # a flat channel has no logarithm: its floor lies far below the noise of the other sensors of its type
+        # a flat channel has no logarithm: use a floor far below the noise of the other sensors of its type
         floor = 1e-12 * max(float(np.median(power[:, own])), 1e-300)
         power[:, own] = np.maximum(power[:, own], floor)
     return np.log(power).reshape(len(power), -1)
 
 
 def _components(spectra: Spectra, train: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Spatial filters, shape (components, channels): leading principal axes of the training windows.
+    """Return spatial filters, shape (components, channels): leading principal axes of the training windows.
 
-    Channels are first brought to one scale a sensor type. Axes without signal (an average reference takes one, a
-    projection several) are left out: a covariance has no logarithm there.
+    Channels are first scaled by sensor type. Axes without signal (an average reference removes one, a projection
+    several) are left out, because a covariance has no logarithm there.
     """
     coefficients = spectra.coefficients[train]
     scale = np.ones(len(spectra.sensor_type))
@@ -141,7 +182,7 @@ def _components(spectra: Spectra, train: NDArray[np.intp]) -> NDArray[np.float64
 
 
 def _tangent(spectra: Spectra, bins: NDArray[np.intp], filters: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
-    """Tangent vectors of the covariances in one band, shape (windows, components · (components + 1) / 2)."""
+    """Return tangent vectors of the covariances in one band, shape (windows, components · (components + 1) / 2)."""
     from pyriemann.tangentspace import TangentSpace
 
     coefficients = np.einsum("kc,bcf->bkf", filters, spectra.coefficients[..., bins])
@@ -151,19 +192,20 @@ def _tangent(spectra: Spectra, bins: NDArray[np.intp], filters: NDArray[np.float
 
 
 def shrunk_covariances(coefficients: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float64]:
-    """Covariances of a band from its Fourier coefficients, shrunk towards a multiple of the identity (OAS).
+    """Compute covariances of a band from its Fourier coefficients, shrunk towards a multiple of the identity (OAS).
 
-    Real and imaginary parts are orthogonal coordinates of the band: as many samples as it has degrees of freedom,
-    which is what the shrinkage must know (a filtered signal looks longer than it is).
+    Real and imaginary parts are orthogonal coordinates of the band. Their number equals its degrees of freedom, which
+    the shrinkage needs (a filtered signal has more samples than degrees of freedom).
 
     Parameters
     ----------
     coefficients : complex, shape (windows, components, frequencies)
+        Square root of power per Hz, in units of the signal (V, T or T/m), or standardised.
 
     Returns
     -------
     float64, shape (windows, components, components)
-        Positive definite, where a window has any power.
+        Positive definite for windows that have any power.
 
     References
     ----------
@@ -189,4 +231,4 @@ BASELINES = {
         Baseline("chance", "Chance"),
     )
 }
-"""By name, in the order of tables."""
+"""Baselines by name, in the order of tables."""

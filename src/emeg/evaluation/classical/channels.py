@@ -1,4 +1,4 @@
-"""Channels that all recordings of a task share, and their windows as the classical baselines see them."""
+"""Find the channels that all recordings of a task share, and read their windows as spectra."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from emeg.sensors import standard_name
 from emeg.store import Store, open_recording
 
 AT_ONCE = 64
-"""Windows read at once."""
+"""Windows read at a time."""
 
 
 class CommonChannels(NamedTuple):
@@ -21,15 +21,15 @@ class CommonChannels(NamedTuple):
     names: tuple[str, ...]
     sensor_type: NDArray[np.int8]
     picks: dict[str, NDArray[np.intp]]
-    """Their rows in each recording."""
+    """Row indices of the channels in each recording."""
     pass_band: tuple[float, float]
-    """Hz, that all recordings share."""
+    """Pass band that all recordings share, Hz."""
 
 
 def common_channels(store: Store, recordings: Sequence[str]) -> CommonChannels:
-    """Find the channels that all recordings have, by standard name where there is one, in the first one's order.
+    """Return the channels that all recordings have, by standard name if there is one, in the order of the first.
 
-    There may be none: then `names` is empty.
+    `names` is empty if there are none.
     """
     rows: dict[str, dict[tuple[str, int], int]] = {}
     bands = []

@@ -9,8 +9,8 @@ from emeg.evaluation.classical.baselines import BASELINES, fit_baseline, missing
 from emeg.evaluation.classical.channels import CommonChannels, common_channels, read_spectra
 from emeg.evaluation.classical.logistic import Setting
 from emeg.evaluation.classical.spectra import Spectra
-from emeg.evaluation.predictions import Outcome, contestant_figures
-from emeg.evaluation.products import ContestantFigures
+from emeg.evaluation.predictions import Outcome, summarise_model
+from emeg.evaluation.products import ModelSummary
 from emeg.evaluation.task import Task
 from emeg.evaluation.threads import single_blas_thread
 from emeg.progress import Progress, silent
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 
 class BaselineRun(NamedTuple):
-    """Figures of one baseline and what it made of every fold (nothing where it could not run)."""
+    """Summary of one baseline and its predictions for every fold (none if it could not run)."""
 
-    figures: ContestantFigures
+    summary: ModelSummary
     outcomes: list[Outcome]
 
 
 def run_baselines(
     store: Store, task: Task, names: Sequence[str], *, progress: Progress = silent
 ) -> tuple[list[BaselineRun], CommonChannels]:
-    """Fit every baseline to every fold; one that cannot run says why, and the rest go on."""
+    """Fit every baseline to every fold; a baseline that cannot run is reported with the reason."""
     channels = common_channels(store, sorted(set(task.windows.recordings.tolist())))
     with single_blas_thread():
         return list(_run(task, names, channels, progress)), channels
@@ -41,14 +41,14 @@ def _run(task: Task, names: Sequence[str], channels: CommonChannels, progress: P
         progress(number, len(names), f"baseline {name}")
         title = BASELINES[name].title
         if reason := missing_package(name):
-            yield BaselineRun(ContestantFigures(name=name, title=title, status="not installed", reason=reason), [])
+            yield BaselineRun(ModelSummary(name=name, title=title, status="not installed", reason=reason), [])
         elif reason := _not_applicable(name, spectra):
-            yield BaselineRun(ContestantFigures(name=name, title=title, status="not applicable", reason=reason), [])
+            yield BaselineRun(ModelSummary(name=name, title=title, status="not applicable", reason=reason), [])
         else:
             began = time.monotonic()
             outcomes = [_fit(task, name, spectra, fold) for fold in range(len(task.folds))]
             logger.info("%s: %d folds in %.1f s", name, len(outcomes), time.monotonic() - began)
-            yield BaselineRun(contestant_figures(task, name, outcomes, title=title), outcomes)
+            yield BaselineRun(summarise_model(task, name, outcomes, title=title), outcomes)
     progress(len(names), len(names), "baselines")
 
 
@@ -56,7 +56,7 @@ def _not_applicable(name: str, spectra: Spectra | None) -> str:
     if BASELINES[name].fit is None:
         return ""
     if spectra is None:
-        return "no channel has the same name and type in all recordings of the task; choose those of one device"
+        return "no channel has the same name and type in all recordings of the task; choose recordings of one device"
     if not spectra.classical_bands():
         return (
             f"no band from delta to gamma lies in the pass band {spectra.pass_band[0]:g} to {spectra.pass_band[1]:g} Hz"

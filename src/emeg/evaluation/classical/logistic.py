@@ -1,4 +1,4 @@
-"""Logistic regression for many features and few windows, its penalty chosen on the validation people."""
+"""Logistic regression for many features and few windows, with a penalty chosen on the validation subjects."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from emeg.errors import UserError
 from emeg.evaluation.metrics import score
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
-"""Inverse strengths C to choose from; features are scaled so that one grid serves any number of them."""
+"""Inverse penalty strengths C to choose from; features are scaled so that one grid fits any number of them."""
 
 
 Rows = Fold[NDArray[np.int64]]
@@ -20,16 +20,16 @@ Rows = Fold[NDArray[np.int64]]
 
 
 class Setting(NamedTuple):
-    """What was chosen on the validation people."""
+    """Setting chosen on the validation subjects."""
 
     features: str
     penalty: float
     validation: float
-    """Balanced accuracy there."""
+    """Balanced accuracy on validation."""
 
 
 class Fitted(NamedTuple):
-    """Probabilities for the test windows, float64 (windows, classes), and the setting they were made with."""
+    """Probabilities for the test windows, float64 (windows, classes), and the setting used."""
 
     probabilities: NDArray[np.float64]
     setting: Setting | None
@@ -38,16 +38,17 @@ class Fitted(NamedTuple):
 def fit_logistic(
     candidates: Mapping[str, NDArray[np.float64]], labels: NDArray[np.int64], n_classes: int, rows: Rows
 ) -> Fitted:
-    """Fit on the training windows for every feature set and penalty, keep what does best on validation, test once.
+    """Fit every feature set and penalty on the training windows, choose on validation, and predict the test windows.
 
-    Best is the highest balanced accuracy; among equals the lowest cross-entropy, then the stronger penalty. Classes
-    count the same however many windows they have. A class without a training window gets probability 0.
+    The best setting has the highest balanced accuracy; ties are broken by lower cross-entropy, then by the stronger
+    penalty. Classes are weighted equally. A class without a training window gets probability 0.
 
     Parameters
     ----------
     candidates : mapping of str to float, shape (windows, features)
         Feature sets; scaled here by mean and standard deviation of the training windows.
-    labels : int, shape (windows,)
+    labels : int64, shape (windows,)
+        Class indices.
     rows : Rows
         Rows of `candidates` and `labels`.
 
@@ -67,12 +68,15 @@ def fit_logistic(
             if best is None or rank > best[0]:
                 best = rank, Setting(name, penalty, accuracy), _probabilities(model, test, n_classes)
     if best is None:
-        raise UserError("logistic regression: there is no feature set to fit; give at least one")
+        raise UserError("logistic regression: there is no feature set to fit; pass at least one")
     return Fitted(best[2], best[1])
 
 
 def _row_space(features: NDArray[np.float64], rows: Rows) -> tuple[NDArray[np.float64], ...]:
-    """Scale, then rotate onto the span of the training windows: the penalty is blind to rotation, the solver is not."""
+    """Scale the features and rotate them onto the span of the training windows.
+
+    The penalty is invariant to rotation, and the solver is faster with fewer dimensions.
+    """
     train = features[rows.train]
     mean, sd = train.mean(axis=0), train.std(axis=0)
     varies = sd > 1e-12 * np.maximum(np.abs(mean), 1e-300)

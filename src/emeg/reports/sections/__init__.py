@@ -1,1 +1,1 @@
-"""One module for each group of sections of the page: products in, plain values and drawings out."""
+"""Sections of the pages: each module turns products into plain values and plots."""

@@ -1,4 +1,4 @@
-"""Sections on what came in: devices, recordings, quarantine, corpus."""
+"""Sections on the archive: devices, recordings, quarantine, corpus."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from emeg.sensors import Sensors, topographic_xy
 from emeg.store import CatalogRow, QuarantineRecord, Store, open_recording
 
 MOST_NAMES = 12
-"""Longer lists are cut on the page; the catalogue has them whole."""
+"""Most names shown in a list; the catalogue holds all."""
 
 
 def ingested_section(store: Store, rows: Sequence[CatalogRow]) -> dict[str, Any]:
-    """Devices with a sensor map each, and every recording."""
+    """Return the devices, each with a sensor map, and all recordings."""
     by_device: dict[str, list[CatalogRow]] = defaultdict(list)
     for row in rows:
         by_device[row.device].append(row)
@@ -26,8 +26,8 @@ def ingested_section(store: Store, rows: Sequence[CatalogRow]) -> dict[str, Any]
         maps.append({"svg": _map(sensors, shown.bad_channels), "caption": f"{device}: {_count(shown)}"})
     return {
         "note": (
-            "Recordings were brought to 256 Hz and to the pass band in the table. Crosses in a map: channels found bad"
-            " in the recording shown. Colours: EEG teal, magnetometers yellow, gradiometers violet."
+            "Recordings were resampled to 256 Hz and filtered to the pass band in the table. Crosses in a map mark bad"
+            " channels of the recording shown. Colours: EEG teal, magnetometers yellow, gradiometers violet."
         ),
         "maps": maps,
         "devices": [_device(device, group) for device, group in sorted(by_device.items())],
@@ -36,7 +36,7 @@ def ingested_section(store: Store, rows: Sequence[CatalogRow]) -> dict[str, Any]
 
 
 def quarantine_section(refused: Sequence[QuarantineRecord], most_maps: int | None = None) -> list[dict[str, str]]:
-    """Every refused source; the first `most_maps` with their sensors as far as they were read, all by default."""
+    """Return all refused sources; the first `most_maps` (default: all) with the sensors that could be read."""
     drawn = range(len(refused) if most_maps is None else most_maps)
     return [
         {
@@ -51,7 +51,7 @@ def quarantine_section(refused: Sequence[QuarantineRecord], most_maps: int | Non
 
 
 def corpus_section(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Who is in which split."""
+    """Return the subjects of each split."""
     segments: dict[str, int] = defaultdict(int)
     for shard in manifest["shards"]:
         segments[shard["split"]] += shard["n_segments"]
@@ -61,8 +61,8 @@ def corpus_section(manifest: dict[str, Any]) -> dict[str, Any]:
     seconds = float(manifest["segment_s"])
     return {
         "note": (
-            f"Segments of {seconds:g} s. People are split, never segments: nobody is on two sides. Those held out were"
-            " seen by no training stage; the task's folds lie inside them."
+            f"Segments of {seconds:g} s. Subjects are split, never segments, so that no subject is in two splits. No"
+            " training stage has seen the held-out subjects; the folds of the task use only them."
         ),
         "splits": [
             {
@@ -78,7 +78,7 @@ def corpus_section(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def shorten(names: Sequence[str]) -> str:
-    """List names, the first dozen of many."""
+    """Join names; of many, only the first dozen and the number of others."""
     more = f" … ({len(names)} in all)" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
 

@@ -1,4 +1,4 @@
-"""Sections on the networks: reconstruction of unseen people, training curves, codebook use."""
+"""Sections on the networks: reconstruction of unseen subjects, training curves, codebook use."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from emeg import metrics
-from emeg.evaluation.products import EvaluationFigures
+from emeg.evaluation.products import EvaluationSummary
 from emeg.reports.lineage import Lineage
 from emeg.reports.plots import codebook_use, curves, spectra, traces
 
@@ -27,23 +27,30 @@ DRAWINGS: dict[str, tuple[tuple[str, str, Callable[[str], bool]], ...]] = {
 }
 
 
-def reconstruction_section(figures: EvaluationFigures, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Correlation by device, example stretches, spectra."""
+def reconstruction_section(figures: EvaluationSummary, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return correlations by device, examples and spectra.
+
+    Parameters
+    ----------
+    figures : EvaluationSummary
+    arrays : mapping of str to array, any shape and dtype
+        Arrays of the evaluation, normalised units.
+    """
     spectra_of: dict[str, list[str]] = {}
-    for place, device in enumerate(figures.reconstruction):
-        if f"spectra/{place}/freqs" in arrays:
+    for index, device in enumerate(figures.reconstruction):
+        if f"spectra/{index}/freqs" in arrays:
             drawn = spectra(
-                arrays[f"spectra/{place}/freqs"],
-                arrays[f"spectra/{place}/signal"],
-                arrays[f"spectra/{place}/reconstruction"],
+                arrays[f"spectra/{index}/freqs"],
+                arrays[f"spectra/{index}/signal"],
+                arrays[f"spectra/{index}/reconstruction"],
                 f"{device.device}, {device.sensor_type}",
             )
             spectra_of.setdefault(device.device, []).append(drawn)
     examples = []
-    for place, example in enumerate(figures.examples):
+    for index, example in enumerate(figures.examples):
         drawn = traces(
-            arrays[f"examples/{place}/signal"],
-            arrays[f"examples/{place}/reconstruction"],
+            arrays[f"examples/{index}/signal"],
+            arrays[f"examples/{index}/reconstruction"],
             example.channels,
             example.sfreq,
         )
@@ -57,15 +64,15 @@ def reconstruction_section(figures: EvaluationFigures, arrays: Mapping[str, NDAr
         )
     return {
         "note": (
-            "Pearson correlation (PCC) of every channel and 2-s window with its reconstruction from codes, mean, on"
-            " held-out people; nothing masked, no noise. By band: the same correlation inside the band."
+            "Pearson correlation (PCC) of every channel and 2-s window with its reconstruction from codes, averaged"
+            " over held-out subjects, without masking or noise. By band: the correlation inside the band."
         ),
         "bands": BANDS,
         "rows": [
             {
                 "device": device.device,
                 "sensors": f"{device.n_channels} {device.sensor_type}",
-                "people": device.n_subjects,
+                "subjects": device.n_subjects,
                 "segments": device.n_segments,
                 "pcc": _number(device.pcc),
                 "sd": _number(device.pcc_subjects_sd),
@@ -78,9 +85,17 @@ def reconstruction_section(figures: EvaluationFigures, arrays: Mapping[str, NDAr
 
 
 def training_section(
-    lineage: Lineage, figures: EvaluationFigures, arrays: Mapping[str, NDArray[Any]]
+    lineage: Lineage, figures: EvaluationSummary, arrays: Mapping[str, NDArray[Any]]
 ) -> dict[str, Any]:
-    """Curves of both stages and how evenly unseen people use the codes."""
+    """Return training curves of both stages and the codebook use of unseen subjects.
+
+    Parameters
+    ----------
+    lineage : Lineage
+    figures : EvaluationSummary
+    arrays : mapping of str to array, any shape and dtype
+        Arrays of the evaluation, normalised units.
+    """
     stages = [{"title": stage, "drawings": _drawings(stage, table)} for stage, table in lineage.histories.items()]
     rows = [
         {
@@ -92,13 +107,13 @@ def training_section(
         for level, codebook in enumerate(figures.codebook)
     ]
     return {
-        "note": "Every figure over steps lies in metrics.parquet of the model.",
+        "note": "metrics.parquet in the folder of each model holds all metrics over steps.",
         "stages": stages,
         "codebook": codebook_use(arrays["codebook/counts"]) if "codebook/counts" in arrays else "",
         "codebook_rows": rows,
         "codebook_note": (
-            "Codes that held-out people use. Perplexity: as many equally used codes would carry as much; a collapsed"
-            " codebook shows as a few codes and a perplexity near one."
+            "Codes that held-out subjects use. Perplexity is the number of equally used codes with the same entropy; a"
+            " collapsed codebook uses few codes and has a perplexity near one."
         ),
     }
 

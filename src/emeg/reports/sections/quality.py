@@ -1,4 +1,7 @@
-"""What the quality page of a dataset shows: rows, marks and measures become tables and drawings."""
+"""Sections of the quality page: turn rows, marks and measures of a dataset into tables and plots.
+
+Shape letters: C channels, N samples, W windows, S seconds.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,12 +26,12 @@ from emeg.reports.sections.archive import shorten
 from emeg.store import BadReason, CatalogRow, Recording, Store, open_recording
 
 READERS = 8
-"""Recordings whose marks are read at a time: in a bucket each is several requests."""
+"""Recordings whose marks are read at a time; in a bucket each takes several requests."""
 THUMBNAIL_S = 4.0
 MOST_TRACES = 24
-"""Channels of a thumbnail: marked ones first, then others spread over the recording's order."""
+"""Channels of a thumbnail: marked ones first, then others spread over the recording."""
 SPECTRUM_RECORDINGS = 24
-"""Recordings, spread evenly over the dataset, whose spectra are drawn: a minute from the middle of each."""
+"""Most recordings whose spectra are drawn, spread evenly over the dataset; one minute from the middle of each."""
 SPECTRUM_S, SPECTRUM_WINDOW_S = 60.0, 4.0
 
 REASON_WORDS = {
@@ -42,20 +45,20 @@ REASON_WORDS = {
     BadReason.INTERPOLATED: "interpolated",
 }
 SHOWN_REASONS = tuple(reason for reason in REASON_COLOURS if reason not in (BadReason.NAN, BadReason.INTERPOLATED))
-"""No second is ever marked as NaN (such recordings are refused), or interpolated for no other reason."""
+"""Reasons shown. NaN is missing because such recordings are refused, interpolation because it has another reason."""
 
 
 class Judged(NamedTuple):
-    """A recording's row, and what its array ``bad`` says in shares of channel-seconds."""
+    """A recording with the shares of its channel-seconds that are marked."""
 
     row: CatalogRow
     bad_share: float
     shares: dict[BadReason, float]
-    """By the first reason of each second, so that they add up to `bad_share`."""
+    """Shares by the first reason of each second; they add up to `bad_share`."""
 
 
 def judge(store: Store, rows: Sequence[CatalogRow], progress: Progress) -> list[Judged]:
-    """Read the marks of every recording, many at a time; worst first."""
+    """Read the marks of every recording and sort the recordings, worst first."""
     judged = []
     with ThreadPoolExecutor(READERS) as pool:
         for done, one in enumerate(pool.map(partial(_judge, store), rows), 1):
@@ -65,14 +68,14 @@ def judge(store: Store, rows: Sequence[CatalogRow], progress: Progress) -> list[
 
 
 def _judge(store: Store, row: CatalogRow) -> Judged:
-    place_CS = first_reason(open_recording(store, row.recording).bad)
-    counts = np.bincount(place_CS.ravel(), minlength=len(REASON_COLOURS) + 1) / place_CS.size
+    index_CS = first_reason(open_recording(store, row.recording).bad)
+    counts = np.bincount(index_CS.ravel(), minlength=len(REASON_COLOURS) + 1) / index_CS.size
     shares = {reason: float(counts[place]) for place, reason in enumerate(REASON_COLOURS, 1)}
     return Judged(row, float(1.0 - counts[0]), shares)
 
 
 def overview(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Shares by reason of all recordings, as a drawing and as a table."""
+    """Return the shares by reason of all recordings, as a plot and as a table."""
     drawn = [one for one in judged if one.bad_share > 0.0] or judged[:1]
     shares = {REASON_WORDS[r]: [100.0 * one.shares[r] for one in drawn] for r in SHOWN_REASONS}
     hours = np.array([one.row.n_channels * one.row.duration_s / 3600.0 for one in judged])
@@ -91,7 +94,7 @@ def overview(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def table(judged: Sequence[Judged]) -> list[dict[str, Any]]:
-    """One row a recording: cells as text, beside the numbers that they are sorted by."""
+    """Return one row per recording: cells as text, with the numbers by which they are sorted."""
     return [
         {
             "source": one.row.source,
@@ -121,7 +124,7 @@ def _cell(value: float | None, pattern: str, quiet: float | None = None, least: 
 
 
 def worst(store: Store, judged: Sequence[Judged], most: int) -> list[dict[str, str]]:
-    """Draw the `most` recordings with the largest share of marked seconds: heat map and some seconds of signal."""
+    """Draw the `most` recordings with the largest share of marked seconds: heat map and a stretch of signal."""
     return [_drawn(open_recording(store, one.row.recording), one) for one in judged[:most]]
 
 
@@ -130,9 +133,9 @@ def _drawn(recording: Recording, one: Judged) -> dict[str, str]:
     start = min(round(start_s * recording.sfreq), max(0, recording.n_samples - round(THUMBNAIL_S * recording.sfreq)))
     stop = min(start + round(THUMBNAIL_S * recording.sfreq), recording.n_samples)
     seconds = slice(int(start / recording.sfreq), int(np.ceil(stop / recording.sfreq)))
-    place_C = first_reason(recording.bad[:, seconds]).astype(int)
-    place_C = np.where(place_C == 0, len(REASON_COLOURS) + 1, place_C).min(axis=1)
-    chosen, left_out = _traces(recording, place_C)
+    index_C = first_reason(recording.bad[:, seconds]).astype(int)
+    index_C = np.where(index_C == 0, len(REASON_COLOURS) + 1, index_C).min(axis=1)
+    chosen, left_out = _traces(recording, index_C)
     colours = [*REASON_COLOURS.values(), None]
     names = [recording.sensors.names[c] for c in chosen]
     signal_CN = recording.read(start, stop)[chosen]
@@ -141,7 +144,7 @@ def _drawn(recording: Recording, one: Judged) -> dict[str, str]:
         "title": one.row.source,
         "heat_map": heat_map(recording.bad, recording.n_samples / recording.sfreq),
         "traces": thumbnail(
-            signal_CN, names, [colours[place_C[c] - 1] for c in chosen], start / recording.sfreq, recording.sfreq
+            signal_CN, names, [colours[index_C[c] - 1] for c in chosen], start / recording.sfreq, recording.sfreq
         ),
         "caption": (
             f"{100.0 * one.bad_share:.1f} % of channel-seconds marked;"
@@ -152,16 +155,16 @@ def _drawn(recording: Recording, one: Judged) -> dict[str, str]:
 
 
 def _worst_second(bad_CS: NDArray[np.uint8]) -> int:
-    """Second with the most marks, those of whole channels left out where any others are."""
+    """Return the second with the most marks, ignoring channels that are marked throughout if others are marked."""
     marked_CS = bad_CS != 0
     passing_CS = marked_CS & ~marked_CS.all(axis=1, keepdims=True)
     return int(np.argmax((passing_CS if passing_CS.any() else marked_CS).sum(axis=0)))
 
 
-def _traces(recording: Recording, place_C: NDArray[np.intp]) -> tuple[list[int], int]:
-    """Choose channels of one type, that of most marked ones: marked ones first, others spread; in their order."""
+def _traces(recording: Recording, index_C: NDArray[np.intp]) -> tuple[list[int], int]:
+    """Choose channels of the type with most marks: marked ones first, then others spread over the recording."""
     types = recording.sensors.types
-    marked_C = place_C <= len(REASON_COLOURS)
+    marked_C = index_C <= len(REASON_COLOURS)
     shown_type = int(np.argmax(np.bincount(types[marked_C] if marked_C.any() else types)))
     members = np.flatnonzero(types == shown_type)
     marked = np.flatnonzero(marked_C & (types == shown_type))[:MOST_TRACES]
@@ -173,16 +176,16 @@ def _traces(recording: Recording, place_C: NDArray[np.intp]) -> tuple[list[int],
 
 
 class Spectra(NamedTuple):
-    """Power densities by sensor type, (recordings, frequencies), on one axis of frequencies, Hz."""
+    """Power densities by sensor type, (recordings, frequencies), on one frequency axis, Hz."""
 
     freqs: NDArray[np.float64]
     power: dict[Kind, NDArray[np.float64]]
     recordings: int
-    """How many were looked at."""
+    """Number of recordings used."""
 
 
 def measure_spectra(store: Store, rows: Sequence[CatalogRow]) -> Spectra:
-    """Take spectra of some recordings: median over channels and windows of four seconds, in a minute of the middle."""
+    """Compute spectra of some recordings: median over channels and 4-s windows of a minute in the middle."""
     spread = sorted({round(i) for i in np.linspace(0, len(rows) - 1, min(len(rows), SPECTRUM_RECORDINGS))})
     power: dict[Kind, list[NDArray[np.float64]]] = defaultdict(list)
     freqs: NDArray[np.float64] = np.empty(0)
@@ -206,7 +209,7 @@ def measure_spectra(store: Store, rows: Sequence[CatalogRow]) -> Spectra:
 
 
 def _whole(recording: Recording) -> NDArray[np.bool_]:
-    """Channels that are marked throughout."""
+    """Return the channels that are marked throughout."""
     return np.asarray((recording.bad != 0).all(axis=1), np.bool_)
 
 
@@ -218,13 +221,13 @@ def _density(windows_CWN: NDArray[np.float32], sfreq: float) -> NDArray[np.float
 
 
 def spectra_section(spectra: Spectra, rows: Sequence[CatalogRow]) -> dict[str, Any]:
-    """Draw them, with the notches of all recordings as lines."""
+    """Draw the spectra, with the notches of all recordings as lines."""
     notches = sorted({notch for row in rows for notch in row.notches})
     svg = type_spectra(spectra.freqs, spectra.power, notches) if spectra.power else ""
     taken_out = ", ".join(f"{notch:g}" for notch in notches)
     note = (
-        f"Standardised signal{f', {taken_out} Hz taken out (dotted)' if notches else ''}: median over channels and"
-        f" windows of {SPECTRUM_WINDOW_S:g} s in a minute of the middle; line: median recording, band: 5 to 95 % of the"
-        f" {spectra.recordings} recordings looked at, of {len(rows)}. Channels that are marked throughout are left out."
+        f"Standardised signal{f', {taken_out} Hz removed (dotted)' if notches else ''}: median over channels and"
+        f" windows of {SPECTRUM_WINDOW_S:g} s of a minute in the middle; line: median recording, band: 5 to 95 % of"
+        f" {spectra.recordings} of {len(rows)} recordings. Channels that are marked throughout are left out."
     )
     return {"svg": svg, "note": note}

@@ -1,10 +1,10 @@
-"""Section on the task: contestants, folds, confusion."""
+"""Section on the task: models compared, folds, confusion."""
 
 from typing import Any
 
 import numpy as np
 
-from emeg.evaluation.products import ContestantFigures, EvaluationFigures, MetricFigures
+from emeg.evaluation.products import EvaluationSummary, MetricSummary, ModelSummary
 from emeg.reports.plots import confusion, scores
 from emeg.reports.sections.archive import shorten
 
@@ -17,20 +17,20 @@ METRIC_TITLES = {
 }
 
 
-def task_section(figures: EvaluationFigures) -> dict[str, Any] | None:
-    """Task table, drawings and folds; None where there is no task."""
+def task_section(figures: EvaluationSummary) -> dict[str, Any] | None:
+    """Return the task table, plots and folds; None if there is no task."""
     task = figures.task
     if task is None:
         return None
-    metrics = [name for name in METRIC_TITLES if any(name in c.metrics for c in figures.contestants)]
-    done = [c for c in figures.contestants if c.status == "done" and c.metrics]
+    metrics = [name for name in METRIC_TITLES if any(name in c.metrics for c in figures.models)]
+    done = [c for c in figures.models if c.status == "done" and c.metrics]
     folds = [[np.nan if value is None else value for value in c.metrics["balanced_accuracy"].folds] for c in done]
     return {
         "name": task.name,
         "note": _note(figures),
         "metrics": [METRIC_TITLES[name] for name in metrics],
-        "rows": [_row(c, metrics) for c in figures.contestants],
-        "remarks": [f"{c.title}: {c.status}, {c.reason}" for c in figures.contestants if c.status != "done"]
+        "rows": [_row(c, metrics) for c in figures.models],
+        "remarks": [f"{c.title}: {c.status}, {c.reason}" for c in figures.models if c.status != "done"]
         + ([task.notice] if task.notice else []),
         "scores": scores([c.title for c in done], folds, task.chance, "balanced accuracy (dots: folds)"),
         "confusions": [
@@ -50,7 +50,7 @@ def task_section(figures: EvaluationFigures) -> dict[str, Any] | None:
     }
 
 
-def _note(figures: EvaluationFigures) -> str:
+def _note(figures: EvaluationSummary) -> str:
     task = figures.task
     if task is None:
         return ""
@@ -58,24 +58,25 @@ def _note(figures: EvaluationFigures) -> str:
     left_out = "; ".join(f"{count} windows left out: {reason}" for reason, count in task.left_out.items())
     channels = f" Baselines see {len(task.baseline_channels)} channels." if task.baseline_channels else ""
     return (
-        f"{task.n_windows} windows of {task.definition['window_s']:g} s ({counts}), {task.n_subjects} held-out people;"
-        f" the definition was {'read from the events' if task.inferred else 'given'}. Every person is tested once, by"
-        " contestants fitted on other people and set on yet others. Cells: mean ± standard deviation over folds."
+        f"{task.n_windows} windows of {task.definition['window_s']:g} s ({counts}),"
+        f" {task.n_subjects} held-out subjects; the definition was"
+        f" {'inferred from the events' if task.inferred else 'given'}. Every subject is tested once, by models"
+        " fitted and tuned on other subjects. Cells: mean ± standard deviation over folds."
         f"{channels}{' ' + left_out if left_out else ''}"
     )
 
 
-def _row(contestant: ContestantFigures, metrics: list[str]) -> dict[str, Any]:
-    accuracy = contestant.metrics.get("balanced_accuracy")
+def _row(model: ModelSummary, metrics: list[str]) -> dict[str, Any]:
+    accuracy = model.metrics.get("balanced_accuracy")
     return {
-        "name": contestant.title,
-        "ours": contestant.weights == "pretrained",
-        "cells": [_cell(contestant.metrics.get(name)) for name in metrics],
+        "name": model.title,
+        "ours": model.weights == "pretrained",
+        "cells": [_cell(model.metrics.get(name)) for name in metrics],
         "folds": "" if accuracy is None else " ".join("–" if v is None else f"{v:.2f}" for v in accuracy.folds),
     }
 
 
-def _cell(metric: MetricFigures | None) -> str:
+def _cell(metric: MetricSummary | None) -> str:
     if metric is None or metric.mean is None:
         return "–"
     spread = "" if metric.sd is None else f" ± {metric.sd:.2f}"
