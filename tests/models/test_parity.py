@@ -192,7 +192,7 @@ def test_checkpoints_that_do_not_fit_are_refused(stored, config, tmp_path):
     assert "unknown: extra.weight" in refused({**stored, "extra.weight": torch.zeros(2)})
     assert "another shape" in refused({**stored, "mask_token": torch.zeros(33)})
     assert "lm_wide" in refused(stored, {**config, "lm_wide": 3})
-    assert "lacks lm_dim" in refused(stored, {k: v for k, v in config.items() if k != "lm_dim"})
+    assert "lm_dim" in refused(stored, {k: v for k, v in config.items() if k != "lm_dim"})
     assert "quantize_optimize_method" in refused(stored, {**config, "quantize_optimize_method": "sgd"})
     assert "state dict" in refused({"model": stored})
     table = "blocks.1.time_attn.rope_embedding_layer.rotate"

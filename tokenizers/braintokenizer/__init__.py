@@ -1,9 +1,9 @@
-"""BrainTokenizer: windows of many sensors become a few latent sources in discrete codes, and signals again.
+"""BrainTokenizer: encode windows of many sensors as discrete codes of a few latent sources, and decode them.
 
 signal ──normalise_signal──▶ x ──SEANet, attention over sensors──▶ latents ──residual VQ──▶ codes, features
                                                        target ◀──losses──▶ reconstruction ◀──attention, SEANet──┘
 
-After arXiv 2505.18185. Names are loaded when first used, so that importing this package imports no torch.
+After arXiv 2505.18185. Names load on first use; importing this package does not import torch.
 """
 
 import lazy_loader as lazy

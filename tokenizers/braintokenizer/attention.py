@@ -1,4 +1,4 @@
-"""Attention in which some keys may be padding, and chance is drawn by a generator."""
+"""Attention with a key mask, whose dropout draws come from a given generator."""
 
 from math import sqrt
 
@@ -10,12 +10,33 @@ from emeg.tokenizers.braintokenizer.draws import dropout
 
 
 def split_heads(x: Tensor, n_head: int) -> Tensor:
-    """(…, token, feature) → (…, head, token, feature / head)."""
+    """Split the features into heads.
+
+    Parameters
+    ----------
+    x : float, shape (..., tokens, features)
+        Dimensionless features.
+    n_head : int
+
+    Returns
+    -------
+    float, shape (..., heads, tokens, features / heads)
+    """
     return torch.unflatten(x, -1, (n_head, -1)).transpose(-3, -2)
 
 
 def join_heads(x: Tensor) -> Tensor:
-    """(…, head, token, feature / head) → (…, token, feature)."""
+    """Join the heads: the inverse of `split_heads`.
+
+    Parameters
+    ----------
+    x : float, shape (..., heads, tokens, features / heads)
+        Dimensionless features.
+
+    Returns
+    -------
+    float, shape (..., tokens, features)
+    """
     return x.transpose(-3, -2).flatten(-2)
 
 
@@ -28,16 +49,19 @@ def attend(
     dropout_p: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Scaled dot-product attention over the last but one dimension.
+    """Compute scaled dot-product attention over the last but one dimension.
 
     Parameters
     ----------
-    query, key, value : float, shape (rows, head, token, feature)
-    key_mask : bool, shape (rows, token), optional
-        True for keys that may be looked at; a row without any gives 0.
+    query, key, value : float, shape (rows, heads, tokens, features)
+        Dimensionless features of one head each.
+    key_mask : bool, shape (rows, tokens), optional
+        True for keys to attend to; the result is 0 in a row that has none.
     dropout_p : float
-        Share of weights to drop; callers pass 0 outside training. The fused kernels take no generator, so with
-        dropout the weights are computed openly.
+        Share of the attention weights to drop; callers pass 0 outside training. PyTorch's fused kernels accept no
+        generator, so the weights are computed explicitly when there is dropout.
+    generator : torch.Generator, optional
+        Source of the dropout draws.
     """
     mask = None if key_mask is None else key_mask[:, None, None, :].expand(-1, 1, query.shape[-2], -1)
     if dropout_p == 0.0:

@@ -1,4 +1,7 @@
-"""Inputs of the networks' methods, looked at before anything is computed."""
+"""Checks of the arguments of the networks' methods.
+
+Shape letters: B batch, C channels.
+"""
 
 import torch
 from torch import Tensor
@@ -7,28 +10,32 @@ from emeg.errors import UserError
 
 
 def values_at_hand(device: torch.device) -> bool:
-    """Whether values can be looked at without waiting for the device; training never waits in the middle of a step."""
+    """Return whether values can be read without synchronising a device, which training never does within a step."""
     return device.type == "cpu"
 
 
 def check_input(
     x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None, *, values: bool = True
 ) -> None:
-    """Refuse shapes, types and values that no result could be right for.
+    """Raise where shapes, types or values cannot be used.
 
     Parameters
     ----------
-    x : float, shape (batch, channel, sample)
-    pos : float, shape (batch, channel, 6)
-    sensor_type : int, shape (batch, channel)
-    channel_mask : bool, shape (batch, channel), optional
+    x : float, shape (batch, channels, samples)
+        Normalised signal, dimensionless.
+    pos : float, shape (batch, channels, 6)
+        Normalised positions and orientations, dimensionless.
+    sensor_type : int, shape (batch, channels)
+        Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+    channel_mask : bool, shape (batch, channels), optional
+        True for real channels.
     values : bool
-        Whether to look at values too, which waits for the device.
+        Whether to check the values too, which synchronises the device.
 
     Raises
     ------
     UserError
-        Says which argument, what was expected and what came.
+        Names the argument, what was expected and what was given.
     """
     if x.ndim != 3 or 0 in x.shape:
         raise UserError(f"x: expected (batch, channel, sample), none of them 0, got {tuple(x.shape)}")
@@ -60,12 +67,12 @@ def _check_values(x: Tensor, pos: Tensor, sensor_type: Tensor, real_BC: Tensor) 
         "channel_mask: a sample has no real channel": ~real_BC.any(dim=1),
         "sensor_type: outside 0 (EEG), 1 (magnetometer), 2 (gradiometer)": ((sensor_type < 0) | (sensor_type > 2))
         & real_BC,
-        "x: NaN or infinite; repair or leave out such stretches": ~x.isfinite().all(dim=-1) & real_BC,
-        "pos: NaN or infinite; leave out channels without a place": ~pos.isfinite().all(dim=-1) & real_BC,
+        "x: NaN or infinite; repair or exclude these stretches": ~x.isfinite().all(dim=-1) & real_BC,
+        "pos: NaN or infinite; exclude channels without a position": ~pos.isfinite().all(dim=-1) & real_BC,
     }
-    # One look at the device for all of them.
+    # One synchronisation of the device for all checks.
     found = torch.stack([fault.any() for fault in faults.values()]).tolist()
     for (message, fault), is_there in zip(faults.items(), found, strict=True):
         if is_there:
-            place = fault.nonzero()[0].tolist()
-            raise UserError(f"{message} (first at {dict(zip(('sample', 'channel'), place, strict=False))})")
+            index = fault.nonzero()[0].tolist()
+            raise UserError(f"{message} (first at {dict(zip(('sample', 'channel'), index, strict=False))})")

@@ -1,4 +1,4 @@
-"""Size and habits of a BrainTokenizer."""
+"""Configuration and presets of a BrainTokenizer."""
 
 from math import prod
 from typing import Literal, Self
@@ -9,14 +9,15 @@ from emeg.config import Config
 
 
 class BrainTokenizerConfig(Config):
-    """Everything that fixes the network's parameters and how it is trained; defaults are the paper's size."""
+    """Sizes and training settings of the network. The defaults are those of the paper."""
 
     window_length: PositiveInt = 512
     """Samples in a window: 2 s at 256 Hz."""
     n_filters: int = Field(32, ge=2)
-    """Width of the first convolution; it doubles with every stride."""
+    """Width of the first convolution. It doubles with every stride."""
     ratios: tuple[PositiveInt, ...] = (8, 4, 2)
-    """Strides of the decoder in order; the encoder takes them reversed. Their product is the samples of a step."""
+    """Strides of the decoder in order; the encoder uses them in reverse. Their product is the length of a latent step,
+    in samples."""
     kernel_size: PositiveInt = 5
     """Kernel of the first convolution, samples."""
     last_kernel_size: PositiveInt = 5
@@ -24,35 +25,35 @@ class BrainTokenizerConfig(Config):
     n_dim: PositiveInt = 256
     """Features of a latent."""
     n_neuro: PositiveInt = 16
-    """Latent sources: learned queries that gather the sensors."""
+    """Latent sources: learned queries that attend to the sensors."""
     n_head: PositiveInt = 4
     """Heads of the attention between sensors and latent sources."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of attention weights dropped while training."""
     codebook_dim: PositiveInt = 256
-    """Features of a code vector; where it differs from `n_dim`, latents are projected in and out."""
+    """Features of a code vector. If it differs from `n_dim`, latents are projected to this size and back."""
     codebook_size: int = Field(512, ge=2, le=65536)
     """Code vectors in a codebook."""
     num_quantizers: PositiveInt = 4
-    """Codebooks, each quantising what the ones before left over."""
+    """Codebooks. Each quantizes the residual of those before it."""
     rotation_trick: bool = True
-    """Carry the gradient through the quantizer by rotation (arXiv 2410.06424); otherwise straight through."""
+    """Pass the gradient through the quantizer by rotation (arXiv 2410.06424); otherwise straight through."""
     hidden_ratio: float = Field(0.25, ge=0, lt=1)
-    """Share of a sample's channels that the encoder doesn't see in a training step (at least one)."""
+    """Share of the channels of a sample, at least one, that are hidden from the encoder in a training step."""
     noise_std: float = Field(0.1, ge=0)
-    """Standard deviation of the noise added to what the encoder sees in a training step, in normalised units."""
+    """Standard deviation of the noise added to the input of the encoder in a training step, dimensionless."""
     initialisation: Literal["emeg", "release"] = "emeg"
-    """Start values: `emeg` keeps the signal's variance from layer to layer; `release` is the published code's start,
-    from which a small model does not learn."""
+    """Initial weights: `emeg` preserves the variance of the signal from layer to layer; `release` initialises as the
+    published code does, from which a small model does not learn."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.window_length % prod(self.ratios):
             raise ValueError(
-                f"window_length {self.window_length} is no multiple of {prod(self.ratios)}, the ratios' product"
+                f"window_length {self.window_length} must be a multiple of {prod(self.ratios)}, the product of ratios"
             )
         if self.n_dim % self.n_head:
-            raise ValueError(f"n_dim {self.n_dim} cannot be dealt out to {self.n_head} heads")
+            raise ValueError(f"n_dim {self.n_dim} must be a multiple of n_head {self.n_head}")
         if self.n_dim % 2 or self.n_filters % 2:
             raise ValueError(f"n_dim ({self.n_dim}) and n_filters ({self.n_filters}) must be even")
         return self
@@ -64,7 +65,7 @@ class BrainTokenizerConfig(Config):
 
     @property
     def samples_per_step(self) -> int:
-        """Samples behind one latent step."""
+        """Samples in a latent step."""
         return prod(self.ratios)
 
 
@@ -72,4 +73,5 @@ PRESETS: dict[str, BrainTokenizerConfig] = {
     "nano": BrainTokenizerConfig(n_filters=8, n_dim=64, codebook_dim=64, codebook_size=256),
     "paper": BrainTokenizerConfig(),
 }
-"""Sizes by name: `nano` learns in minutes on a laptop (319,866 parameters), `paper` is the published one (5.05 M)."""
+"""Configurations by name: `nano` (319,866 parameters) trains in minutes on a laptop; `paper` (5.05 M) is the published
+size."""

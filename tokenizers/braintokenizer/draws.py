@@ -1,4 +1,7 @@
-"""Chance in a training step, drawn by a generator that is passed in, so that a step can be repeated or prescribed."""
+"""Random draws of a training step. They come from a given generator, so that a step can be repeated or prescribed.
+
+Shape letters: B batch, C channels, W windows, L samples in a window.
+"""
 
 from typing import NamedTuple
 
@@ -7,66 +10,80 @@ from torch import Tensor
 
 
 class TokenizerDraws(NamedTuple):
-    """What a training step of the tokenizer leaves to chance."""
+    """Random draws of one training step of the tokenizer."""
 
     channel_order: Tensor
-    """int64, (C,) for the whole batch or (B, C): a shuffle of the channels. The first real ones in it are hidden."""
+    """int64, (C,) for the whole batch or (B, C): a permutation of the channels. The first real channels are hidden."""
     noise: Tensor
-    """float32 (B, C, N, L), standard deviation 1, in the channels' own order. Hidden channels' rows are not used."""
+    """float32 (B, C, W, L), standard deviation 1, in the original order of the channels. Rows of hidden channels are
+    not used."""
 
 
 def draw_tokenizer_step(
     generator: torch.Generator | None, *, shape: tuple[int, int, int, int], device: torch.device
 ) -> TokenizerDraws:
-    """Draw one order of channels for the batch, and noise of shape (batch, channel, window, sample).
+    """Draw one order of channels for the batch, and noise of shape (batch, channels, windows, samples).
 
-    The numbers come from the generator's own device and are moved to `device`: a generator on the CPU gives the
-    same step everywhere.
+    Numbers are drawn on the generator's device and moved to `device`: a generator on the CPU gives the same step on
+    every device.
     """
     origin = device if generator is None else generator.device
     order_C = torch.randperm(shape[1], generator=generator, device=origin)
-    noise_BCNL = torch.randn(shape, generator=generator, device=origin)
-    return TokenizerDraws(order_C.to(device), noise_BCNL.to(device))
+    noise_BCWL = torch.randn(shape, generator=generator, device=origin)
+    return TokenizerDraws(order_C.to(device), noise_BCWL.to(device))
 
 
 class Seen(NamedTuple):
-    """The channels of a training step that the encoder sees; V is the most that any sample has."""
+    """Channels of a training step that the encoder sees, padded to the largest number of any sample."""
 
     channels: Tensor
-    """int64 (B, V): channels in drawn order; where a sample has fewer, others fill up."""
+    """int64 (batch, visible): channels in drawn order; samples with fewer visible channels are padded with others."""
     mask: Tensor | None
-    """bool (B, V): False for those that fill up. None where nothing had to be filled up."""
+    """bool (batch, visible): False for padding. None where nothing is padded."""
 
 
 def hide_channels(order: Tensor, real_BC: Tensor | None, ratio: float, *, shape: tuple[int, int]) -> Seen:
-    """Choose what the encoder sees: of each sample's real channels, the first ⌊ratio · C⌋ in the order are hidden.
+    """Choose the channels that the encoder sees.
 
-    At least one is hidden, but one at least stays visible.
+    The first ⌊ratio · C⌋ real channels of each sample, in the given order, are hidden: at least one, and never all.
 
     Parameters
     ----------
-    order : int64, shape (C,) or (B, C)
-    real_BC : bool, shape (batch, channel), optional
-        None: all are real.
+    order : int64, shape (channels,) or (batch, channels)
+        Permutation of the channel indices.
+    real_BC : bool, shape (batch, channels), optional
+        True for real channels. None: all are real.
     ratio : float
+        Share of the channels to hide.
     shape : tuple
-        (batch, channel).
+        (batch, channels).
     """
     order_BC = order.expand(shape) if order.ndim == 1 else order
     if real_BC is None:
         n_hidden = min(max(int(shape[1] * ratio), 1), shape[1] - 1)
         return Seen(order_BC[:, n_hidden:], None)
     real_in_order_BC = real_BC.gather(1, order_BC)
-    n_real_B1 = real_BC.sum(dim=1, keepdim=True)
-    n_hidden_B1 = torch.minimum((n_real_B1 * ratio).floor().long().clamp(min=1), n_real_B1 - 1)
-    seen_in_order_BC = real_in_order_BC & (real_in_order_BC.cumsum(dim=1) > n_hidden_B1)
-    n_most = int((n_real_B1 - n_hidden_B1).max())
-    place_BV = seen_in_order_BC.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :n_most]
-    return Seen(order_BC.gather(1, place_BV), seen_in_order_BC.gather(1, place_BV))
+    n_real = real_BC.sum(dim=1, keepdim=True)
+    n_hidden = torch.minimum((n_real * ratio).floor().long().clamp(min=1), n_real - 1)
+    seen_in_order_BC = real_in_order_BC & (real_in_order_BC.cumsum(dim=1) > n_hidden)
+    n_most = int((n_real - n_hidden).max())
+    seen_first = seen_in_order_BC.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :n_most]
+    return Seen(order_BC.gather(1, seen_first), seen_in_order_BC.gather(1, seen_first))
 
 
 def dropout(x: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
-    """Drop a share `p` and scale the rest by 1 / (1 − p), while training only; the draw is the generator's."""
+    """Set a random share of the values to 0 and scale the others by 1 / (1 − p), in training only.
+
+    Parameters
+    ----------
+    x : float, any shape
+        Dimensionless features.
+    p : float
+        Share of the values to set to 0.
+    training : bool
+    generator : torch.Generator, optional
+        Source of the draws; PyTorch's default generator if omitted.
+    """
     if not training or p == 0.0:
         return x
     origin = x.device if generator is None else generator.device

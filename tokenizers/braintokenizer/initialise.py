@@ -1,8 +1,8 @@
-"""Start values.
+"""Initial values of the parameters.
 
-`release` starts as the published code does. There, of the first output (rms 0.055) only 4e-8 depends on the input:
-biases of the convolutions drown the signal, and linear layers of standard deviation 0.02 make attention uniform.
-`emeg` keeps the variance from layer to layer; a small model learns from it and not from the other.
+`release` initialises as the published code does. There, only 4e-8 of the first output (rms 0.055) depends on the input:
+the biases of the convolutions outweigh the signal, and linear layers of standard deviation 0.02 make attention uniform.
+`emeg` preserves the variance from layer to layer. A small model learns from `emeg` and does not learn from `release`.
 """
 
 from math import sqrt
@@ -20,7 +20,7 @@ Scheme = Literal["emeg", "release"]
 
 
 def initialise_linear(module: nn.Module, scheme: Scheme) -> None:
-    """Give truncated normal weights and zero biases to every linear layer below; let embeddings start small."""
+    """Initialise every linear layer of a module with truncated normal weights and zero biases, and its embeddings."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             std = RELEASE_STD if scheme == "release" else 1 / sqrt(part.in_features)
@@ -32,7 +32,7 @@ def initialise_linear(module: nn.Module, scheme: Scheme) -> None:
 
 
 def initialise_tokenizer(tokenizer: nn.Module, scheme: Scheme) -> None:
-    """Give a tokenizer its start values; draws come from PyTorch's own generator, which the caller seeds."""
+    """Initialise a tokenizer; the draws come from PyTorch's default generator, which the caller seeds."""
     initialise_linear(tokenizer, scheme)
     if scheme == "release":
         return
@@ -43,14 +43,14 @@ def initialise_tokenizer(tokenizer: nn.Module, scheme: Scheme) -> None:
             elif isinstance(part, TransposedConv):
                 fan_in = part.convtr.in_channels * part.convtr.kernel_size[0] // part.convtr.stride[0]
                 _start_conv(part.convtr, fan_in)
-        # Quantised latents have length 1, not a mean square of 1: without this, attention starts uniform.
+        # Quantised latents have length 1, not a mean square of 1: without this factor, attention starts uniform.
         key_value = tokenizer.get_submodule("decoder.forwardsolution.kv")
         if isinstance(key_value, nn.Linear):
             key_value.weight.mul_(sqrt(key_value.in_features))
 
 
 def _start_conv(conv: nn.Conv1d | nn.ConvTranspose1d, fan_in: int) -> None:
-    # Assigning a normed weight sets its direction to the value and its length to the value's norm.
+    # Assigning a weight-normed weight sets its direction to the value and its length to the norm of the value.
     conv.weight = torch.randn_like(conv.weight) * (CONV_GAIN / sqrt(fan_in))
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

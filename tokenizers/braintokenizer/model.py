@@ -1,4 +1,8 @@
-"""The BrainTokenizer network and what can be asked of it."""
+"""The BrainTokenizer network.
+
+Shape letters: B batch, C channels, N samples, W windows, L samples in a window, S latent sources, T latent steps,
+D features, Q quantizer levels.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,16 +28,16 @@ PHASE_WEIGHT = 0.5
 
 
 class Tokens(NamedTuple):
-    """A signal in codes."""
+    """Codes of a signal, and their features."""
 
     features: Tensor
-    """float32 (batch, latent, windows · 8, n_dim): sums of code vectors."""
+    """float32 (batch, sources, steps, n_dim): sums of code vectors."""
     codes: Tensor
-    """int64 (batch, latent, windows · 8, quantizer)."""
+    """int64 (batch, sources, steps, levels)."""
 
 
 class TokenizerLosses(NamedTuple):
-    """Terms of one training step, scalars; only `total` carries a gradient."""
+    """Loss terms of one training step, scalars. Only `total` carries a gradient."""
 
     total: Tensor
     """ramp · (time + amplitude + 0.5 · phase) + exp(−pcc) + commitment."""
@@ -49,13 +53,11 @@ class TokenizerLosses(NamedTuple):
 
 
 class BrainTokenizer(nn.Module):
-    """Turn windows of many sensors into codes of a few latent sources, and back (arXiv 2505.18185, section 3.1).
+    """Encode windows of many sensors as codes of a few latent sources, and decode them (arXiv 2505.18185, section 3.1).
 
-    Everywhere `x` is (batch, channel, sample) as `normalise_signal` gives it, `pos` (batch, channel, 6) normalised
-    positions and orientations, `sensor_type` (batch, channel) 0 EEG, 1 magnetometer, 2 gradiometer, and
-    `channel_mask` (batch, channel) bool, True for real channels: a padded batch gives what its samples give alone.
-    `tokenize`, `reconstruct` and `features_from_codes` neither learn nor draw, and compute in float32 whatever the
-    precision around them: codes must not depend on it.
+    With `channel_mask`, a padded batch gives the same results as its samples give alone. `tokenize`, `reconstruct` and
+    `features_from_codes` change no state, draw no random numbers, and compute in float32 under any autocast, because
+    codes must not depend on the precision.
 
     Parameters
     ----------
@@ -87,42 +89,61 @@ class BrainTokenizer(nn.Module):
         overlap: float = 0.0,
         channel_mask: Tensor | None = None,
     ) -> Tokens:
-        """Find the codes of a signal and the features they stand for.
+        """Encode a signal as codes and features.
 
         Parameters
         ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
         overlap : float
-            Share of a window that the next one sees too. A signal shorter than a window is padded with zeros.
+            Share of a window that the next window repeats. A signal shorter than a window is padded with zeros.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
 
         Returns
         -------
         Tokens
-            ``features == features_from_codes(codes)``, bit for bit.
+            ``features`` equals ``features_from_codes(codes)`` bit for bit.
 
         Raises
         ------
         UserError
-            Shapes, types or values that do not fit.
+            Shapes, types or values cannot be used.
         """
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            latents_BQND = self._latents(x, pos, sensor_type, overlap, channel_mask).flatten(2, 3)
-            codes_BQWK = self.quantizer.encode(latents_BQND)
-            return Tokens(self.features_from_codes(codes_BQWK), codes_BQWK)
+            latents_BSTD = self._latents(x, pos, sensor_type, overlap, channel_mask).flatten(2, 3)
+            codes_BSTQ = self.quantizer.encode(latents_BSTD)
+            return Tokens(self.features_from_codes(codes_BSTQ), codes_BSTQ)
 
     def features_from_codes(self, codes: Tensor) -> Tensor:
-        """Rebuild features (…, D) from codes (…, K), any whole-number type.
+        """Compute the features that codes stand for.
+
+        Parameters
+        ----------
+        codes : any integer type, shape (..., levels)
+            Codes.
+
+        Returns
+        -------
+        float32, shape (..., n_dim)
 
         Raises
         ------
         UserError
-            The last dimension is not the number of quantizers, or a code is none of the codebook's.
+            The last dimension is not the number of levels, or a code is outside the codebook.
         """
         n_levels, size = self.config.num_quantizers, self.config.codebook_size
         if codes.is_floating_point() or codes.ndim == 0 or codes.shape[-1] != n_levels:
             raise UserError(f"codes: expected whole numbers (…, {n_levels}), got {codes.dtype} {tuple(codes.shape)}")
         codes = codes.long()
         if codes.numel() and values_at_hand(codes.device) and not bool(((codes >= 0) & (codes < size)).all()):
-            raise UserError(f"codes: outside 0 to {size - 1}; they come from another tokenizer")
+            raise UserError(
+                f"codes: some are outside 0 to {size - 1}, so another tokenizer made them. Load that tokenizer."
+            )
         return self.quantizer.decode(codes)
 
     def encode_latents(
@@ -135,9 +156,26 @@ class BrainTokenizer(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Give the latents before quantising, brought to length 1: (batch, latent, windows · 8, n_dim).
+        """Encode a signal as latents of length 1, before quantization. Differentiable.
 
-        Differentiable; quantizer and decoder stay out of the graph.
+        Parameters
+        ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        overlap : float
+            Share of a window that the next window repeats. A signal shorter than a window is padded with zeros.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
+        generator : torch.Generator, optional
+            Source of the dropout draws in training mode.
+
+        Returns
+        -------
+        float32, shape (batch, sources, steps, n_dim)
         """
         latents = self._latents(x, pos, sensor_type, overlap, channel_mask, generator=generator)
         return normalise_latents(latents).flatten(2, 3)
@@ -151,32 +189,51 @@ class BrainTokenizer(nn.Module):
         *,
         seen: Tensor | None = None,
     ) -> Tensor:
-        """Encode, quantise and decode: (batch, channel, window, sample), in the units of `targets`.
+        """Encode, quantize and decode a signal.
 
         Parameters
         ----------
-        seen : bool, shape (batch, channel), optional
-            Channels that the encoder may look at (all real ones by default); the others are reconstructed from these.
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
+        seen : bool, shape (batch, channels), optional
+            True for channels that the encoder reads (default: all real channels). The others are reconstructed from
+            these.
 
         Returns
         -------
-        float
-            0 in padded channels.
+        float32, shape (batch, channels, windows, samples)
+            In the units of `targets`; 0 in padded channels.
         """
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             check_input(x, pos, sensor_type, channel_mask)
             if seen is not None and (seen.shape != sensor_type.shape or seen.dtype != torch.bool):
                 raise UserError(f"seen: expected bool {tuple(sensor_type.shape)}, got {seen.dtype} {tuple(seen.shape)}")
-            x_BCT, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask)
-            x_BCNL = cut_windows(x_BCT, self.config.window_length, 0.0)
-            looked_at = channel_mask if seen is None else seen & _or_all(channel_mask, seen)
-            latents = self.encoder(x_BCNL, sensor_BCD, looked_at, None)
+            x_BCN, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask)
+            x_BCWL = cut_windows(x_BCN, self.config.window_length, 0.0)
+            visible = channel_mask if seen is None else seen & _or_all(channel_mask, seen)
+            latents = self.encoder(x_BCWL, sensor_BCD, visible, None)
             quantized = self.quantizer.decode(self.quantizer.encode(latents))
             out: Tensor = self.decoder(quantized, sensor_BCD, None)
             return out if channel_mask is None else out.masked_fill(~channel_mask[..., None, None], 0.0)
 
     def targets(self, x: Tensor) -> Tensor:
-        """Give what `reconstruct` is held to: (batch, channel, window, sample), each window mean 0 and deviation 1."""
+        """Return the windows that `reconstruct` approximates, each with mean 0 and standard deviation 1.
+
+        Parameters
+        ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+
+        Returns
+        -------
+        float32, shape (batch, channels, windows, samples)
+        """
         return target(cut_windows(x, self.config.window_length, 0.0))
 
     # Training
@@ -193,63 +250,71 @@ class BrainTokenizer(nn.Module):
         loss_ramp: float = 1.0,
         follow: bool = True,
     ) -> TokenizerLosses:
-        """Hide channels, add noise, reconstruct all channels; in training mode the codebooks learn too.
+        """Hide channels, add noise, reconstruct all channels and compute the loss.
 
         Parameters
         ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
         generator : torch.Generator, optional
-            Source of all chance; PyTorch's own if left out.
+            Source of all draws; PyTorch's default generator if omitted.
         draws : TokenizerDraws, optional
             Order of channels and noise, instead of drawing them.
         loss_ramp : float
-            Weight of the terms other than correlation and commitment. From 0 to 1 over the first few hundred
-            steps: from the start, the phase term would drive the output to a constant.
+            Weight of the terms other than correlation and commitment. It should rise from 0 to 1 over the first few
+            hundred steps: at the start, these terms would drive the output to a constant.
         follow : bool
-            Whether the codebooks follow at once. With several micro-batches in a step pass False and call
-            `update_codebooks` once, before or after the optimiser's step.
+            Whether to update the codebooks in training mode. With several micro-batches in a step, pass False and
+            call `update_codebooks` once, before or after the step of the optimiser.
 
         Returns
         -------
         TokenizerLosses
-            Means run over real channels.
+            Means over real channels.
         """
         check_input(x, pos, sensor_type, channel_mask, values=values_at_hand(x.device))
-        x_BCT, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask, generator)
-        x_BCNL = cut_windows(x_BCT, self.config.window_length, 0.0)
+        x_BCN, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask, generator)
+        x_BCWL = cut_windows(x_BCN, self.config.window_length, 0.0)
         if draws is None:
-            batch, channels, windows, samples = x_BCNL.shape
+            batch, channels, windows, samples = x_BCWL.shape
             draws = draw_tokenizer_step(generator, shape=(batch, channels, windows, samples), device=x.device)
-        latents = self._encode_some(x_BCNL, sensor_BCD, channel_mask, draws, generator)
+        latents = self._encode_some(x_BCWL, sensor_BCD, channel_mask, draws, generator)
         quantized = self.quantizer(latents, generator)
         reconstruction = self.decoder(quantized.features, sensor_BCD, generator)
-        losses = self._losses(reconstruction, target(x_BCNL), quantized.commitment, channel_mask, loss_ramp)
+        losses = self._losses(reconstruction, target(x_BCWL), quantized.commitment, channel_mask, loss_ramp)
         if follow:
             self.update_codebooks()
         return losses
 
     def compile_layers(self, *, backend: str = "inductor") -> None:
-        """Compile the convolutions of encoder and decoder when they next run: minutes, once for each shape."""
+        """Compile the convolutions of encoder and decoder at their next call, which takes minutes for each shape."""
         self.encoder.seanet_encoder.compile_layers(backend)
         self.decoder.seanet_decoder.compile_layers(backend)
 
     def checkpoint_activations(self) -> None:
-        """Keep no activations of the convolutions for the way back: compute them twice, for less memory."""
+        """Recompute the activations of the convolutions in the backward pass, which needs less memory."""
         self.encoder.seanet_encoder.checkpointing = True
         self.decoder.seanet_decoder.checkpointing = True
 
     def update_codebooks(self) -> None:
-        """Let the codebooks follow what `training_loss` has shown them since the last time, on all ranks."""
+        """Update the codebooks from all batches of `training_loss` since the last call, on all ranks."""
         self.quantizer.follow()
 
     def _losses(
-        self, x: Tensor, target_BCNL: Tensor, commitment: Tensor, channel_mask: Tensor | None, ramp: float
+        self, x: Tensor, target_BCWL: Tensor, commitment: Tensor, channel_mask: Tensor | None, ramp: float
     ) -> TokenizerLosses:
         with torch.autocast(x.device.type, enabled=False):
             x = at_least_float32(x)
             magnitude, angle = spectrum(x)
-            target_magnitude, target_angle = spectrum(target_BCNL)
-            time = mean_over_channels((x - target_BCNL).abs(), channel_mask)
-            pcc = mean_over_channels(correlation(x, target_BCNL), channel_mask)
+            target_magnitude, target_angle = spectrum(target_BCWL)
+            time = mean_over_channels((x - target_BCWL).abs(), channel_mask)
+            pcc = mean_over_channels(correlation(x, target_BCWL), channel_mask)
             amplitude = mean_over_channels((magnitude - target_magnitude).abs(), channel_mask)
             phase = mean_over_channels((angle - target_angle).abs(), channel_mask)
             total = ramp * (time + amplitude + PHASE_WEIGHT * phase) + torch.exp(-pcc) + commitment
@@ -260,17 +325,17 @@ class BrainTokenizer(nn.Module):
 
     def _encode_some(
         self,
-        x_BCNL: Tensor,
+        x_BCWL: Tensor,
         sensor_BCD: Tensor,
         channel_mask: Tensor | None,
         draws: TokenizerDraws,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Encode what is not hidden, with noise; hidden channels are not computed at all."""
-        batch, channels = x_BCNL.shape[:2]
+        """Encode the visible channels, with noise; hidden channels are not computed."""
+        batch, channels = x_BCWL.shape[:2]
         seen = hide_channels(draws.channel_order, channel_mask, self.config.hidden_ratio, shape=(batch, channels))
-        rows = torch.arange(len(x_BCNL), device=x_BCNL.device)[:, None]
-        noisy = x_BCNL[rows, seen.channels] + self.config.noise_std * draws.noise[rows, seen.channels]
+        rows = torch.arange(len(x_BCWL), device=x_BCWL.device)[:, None]
+        noisy = x_BCWL[rows, seen.channels] + self.config.noise_std * draws.noise[rows, seen.channels]
         latents: Tensor = self.encoder(noisy, sensor_BCD[rows, seen.channels], seen.mask, generator)
         return latents
 
@@ -284,11 +349,11 @@ class BrainTokenizer(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Latents as the encoder gives them: (B, Q, N, S, D)."""
+        """Return the output of the encoder, (batch, sources, windows, steps of a window, n_dim)."""
         check_input(x, pos, sensor_type, channel_mask)
-        x_BCT, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask, generator)
-        x_BCNL = cut_windows(x_BCT, self.config.window_length, overlap)
-        latents: Tensor = self.encoder(x_BCNL, sensor_BCD, channel_mask, generator)
+        x_BCN, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask, generator)
+        x_BCWL = cut_windows(x_BCN, self.config.window_length, overlap)
+        latents: Tensor = self.encoder(x_BCWL, sensor_BCD, channel_mask, generator)
         return latents
 
     def _prepare(
@@ -299,38 +364,38 @@ class BrainTokenizer(nn.Module):
         channel_mask: Tensor | None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Blank padded channels, whatever they hold, and embed the sensors."""
+        """Set padded channels to 0 and embed the sensors."""
         if channel_mask is not None:
-            padded_BC1 = ~channel_mask[..., None]
-            x, pos = x.masked_fill(padded_BC1, 0.0), pos.masked_fill(padded_BC1, 0.0)
+            padded = ~channel_mask[..., None]
+            x, pos = x.masked_fill(padded, 0.0), pos.masked_fill(padded, 0.0)
             sensor_type = sensor_type.masked_fill(~channel_mask, 0)
         dtype = self.encoder.neuros.dtype
         return x.to(dtype), self.sensor_embed(pos.to(dtype), sensor_type.long(), generator)
 
     def steps_of(self, n_samples: int, overlap: float = 0.0) -> int:
-        """Latent steps that `tokenize` makes of a signal."""
+        """Count the latent steps that `tokenize` makes of a signal."""
         return count_windows(n_samples, self.config.window_length, overlap) * self.config.steps_per_window
 
     # Files
 
     def save_pretrained(self, folder: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a folder, which is made if it is not there."""
+        """Write ``config.json`` and ``model.safetensors`` into a folder, which is created if needed."""
         save_model(folder, self.state_dict(), kind=KIND, config=self.config, provenance=provenance)
 
     @classmethod
     def config_of(cls, folder: Path) -> BrainTokenizerConfig:
-        """Read the configuration of what `save_pretrained` wrote, without its weights."""
+        """Read the configuration of a model folder, without its weights."""
         card = read_card(folder, KIND)
         return BrainTokenizerConfig.checked(card["config"], source=f"{folder}/config.json: config")
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Self:
-        """Load what `save_pretrained` wrote, in evaluation mode.
+        """Load a model folder written by `save_pretrained`, in evaluation mode.
 
         Raises
         ------
         UserError
-            A file is missing or of another kind, or names or shapes differ from what the configuration asks for.
+            A file is missing or of another kind, or names or shapes do not match the configuration.
         """
         model = cls(cls.config_of(folder))
         load_strictly(model, load_weights(folder), source=str(folder))

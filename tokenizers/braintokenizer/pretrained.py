@@ -1,4 +1,4 @@
-"""A model as a folder: config.json says what it is, model.safetensors holds the numbers. Loading is always strict."""
+"""Write and read a model folder: config.json describes the model, model.safetensors holds its weights."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -27,39 +27,43 @@ def save_model(
     provenance: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model's folder; equal models give equal bytes.
+    """Write a model folder. Equal models give equal bytes.
 
     Parameters
     ----------
+    folder : Path
+        Created if it does not exist.
+    state : mapping of tensors, any shape and dtype
+        State dict of the model: its weights.
     kind : str
         ``braintokenizer``, ``brainomni`` or ``finetuned``.
     tokenizer : Config, optional
-        Configuration of the tokenizer inside.
+        Configuration of the tokenizer that the model contains.
     provenance, extra : mapping, optional
-        Plain JSON values: where the model comes from; further entries of the card.
+        JSON values: the origin of the model; further entries of config.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
     card: dict[str, Any] = {"kind": kind, "version": __version__, "config": config.model_dump(mode="json")}
     if tokenizer is not None:
         card["tokenizer"] = tokenizer.model_dump(mode="json")
     card |= {"provenance": dict(provenance or {}), **(extra or {})}
-    # A buffer may be shared or a view; the format wants every tensor by itself.
+    # A buffer may be shared or a view, which the format does not allow.
     save_file({name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, folder / WEIGHTS)
     text = json.dumps(card, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / CARD).write_text(text + "\n", encoding="utf-8")
 
 
 def read_card(folder: Path, *kinds: str) -> dict[str, Any]:
-    """Read ``config.json`` of a model of one of these kinds.
+    """Read ``config.json`` of a model folder and check its kind.
 
     Raises
     ------
     UserError
-        There is none, it is not readable, or the model is of another kind.
+        The file is missing or not readable, or the model is of another kind.
     """
     path = Path(folder) / CARD
     if not path.is_file():
-        raise UserError(f"{folder}: no {CARD} there, so it is no model's folder")
+        raise UserError(f"{folder}: no model folder, because it has no {CARD}. Give the folder of a model.")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -69,34 +73,42 @@ def read_card(folder: Path, *kinds: str) -> dict[str, Any]:
         raise UserError(f"{path}: kind is {kind!r}, expected {' or '.join(map(repr, kinds))}")
     missing = [name for name in ("config", "version") if name not in card]
     if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}")
+        raise UserError(f"{path}: {', '.join(missing)} missing. Save the model again.")
     return dict(card)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
-    """Read ``model.safetensors``.
+    """Read the weights in ``model.safetensors``.
 
     Raises
     ------
     UserError
-        It is missing or damaged.
+        The file is missing or damaged.
     """
     path = Path(folder) / WEIGHTS
     if not path.is_file():
-        raise UserError(f"{folder}: no {WEIGHTS} there")
+        raise UserError(f"{folder}: {WEIGHTS} is missing. Copy or train the model again.")
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise UserError(f"{path}: not readable as safetensors ({error}); copy or train the model again") from error
+        raise UserError(f"{path}: not readable as safetensors ({error}). Copy or train the model again.") from error
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Load a state in which every name is expected and every expected name is there, in its shape.
+    """Load a state dict whose names and shapes are exactly those of the module.
+
+    Parameters
+    ----------
+    module : nn.Module
+    state : mapping of tensors, any shape and dtype
+        State dict: the weights.
+    source : str
+        Where the state dict comes from, for the message.
 
     Raises
     ------
     UserError
-        Lists the names that are missing, unknown, or of another shape.
+        Lists names that are missing, unknown, or have another shape.
     """
     expected = module.state_dict()
     faults = []
@@ -110,14 +122,14 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, source: str
         if name in state and state[name].shape != value.shape
     ]
     if other:
-        faults.append(f"of another shape: {preview(other)}")
+        faults.append(f"another shape: {preview(other)}")
     if faults:
-        raise UserError(f"{source}: the weights do not fit the configuration; {'; '.join(faults)}")
+        raise UserError(f"{source}: the weights do not match the configuration; {'; '.join(faults)}")
     module.load_state_dict(dict(state), strict=True)
 
 
 def preview(names: Iterable[str], limit: int = 8) -> str:
-    """List a few names and say how many more there are."""
+    """Join the first names and the number of those omitted."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

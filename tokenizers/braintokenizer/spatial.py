@@ -1,4 +1,7 @@
-"""Between channels and latent sources: SEANet on each channel, attention across them."""
+"""Map channels to latent sources and back: SEANet on each channel, attention across channels.
+
+Shape letters: B batch, C channels, W windows, L samples in a window, S latent sources, T latent steps, D features.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +12,7 @@ from emeg.tokenizers.braintokenizer.seanet import SeanetDecoder, SeanetEncoder
 
 
 class SpatialEncoder(nn.Module):
-    """Windows of many channels → latent sources."""
+    """Encode windows of any number of channels as latent sources."""
 
     def __init__(self, config: BrainTokenizerConfig) -> None:
         super().__init__()
@@ -24,12 +27,28 @@ class SpatialEncoder(nn.Module):
         self.n_head, self.dropout_p = config.n_head, config.dropout
 
     def forward(
-        self, x_BCNL: Tensor, sensor_BCD: Tensor, seen_BC: Tensor | None, generator: torch.Generator | None
+        self, x_BCWL: Tensor, sensor_BCD: Tensor, seen_BC: Tensor | None, generator: torch.Generator | None
     ) -> Tensor:
-        """Gather the channels' features at each step: (B, Q, N, S, D)."""
-        batch, channels, windows, _ = x_BCNL.shape
-        rows = self.seanet_encoder(x_BCNL.reshape(batch * channels * windows, -1, 1))
-        features = torch.unflatten(rows, 0, (batch, channels, windows)).permute(0, 2, 3, 1, 4)  # B N S C D
+        """Encode windows as latents.
+
+        Parameters
+        ----------
+        x_BCWL : float, shape (batch, channels, windows, samples)
+            Normalised signal, dimensionless.
+        sensor_BCD : float, shape (batch, channels, n_dim)
+            Dimensionless features of the sensors.
+        seen_BC : bool, shape (batch, channels), optional
+            True for channels to attend to. None: all.
+        generator : torch.Generator, optional
+            Source of the dropout draws.
+
+        Returns
+        -------
+        float, shape (batch, sources, windows, steps of a window, n_dim)
+        """
+        batch, channels, windows, _ = x_BCWL.shape
+        rows = self.seanet_encoder(x_BCWL.reshape(batch * channels * windows, -1, 1))
+        features = torch.unflatten(rows, 0, (batch, channels, windows)).permute(0, 2, 3, 1, 4)  # B W T C D
         steps = features.shape[2]
         key = self.k_proj(features + sensor_BCD[:, None, None])
         value = self.backwardsolution["v"](features)
@@ -48,7 +67,7 @@ class SpatialEncoder(nn.Module):
 
 
 class SpatialDecoder(nn.Module):
-    """Latent sources → windows of any channels whose sensors are known."""
+    """Decode latent sources as windows of any channels with known sensors."""
 
     def __init__(self, config: BrainTokenizerConfig) -> None:
         super().__init__()
@@ -60,10 +79,24 @@ class SpatialDecoder(nn.Module):
         )
         self.n_head, self.dropout_p = config.n_head, config.dropout
 
-    def forward(self, latents_BQNSD: Tensor, sensor_BCD: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Spread the latents over the channels and synthesise their signals: (B, C, N, L)."""
-        batch, _, windows, steps, _ = latents_BQNSD.shape
-        rows = latents_BQNSD.permute(0, 2, 3, 1, 4).flatten(0, 2)
+    def forward(self, latents_BSWTD: Tensor, sensor_BCD: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Decode latents as the signals of given sensors.
+
+        Parameters
+        ----------
+        latents_BSWTD : float, shape (batch, sources, windows, steps of a window, n_dim)
+            Dimensionless features.
+        sensor_BCD : float, shape (batch, channels, n_dim)
+            Dimensionless features of the sensors to reconstruct.
+        generator : torch.Generator, optional
+            Source of the dropout draws.
+
+        Returns
+        -------
+        float, shape (batch, channels, windows, samples)
+        """
+        batch, _, windows, steps, _ = latents_BSWTD.shape
+        rows = latents_BSWTD.permute(0, 2, 3, 1, 4).flatten(0, 2)
         key, value = self.forwardsolution["kv"](rows).chunk(2, dim=-1)
         query = split_heads(sensor_BCD.to(key.dtype), self.n_head).repeat_interleave(windows * steps, dim=0)
         spread = attend(

@@ -1,4 +1,7 @@
-"""How a signal is cut into windows."""
+"""Cut a signal into windows.
+
+Shape letters: B batch, C channels, N samples, W windows, L samples in a window.
+"""
 
 from torch import Tensor
 from torch.nn import functional as F
@@ -7,7 +10,7 @@ from emeg.errors import UserError
 
 
 def stride_of(window_length: int, overlap: float) -> int:
-    """Give the samples from one window to the next.
+    """Return the number of samples from the start of one window to the start of the next.
 
     Raises
     ------
@@ -16,12 +19,15 @@ def stride_of(window_length: int, overlap: float) -> int:
     """
     stride = int(window_length * (1 - overlap))
     if not 0 <= overlap < 1 or stride < 1:
-        raise UserError(f"overlap: {overlap} is not in [0, 1): windows of {window_length} samples would not move on")
+        raise UserError(
+            f"overlap: {overlap} is not in [0, 1): successive windows of {window_length}"
+            " samples would start at the same sample. Choose an overlap from 0 to below 1."
+        )
     return stride
 
 
 def count_windows(n_samples: int, window_length: int, overlap: float) -> int:
-    """Windows that `cut_windows` makes of a signal."""
+    """Count the windows that `cut_windows` makes of a signal."""
     stride = stride_of(window_length, overlap)
     if n_samples <= window_length:
         return 1
@@ -30,15 +36,29 @@ def count_windows(n_samples: int, window_length: int, overlap: float) -> int:
     return -(-(n_samples - window_length) // stride) + 1
 
 
-def cut_windows(x_BCT: Tensor, window_length: int, overlap: float) -> Tensor:
-    """Cut (B, C, T) into windows (B, C, N, L).
+def cut_windows(x_BCN: Tensor, window_length: int, overlap: float) -> Tensor:
+    """Cut a signal into windows.
 
-    A signal shorter than a window is padded with zeros to one. With overlap the tail is padded with zeros to a full
-    stride, without overlap it is dropped.
+    A signal shorter than a window is padded with zeros to one window. With overlap the tail is padded with zeros to a
+    full stride; without overlap the tail is dropped.
+
+    Parameters
+    ----------
+    x_BCN : float, shape (batch, channels, samples)
+        Any unit, or dimensionless.
+    window_length : int
+        Samples in a window.
+    overlap : float
+        Share of a window that the next window repeats, from 0 to below 1.
+
+    Returns
+    -------
+    float, shape (batch, channels, windows, samples in a window)
+        A view of `x_BCN` where nothing was padded.
     """
     stride = stride_of(window_length, overlap)
-    n_windows = count_windows(x_BCT.shape[-1], window_length, overlap)
-    missing = (n_windows - 1) * stride + window_length - x_BCT.shape[-1]
+    n_windows = count_windows(x_BCN.shape[-1], window_length, overlap)
+    missing = (n_windows - 1) * stride + window_length - x_BCN.shape[-1]
     if missing > 0:
-        x_BCT = F.pad(x_BCT, (0, missing))
-    return x_BCT.unfold(-1, window_length, stride)[:, :, :n_windows]
+        x_BCN = F.pad(x_BCN, (0, missing))
+    return x_BCN.unfold(-1, window_length, stride)[:, :, :n_windows]

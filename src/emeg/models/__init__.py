@@ -1,10 +1,10 @@
-"""BrainOmni over a frozen tokenizer, heads for tasks, and the reference release's weights.
+"""BrainOmni on a frozen tokenizer, heads for tasks, and weights of the reference release.
 
 codes ──features_from_codes──▶ features ──pretraining_loss──▶ loss, accuracies        (stored tokens)
 signal ──tokenizer──▶ features ──embed──▶ embedding ──TaskHead──▶ logits of a task
-release's weights ──import_reference──▶ config.json, model.safetensors ──from_pretrained──▶ BrainOmni
+weights of the release ──import_reference──▶ config.json, model.safetensors ──from_pretrained──▶ BrainOmni
 
-After arXiv 2505.18185. Names are loaded when first used, so that importing this package imports no torch.
+After arXiv 2505.18185. Names load on first use; importing this package does not import torch.
 """
 
 import lazy_loader as lazy

@@ -1,4 +1,7 @@
-"""The transformer's block: attention over time beside attention over sources, then feed-forward."""
+"""Transformer block: attention over time and over sources in parallel, then feed-forward.
+
+Shape letters: B batch, S latent sources, T latent steps, D features.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +12,7 @@ from emeg.tokenizers.braintokenizer.layers import NORM_EPS, FeedForward
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention over the last but one dimension, with rotary positions where tables are given."""
+    """Multi-head self-attention over the last but one dimension, with rotary positions if tables are given."""
 
     def __init__(self, n_dim: int, n_head: int, dropout_p: float) -> None:
         super().__init__()
@@ -18,7 +21,21 @@ class SelfAttention(nn.Module):
         self.n_head, self.dropout_p = n_head, dropout_p
 
     def forward(self, x: Tensor, rotary: Rotary | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Map (rows, token, n_dim) to the same shape."""
+        """Attend to all tokens of a row.
+
+        Parameters
+        ----------
+        x : float, shape (rows, tokens, n_dim)
+            Dimensionless features.
+        rotary : Rotary, optional
+            Tables of the rotary positions.
+        generator : torch.Generator, optional
+            Source of the dropout draws.
+
+        Returns
+        -------
+        float, shape (rows, tokens, n_dim)
+        """
         query, key, value = self.qkv(x).chunk(3, dim=-1)
         if rotary is not None:
             query, key = turn(query, rotary), turn(key, rotary)
@@ -44,17 +61,31 @@ class Block(nn.Module):
         self.pre_ff_norm = nn.RMSNorm(n_dim, eps=NORM_EPS)
         self.ff = FeedForward(n_dim, dropout_p)
 
-    def forward(self, x_BQWd: Tensor, rotary: Rotary, generator: torch.Generator | None = None) -> Tensor:
-        """Map (batch, source, step, feature) to the same shape."""
-        x_BQWd = x_BQWd + self._attend(self.pre_attn_norm(x_BQWd), rotary, generator)
-        out: Tensor = x_BQWd + self.ff(self.pre_ff_norm(x_BQWd), generator)
+    def forward(self, x_BSTD: Tensor, rotary: Rotary, generator: torch.Generator | None = None) -> Tensor:
+        """Apply the block.
+
+        Parameters
+        ----------
+        x_BSTD : float, shape (batch, sources, steps, features)
+            Dimensionless features.
+        rotary : Rotary
+            Tables of the rotary positions.
+        generator : torch.Generator, optional
+            Source of the dropout draws.
+
+        Returns
+        -------
+        float, shape (batch, sources, steps, features)
+        """
+        x_BSTD = x_BSTD + self._attend(self.pre_attn_norm(x_BSTD), rotary, generator)
+        out: Tensor = x_BSTD + self.ff(self.pre_ff_norm(x_BSTD), generator)
         return out
 
-    def _attend(self, x_BQWd: Tensor, rotary: Rotary, generator: torch.Generator | None) -> Tensor:
-        batch, sources, steps, _ = x_BQWd.shape
-        for_time, for_space = x_BQWd.chunk(2, dim=-1)
+    def _attend(self, x_BSTD: Tensor, rotary: Rotary, generator: torch.Generator | None) -> Tensor:
+        batch, sources, steps, _ = x_BSTD.shape
+        for_time, for_space = x_BSTD.chunk(2, dim=-1)
         time = self.time_attn(for_time.flatten(0, 1), rotary, generator).unflatten(0, (batch, sources))
         rows = for_space.transpose(1, 2).flatten(0, 1)
         space = self.spatial_attn(rows, None, generator).unflatten(0, (batch, steps)).transpose(1, 2)
-        # The halves change places, so that the next block attends the other way over each.
+        # The halves are swapped, so that the next block attends over the other dimension.
         return torch.cat([space, time], dim=-1)

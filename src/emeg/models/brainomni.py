@@ -1,4 +1,7 @@
-"""BrainOmni: a transformer over the latent sources of a frozen BrainTokenizer."""
+"""BrainOmni: a transformer over the latent sources of a frozen BrainTokenizer.
+
+Shape letters: B batch, S latent sources, T latent steps, D features, Q quantizer levels.
+"""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,33 +30,32 @@ from emeg.tokenizers.braintokenizer.windows import stride_of
 
 KIND = "brainomni"
 NOT_COUNTED = -100
-"""In the place of a code that was not asked for."""
+"""Marks codes that are not predicted."""
 MASK_TOKEN_SHARE = 0.8
-"""Of the masked places; the others take another place's feature."""
+"""Share of the masked tokens that become the mask token; the others take the features of another token."""
 
 
 class PretrainingLosses(NamedTuple):
-    """One pretraining step."""
+    """Loss and metrics of one pretraining step."""
 
     total: Tensor
-    """Cross-entropy over masked places and codebooks, the mean."""
+    """Mean cross-entropy over masked tokens and codebooks."""
     figures: dict[str, Tensor]
-    """Shares of codes found at masked places: ``accuracy`` over all codebooks, ``accuracy_0`` … for each; where
-    windows overlap, ``accuracy_overlapped`` at steps whose samples a neighbouring window sees too, and
-    ``accuracy_other`` at the others."""
+    """Shares of correctly predicted codes of masked tokens: ``accuracy`` over all codebooks, ``accuracy_0`` … for each.
+    If windows overlap, also ``accuracy_overlapped`` for steps whose samples a neighbouring window repeats, and
+    ``accuracy_other`` for the other steps."""
 
 
 class BrainOmni(nn.Module):
-    """Predict masked codes; embed signals (arXiv 2505.18185, section 3.2).
+    """Predict masked codes, and embed signals (arXiv 2505.18185, section 3.2).
 
-    Arguments `x`, `pos`, `sensor_type` and `channel_mask` are those of `BrainTokenizer`. Q, W and d stand for the
-    tokenizer's latent sources, its steps at this model's overlap, and `lm_dim`.
+    Sources are the latent sources of the tokenizer; steps are its latent steps at the overlap of this model.
 
     Parameters
     ----------
     config : BrainOmniConfig
     tokenizer : BrainTokenizer or BrainTokenizerConfig
-        A configuration makes a new tokenizer.
+        From a configuration, a new tokenizer is initialised.
     """
 
     def __init__(self, config: BrainOmniConfig, tokenizer: BrainTokenizer | BrainTokenizerConfig) -> None:
@@ -63,7 +65,8 @@ class BrainOmni(nn.Module):
         sizes = tokenizer.config
         if config.num_quantizers_used > sizes.num_quantizers:
             raise UserError(
-                f"num_quantizers_used is {config.num_quantizers_used}, but the tokenizer has {sizes.num_quantizers}"
+                f"num_quantizers_used is {config.num_quantizers_used}, but the tokenizer has {sizes.num_quantizers}."
+                " Set it to at most that number."
             )
         self.config = config
         self.tokenizer = tokenizer
@@ -82,32 +85,70 @@ class BrainOmni(nn.Module):
         scheme = self.config.initialisation
         for part in (self.projection, self.blocks):
             initialise_linear(part, scheme)
-        # A small head starts from the loss of equal odds.
+        # A head of small weights starts from the loss of equal probabilities.
         initialise_linear(self.predict_head, "release")
         nn.init.trunc_normal_(self.mask_token, std=RELEASE_STD)
 
     # Inference
 
     def embed(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Tensor:
-        """Embed a signal: the last block's input, brought to length 1, (batch, Q, W, d).
+        """Embed a signal as the input of the last block, scaled to length 1.
 
-        Deterministic in evaluation mode. The gradient reaches the transformer, not the tokenizer.
+        The result is deterministic in evaluation mode. The gradient reaches the transformer but not the tokenizer.
+
+        Parameters
+        ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
+
+        Returns
+        -------
+        float32, shape (batch, sources, steps, lm_dim)
         """
         return self.embed_latents(self._features(x, pos, sensor_type, channel_mask))
 
     def logits(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Tensor:
-        """Predict codes with nothing masked: (batch, Q, W, quantizers · codes), codebook after codebook."""
+        """Predict the codes of a signal with no token masked.
+
+        Parameters
+        ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
+
+        Returns
+        -------
+        float, shape (batch, sources, steps, levels · codes)
+            Logits, codebook after codebook.
+        """
         hidden = self._enter(self._features(x, pos, sensor_type, channel_mask))
         out: Tensor = self.predict_head(self._run(hidden, self.config.lm_depth, None))
         return out
 
     def embed_latents(self, latents: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Embed latents (batch, Q, W, n_dim), quantised or not, differentiably: (batch, Q, W, d).
+        """Embed latents. Differentiable.
 
         Parameters
         ----------
+        latents : float, shape (batch, sources, steps, n_dim)
+            Dimensionless features of the tokenizer, quantized or not.
         generator : torch.Generator, optional
-            Source of dropout in training mode; PyTorch's own if left out.
+            Source of the dropout draws in training mode; PyTorch's default generator if omitted.
+
+        Returns
+        -------
+        float32, shape (batch, sources, steps, lm_dim)
         """
         self._check_latents(latents)
         hidden = self._run(self._enter(latents), self.config.lm_depth - 1, generator)
@@ -123,50 +164,57 @@ class BrainOmni(nn.Module):
         generator: torch.Generator | None = None,
         draws: PretrainingDraws | None = None,
     ) -> PretrainingLosses:
-        """Mask places and predict their codes.
+        """Mask tokens, predict their codes and compute the loss.
 
         Parameters
         ----------
-        features : float32, shape (batch, Q, W, n_dim)
-            ``tokenizer.features_from_codes(codes)``.
-        codes : int, shape (batch, Q, W, quantizers)
-            What `BrainTokenizer.tokenize` gave, at this model's overlap.
+        features : float32, shape (batch, sources, steps, n_dim)
+            The features ``tokenizer.features_from_codes(codes)``.
+        codes : int, shape (batch, sources, steps, levels)
+            Codes of `BrainTokenizer.tokenize` at the overlap of this model.
         generator : torch.Generator, optional
-            Source of masks and dropout; PyTorch's own if left out.
+            Source of masks and dropout; PyTorch's default generator if omitted.
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
         """
         self._check_latents(features)
         if codes.shape[:3] != features.shape[:3] or codes.shape[-1] < self.config.num_quantizers_used:
-            raise UserError(f"codes: {tuple(codes.shape)} does not go with features {tuple(features.shape)}")
+            raise UserError(
+                f"codes: shape {tuple(codes.shape)} does not match features {tuple(features.shape)} and"
+                f" num_quantizers_used {self.config.num_quantizers_used}. Pass codes and features of the same segments."
+            )
         if draws is None:
             shape = (features.shape[0], features.shape[1], features.shape[2])
             draws = draw_pretraining_step(generator, shape=shape, device=features.device)
-        masked_BQW = draws.uniform_mask <= self.config.mask_ratio
-        hidden = self._enter(self._mask(features, masked_BQW, draws))
+        masked_BST = draws.uniform_mask <= self.config.mask_ratio
+        hidden = self._enter(self._mask(features, masked_BST, draws))
         hidden = self._run(hidden, self.config.lm_depth, generator)
-        return self._score(hidden, codes[..., : self.config.num_quantizers_used].long(), masked_BQW)
+        return self._score(hidden, codes[..., : self.config.num_quantizers_used].long(), masked_BST)
 
-    def _score(self, hidden: Tensor, codes_BQWK: Tensor, masked_BQW: Tensor) -> PretrainingLosses:
-        """Ask the head, the widest layer, at masked places only; where counting these would wait, at all places."""
-        overlapped_BQW = self.overlapped_steps(masked_BQW.shape[-1], masked_BQW.device).expand_as(masked_BQW)
+    def _score(self, hidden: Tensor, codes_BSTQ: Tensor, masked_BST: Tensor) -> PretrainingLosses:
+        """Compute loss and metrics. The head runs on masked tokens, or on all where counting them would synchronise."""
+        overlapped_BST = self.overlapped_steps(masked_BST.shape[-1], masked_BST.device).expand_as(masked_BST)
         if values_at_hand(hidden.device):
-            hidden_Pd, codes_PK, overlapped_P = hidden[masked_BQW], codes_BQWK[masked_BQW], overlapped_BQW[masked_BQW]
-            counted_P = torch.ones_like(overlapped_P)
+            hidden_masked, codes_masked, overlapped_masked = (
+                hidden[masked_BST],
+                codes_BSTQ[masked_BST],
+                overlapped_BST[masked_BST],
+            )
+            counted = torch.ones_like(overlapped_masked)
         else:
-            hidden_Pd, codes_PK = hidden.flatten(0, 2), codes_BQWK.flatten(0, 2)
-            overlapped_P, counted_P = overlapped_BQW.flatten(), masked_BQW.flatten()
-        logits_PKV = self.predict_head(hidden_Pd).unflatten(-1, (codes_PK.shape[-1], -1)).float()
-        wanted_PK = codes_PK.masked_fill(~counted_P[:, None], NOT_COUNTED)
-        total = F.cross_entropy(logits_PKV.flatten(0, 1), wanted_PK.flatten(), ignore_index=NOT_COUNTED)
+            hidden_masked, codes_masked = hidden.flatten(0, 2), codes_BSTQ.flatten(0, 2)
+            overlapped_masked, counted = overlapped_BST.flatten(), masked_BST.flatten()
+        logits_masked = self.predict_head(hidden_masked).unflatten(-1, (codes_masked.shape[-1], -1)).float()
+        wanted = codes_masked.masked_fill(~counted[:, None], NOT_COUNTED)
+        total = F.cross_entropy(logits_masked.flatten(0, 1), wanted.flatten(), ignore_index=NOT_COUNTED)
         with torch.no_grad():
-            steps = self.overlapped_steps(masked_BQW.shape[-1]).tolist()  # on the CPU, where asking costs nothing
+            steps = self.overlapped_steps(masked_BST.shape[-1]).tolist()  # on the CPU, which synchronises nothing
             both = any(steps) and not all(steps)
-            figures = self._accuracies(logits_PKV.argmax(dim=-1) == wanted_PK, counted_P, overlapped_P, both=both)
+            figures = self._accuracies(logits_masked.argmax(dim=-1) == wanted, counted, overlapped_masked, both=both)
         return PretrainingLosses(total, figures)
 
     def overlapped_steps(self, n_steps: int, device: torch.device | None = None) -> Tensor:
-        """Which of W steps see samples that a step of a neighbouring window sees too: bool (W,)."""
+        """Return which steps cover samples that a neighbouring window repeats: bool, shape (steps,)."""
         sizes = self.tokenizer.config
         shared = sizes.window_length - stride_of(sizes.window_length, self.config.overlap_ratio)
         n_shared, per_window = -(-shared // sizes.samples_per_step), sizes.steps_per_window
@@ -177,24 +225,24 @@ class BrainOmni(nn.Module):
         return with_last | with_next
 
     def _accuracies(
-        self, right_PK: Tensor, counted_P: Tensor, overlapped_P: Tensor, *, both: bool
+        self, right_masked: Tensor, counted: Tensor, overlapped_masked: Tensor, *, both: bool
     ) -> dict[str, Tensor]:
-        right_PK, n = right_PK.float(), counted_P.sum()
-        right_K = right_PK.sum(dim=0) / n
-        figures = {metrics.ACCURACY: right_K.mean()}
-        figures |= {metrics.level_accuracy(level): share for level, share in enumerate(right_K.unbind())}
+        right_masked, n = right_masked.float(), counted.sum()
+        right_Q = right_masked.sum(dim=0) / n
+        figures = {metrics.ACCURACY: right_Q.mean()}
+        figures |= {metrics.level_accuracy(level): share for level, share in enumerate(right_Q.unbind())}
         if both:
-            for name, chosen_P in (("overlapped", overlapped_P), ("other", ~overlapped_P)):
-                right = (right_PK * chosen_P[:, None]).sum()
-                n_chosen = (chosen_P & counted_P).sum() * right_PK.shape[1]
+            for name, chosen in (("overlapped", overlapped_masked), ("other", ~overlapped_masked)):
+                right = (right_masked * chosen[:, None]).sum()
+                n_chosen = (chosen & counted).sum() * right_masked.shape[1]
                 figures[f"{metrics.ACCURACY}_{name}"] = right / n_chosen.clamp(min=1)
         return figures
 
-    def _mask(self, features: Tensor, masked_BQW: Tensor, draws: PretrainingDraws) -> Tensor:
-        with_token_BQW = draws.uniform_mask_token <= MASK_TOKEN_SHARE
+    def _mask(self, features: Tensor, masked_BST: Tensor, draws: PretrainingDraws) -> Tensor:
+        with_token_BST = draws.uniform_mask_token <= MASK_TOKEN_SHARE
         elsewhere = features.flatten(0, 2)[draws.shuffle].view_as(features)
-        replaced = torch.where(with_token_BQW[..., None], self.mask_token.to(features.dtype), elsewhere)
-        return torch.where(masked_BQW[..., None], replaced, features)
+        replaced = torch.where(with_token_BST[..., None], self.mask_token.to(features.dtype), elsewhere)
+        return torch.where(masked_BST[..., None], replaced, features)
 
     # Parts
 
@@ -203,8 +251,8 @@ class BrainOmni(nn.Module):
         return self.tokenizer.tokenize(x, pos, sensor_type, overlap=overlap, channel_mask=channel_mask).features
 
     def _enter(self, features: Tensor) -> Tensor:
-        neuros_Q1D = self.tokenizer.encoder.neuros.detach()[:, None]
-        out: Tensor = self.projection(features + neuros_Q1D)
+        neuros = self.tokenizer.encoder.neuros.detach()[:, None]
+        out: Tensor = self.projection(features + neuros)
         return out
 
     def _run(self, hidden: Tensor, n_blocks: int, generator: torch.Generator | None) -> Tensor:
@@ -217,32 +265,33 @@ class BrainOmni(nn.Module):
         return hidden
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy compiles anew: what was compiled computes with the weights of the original.
+        # A copy compiles again: compiled code computes with the weights of the original.
         return {**self.__dict__, "_calls": list(self.blocks)}
 
     def compile_layers(self, *, backend: str = "inductor") -> None:
-        """Compile the blocks when they next run; where there is dropout, its draws stay between compiled pieces."""
+        """Compile the blocks at their next call. Dropout draws stay outside the compiled code."""
         self._calls = [torch.compile(block, dynamic=False, backend=backend) for block in self.blocks]
 
     def checkpoint_activations(self) -> None:
-        """Keep each block's input only and compute the rest twice: less memory, the same numbers, draws included."""
+        """Recompute the blocks in the backward pass from their inputs: less memory, the same numbers."""
         self._checkpointing = True
 
     def rotary(self, n_steps: int, device: torch.device) -> Rotary:
-        """Tables for attention in time; computed anew each time, so that no cast can reach them."""
+        """Compute the tables for attention over time, at each call, so that no cast of the model changes them."""
         return rotary_tables(n_steps, self.config.lm_dim // 2, mode=self.config.rotary, device=device)
 
     def _check_latents(self, latents: Tensor) -> None:
         sizes = self.tokenizer.config
         if latents.ndim != 4 or latents.shape[1] != sizes.n_neuro or latents.shape[3] != sizes.n_dim:
             raise UserError(
-                f"latents: expected (batch, {sizes.n_neuro}, step, {sizes.n_dim}), got {tuple(latents.shape)}"
+                f"latents: expected shape (batch, {sizes.n_neuro}, steps, {sizes.n_dim}), got {tuple(latents.shape)}."
+                " Pass latents of this model's tokenizer."
             )
 
     # Files
 
     def save_pretrained(self, folder: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
-        """Write ``config.json`` and ``model.safetensors``, the tokenizer's numbers included."""
+        """Write ``config.json`` and ``model.safetensors``, including the weights of the tokenizer."""
         save_model(
             folder,
             self.state_dict(),
@@ -253,26 +302,26 @@ class BrainOmni(nn.Module):
         )
 
     def push_to_hub(self, repo: str, *, licence: str = "other", private: bool = True) -> str:
-        """Put this model onto a Hugging Face hub as ``organisation/name``; gives the commit. Token: HF_TOKEN."""
+        """Upload this model to a Hugging Face hub as ``organisation/name`` and return the commit. Token: HF_TOKEN."""
         with tempfile.TemporaryDirectory() as name:
             self.save_pretrained(Path(name))
             return upload(Path(name), repo, licence=licence, private=private, message="Model saved by emeg")
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, revision: str | None = None) -> Self:
-        """Load what `save_pretrained` wrote, in evaluation mode.
+        """Load a model folder written by `save_pretrained`, in evaluation mode.
 
         Parameters
         ----------
         folder : str or Path
-            The model's folder, or ``organisation/name`` of a Hugging Face hub (extra ``hub``).
+            Folder of the model, or ``organisation/name`` on a Hugging Face hub (extra ``hub``).
         revision : str, optional
             Branch, tag or commit on the hub.
 
         Raises
         ------
         UserError
-            A file is missing or of another kind, or names or shapes differ from what the configuration asks for.
+            A file is missing or of another kind, or names or shapes do not match the configuration.
         """
         folder = resolve(folder, revision=revision)
         card = read_card(folder, KIND)
@@ -290,14 +339,14 @@ class BrainOmni(nn.Module):
         Parameters
         ----------
         weights : Path
-            State dict with the release's names, ``.pt`` (read without pickled code) or ``.safetensors``.
+            State dict with the names of the release: ``.pt`` (read without pickled code) or ``.safetensors``.
         config : mapping
-            The release's configuration: sizes of tokenizer and transformer side by side.
+            Configuration of the release: sizes of tokenizer and transformer in one mapping.
 
         Raises
         ------
         UserError
-            The file is not readable, or names, shapes or settings do not fit; all of them are listed.
+            The file is not readable, or names, shapes or settings do not match; all of them are listed.
         """
         reference = read_reference(Path(weights), config)
         model = cls(reference.config, reference.tokenizer)
@@ -308,7 +357,7 @@ class BrainOmni(nn.Module):
 def _checkpointed(
     block: Callable[..., Tensor], hidden: Tensor, rotary: Rotary, generator: torch.Generator | None
 ) -> Tensor:
-    """Run a block now and, for its gradient, once more with the same draws."""
+    """Run a block, and once more with the same draws in the backward pass."""
     if generator is None:
         again: Tensor = checkpoint(block, hidden, rotary, None, use_reentrant=False)
         return again

@@ -1,4 +1,4 @@
-"""Size and habits of BrainOmni."""
+"""Configuration and presets of BrainOmni."""
 
 from typing import Literal, Self
 
@@ -8,32 +8,32 @@ from emeg.config import Config
 
 
 class BrainOmniConfig(Config):
-    """Everything that fixes the transformer's parameters and how it is trained; defaults are the paper's tiny size."""
+    """Sizes and training settings of the transformer. The defaults are those of the paper's tiny size."""
 
     lm_dim: PositiveInt = 256
-    """Width: half of it attends over time, half over latent sources."""
+    """Width. Half of it attends over time, half over latent sources."""
     lm_head: PositiveInt = 8
-    """Heads, half of them for time and half for sources."""
+    """Attention heads, half of them over time and half over sources."""
     lm_depth: int = Field(12, ge=2)
-    """Blocks; the embedding is the output of the last but one."""
+    """Blocks. The embedding is the output of the last but one."""
     lm_dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of attention weights and of feed-forward outputs dropped while training."""
+    """Share of attention weights and of feed-forward outputs set to 0 in training."""
     overlap_ratio: float = Field(0.25, ge=0, lt=1)
-    """Share of a window that the next one sees too."""
+    """Share of a window that the next window repeats."""
     mask_ratio: float = Field(0.5, gt=0, lt=1)
-    """Probability that a place (source, step) is masked in pretraining."""
+    """Probability that a token (source, step) is masked in pretraining."""
     num_quantizers_used: PositiveInt = 4
-    """Codebooks, from the first on, whose codes are predicted."""
+    """Number of codebooks, from the first on, whose codes are predicted."""
     rotary: Literal["complex", "cosine"] = "complex"
-    """How attention in time knows positions: `complex` turns by the angle; `cosine` scales by the angle's cosine, as
-    the published checkpoints do, whose tables lost their imaginary part."""
+    """Rotary positions of attention over time: `complex` rotates by an angle; `cosine` scales by its cosine, as the
+    published checkpoints do, whose tables lost their imaginary part."""
     initialisation: Literal["emeg", "release"] = "emeg"
-    """Start values: linear layers of standard deviation 1 / √inputs (`emeg`) or 0.02 (`release`)."""
+    """Initial weights: linear layers of standard deviation 1 / √inputs (`emeg`) or 0.02 (`release`)."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.lm_head % 2:
-            raise ValueError(f"lm_head is {self.lm_head}: half of the heads attend over time, so it must be even")
+            raise ValueError(f"lm_head is {self.lm_head}: it must be even, because half of the heads attend over time")
         if self.lm_dim % (2 * self.lm_head):
             raise ValueError(f"lm_dim {self.lm_dim} must be a multiple of {2 * self.lm_head}, twice lm_head")
         return self
@@ -44,5 +44,5 @@ PRESETS: dict[str, BrainOmniConfig] = {
     "tiny": BrainOmniConfig(),
     "base": BrainOmniConfig(lm_dim=512, lm_head=16),
 }
-"""Sizes by name: `nano` goes with the nano tokenizer; `tiny` (8.42 M parameters) and `base` (32.7 M) are the paper's
-and go with the paper's tokenizer."""
+"""Configurations by name. `nano` fits the nano tokenizers. `tiny` (8.42 M parameters) and `base` (32.7 M) are the sizes
+of the paper and fit its tokenizer."""

@@ -1,4 +1,4 @@
-"""Chance in a pretraining step."""
+"""Random draws of a pretraining step."""
 
 from typing import NamedTuple
 
@@ -7,20 +7,21 @@ from torch import Tensor
 
 
 class PretrainingDraws(NamedTuple):
-    """What a pretraining step of BrainOmni leaves to chance, dropout apart."""
+    """Random draws of one pretraining step of BrainOmni, except those of dropout."""
 
     uniform_mask: Tensor
-    """float32 (B, Q, W) in [0, 1): places above the mask ratio are kept."""
+    """float32 (batch, sources, steps) from 0 to below 1: tokens up to the mask ratio are masked."""
     uniform_mask_token: Tensor
-    """float32 (B, Q, W) in [0, 1): masked places up to 0.8 take the mask token, the others another place's feature."""
+    """float32 (batch, sources, steps) from 0 to below 1: masked tokens up to 0.8 become the mask token, the others take
+    the features of another token."""
     shuffle: Tensor
-    """int64 (B·Q·W,): the place, counted through the batch, whose feature each place would take."""
+    """int64 (batch · sources · steps,): flat index of the token whose features each token would take."""
 
 
 def draw_pretraining_step(
     generator: torch.Generator | None, *, shape: tuple[int, int, int], device: torch.device
 ) -> PretrainingDraws:
-    """Draw for (batch, source, step) on the generator's own device and move to `device`."""
+    """Draw for (batch, sources, steps) on the generator's device and move to `device`."""
     origin = device if generator is None else generator.device
     mask = torch.rand(shape, generator=generator, device=origin)
     token = torch.rand(shape, generator=generator, device=origin)

@@ -1,7 +1,7 @@
-"""Models on a Hugging Face hub: the folder that training wrote, with a card the hub can read; loading stays strict.
+"""Upload model folders to a Hugging Face hub, and download them. Needs the extra ``hub``.
 
-The library's mixin is not used: its ``from_pretrained`` fills weights that a file lacks with random numbers unless told
-otherwise, and a model class would need the library to exist. Needs the extra ``hub``.
+The mixin of the library is not used, because its ``from_pretrained`` initialises missing weights with random numbers by
+default, and because model classes would depend on the library. Loading is always strict.
 """
 
 import shutil
@@ -24,43 +24,43 @@ KINDS = ("braintokenizer", "brainomni", "finetuned")
 
 
 class PushToHubConfig(Config):
-    """Put a model onto a Hugging Face hub; the token comes from HF_TOKEN or `hf auth login`."""
+    """Upload a model to a Hugging Face hub. The token comes from HF_TOKEN or `hf auth login`."""
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     model: str = Field(...)
-    """Model below <root>/models."""
+    """Name of the model in <root>/models."""
     repo: str = Field(..., pattern=r"^[\w.-]+/[\w.-]+$")
     """Repository: organisation/name."""
     licence: str = "other"
-    """Licence of the weights, as the hub names it; the card lists those of the recordings."""
+    """Licence of the weights, as the hub names it. The card lists the licences of the recordings."""
     private: bool = True
     """Whether a new repository is private."""
     message: str = "Model trained by emeg"
-    """Message of the commit."""
+    """Commit message."""
 
 
 class PushToHubResult(Config):
-    """What was put there."""
+    """Result of an upload."""
 
     repo: str
     """Repository."""
     commit: str
-    """Commit that holds the model."""
+    """Commit of the upload."""
     n_files: int
-    """Files in it."""
+    """Files in the commit."""
 
 
 def push_to_hub(config: PushToHubConfig, *, progress: Progress = silent) -> PushToHubResult:
-    """Upload a model of a store, its card and its figures.
+    """Upload a model of a store with its card and its metrics.
 
     Raises
     ------
     UserError
-        There is no such model, its weights do not load, the token is missing or not allowed to write there, or the
-        extra ``hub`` is not installed.
+        The model does not exist, its weights do not load, the token is missing or has no write access, or the extra
+        ``hub`` is not installed.
     TransientError
-        The hub does not answer.
+        The hub does not respond.
     """
     store = Store.open(config.root)
     folder = store.local_copy("models", store.only("models", config.model))
@@ -76,7 +76,7 @@ def push_to_hub(config: PushToHubConfig, *, progress: Progress = silent) -> Push
 
 
 def upload(folder: Path, repo: str, *, licence: str, private: bool, message: str) -> str:
-    """Check a model's folder, head its card with what the hub reads, and upload it; gives the commit."""
+    """Check a model folder, add the metadata of the hub to its card, upload it, and return the commit."""
     kind = read_card(folder, *KINDS)["kind"]
     load_weights(folder)
     readme = folder / README
@@ -90,7 +90,7 @@ def upload(folder: Path, repo: str, *, licence: str, private: bool, message: str
     except hub.errors.HfHubHTTPError as error:
         raise _refused(repo, error) from error
     except OSError as error:
-        raise TransientError(f"{repo}: the hub does not answer ({error})") from error
+        raise TransientError(f"{repo}: the hub does not respond ({error})") from error
     return str(commit.oid)
 
 
@@ -102,14 +102,14 @@ def _headed(text: str, kind: str, licence: str) -> str:
 
 
 def fetch(repo: str, *, revision: str | None = None) -> Path:
-    """Download a model; gives its folder in the hub's cache.
+    """Download a model and return its folder in the cache of the hub.
 
     Raises
     ------
     UserError
-        There is no such repository or revision, or the extra ``hub`` is not installed.
+        The repository or revision does not exist, or the extra ``hub`` is not installed.
     TransientError
-        The hub does not answer.
+        The hub does not respond.
     """
     hub = _hub()
     try:
@@ -117,11 +117,11 @@ def fetch(repo: str, *, revision: str | None = None) -> Path:
     except hub.errors.HfHubHTTPError as error:
         raise _refused(repo, error) from error
     except (OSError, hub.errors.LocalEntryNotFoundError) as error:
-        raise TransientError(f"{repo}: the hub does not answer ({' '.join(str(error).split())[:200]})") from error
+        raise TransientError(f"{repo}: the hub does not respond ({' '.join(str(error).split())[:200]})") from error
 
 
 def resolve(source: str | Path, *, revision: str | None = None) -> Path:
-    """Give the folder of a model: `source` itself where it is one, else the repository organisation/name of a hub."""
+    """Return the folder of a model: `source` itself, or a download of organisation/name."""
     folder = Path(source)
     is_repo = isinstance(source, str) and source.count("/") == 1 and not source.startswith((".", "/", "~"))
     if folder.exists() or not is_repo:
@@ -142,7 +142,7 @@ def _refused(repo: str, error: Any) -> UserError | TransientError:  # noqa: ANN4
     status = getattr(getattr(error, "response", None), "status_code", 0)
     said = " ".join(str(error).split())[:200]
     if status >= 500 or status == 429:
-        return TransientError(f"{repo}: the hub answers {status} ({said})")
+        return TransientError(f"{repo}: the hub responds {status} ({said})")
     if status in {401, 403}:
-        return UserError(f"{repo}: the hub refuses ({status}); set HF_TOKEN to a token that may use it ({said})")
+        return UserError(f"{repo}: the hub refuses ({status}); set HF_TOKEN to a token with access ({said})")
     return UserError(f"{repo}: the hub refuses ({status}: {said})")

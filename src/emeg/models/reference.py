@@ -1,4 +1,4 @@
-"""Weights of the reference release: its names, its configuration, and what its rotary tables say."""
+"""Read weights of the reference release: names, configuration and rotary tables."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,25 +24,25 @@ RENAMED = (
     (".rvq.layers.", ".layers."),
     ("._codebook.", "."),
 )
-"""Parts of the release's names and ours."""
+"""Parts of the names of the release, and their replacements here."""
 ROTARY_TABLE = ".rope_embedding_layer.rotate"
 ROTARY_FREQUENCIES = ".rope_embedding_layer.freqs"
 TABLE_TOLERANCE = 4e-3
-"""Largest difference between a stored rotary table and ours: what is left of a cosine in bfloat16."""
+"""Largest difference allowed between a stored rotary table and ours: the rounding of a cosine in bfloat16."""
 
 
 class Reference(NamedTuple):
-    """A release's checkpoint in our words."""
+    """Checkpoint of the release under the names used here."""
 
     config: BrainOmniConfig
     tokenizer: BrainTokenizerConfig
     state: dict[str, Tensor]
     derived: tuple[str, ...]
-    """The release's names that are computed, not loaded."""
+    """Names of the release that are computed instead of loaded."""
 
 
 def our_name(reference_name: str) -> str | None:
-    """Translate a parameter's name; None where we compute it instead of loading it."""
+    """Translate the name of a parameter; None if it is computed instead of loaded."""
     if reference_name.endswith((ROTARY_TABLE, ROTARY_FREQUENCIES)):
         return None
     for theirs, ours in RENAMED:
@@ -51,20 +51,26 @@ def our_name(reference_name: str) -> str | None:
 
 
 def reference_configs(config: Mapping[str, Any], *, rotary: str) -> tuple[BrainOmniConfig, BrainTokenizerConfig]:
-    """Split the release's configuration into ours.
+    """Split the configuration of the release into those of BrainOmni and BrainTokenizer.
 
     Raises
     ------
     UserError
-        A setting is missing, unknown or of a kind that we do not have.
+        A setting is missing, unknown or not supported.
     """
     known = set(BrainOmniConfig.model_fields) | set(BrainTokenizerConfig.model_fields)
     fields = dict(config)
     method = fields.pop("quantize_optimize_method", "ema")
     if method != "ema":
-        raise UserError(f"quantize_optimize_method is {method!r}; only codebooks that follow running means are known")
+        raise UserError(
+            f"quantize_optimize_method is {method!r}, but only 'ema' (codebooks as running means) is supported."
+            " Use weights that were trained with 'ema'."
+        )
     if unknown := sorted(set(fields) - known):
-        raise UserError(f"the reference's configuration has settings that are not known here: {preview(unknown)}")
+        raise UserError(
+            f"the reference's configuration: unknown settings {preview(unknown)}."
+            " Remove them, or update emeg to a version that knows them."
+        )
     needed = {
         "n_dim",
         "n_filters",
@@ -77,7 +83,9 @@ def reference_configs(config: Mapping[str, Any], *, rotary: str) -> tuple[BrainO
         "lm_depth",
     }
     if missing := sorted(needed - set(fields)):
-        raise UserError(f"the reference's configuration lacks {preview(missing)}")
+        raise UserError(
+            f"the reference's configuration: missing settings {preview(missing)}. Add them as the release sets them."
+        )
     ours: list[Any] = []
     for cls in (BrainOmniConfig, BrainTokenizerConfig):
         own = {name: value for name, value in fields.items() if name in cls.model_fields}
@@ -88,12 +96,12 @@ def reference_configs(config: Mapping[str, Any], *, rotary: str) -> tuple[BrainO
 
 
 def read_reference(weights: Path, config: Mapping[str, Any]) -> Reference:
-    """Read a release's checkpoint.
+    """Read a checkpoint of the release.
 
     Raises
     ------
     UserError
-        Not readable, no state dict, or with other rotary tables than this model has.
+        The file is not readable, is no state dict, or has other rotary tables than this model.
     """
     stored = _read_state(weights)
     tables = {name: value for name, value in stored.items() if name.endswith(ROTARY_TABLE)}
@@ -112,13 +120,22 @@ def read_reference(weights: Path, config: Mapping[str, Any]) -> Reference:
 
 
 def rotary_mode(tables: Iterable[Tensor], *, source: str) -> str:
-    """Say whether rotary tables turn (``complex``) or have lost their imaginary part (``cosine``).
+    """Detect whether rotary tables are ``complex``, or lost their imaginary part (``cosine``).
 
-    A cast to bfloat16 keeps the real part of a complex table only; the weights were trained with what was left.
+    A cast to bfloat16 discards the imaginary part of a complex table; the weights were trained with the real part.
+
+    Parameters
+    ----------
+    tables : iterable of complex64 or float32 tensors, shape (steps, width / 2)
+        Stored tables, dimensionless.
+    source : str
+        File of the tables, for the message.
     """
     modes = {"complex" if table.is_complex() and bool(table.imag.any()) else "cosine" for table in tables}
     if len(modes) > 1:
-        raise UserError(f"{source}: some rotary tables hold cosines only and some do not; the file is damaged")
+        raise UserError(
+            f"{source}: some rotary tables are complex and some are not, so the file is damaged. Copy it again."
+        )
     return modes.pop() if modes else "complex"
 
 

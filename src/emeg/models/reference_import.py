@@ -1,4 +1,4 @@
-"""The verb ``import-reference``: convert weights of the reference release into a model's folder."""
+"""The verb ``import-reference``: convert weights of the reference release to a model folder."""
 
 import json
 from pathlib import Path
@@ -14,31 +14,31 @@ from emeg.tokenizers.braintokenizer.pretrained import CARD, load_strictly, read_
 
 
 class ImportReferenceConfig(Config):
-    """Convert weights of the reference release into a model's folder."""
+    """Convert weights of the reference release to a model folder."""
 
     weights: str
-    """State dict with the release's names: .pt or .safetensors."""
+    """State dict with the names of the release: .pt or .safetensors."""
     release_config: str
-    """JSON file with the release's configuration, by itself or under the name `config`."""
+    """JSON file with the configuration of the release, at the top level or under the key `config`."""
     out: str
     """Folder to write config.json and model.safetensors into."""
 
 
 class ImportReferenceResult(Config):
-    """What was imported."""
+    """Result of an import."""
 
     out: str
-    """The model's folder."""
+    """Folder of the model."""
     n_parameters: int
-    """Numbers that learn, tokenizer included."""
+    """Trainable parameters, including those of the tokenizer."""
     n_loaded: int
     """Names of the release that were loaded."""
     n_derived: int
     """Names of the release that are computed instead: rotary tables and their frequencies."""
     rotary: str
-    """`complex`, or `cosine` where the tables have no imaginary part."""
+    """`complex`, or `cosine` if the tables have no imaginary part."""
     done_before: bool = False
-    """Whether the folder held this import already."""
+    """Whether the folder already held this import."""
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -51,21 +51,21 @@ def _read_config(path: Path) -> dict[str, Any]:
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
         value = value["config"]
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected the release's configuration, an object")
+        raise UserError(f"{path}: expected a JSON object, the configuration of the release")
     return value
 
 
 def import_reference(config: ImportReferenceConfig, *, progress: Progress = silent) -> ImportReferenceResult:
-    """Convert weights of the reference release into a folder that `BrainOmni.from_pretrained` loads.
+    """Convert weights of the reference release to a folder that `BrainOmni.from_pretrained` loads.
 
     Raises
     ------
     UserError
-        A file is missing or not readable, or names, shapes or settings do not fit.
+        A file is missing or not readable, or names, shapes or settings do not match.
     """
     out, weights = Path(config.out), Path(config.weights)
     reference_config = _read_config(Path(config.release_config))
-    progress(0, 2, "reading the release's weights")
+    progress(0, 2, "reading the weights of the release")
     reference = read_reference(weights, reference_config)
     provenance = {
         "imported_from": "reference release",

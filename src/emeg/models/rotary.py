@@ -1,4 +1,4 @@
-"""Rotary positions with real cosines and sines, always in float32 and never part of a state dict."""
+"""Rotary positions as real cosines and sines, always in float32 and not part of a state dict."""
 
 from typing import NamedTuple
 
@@ -9,22 +9,22 @@ BASE = 10000.0
 
 
 class Rotary(NamedTuple):
-    """Tables for W steps; each row holds one value for every pair of features."""
+    """Tables of shape (steps, width / 2): one value for every step and pair of features."""
 
     cos: Tensor
-    """float32 (W, width / 2)."""
+    """float32 (steps, width / 2)."""
     sin: Tensor | None
-    """float32 (W, width / 2); None where positions only scale (`rotary: cosine`)."""
+    """float32 (steps, width / 2); None if positions only scale (`rotary: cosine`)."""
 
 
 def rotary_tables(n_steps: int, width: int, *, mode: str, device: torch.device | None = None) -> Rotary:
-    """Compute the tables. Frequencies 10000^(−2i / width) run over the whole width, so each head gets a band.
+    """Compute the tables. Frequencies 10000^(−2i / width) cover the whole width, so that each head has its own band.
 
     Parameters
     ----------
     n_steps : int
     width : int
-        Features of all heads together.
+        Number of features of all heads together.
     mode : str
         ``complex`` or ``cosine``.
     """
@@ -35,9 +35,16 @@ def rotary_tables(n_steps: int, width: int, *, mode: str, device: torch.device |
 
 
 def turn(x: Tensor, rotary: Rotary) -> Tensor:
-    """Turn neighbouring features of (…, W, width) as pairs (a, b) by the step's angle, in float32.
+    """Rotate pairs (a, b) of neighbouring features by the angle of their step, in float32.
 
-    With sines: (a cos − b sin, a sin + b cos); with cosines only: (a cos, b cos).
+    With sines the result is (a cos − b sin, a sin + b cos), with cosines only (a cos, b cos).
+
+    Parameters
+    ----------
+    x : float, shape (..., steps, width)
+        Dimensionless features.
+    rotary : Rotary
+        Tables for at least as many steps.
     """
     pairs = torch.unflatten(x.float(), -1, (-1, 2))
     a, b = pairs[..., 0], pairs[..., 1]

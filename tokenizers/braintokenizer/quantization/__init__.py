@@ -1,1 +1,1 @@
-"""Residual vector quantization: codebooks that follow the latents, k-means, agreement between ranks."""
+"""Residual vector quantization: codebooks as running means of latents, k-means, ranks."""

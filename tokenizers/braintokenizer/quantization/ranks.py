@@ -1,4 +1,4 @@
-"""The few words that ranks exchange about codebooks; nothing happens where there is one rank only."""
+"""Communication between ranks about codebooks. With a single rank all functions return at once."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, distributed
 
 CHECK_EVERY = 50
-"""Where ranks can talk through their devices only, counts are compared at every so manieth call: each look waits."""
+"""With the NCCL backend, counts are compared every 50 calls only, because each comparison synchronises the device."""
 
 _calls = 0
 
@@ -16,7 +16,14 @@ def _several() -> bool:
 
 
 def check_alike(counts: Sequence[int], what: str) -> None:
-    """Compare counts before anything large is exchanged: ranks that differ would wait for each other for ever.
+    """Raise where ranks hold different counts, which would make the exchanges that follow block for ever.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Counts of this rank.
+    what : str
+        What is counted, for the message.
 
     Raises
     ------
@@ -37,18 +44,30 @@ def check_alike(counts: Sequence[int], what: str) -> None:
     by_rank = [counts_of_rank.tolist() for counts_of_rank in gathered]
     if any(counts_of_rank != by_rank[0] for counts_of_rank in by_rank):
         raise RuntimeError(
-            f"{what}: ranks 0 to {len(by_rank) - 1} have {by_rank}, but must have the same;"
-            " every rank needs the same number of micro-batches in a step"
+            f"{what}: ranks 0 to {len(by_rank) - 1} have {by_rank}, but the counts must be equal."
+            " Give every rank the same number of micro-batches in a step."
         )
 
 
 def add_up(tensor: Tensor) -> None:
-    """Sum over the ranks, in place."""
+    """Sum over the ranks, in place.
+
+    Parameters
+    ----------
+    tensor : int or float, any shape
+        Any unit, or dimensionless.
+    """
     if _several():
         distributed.all_reduce(tensor)
 
 
 def broadcast(tensor: Tensor) -> None:
-    """Take rank 0's values, in place."""
+    """Copy the values of rank 0 to all ranks, in place.
+
+    Parameters
+    ----------
+    tensor : int or float, any shape
+        Any unit, or dimensionless.
+    """
     if _several():
         distributed.broadcast(tensor, src=0)

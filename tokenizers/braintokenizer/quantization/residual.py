@@ -1,4 +1,7 @@
-"""Residual vector quantiser whose codebooks follow the latents by running means (arXiv 2107.03312, 2410.06424)."""
+"""Residual vector quantizer whose codebooks are running means of the latents (arXiv 2107.03312, 2410.06424).
+
+Shape letters: B batch (one latent a row), D features, Q quantizer levels, K codes of a codebook.
+"""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,48 +15,60 @@ from emeg.tokenizers.braintokenizer.quantization import ranks
 from emeg.tokenizers.braintokenizer.quantization.kmeans import cluster, draw_integers, nearest
 
 DECAY = 0.99
-"""Of the running counts and sums, per update."""
+"""Decay of the running counts and sums at each update."""
 SMOOTHING = 1e-6
 """Added to every count before sums are divided by them (Laplace)."""
 COMMITMENT_WEIGHT = 0.25
 FIXED_POINT = 2.0**32
-"""Sums of latents are taken in 64-bit integers of this many to one: the same in any order, on any device and any
-number of ranks. A unit is 2e-10, finer than float32 has latents of length 1; sums reach 2e9."""
+"""Latents are summed as 64-bit integers in units of 1 / FIXED_POINT, so that a sum is the same in any order, on any
+device and with any number of ranks. The unit of 2e-10 is finer than float32 near 1; sums may reach 2e9."""
 DEAD_COUNT = 2.0
-"""A code whose running count falls under this, or under half of an even share where that is less, is replaced."""
+"""A code is replaced if its running count falls below this, or below half of an equal share if that is less."""
 
 
 class Quantized(NamedTuple):
-    """What the quantiser makes of latents (…, D)."""
+    """Quantized latents of shape (…, D)."""
 
     features: Tensor
-    """(…, D): sums of code vectors; while training they carry the gradient of the latents."""
+    """float32 (…, D): sums of code vectors. In training they carry the gradient of the latents."""
     codes: Tensor
-    """int64 (…, K)."""
+    """int64 (…, Q)."""
     commitment: Tensor
-    """Scalar: 0.25 · mean squared distance, averaged over the codebooks."""
+    """float32 scalar: 0.25 · mean squared distance, averaged over the codebooks."""
 
 
 class CodebookUse(NamedTuple):
-    """How much of each codebook is in use."""
+    """Usage of each codebook."""
 
     used: Tensor
-    """int64 (K,): codes that occur."""
+    """int64 (Q,): codes that occur."""
     perplexity: Tensor
-    """float32 (K,): two to the power of the entropy in bits."""
+    """float32 (Q,): two to the power of the entropy in bits."""
 
 
 def codebook_use(codes: Tensor, codebook_size: int) -> CodebookUse:
-    """Count the codes in use in (…, K)."""
+    """Count the codes in use at each quantizer level.
+
+    Parameters
+    ----------
+    codes : int64, shape (..., levels)
+        Codes.
+    codebook_size : int
+    """
     by_level = [torch.bincount(level, minlength=codebook_size) for level in codes.reshape(-1, codes.shape[-1]).T]
-    counts_KV = torch.stack(by_level).float()
-    share_KV = counts_KV / counts_KV.sum(dim=1, keepdim=True).clamp(min=1)
-    entropy_K = -torch.special.xlogy(share_KV, share_KV).sum(dim=1)
-    return CodebookUse((counts_KV > 0).sum(dim=1), entropy_K.exp())
+    counts_QK = torch.stack(by_level).float()
+    share_QK = counts_QK / counts_QK.sum(dim=1, keepdim=True).clamp(min=1)
+    entropy_Q = -torch.special.xlogy(share_QK, share_QK).sum(dim=1)
+    return CodebookUse((counts_QK > 0).sum(dim=1), entropy_Q.exp())
 
 
 def rotate(x: Tensor, onto: Tensor) -> Tensor:
-    """Give `onto` for `x`, as a rotation and scaling of it that counts as constant in the gradient.
+    """Rotate and scale `x` onto `onto`, with a rotation and a scale that are constants in the gradient.
+
+    Parameters
+    ----------
+    x, onto : float32, shape (rows, features)
+        Dimensionless features.
 
     References
     ----------
@@ -70,10 +85,10 @@ def rotate(x: Tensor, onto: Tensor) -> Tensor:
 
 
 class Codebook(nn.Module):
-    """Code vectors with the running counts and sums they come from.
+    """Code vectors, and the running counts and sums that they are computed from.
 
-    `observe` gathers what a batch says; `follow` lets the vectors follow. Between the two nothing changes, so several
-    micro-batches of one step see the same vectors.
+    `observe` accumulates the counts and sums of a batch; `follow` updates the vectors from them. The vectors do not
+    change between the two, so that all micro-batches of one step see the same vectors.
     """
 
     inited: Tensor
@@ -92,74 +107,92 @@ class Codebook(nn.Module):
         self.n_observed = 0
         self.used: Tensor | None = None
         self.replaced: Tensor | None = None
-        self._placed = False  # what `inited` says, without asking the device in every step
+        self._placed = False  # the value of `inited`, without synchronising the device in every step
 
     def _load_from_state_dict(self, *given: Any) -> None:  # noqa: ANN401 - PyTorch's own
         super()._load_from_state_dict(*given)
         self._placed = False
 
-    def start(self, x_RD: Tensor, generator: torch.Generator | None) -> None:
-        """Place the vectors by k-means on the first batch ever seen (rank 0's, for all ranks)."""
+    def start(self, x_BD: Tensor, generator: torch.Generator | None) -> None:
+        """Initialise the vectors by k-means on the first batch of rank 0, on all ranks; later calls do nothing.
+
+        Parameters
+        ----------
+        x_BD : float32, shape (rows, features)
+            Latents or residuals, features.
+        generator : torch.Generator, optional
+            Source of the draws.
+        """
         if self._placed:
             return
         self._placed = True
         if bool(self.inited.item()):
             return
-        centres_VD, counts_V = cluster(x_RD, len(self.embed), generator)
-        self.embed.copy_(centres_VD)
-        self.cluster_size.copy_(counts_V)
-        self.embed_avg.copy_(centres_VD * counts_V[:, None])
+        centres_KD, counts_K = cluster(x_BD, len(self.embed), generator)
+        self.embed.copy_(centres_KD)
+        self.cluster_size.copy_(counts_K)
+        self.embed_avg.copy_(centres_KD * counts_K[:, None])
         self.inited.fill_(1.0)
         for buffer in (self.embed, self.cluster_size, self.embed_avg):
             ranks.broadcast(buffer)
 
-    def observe(self, x_RD: Tensor, codes_R: Tensor, generator: torch.Generator | None) -> None:
-        """Add a batch's counts and sums; candidates to replace dead codes are drawn from a step's first batch."""
+    def observe(self, x_BD: Tensor, codes_B: Tensor, generator: torch.Generator | None) -> None:
+        """Add the counts and sums of a batch, and draw replacements for dead codes from the first batch of a step.
+
+        Parameters
+        ----------
+        x_BD : float32, shape (rows, features)
+            Latents or residuals, features.
+        codes_B : int64, shape (rows,)
+            Codes of the rows.
+        generator : torch.Generator, optional
+            Source of the draws.
+        """
         size = len(self.embed)
         self.n_observed += 1
-        whole_RD = fixed_point(x_RD)
-        # unlike bincount, which looks for the largest code first, this does not wait for the device
-        counts_V = whole_RD.new_zeros(size).index_add_(0, codes_R, whole_RD.new_ones(()).expand(len(codes_R)))
-        sums_VD = whole_RD.new_zeros(self.embed.shape).index_add_(0, codes_R, whole_RD)
+        whole_BD = fixed_point(x_BD)
+        # unlike bincount, which first looks for the largest code, this does not synchronise the device
+        counts_K = whole_BD.new_zeros(size).index_add_(0, codes_B, whole_BD.new_ones(()).expand(len(codes_B)))
+        sums_KD = whole_BD.new_zeros(self.embed.shape).index_add_(0, codes_B, whole_BD)
         if self._observed is None:
-            candidates_VD = x_RD[draw_integers(size, len(x_RD), generator, x_RD.device)]
-            self._observed = (counts_V, sums_VD, candidates_VD)
+            candidates_KD = x_BD[draw_integers(size, len(x_BD), generator, x_BD.device)]
+            self._observed = (counts_K, sums_KD, candidates_KD)
         else:
-            counts, sums, candidates_VD = self._observed
-            self._observed = (counts + counts_V, sums + sums_VD, candidates_VD)
+            counts, sums, candidates_KD = self._observed
+            self._observed = (counts + counts_K, sums + sums_KD, candidates_KD)
 
     def follow(self) -> None:
-        """Move the vectors after what was observed on all ranks, and replace codes that died out."""
+        """Update the vectors from the observations of all ranks since the last call, and replace dead codes."""
         if self._observed is None:
             return
-        counts_V, sums_VD, candidates_VD = self._observed
+        counts_K, sums_KD, candidates_KD = self._observed
         self._observed, self.n_observed = None, 0
-        ranks.add_up(counts_V)
-        ranks.add_up(sums_VD)
-        ranks.broadcast(candidates_VD)
-        sums_VD = sums_VD.to(self.embed.dtype) / FIXED_POINT
-        counts_V = counts_V.to(self.embed.dtype)
-        self.used = counts_V if self.used is None else self.used + counts_V
-        self.cluster_size.lerp_(counts_V, 1 - DECAY)
-        self.embed_avg.lerp_(sums_VD, 1 - DECAY)
+        ranks.add_up(counts_K)
+        ranks.add_up(sums_KD)
+        ranks.broadcast(candidates_KD)
+        sums_KD = sums_KD.to(self.embed.dtype) / FIXED_POINT
+        counts_K = counts_K.to(self.embed.dtype)
+        self.used = counts_K if self.used is None else self.used + counts_K
+        self.cluster_size.lerp_(counts_K, 1 - DECAY)
+        self.embed_avg.lerp_(sums_KD, 1 - DECAY)
         total = self.cluster_size.sum()
-        smoothed_V = (self.cluster_size + SMOOTHING) / (total + len(self.embed) * SMOOTHING) * total
-        self.embed.copy_(self.embed_avg / smoothed_V[:, None])
-        self._replace_dead(candidates_VD)
+        smoothed_K = (self.cluster_size + SMOOTHING) / (total + len(self.embed) * SMOOTHING) * total
+        self.embed.copy_(self.embed_avg / smoothed_K[:, None])
+        self._replace_dead(candidates_KD)
 
-    def _replace_dead(self, candidates_VD: Tensor) -> None:
-        # A small batch has fewer than two vectors a code: then half of an even share is the bound.
+    def _replace_dead(self, candidates_KD: Tensor) -> None:
+        # A small batch has fewer than two latents a code: then half of an equal share is the bound.
         bound = (0.5 * self.cluster_size.mean()).clamp(max=DEAD_COUNT)
-        dead_V = self.cluster_size < bound
-        self.replaced = dead_V.sum() if self.replaced is None else self.replaced + dead_V.sum()
-        dead_V1 = dead_V[:, None]
-        self.cluster_size.copy_(torch.where(dead_V, bound, self.cluster_size))
-        self.embed_avg.copy_(torch.where(dead_V1, candidates_VD * bound, self.embed_avg))
-        self.embed.copy_(torch.where(dead_V1, candidates_VD, self.embed))
+        dead_K = self.cluster_size < bound
+        self.replaced = dead_K.sum() if self.replaced is None else self.replaced + dead_K.sum()
+        dead = dead_K[:, None]
+        self.cluster_size.copy_(torch.where(dead_K, bound, self.cluster_size))
+        self.embed_avg.copy_(torch.where(dead, candidates_KD * bound, self.embed_avg))
+        self.embed.copy_(torch.where(dead, candidates_KD, self.embed))
 
 
 class ResidualQuantizer(nn.Module):
-    """Codebooks in a row, each quantising what the ones before left over. Latents are brought to length 1 first."""
+    """Quantize latents of length 1 by several codebooks, each of which quantizes the residual of those before it."""
 
     def __init__(
         self, n_dim: int, codebook_dim: int, codebook_size: int, num_quantizers: int, *, rotation_trick: bool
@@ -167,7 +200,7 @@ class ResidualQuantizer(nn.Module):
         super().__init__()
         self.project_in = nn.Linear(n_dim, codebook_dim) if codebook_dim != n_dim else nn.Identity()
         self.project_out = nn.Linear(codebook_dim, n_dim) if codebook_dim != n_dim else nn.Identity()
-        # Until k-means places them, later codebooks hold smaller vectors, as residuals are smaller.
+        # Before k-means, later codebooks hold smaller vectors, because residuals are smaller.
         self.layers = nn.ModuleList(
             Codebook(codebook_size, codebook_dim, scale=0.5**level) for level in range(num_quantizers)
         )
@@ -181,18 +214,38 @@ class ResidualQuantizer(nn.Module):
 
     @torch.no_grad()
     def encode(self, latents: Tensor) -> Tensor:
-        """Find the codes (…, K) of latents (…, D) in float32; nothing is learned."""
+        """Return the codes of latents, computed in float32, without updating the codebooks.
+
+        Parameters
+        ----------
+        latents : float, shape (..., n_dim)
+            Dimensionless features.
+
+        Returns
+        -------
+        int64, shape (..., levels)
+        """
         with torch.autocast(latents.device.type, enabled=False):
-            residual_RD = self._enter(latents)
+            residual_BD = self._enter(latents)
             codes = []
             for codebook in self.codebooks:
-                embed = codebook.embed.to(residual_RD.dtype)  # where the whole model was cast to half precision
-                codes.append(nearest(residual_RD, embed))
-                residual_RD = residual_RD - F.embedding(codes[-1], embed)
+                embed = codebook.embed.to(residual_BD.dtype)  # where the whole model was cast to half precision
+                codes.append(nearest(residual_BD, embed))
+                residual_BD = residual_BD - F.embedding(codes[-1], embed)
             return torch.stack(codes, dim=-1).reshape(*latents.shape[:-1], -1)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Sum the code vectors of (…, K) in level order, starting from 0.0, and project them out: (…, D)."""
+        """Sum the code vectors in the order of the levels, and project the sum to the size of the latents.
+
+        Parameters
+        ----------
+        codes : int, shape (..., levels)
+            Codes.
+
+        Returns
+        -------
+        float32, shape (..., n_dim)
+        """
         with torch.autocast(codes.device.type, enabled=False):
             first = self.codebooks[0].embed
             total = first.new_zeros((*codes.shape[:-1], first.shape[-1]))
@@ -202,30 +255,38 @@ class ResidualQuantizer(nn.Module):
             return features
 
     def forward(self, latents: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """Quantise latents (…, D); while training, codebooks start on and observe them. `follow` moves them."""
+        """Replace latents by sums of code vectors. In training mode, codebooks observe the latents.
+
+        Parameters
+        ----------
+        latents : float, shape (..., n_dim)
+            Dimensionless features.
+        generator : torch.Generator, optional
+            Source of the draws.
+        """
         with torch.autocast(latents.device.type, enabled=False):
-            residual_RD = self._enter(latents)
+            residual_BD = self._enter(latents)
             if self.training:
                 self._see(latents)
-            total_RD = torch.zeros_like(residual_RD)
+            total_BD = torch.zeros_like(residual_BD)
             codes, distances = [], []
             for codebook in self.codebooks:
-                quantized_RD, codes_R = self._quantize(codebook, residual_RD, generator)
-                codes.append(codes_R)
-                distances.append(F.mse_loss(residual_RD, quantized_RD))
-                total_RD = total_RD + self._carry(residual_RD, quantized_RD)
-                residual_RD = residual_RD - quantized_RD
+                quantized_BD, codes_B = self._quantize(codebook, residual_BD, generator)
+                codes.append(codes_B)
+                distances.append(F.mse_loss(residual_BD, quantized_BD))
+                total_BD = total_BD + self._carry(residual_BD, quantized_BD)
+                residual_BD = residual_BD - quantized_BD
             shape = latents.shape[:-1]
             return Quantized(
-                self.project_out(total_RD).reshape(*shape, -1),
+                self.project_out(total_BD).reshape(*shape, -1),
                 torch.stack(codes, dim=-1).reshape(*shape, -1),
                 COMMITMENT_WEIGHT * torch.stack(distances).mean(),
             )
 
     @torch.no_grad()
     def _see(self, latents: Tensor) -> None:
-        whole_RD = fixed_point(normalise_latents(latents.detach()).flatten(0, -2))
-        seen = torch.cat([whole_RD.sum(dim=0), whole_RD.new_full((1,), len(whole_RD))])
+        whole_BD = fixed_point(normalise_latents(latents.detach()).flatten(0, -2))
+        seen = torch.cat([whole_BD.sum(dim=0), whole_BD.new_full((1,), len(whole_BD))])
         self._latents = seen if self._latents is None else self._latents + seen
 
     def _enter(self, latents: Tensor) -> Tensor:
@@ -235,37 +296,38 @@ class ResidualQuantizer(nn.Module):
         return normalised.flatten(0, -2)
 
     @torch.no_grad()
-    def _quantize(self, codebook: Codebook, x_RD: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def _quantize(self, codebook: Codebook, x_BD: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         if self.training:
-            codebook.start(x_RD, generator)
-        codes_R = nearest(x_RD, codebook.embed)
+            codebook.start(x_BD, generator)
+        codes_B = nearest(x_BD, codebook.embed)
         if self.training:
-            codebook.observe(x_RD, codes_R, generator)
-        return F.embedding(codes_R, codebook.embed), codes_R
+            codebook.observe(x_BD, codes_B, generator)
+        return F.embedding(codes_B, codebook.embed), codes_B
 
-    def _carry(self, x_RD: Tensor, quantized_RD: Tensor) -> Tensor:
+    def _carry(self, x_BD: Tensor, quantized_BD: Tensor) -> Tensor:
         if not self.training:
-            return quantized_RD
+            return quantized_BD
         if self.rotation_trick:
-            return rotate(x_RD, quantized_RD)
-        return x_RD + (quantized_RD - x_RD).detach()
+            return rotate(x_BD, quantized_BD)
+        return x_BD + (quantized_BD - x_BD).detach()
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Let every codebook follow what it observed since the last call."""
+        """Update every codebook from its observations since the last call."""
         counts = [n for codebook in self.codebooks for n in (codebook.n_observed, len(codebook.embed))]
         ranks.check_alike(counts, "micro-batches that codebooks observed, and their sizes")
         for codebook in self.codebooks:
             codebook.follow()
 
     def watched(self) -> dict[str, Tensor]:
-        """Give what was seen since the last `watch_on`, on all ranks but for the latents.
+        """Return codebook usage and latent statistics since the last call of `watch_on`.
 
         Returns
         -------
         dict
-            ``used`` (K, V) latents of each code, ``replaced`` (K,) codes that died out, ``latents`` int64 (D + 1,) the
-            sum of this rank's normalised latents, in fixed point, and their number. Empty before the first `follow`.
+            ``used``, shape (levels, codes): latents of each code, over all ranks. ``replaced``, shape (levels,): codes
+            replaced, over all ranks. ``latents``, int64, shape (features + 1,): fixed-point sum of the normalised
+            latents of this rank, and their number. Empty before the first call of `follow`.
         """
         used = [codebook.used for codebook in self.codebooks if codebook.used is not None]
         replaced = [codebook.replaced for codebook in self.codebooks if codebook.replaced is not None]
@@ -274,7 +336,13 @@ class ResidualQuantizer(nn.Module):
         return {"used": torch.stack(used), "replaced": torch.stack(replaced), "latents": self._latents}
 
     def watch_on(self, watched: Mapping[str, Tensor]) -> None:
-        """Take up what `watched` gave, or nothing."""
+        """Restore the statistics that `watched` returned, or reset them.
+
+        Parameters
+        ----------
+        watched : mapping of int or float tensors, shape as `watched` returns
+            Counts of latents and codes. Empty: reset the statistics.
+        """
         for level, codebook in enumerate(self.codebooks):
             codebook.used = watched["used"][level] if watched else None
             codebook.replaced = watched["replaced"][level] if watched else None
@@ -282,10 +350,22 @@ class ResidualQuantizer(nn.Module):
 
 
 def fixed_point(x: Tensor) -> Tensor:
-    """Turn numbers below 2e9 into int64, `FIXED_POINT` to one."""
+    """Convert numbers below 2e9 to int64 in units of 1 / `FIXED_POINT`.
+
+    Parameters
+    ----------
+    x : float, any shape
+        Dimensionless features.
+    """
     return (x * FIXED_POINT).round().long()
 
 
 def normalise_latents(latents: Tensor) -> Tensor:
-    """Bring latents (…, D) to length 1, in float32."""
+    """Scale latents to length 1, in float32.
+
+    Parameters
+    ----------
+    latents : float, shape (..., features)
+        Dimensionless features.
+    """
     return F.normalize(at_least_float32(latents), dim=-1)
