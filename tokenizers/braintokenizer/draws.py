@@ -60,8 +60,8 @@ def hide_channels(order: Tensor, real_BC: Tensor | None, ratio: float, *, shape:
     """
     order_BC = order.expand(shape) if order.ndim == 1 else order
     if real_BC is None:
-        n_hidden = min(max(int(shape[1] * ratio), 1), shape[1] - 1)
-        return Seen(order_BC[:, n_hidden:], None)
+        first = min(max(int(shape[1] * ratio), 1), shape[1] - 1)
+        return Seen(order_BC[:, first:], None)
     real_in_order_BC = real_BC.gather(1, order_BC)
     n_real = real_BC.sum(dim=1, keepdim=True)
     n_hidden = torch.minimum((n_real * ratio).floor().long().clamp(min=1), n_real - 1)
