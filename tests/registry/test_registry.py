@@ -69,12 +69,12 @@ def test_the_rest_may_be_pretrained_on(registry):
 
 def test_people_are_followed_over_a_third_dataset_and_in_both_directions():
     three = Registry([entry("a", [("b", "mapped_ids")]), entry("b"), entry("c", [("b", "subset")])])
-    assert three.people_of("a") == three.people_of("b") == three.people_of("c") == {"a", "b", "c"}
+    assert three.sharing_with("a") == three.sharing_with("b") == three.sharing_with("c") == {"a", "b", "c"}
 
 
 def test_a_suspicion_does_not_bind_datasets_together():
     two = Registry([entry("a", [("b", "suspected")]), entry("b")])
-    assert two.people_of("a") == {"a"}
+    assert two.sharing_with("a") == {"a"}
     assert (two.suspected("a"), two.suspected("b")) == ({"b"}, {"a"})
 
 

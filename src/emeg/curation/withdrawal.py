@@ -151,7 +151,7 @@ def _refused(store: Store, dataset: str, subject: str) -> tuple[str, ...]:
 
 def _also_in(store: Store, kept: KeptDataset | None, dataset: str, subject: str) -> tuple[str, ...]:
     entry = kept.entry if kept is not None else dataset
-    others = Registry.load().people_of(entry) - {entry, dataset}
+    others = Registry.load().sharing_with(entry) - {entry, dataset}
     return tuple(
         sorted(
             f"{row.dataset}/{row.subject}: {row.recording}"

@@ -81,7 +81,7 @@ def keep(
         entry=entry,
         never_pretrain=registry.never_pretrain(entry) if entry else "",
         unseen_device=registry.unseen(entry) if entry else "",
-        same_people=tuple(sorted(registry.people_of(entry) - {entry})) if entry else (),
+        same_people=tuple(sorted(registry.sharing_with(entry) - {entry})) if entry else (),
         suspected=tuple(sorted(registry.suspected(entry))) if entry else (),
         recordings={**(before.recordings if before is not None else {}), config_hash: dict(sorted(ready.items()))},
     )

@@ -1,7 +1,7 @@
-"""What is known of public datasets before one byte is fetched: one YAML entry each, checked, and what follows from it.
+"""The registry of public datasets: one checked YAML entry each, and the rules that follow from it.
 
 ``recipes/datasets/<id>.yaml`` ──`Registry.load`──▶ `Entry` ──▶ `Treatment` of its recordings (ingest)
-                                                     └──▶ people shared, never pretrained on, unseen devices (shard)
+                                                     └──▶ shared subjects, never pretrained on, unseen devices (shard)
 """
 
 from emeg.registry.entry import (

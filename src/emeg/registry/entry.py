@@ -1,4 +1,4 @@
-"""An entry of the dataset registry: every field and every rule that one entry alone can break."""
+"""An entry of the dataset registry, with the rules that a single entry must follow."""
 
 import re
 from fnmatch import fnmatchcase
@@ -13,35 +13,35 @@ Code = Annotated[str, Field(pattern=r"^[RPDCKU](, [RPDCKU])*$")]
 """Source of a fact: R reference release, P paper, D the dataset's own files, C catalogue, K computed, U unverified."""
 
 Range = PositiveInt | tuple[PositiveInt, PositiveInt]
-"""A number, or the least and the most."""
+"""A number, or a range as (smallest, largest)."""
 
 LEAKING = frozenset({"identical_ids", "mapped_ids", "same_cohort", "subset"})
-"""Kinds of shared people that bind datasets together; ``suspected`` only warns."""
+"""Certainty of shared subjects that joins datasets; ``suspected`` only warns."""
 
 
 class Device(Config):
-    """What recorded it."""
+    """Recording device."""
 
     vendor: str
-    """Maker, empty where it is not known."""
+    """Manufacturer; empty if not known."""
     model: str = ""
-    """Amplifier or helmet."""
+    """Model of the amplifier or helmet."""
     sensor_kinds: tuple[Literal["EEG", "MAG", "GRAD_PLANAR", "GRAD_AXIAL", "OPM"], ...] = Field(min_length=1)
-    """Kinds of sensors."""
+    """Sensor types."""
 
 
 class Channels(Config):
-    """How many channels a recording has."""
+    """Channel count of the recordings."""
 
     expected: Range | None
-    """EEG and MEG channels after exclusions; one number, or least and most. None: not known."""
+    """EEG and MEG channels after exclusions: a number or a range; None if not known."""
     raw: Range | None = None
-    """Channels as stored."""
+    """Channels as stored in the files."""
     tolerate_missing: bool = False
-    """Whether fewer are nothing to speak of."""
+    """Whether recordings with fewer channels are expected."""
 
     def fits(self, n: int) -> bool:
-        """Whether a recording with `n` channels is as expected."""
+        """Return whether a recording with `n` channels is as expected."""
         if self.expected is None:
             return True
         least, most = self.expected if isinstance(self.expected, tuple) else (self.expected, self.expected)
@@ -49,21 +49,21 @@ class Channels(Config):
 
 
 class Origin(Config):
-    """Where the data lie."""
+    """Where the dataset can be downloaded."""
 
     kind: Literal["s3", "https", "osf", "figshare", "synapse", "physionet", "hf", "webdav", "rsync", "manual"]
     """Kind of host."""
     uri: str
-    """Address."""
+    """Address of the dataset."""
     anonymous: bool
-    """Whether it answers without an account."""
+    """Whether it can be read without an account."""
 
 
 class Montage(Config):
-    """Where positions come from."""
+    """Source of the electrode positions."""
 
     kind: Literal["in_file", "standard", "custom", "bids_electrodes"]
-    """``standard``: a built-in montage of MNE by name; ``custom``: names that the 10-05 system or a cap places."""
+    """``standard``: a built-in montage of MNE; ``custom``: names of the 10-05 system or of a cap."""
     name: str | None = None
     """Name of the built-in montage."""
     axes: Literal["RAS", "ALS"] = "RAS"
@@ -74,56 +74,56 @@ class Montage(Config):
     @model_validator(mode="after")
     def _standard_has_a_name(self) -> Self:
         if self.kind == "standard" and not self.name:
-            raise ValueError("a standard montage needs its name")
+            raise ValueError("montage: kind standard needs a name; add the name of a montage of MNE")
         return self
 
 
 class Pattern(Config):
-    """A rule for names: where `pattern` is found it becomes `to`."""
+    """A rule that renames channels: each match of `pattern` is replaced by `to`."""
 
     pattern: str
     """Regular expression."""
     to: str
-    """What takes its place; ``\\1`` and ``\\g<name>`` stand for groups."""
+    """Replacement; ``\\1`` and ``\\g<name>`` insert groups."""
 
     @model_validator(mode="after")
     def _compiles(self) -> Self:
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from error
+            raise ValueError(f"{self.pattern!r} is not a regular expression: {error}") from error
         return self
 
 
 class Hpi(Config):
-    """Head position coils."""
+    """Head position indicator coils."""
 
     remove: bool
-    """Whether the reference release takes their lines out."""
+    """Whether the reference release removes their frequencies."""
     freqs_hz: tuple[PositiveFloat, ...] = ()
-    """Their frequencies, Hz."""
+    """Frequencies of the coils, Hz."""
 
 
 class Events(Config):
-    """Where events lie."""
+    """Source of the events."""
 
     table: str
-    """Pattern of the table, relative to the recording."""
+    """Path of the table relative to the recording, as a pattern."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Meaning -> column."""
+    """Column of the table for each meaning."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """Value in the table -> name."""
+    """Event name for each value in the table."""
 
 
 class LabelSource(Config):
-    """Where a window's class is read."""
+    """Source of the class of a window."""
 
     kind: Literal["path", "participants", "events", "annotations", "variable", "index", "table"]
-    """Kind of place."""
+    """Kind of source."""
     column: str | None = None
-    """Column or variable."""
+    """Name of the column or variable."""
     rule: str = ""
-    """How the value becomes a class, in words."""
+    """How a value is turned into a class, in words."""
 
 
 class Task(Config):
@@ -134,47 +134,47 @@ class Task(Config):
     window_s: PositiveFloat
     """Length of a window, s."""
     stride_s: PositiveFloat | None = None
-    """Step between windows, s. None: one window an event."""
+    """Distance between windows, s; one window per event if not set."""
     start_s: float = 0.0
     """Start of a window relative to its event, s."""
     classes: dict[str, int]
-    """Label -> class index; several labels may share a class."""
+    """Class index of each label; labels may share a class."""
     label: LabelSource
-    """Where labels are read."""
+    """Source of the labels."""
     drop_groups: tuple[str, ...] = ()
-    """Labels left out."""
+    """Labels that are ignored."""
     include: tuple[str, ...] = ()
-    """Recordings that belong to the task; none given: all of the entry."""
+    """Recordings that belong to the task; all if none is given."""
     metric: str = "balanced_accuracy"
     """Primary metric."""
     split: Literal["people", "official_eval"] = "people"
-    """Folds by person, or the corpus' own evaluation part as test set."""
+    """Folds by subject, or the evaluation part of the dataset as test set."""
     modality: Literal["eeg", "meg", "eeg+meg"] | None = None
-    """Sensors used, where the dataset has both. None: all."""
+    """Sensors used if the dataset has EEG and MEG; all if not set."""
     known_defects: tuple[str, ...] = ()
-    """What the reference release or the paper gets wrong."""
+    """Errors in the reference release or the paper."""
     published: dict[str, float] = Field(default_factory=dict)
     """Balanced accuracy in version 1 of the paper, by model size."""
 
 
 class SubjectKey(Config):
-    """How a person's id is derived; it must be the person, not the session or the label."""
+    """How the id of a subject is derived; it must identify the person, not the session or the label."""
 
     from_: Literal["path", "table", "fixed"] = Field(alias="from")
-    """``path``: an entity or a pattern on the path; ``table``: a column; ``fixed``: one person."""
+    """``path``: an entity or a pattern on the path; ``table``: a column; ``fixed``: a single subject."""
     entity: str | None = None
-    """BIDS entity."""
+    """BIDS entity that holds the id."""
     pattern: str | None = None
-    """Regular expression on the path with groups."""
+    """Regular expression with groups, matched on the path."""
     to: str = "\\g<subject>"
-    """How the groups become the id."""
+    """Template of the id, with the groups."""
     column: str | None = None
     """Column of the participants table."""
     exceptions: tuple[Pattern, ...] = ()
-    """Paths that the rule would read wrongly: pattern on the path, and the id."""
+    """Exceptions to the rule: id for each pattern on the path."""
 
     def subject(self, path: str) -> str:
-        """Id of the person recorded in `path`; empty where the rule says nothing."""
+        """Return the id of the subject recorded in `path`; empty if the rule does not apply."""
         for exception in self.exceptions:
             if re.search(exception.pattern, path):
                 return exception.to
@@ -183,38 +183,38 @@ class SubjectKey(Config):
 
 
 class SharedSubjects(Config):
-    """Another dataset with the same people."""
+    """Another dataset with the same subjects."""
 
     id: str
-    """Its id."""
+    """Id of the other dataset."""
     kind: Literal["identical_ids", "mapped_ids", "same_cohort", "subset", "suspected"]
-    """How the people correspond."""
+    """How the subjects of both correspond."""
     source: Code
-    """How sure it is."""
+    """Certainty of the correspondence."""
 
 
 class Treatment(Config):
-    """What an entry or a recipe says about the recordings themselves."""
+    """How an entry or a file mapping treats the recordings of a dataset."""
 
     montage: str | None = None
     """MNE montage for electrode names."""
     mains_hz: Literal[50, 60] | None = None
-    """Mains frequency where the sidecars state none, Hz."""
+    """Mains frequency if the sidecars state none, Hz."""
     mains_certain: bool = False
-    """Whether a sidecar that says otherwise is an error."""
+    """Whether a sidecar with another mains frequency is an error."""
     units_scale: PositiveFloat = 1.0
-    """Factor to volt or tesla where the reader gives something else."""
+    """Factor to volt or tesla if the reader returns other units."""
     rename: dict[str, str] | tuple[Pattern, ...] = Field(default_factory=dict)
-    """Channel renames, before exclusions."""
+    """Channel renames, applied before exclusions."""
     exclude_channels: tuple[str, ...] = ()
-    """Channels to leave out, after renaming; ``*`` and ``?`` stand for characters."""
+    """Channels to exclude, after renaming; ``*`` and ``?`` are wildcards."""
     force_types: dict[str, str] = Field(default_factory=dict)
-    """Channel (``*`` and ``?`` as above) -> MNE-Python channel type."""
+    """MNE channel type by channel name; ``*`` and ``?`` are wildcards."""
     expected: Channels | None = None
-    """How many channels are left; a recording that differs is noted."""
+    """Expected channel count; a recording that differs gets a note."""
 
     def new_name(self, name: str) -> str:
-        """Name of a channel after renaming."""
+        """Return the name of a channel after renaming."""
         if isinstance(self.rename, dict):
             return self.rename.get(name, name)
         for rule in self.rename:
@@ -222,11 +222,11 @@ class Treatment(Config):
         return name
 
     def excludes(self, name: str) -> bool:
-        """Whether a channel, under its new name, is left out."""
+        """Return whether a channel, by its new name, is excluded."""
         return any(fnmatchcase(name, pattern) for pattern in self.exclude_channels)
 
     def forced_type(self, name: str) -> str | None:
-        """Type that a channel is given, whatever its file says."""
+        """Return the type that overrides the type of a channel in its file, or None."""
         return next((kind for pattern, kind in self.force_types.items() if fnmatchcase(name, pattern)), None)
 
 
@@ -235,109 +235,111 @@ def _one_or_more(value: Any) -> Any:  # noqa: ANN401 - YAML
 
 
 class Entry(Config):
-    """One dataset."""
+    """A dataset of the registry."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    """Key in the whole project; never contains the version."""
+    """Id of the dataset, without a version."""
     title: str = Field(min_length=1)
     """Title as published."""
     roles: tuple[Role, ...] = Field(min_length=1)
-    """What it is used for."""
+    """Role of the dataset."""
     modality: tuple[Literal["eeg", "meg"], ...] = Field(min_length=1)
-    """Both: recorded at the same time."""
+    """Modality; both if recorded simultaneously."""
     device: Device
-    """What recorded it."""
+    """Recording device."""
     other_devices: tuple[Device, ...] = ()
-    """Further devices of the same dataset."""
+    """Further devices of the dataset."""
     channels: Channels
-    """How many channels."""
+    """Channel count."""
     source_rate_hz: PositiveFloat | tuple[PositiveFloat, ...] | None
-    """Rates stored in the files, Hz. None: not known."""
+    """Sampling rates of the files, Hz; None if not known."""
     band_high_hz: PositiveFloat | None = None
-    """Upper edge of the band where the source's rate allows no 96 Hz, Hz."""
+    """Upper edge of the pass band, Hz, if the sampling rate does not allow 96 Hz."""
     mains_hz: Literal[50, 60] | None
-    """Mains frequency at the site, Hz. None: not known; sidecar or spectrum decide."""
+    """Mains frequency at the site, Hz; from sidecar or spectrum if None."""
     subjects: PositiveInt
-    """People, not recordings and not sessions."""
+    """Number of subjects."""
     recordings: PositiveInt | None = None
     """Nominal number of recordings."""
     hours: PositiveFloat | None = None
     """Nominal duration, h."""
     hours_source: Code | None = None
-    """How sure the hours are."""
+    """Certainty of the duration."""
     licence: str = Field(min_length=1)
-    """SPDX-like; ``unknown`` where the host states none."""
+    """Licence, as an SPDX identifier if possible; ``unknown`` if the host states none."""
     licence_flags: tuple[
         Literal["share_alike", "non_commercial", "no_redistribution", "derived_data_must_be_open", "no_cloud_copy"], ...
     ] = ()
-    """What the licence asks for."""
+    """Conditions of the licence."""
     access_tier: Literal["open", "agreement", "request"]
-    """``open``: anonymous download; ``agreement``: terms to accept; ``request``: a person approves."""
+    """``open``: anonymous download; ``agreement``: terms to accept; ``request``: approval by a person."""
     doi: str | None
-    """DOI of the dataset. None: none known."""
+    """DOI of the dataset; None if not known."""
     source: Origin
-    """Where it lies."""
+    """Download source."""
     snapshot: str | None
-    """Version tag to fetch. None: the host has no tags."""
+    """Version tag to download; None if the host has no tags."""
     paper_snapshot: str | dict[str, str] | None = None
-    """Tag that paper or release used."""
+    """Version tag that the paper or the release used."""
     layout: Literal["bids", "tuh", "flat", "mat_trials", "pkl_trials"]
-    """How the files are arranged."""
+    """Layout of the files."""
     include: tuple[str, ...] = ()
-    """Globs of recordings; none given: all that the layout has."""
+    """Globs of recordings to include; all if none is given."""
     exclude_paths: tuple[str, ...] = ()
-    """Globs left aside besides derivatives, source data, empty rooms and noise runs."""
+    """Globs to exclude, in addition to derivatives, source data, empty rooms and noise runs."""
     reader: Literal[
         "fif", "ctf", "kit", "bti", "edf", "bdf", "brainvision", "eeglab", "cnt", "gdf", "mat", "pickle", "hdf5"
     ]
-    """Format of the recordings, of most of them where there are several."""
+    """Format of the recordings; the most frequent one if there are several."""
     units_scale: PositiveFloat = 1.0
-    """Factor to volt or tesla where the reader does not give SI units."""
+    """Factor to volt or tesla if the reader does not return SI units."""
     montage: Montage
-    """Where positions come from."""
+    """Source of the electrode positions."""
     rename: dict[str, str] | tuple[Pattern, ...] = Field(default_factory=dict)
-    """Channel renames, before exclusions."""
+    """Channel renames, applied before exclusions."""
     exclude_channels: tuple[str, ...] = ()
-    """Channels left out after renaming; ``*`` and ``?`` stand for characters."""
+    """Channels to exclude, after renaming; ``*`` and ``?`` are wildcards."""
     force_types: dict[str, str] = Field(default_factory=dict)
-    """Channel -> MNE-Python channel type."""
+    """MNE channel type by channel name."""
     hpi: Hpi = Hpi(remove=False)
-    """Head position coils."""
+    """Head position indicator coils."""
     events: Events | None = None
-    """Where events lie, where it is not BIDS that says so."""
+    """Source of the events if the dataset is not BIDS."""
     task: Annotated[tuple[Task, ...], BeforeValidator(_one_or_more)] = ()
     """Downstream tasks."""
     subject_key: SubjectKey
-    """How a person's id is derived."""
+    """How the id of a subject is derived."""
     same_subjects_as: tuple[SharedSubjects, ...]
-    """Datasets with the same people; an empty list must be explicit."""
+    """Datasets with the same subjects; an empty list must be explicit."""
     never_pretrain: bool
-    """True for every task dataset and for all that share people with one."""
+    """Whether it must not be used in pretraining: true for task datasets and all that share subjects with one."""
     unseen_device: bool
-    """True when the device must not occur in pretraining."""
+    """Whether its device must not occur in pretraining."""
     provenance: dict[str, Code]
-    """Field -> how sure it is."""
+    """Sources of the facts, by field."""
     notes: tuple[str, ...] = ()
-    """What else a reader should know."""
+    """Further remarks."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if "task" in self.roles and not self.never_pretrain:
-            raise ValueError("a task dataset has never_pretrain: true")
+            raise ValueError("role task needs never_pretrain: true; set it")
         if self.unseen_device != ("unseen_device" in self.roles):
-            raise ValueError("unseen_device and the role of that name go together")
+            raise ValueError("unseen_device: true and the role unseen_device need each other; set both or neither")
         if ("task" in self.roles) != bool(self.task):
-            raise ValueError("a dataset with the role task describes its task, and no other does")
+            raise ValueError("a dataset with the role task needs tasks, and other roles must have none")
         unknown = sorted(set(self.provenance) - set(type(self).model_fields))
         if unknown:
             raise ValueError(f"provenance of unknown fields: {', '.join(unknown)}")
         if self.source.kind == "s3" and self.access_tier != "open" and self.source.anonymous:
-            raise ValueError("what needs an agreement is not anonymous")
+            raise ValueError(
+                "access_tier other than open and an anonymous source contradict each other; correct one of them"
+            )
         return self
 
     @property
     def treatment(self) -> Treatment:
-        """What the entry says about the recordings themselves."""
+        """How the recordings are treated."""
         return Treatment(
             montage=self.montage.name if self.montage.kind == "standard" else None,
             mains_hz=self.mains_hz,

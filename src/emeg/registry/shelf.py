@@ -1,4 +1,4 @@
-"""All entries together: finding one, who shares people with whom, and what may be pretrained on."""
+"""All entries of the registry: lookup, shared subjects, and datasets excluded from pretraining."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,19 +12,19 @@ logger = logging.getLogger(__name__)
 
 
 class Registry:
-    """Entries by id; `Registry.load` reads those that come with emeg.
+    """Entries by id; `Registry.load` reads those shipped with emeg.
 
     Raises
     ------
     UserError
-        Two entries have one id, or an entry that shares people with a task is not ``never_pretrain``.
+        Two entries have the same id, or an entry that shares subjects with a task lacks ``never_pretrain``.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._entries: dict[str, Entry] = {}
         for entry in entries:
             if entry.id in self._entries:
-                raise UserError(f"dataset registry: two entries are called {entry.id}; keep one")
+                raise UserError(f"dataset registry: two entries have the id {entry.id}; remove one")
             self._entries[entry.id] = entry
         self._links = self._linked(LEAKING)
         self._suspected = self._linked(frozenset({"suspected"}))
@@ -32,7 +32,7 @@ class Registry:
 
     @classmethod
     def load(cls) -> "Registry":
-        """Read ``recipes/datasets/*.yaml`` of the package, once a process."""
+        """Read ``recipes/datasets/*.yaml`` of the package, once per process."""
         return _load()
 
     def __iter__(self) -> Iterator[Entry]:
@@ -42,27 +42,27 @@ class Registry:
         return len(self._entries)
 
     def find(self, name: str) -> Entry | None:
-        """Entry of a dataset, `None` for one that the registry does not know."""
+        """Return the entry of a dataset, or `None` if the registry has none."""
         return self._entries.get(name.lower())
 
     def get(self, name: str) -> Entry:
-        """Entry of a dataset.
+        """Return the entry of a dataset.
 
         Raises
         ------
         UserError
-            There is none.
+            The registry has no such entry.
         """
         found = self.find(name)
         if found is None:
             near = [known for known in sorted(self._entries) if name.lower()[:4] in known] or sorted(self._entries)
             raise UserError(
-                f"dataset registry: no entry {name!r}; there are {', '.join(near[:8])}, … (emeg datasets lists all)"
+                f"dataset registry: no entry {name!r}; entries are {', '.join(near[:8])}, … (`emeg datasets` lists all)"
             )
         return found
 
-    def people_of(self, name: str) -> frozenset[str]:
-        """Datasets that share people with `name` over however many steps, itself included; suspicions left out."""
+    def sharing_with(self, name: str) -> frozenset[str]:
+        """Return the datasets that share subjects with `name`, transitively, itself included; without suspicions."""
         family, fresh = {name}, {name}
         while fresh:
             fresh = {other for one in fresh for other in self._links.get(one, ())} - family
@@ -70,12 +70,12 @@ class Registry:
         return frozenset(family)
 
     def suspected(self, name: str) -> frozenset[str]:
-        """Datasets of which only a suspicion says that they share people with `name`."""
-        return frozenset(self._suspected.get(name, ())) - self.people_of(name)
+        """Return the datasets that are only suspected to share subjects with `name`."""
+        return frozenset(self._suspected.get(name, ())) - self.sharing_with(name)
 
     def never_pretrain(self, name: str) -> str:
-        """Say why a dataset must not be pretrained on; empty where it may."""
-        for other in sorted(self.people_of(name), key=lambda one: (one != name, one)):
+        """Return why a dataset must not be used in pretraining; empty if it may."""
+        for other in sorted(self.sharing_with(name), key=lambda one: (one != name, one)):
             entry = self._entries.get(other)
             if entry is None or not entry.never_pretrain:
                 continue
@@ -84,12 +84,12 @@ class Registry:
         return ""
 
     def check_pretraining(self, names: Iterable[str], *, held_out_devices: bool = True) -> None:
-        """Refuse datasets that must not be pretrained on: tasks, their people, and devices kept unseen.
+        """Raise an error if a dataset must not be used in pretraining: tasks, their subjects, unseen devices.
 
         Raises
         ------
         UserError
-            Says which and why; all of them in one message.
+            A dataset must not be used; the message lists all with the reasons.
         """
         faults = []
         for name in sorted(set(names)):
@@ -100,7 +100,7 @@ class Registry:
             raise UserError(f"not to be pretrained on: {'; '.join(faults)}; choose other datasets")
 
     def unseen(self, name: str) -> str:
-        """Say why a dataset's device must stay unseen in pretraining; empty where it may be seen."""
+        """Return why the device of a dataset must stay unseen in pretraining; empty if it may be used."""
         entry = self._entries.get(name)
         if entry is None:
             return ""
@@ -129,7 +129,7 @@ class Registry:
 
 
 def _device(vendor: str, model: str) -> str:
-    """One spelling of a device: ``SynAmps 2`` and ``SynAmps2`` are one."""
+    """Return a normalised spelling of a device: ``SynAmps 2`` and ``SynAmps2`` are the same."""
     return "".join(character for character in f"{vendor}{model}".lower() if character.isalnum())
 
 
@@ -141,6 +141,6 @@ def _load() -> Registry:
         if file.name.endswith(".yaml"):
             entry = Entry.from_yaml(file.read_text(encoding="utf-8"), source=file.name)
             if f"{entry.id}.yaml" != file.name:
-                raise UserError(f"dataset registry: {file.name} holds {entry.id}; the file is named after the id")
+                raise UserError(f"dataset registry: {file.name} holds {entry.id}; rename the file to {entry.id}.yaml")
             entries.append(entry)
     return Registry(entries)

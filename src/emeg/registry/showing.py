@@ -1,4 +1,4 @@
-"""The verb ``datasets``: what the registry knows."""
+"""The verb ``datasets``: show the dataset registry."""
 
 import yaml
 
@@ -9,26 +9,26 @@ from emeg.registry.shelf import Registry
 
 
 class DatasetsConfig(Config):
-    """Which entries to show."""
+    """Show the registry of public datasets, or one entry."""
 
     name: str | None = None
-    """Show one entry whole."""
+    """Dataset to show in full."""
     role: Role | None = None
-    """Only entries with this role: pretrain, task, unseen_device or extra."""
+    """Show only datasets with this role: pretrain, task, unseen_device or extra."""
 
 
 class DatasetsResult(Config):
     """Entries found."""
 
     entries: tuple[Entry, ...]
-    """Sorted by id."""
+    """Entries, sorted by id."""
     whole: bool = False
-    """Whether one entry was asked for."""
+    """Whether a single entry was requested."""
     pretrainable: tuple[str, ...] = ()
-    """Those of them that may be pretrained on."""
+    """Datasets that may be used in pretraining."""
 
     def as_text(self) -> str:
-        """One entry as YAML, or a table with a line an entry."""
+        """Return one entry as YAML, or a table with one row per entry."""
         if self.whole:
             fields = self.entries[0].model_dump(mode="json", by_alias=True)
             return yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=120).rstrip()

@@ -44,7 +44,7 @@ def registered(store: Store, datasets: Collection[str]) -> Registered:
         (one, other)
         for one, entry in entries.items()
         for other, second in entries.items()
-        if one < other and entry and second and second in registry.people_of(entry)
+        if one < other and entry and second and second in registry.sharing_with(entry)
     ]
     for one, other in pairs:
         logger.info("%s and %s share subjects: equal labels are split together", one, other)
