@@ -93,8 +93,8 @@ def test_an_entry_with_people_of_a_task_must_say_so():
         ({"mains_hz": 55}, "mains_hz"),
         ({"provenance": {"mainz": "D"}}, "mainz"),
         ({"provenance": {"mains_hz": "X"}}, "mains_hz"),
-        ({"rename": [{"pattern": "(", "to": ""}]}, "no regular expression"),
-        ({"montage": {"kind": "standard"}}, "needs its name"),
+        ({"rename": [{"pattern": "(", "to": ""}]}, "not a regular expression"),
+        ({"montage": {"kind": "standard"}}, "montage.*add the name"),
     ],
 )
 def test_a_wrong_entry_is_refused(fields, word):
