@@ -1,4 +1,4 @@
-"""Commands in the pages can be typed, and links lead somewhere."""
+"""Commands in the pages can be typed, links lead somewhere, and Python examples are run by a test."""
 
 import importlib
 import re
@@ -6,25 +6,25 @@ import shlex
 from pathlib import Path
 
 import pytest
+from tests.pages import GUIDES, PAGES, ROOT, commands_of, files_of, named, python_of
 
 from emeg.cli import VERBS, parse_config
 
-ROOT = Path(__file__).parents[1]
-PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PYTHON_IS_RUN_BY = {
+    "docs/tutorial.md": "test_the_tutorials_python_runs",
+    "README.md": "tests/inference/test_readme.py",
+    "docs/how-to/use-a-model.md": "tests/inference/test_readme.py",
+}
+"""Page with Python examples: the test that runs them."""
 
 
-def named(page: Path) -> str:
-    return str(page.relative_to(ROOT))
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if "decisions" not in page.parts], ids=named)
+@pytest.mark.parametrize("page", GUIDES, ids=named)
 def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Verb and flags; nothing is run. Files that a page shows beside a command are there."""
-    text = page.read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    for name, block in re.findall(r"```yaml\n# (\S+)\n(.*?)```", text, re.DOTALL):
-        Path(name).write_text(block, encoding="utf-8")
-    for line in re.findall(r"^\$ (.*)$", text, re.MULTILINE):
+    for name, text in files_of(page).items():
+        Path(name).write_text(text, encoding="utf-8")
+    for line in commands_of(page):
         program, verb, *flags = shlex.split(line)
         assert program == "emeg", line
         config = getattr(importlib.import_module(VERBS[verb].module), VERBS[verb].config)
@@ -33,16 +33,33 @@ def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path):
+    """Files of the repository, and anchors inside a page; of other addresses the form is checked."""
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
-        assert (page.parent / target).exists(), f"{named(page)}: {target}"
+    for target in re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"", text):
+        link = target[0] or target[1]
+        if "://" in link:
+            assert re.fullmatch(r"https?://[\w.-]+\.[a-z]{2,}(/\S*)?", link), f"{named(page)}: {link}"
+            continue
+        path = link.partition("#")[0]
+        if "reference/generated/" in path:
+            continue  # written when the site is built, which checks these links (tests/test_site.py)
+        assert (page.parent / path).exists(), f"{named(page)}: {link}"
+
+
+def test_every_python_example_is_run_by_a_test():
+    assert {named(page) for page in PAGES if python_of(page)} == set(PYTHON_IS_RUN_BY)
 
 
 def test_the_tutorials_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from emeg.synthetic import SynthesizeConfig, synthesize
 
     synthesize(SynthesizeConfig(out=str(tmp_path / "bids"), n_subjects=1, n_trials=2, short_s=12))
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tutorial.md").read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = python_of(ROOT / "docs/tutorial.md")
     monkeypatch.chdir(tmp_path)
     code = code.replace("/data/my-bids", str(tmp_path / "bids")).replace('root="store"', 'root="store", workers=0')
     exec(compile(code, "tutorial", "exec"), {"__name__": "tutorial"})
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs/pictures").glob("*.[ps][nv]g")), ids=named)
+def test_pictures_are_small(picture: Path):
+    assert picture.stat().st_size < 200_000

@@ -115,8 +115,7 @@ def _option_lists(verb: str, options: list[Option]) -> Iterator[str]:
         for option in groups[group]:
             yield f".. option:: {option.flag}"
             yield ""
-            yield from _indented([option.meaning, ""])
-            yield from _indented([f"| Type: {option.type}", f"| Default: {_code(option.default)}", ""])
+            yield from _indented([option.meaning, "", f"*{option.type}*, {_default(option)}", ""])
 
 
 # ---------------------------------------------------------------------------------------------------------- recipes
@@ -210,7 +209,13 @@ def _python_pages(names: dict[str, dict[str, str]]) -> Iterator[tuple[str, list[
     for room, members in names.items():
         module = importlib.import_module(room)
         lines = [*_title(room), f".. py:module:: {room}", ""]
-        lines += [".. code-block:: text", "", *_indented(inspect.cleandoc(module.__doc__ or room).splitlines()), ""]
+        lines += [
+            ".. code-block:: text",
+            "   :class: flow",
+            "",
+            *_indented(inspect.cleandoc(module.__doc__ or room).splitlines()),
+            "",
+        ]
         objects = {name: getattr(module, name) for name in sorted(members, key=str.lower)}
         role = {name: _role(value) for name, value in objects.items()}
         docs = {name: _doc(objects[name], name, defined_in) for name, defined_in in members.items()}
@@ -386,6 +391,10 @@ def _title(text: str, underline: str = "=") -> list[str]:
 
 def _label(name: str) -> list[str]:
     return [f".. _{name}:", ""]
+
+
+def _default(option: Option) -> str:
+    return option.default if option.default == "required" else f"default {_code(option.default)}"
 
 
 def _code(text: str) -> str:

@@ -1,7 +1,7 @@
 """Make the pictures of the report page again: ``python docs/pictures/report.py [PAGE]``.
 
-PAGE is the ``index.html`` of a report. Without it, a small demonstration is run in ``build/pictures`` first, which takes
-some minutes. Needs Chromium; the pictures are screenshots of the page in a headless browser.
+PAGE is the ``index.html`` of a report. Without it, a small demonstration is run in ``build/pictures`` first, which
+takes some minutes. Needs Chromium; the pictures are screenshots of the page in a headless browser.
 """
 
 import io
@@ -79,7 +79,9 @@ def take_picture(page: Path, target: Path, *, rules: str, size: tuple[int, int])
         few_colours = Image.open(io.BytesIO(raw.read_bytes())).convert("RGB").quantize(64)
     few_colours.save(target, optimize=True)
     if target.stat().st_size > MOST_BYTES:
-        sys.exit(f"{target}: {target.stat().st_size} bytes, more than {MOST_BYTES}; make the picture smaller in PICTURES")
+        sys.exit(
+            f"{target}: {target.stat().st_size} bytes, more than {MOST_BYTES}; make the picture smaller in PICTURES"
+        )
 
 
 def main() -> None:

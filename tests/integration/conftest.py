@@ -1,18 +1,18 @@
-"""The README's own commands, run once for all whole-way tests."""
+"""The walkthrough's own commands, run once for all whole-way tests."""
 
 import json
 import shutil
 from pathlib import Path
 
 import pytest
-from tests.integration.readme import Way, readme_commands
+from tests.integration.way import Way, walkthrough_commands
 
 
 @pytest.fixture(scope="session")
 def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
     """The whole way on a small synthetic archive."""
     way = Way(tmp_path_factory.mktemp("way"))
-    for command in readme_commands():
+    for command in walkthrough_commands():
         if command.split()[1] not in {"import-reference", "push-to-hub"}:
             way.printed[command.split()[1]] = way.run(command)
     return way
@@ -20,7 +20,7 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
 
 @pytest.fixture
 def reference_weights(shared: Path, way: Way) -> Path:
-    """Weights and configuration of the reference release, under the names that the README uses."""
+    """Weights and configuration of the reference release, under the names that the walkthrough uses."""
     shutil.copy(shared / "parity" / "small.pt", way.folder / "weights.pt")
     config = json.loads((shared / "parity" / "small.json").read_text())["config"]
     (way.folder / "config.json").write_text(json.dumps(config))

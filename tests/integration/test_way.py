@@ -1,4 +1,4 @@
-"""Archive to report, by the commands of the README, and what must hold when they are run again."""
+"""Archive to report, by the commands of the walkthrough, and what must hold when they are run again."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.readme import Way, readme_commands
+from tests.integration.way import Way, walkthrough_commands
 
 from emeg.cli import VERBS
 from emeg.data import Corpus
@@ -25,8 +25,8 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_readme_shows_every_verb():
-    shown = {command.split()[1] for command in readme_commands()}
+def test_the_walkthrough_shows_every_verb():
+    shown = {command.split()[1] for command in walkthrough_commands()}
     assert shown | {"demo"} == set(VERBS)
 
 
@@ -52,7 +52,7 @@ def test_nobody_is_on_two_sides(way: Way):
 @pytest.mark.slow
 def test_a_second_run_redoes_nothing(way: Way):
     before = tree(way.store)
-    for command in readme_commands():
+    for command in walkthrough_commands():
         looks = {
             "import-reference",
             "synthesize",
@@ -77,7 +77,7 @@ def test_the_same_archive_gives_the_same_bytes(way: Way, tmp_path: Path):
     """Ingest and shard again, elsewhere: recordings, catalogue and corpus are equal byte for byte."""
     again = Way(tmp_path)
     shutil.copytree(way.folder / "archive", tmp_path / "archive")
-    for command in readme_commands():
+    for command in walkthrough_commands():
         if command.split()[1] in {"ingest", "copies", "shard"}:
             again.run(command)
     expected = {
@@ -103,7 +103,7 @@ def test_the_public_validator_passes_the_export(way: Way):
 
 
 def test_reference_weights_become_a_model(way: Way, reference_weights: Path):
-    (command,) = [command for command in readme_commands() if "import-reference" in command]
+    (command,) = [command for command in walkthrough_commands() if "import-reference" in command]
     way.run(command)
     assert (reference_weights / "brainomni" / "model.safetensors").exists()
 

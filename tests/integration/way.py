@@ -1,19 +1,19 @@
-"""The commands of the README and a folder to run them in."""
+"""A folder in which commands of the pages are run."""
 
-import re
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.pages import ROOT, commands_of
+
 EMEG = str(Path(sys.executable).with_name("emeg"))
 
 
 @dataclass
 class Way:
-    """A folder in which the README's commands were run, and what each printed."""
+    """A folder in which the walkthrough's commands were run, and what each printed."""
 
     folder: Path
     printed: dict[str, str] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class Way:
         return self.folder / "store"
 
     def run(self, command: str) -> str:
-        """Run one `emeg …` line and give its standard output."""
+        """Run one `emeg …` line and return its standard output."""
         arguments = shlex.split(command)
         assert arguments[0] == "emeg"
         done = subprocess.run(
@@ -33,6 +33,6 @@ class Way:
         return done.stdout
 
 
-def readme_commands() -> list[str]:
-    """Every line `$ emeg …` of the README, in order."""
-    return re.findall(r"^\$ (emeg .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+def walkthrough_commands() -> list[str]:
+    """Return every command of the walkthrough, in order."""
+    return commands_of(ROOT / "docs/walkthrough.md")
