@@ -1,4 +1,4 @@
-"""Fields of a configuration class as options: flag, type, default, bounds, meaning."""
+"""Fields of a configuration class: dotted name, type with bounds, default, meaning."""
 
 import enum
 import types
@@ -12,8 +12,10 @@ from pydantic_core import PydanticUndefined
 
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "length ≥", "max_length": "length ≤"}
 
+FROM_RECIPE = "from the recipe"
 
-class Option(NamedTuple):
+
+class FieldEntry(NamedTuple):
     """One field of a configuration."""
 
     path: str
@@ -35,8 +37,8 @@ class Option(NamedTuple):
 
 def options_of(
     model: type[BaseModel], *, values: BaseModel | None = None, prefix: str = "", runtime: bool = False
-) -> Iterator[Option]:
-    """Yield the options of a configuration class in order; nested configurations come as dotted names.
+) -> Iterator[FieldEntry]:
+    """Yield the fields of a configuration class in order; nested configurations come as dotted names.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def options_of(
         Whether the parent stays out of product names.
     """
     for name, field in model.model_fields.items():
-        default = field.get_default(call_default_factory=True) if values is None else getattr(values, name)
+        default = default_of(field) if values is None else getattr(values, name)
         extra = field.json_schema_extra
         is_runtime = runtime or (isinstance(extra, dict) and bool(extra.get("runtime")))
         inner = nested_model(field)
@@ -58,13 +60,21 @@ def options_of(
             start = default if isinstance(default, BaseModel) else None
             yield from options_of(inner, values=start, prefix=f"{prefix}{name}.", runtime=is_runtime)
             continue
-        yield Option(
+        yield FieldEntry(
             path=prefix + name,
             type=type_text(field),
             default=default_text(default),
             meaning=" ".join((field.description or "").split()),
             changes_result=not is_runtime,
         )
+
+
+def default_of(field: FieldInfo) -> object:
+    """Return the default of a field; the string `FROM_RECIPE` where its value is in the recipes only."""
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and extra.get("in_recipe"):
+        return FROM_RECIPE
+    return field.get_default(call_default_factory=True)
 
 
 def nested_model(field: FieldInfo) -> type[BaseModel] | None:

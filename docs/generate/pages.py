@@ -16,16 +16,11 @@ from sphinx.errors import ExtensionError
 from sphinx.pycode import ModuleAnalyzer
 
 from emeg.cli import VERBS
+from emeg.config import Config
+from emeg.options import GROUPS, list_options
 from emeg.registry import Registry
 from generate.names import public_names
-from generate.options import Option, annotation_text, default_text, options_of, type_text
-
-RECIPE_CLASSES = {
-    "braintokenizer": ("emeg.training", "TrainTokenizerConfig", "train-tokenizer"),
-    "brainomni": ("emeg.training", "PretrainConfig", "pretrain"),
-    "finetune": ("emeg.training", "FinetuneRecipe", "finetune"),
-}
-"""First word of a recipe's name: the class that checks it, and the verb that reads it."""
+from generate.options import FieldEntry, annotation_text, default_of, default_text, options_of, type_text
 
 CATALOGUE = ("CatalogRow", "Event", "QuarantineRecord", "RecordingAttributes")
 
@@ -69,11 +64,9 @@ def _verb_pages() -> Iterator[tuple[str, list[str]]]:
                 *_title(f"emeg {name}"),
                 verb.summary,
                 "",
-                *_plain(inspect.getdoc(config)),
-                "",
                 f"In Python: ``{verb.module}.{verb.function}({verb.config}(…))``.",
                 "",
-                *_option_lists(name, list(options_of(config))),
+                *_option_lists(name, config),
             ],
         )
     yield (
@@ -97,25 +90,24 @@ def _verb_pages() -> Iterator[tuple[str, list[str]]]:
     )
 
 
-def _option_lists(verb: str, options: list[Option]) -> Iterator[str]:
-    groups: dict[str, list[Option]] = {}
-    for option in options:
-        first, dot, _ = option.path.partition(".")
-        group = f"{first}: its own settings" if dot else ""
-        if not dot:
-            group = "Options" if option.changes_result else "Options that cannot change a result"
-        groups.setdefault(group, []).append(option)
-    order = sorted(
-        groups, key=lambda group: (not group.startswith("Options"), groups[group][0].path if ":" in group else "")
-    )
+def _option_lists(verb: str, config: type[Config]) -> Iterator[str]:
+    fields = {field.flag: field for field in options_of(config)}
     yield f".. program:: emeg {verb}"
     yield ""
-    for group in order:
-        yield from _title(group, "-")
-        for option in groups[group]:
-            yield f".. option:: {option.flag}"
-            yield ""
-            yield from _indented([option.meaning, "", f"*{option.type}*, {_default(option)}", ""])
+    group = ""
+    for option in list_options(config):
+        if option.group != group:
+            group = option.group
+            yield from _title(group.capitalize() if group in GROUPS else group, "-")
+        field = fields[f"--{option.name}"]
+        facts = [f"*{field.type}*"]
+        facts += ["required"] if option.required else []
+        facts += [f"required with any other option of {option.group}"] if option.needed_in_group else []
+        facts += [f"default {_code(option.default)}"] if option.default else []
+        facts += [] if field.changes_result else ["cannot change a result"]
+        yield f".. option:: {field.flag}"
+        yield ""
+        yield from _indented([option.description, "", ", ".join(facts), ""])
 
 
 # ---------------------------------------------------------------------------------------------------------- recipes
@@ -127,14 +119,24 @@ def recipe_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def _readers_of_recipes() -> dict[str, tuple[str, type[Config]]]:
+    """Return, for each kind of recipe, the command that reads it and its configuration class."""
+    readers = {}
+    for name, verb in VERBS.items():
+        config = getattr(importlib.import_module(verb.module), verb.config)
+        if hasattr(config, "recipe_kind"):
+            readers[config.recipe_kind] = (name, config)
+    return readers
+
+
 def _recipe_pages() -> Iterator[tuple[str, list[str]]]:
+    readers = _readers_of_recipes()
     rows = []
     for name, path in recipe_files().items():
         kind = name.partition("-")[0]
-        if kind not in RECIPE_CLASSES:
-            raise ExtensionError(f"{path}: add the class that checks this recipe to RECIPE_CLASSES in {__file__}")
-        module, class_name, verb = RECIPE_CLASSES[kind]
-        config = getattr(importlib.import_module(module), class_name)
+        if kind not in readers:
+            raise ExtensionError(f"{path}: no command has the recipe_kind {kind!r}; rename the file or set recipe_kind")
+        verb, config = readers[kind]
         text = path.read_text(encoding="utf-8")
         comment = " ".join(line.lstrip("# ") for line in _leading_comment(text))
         values = dict(_flat(yaml.safe_load(text)))
@@ -170,7 +172,8 @@ def _recipe_pages() -> Iterator[tuple[str, list[str]]]:
             *_label("recipes"),
             *_title("Recipes"),
             "A recipe is a YAML file with the values of one training. ``--recipe`` takes a name from this list or the",
-            "path of a file; flags win over the recipe. Fields that a recipe leaves out have the command's defaults.",
+            "path of a file; flags win over the recipe. Your own file may leave fields out: they come from the recipe",
+            "that its field ``extends`` names, or from the default recipe of the command.",
             "",
             *_table(("recipe", "command", "for"), rows),
             "",
@@ -179,11 +182,11 @@ def _recipe_pages() -> Iterator[tuple[str, list[str]]]:
     )
 
 
-def _meaning(field: str, meanings: dict[str, Option]) -> str:
-    option = meanings.get(field) or meanings.get(field.rpartition(".")[0])
-    if option is None:
+def _meaning(field: str, meanings: dict[str, FieldEntry]) -> str:
+    entry = meanings.get(field) or meanings.get(field.rpartition(".")[0])
+    if entry is None:
         raise ExtensionError(f"recipe field {field} is no field of its configuration class")
-    return option.meaning
+    return entry.meaning
 
 
 def _leading_comment(text: str) -> Iterator[str]:
@@ -213,7 +216,7 @@ def _python_pages(names: dict[str, dict[str, str]]) -> Iterator[tuple[str, list[
             ".. code-block:: text",
             "   :class: flow",
             "",
-            *_indented(inspect.cleandoc(module.__doc__ or room).splitlines()),
+            *_indented(_drawing(module.__doc__ or room)),
             "",
         ]
         objects = {name: getattr(module, name) for name in sorted(members, key=str.lower)}
@@ -277,7 +280,7 @@ def _entry(room: str, name: str, value: object, doc: str, verb: str | None) -> l
 
 def _fields(model: type[BaseModel]) -> Iterator[str]:
     for field_name, field in model.model_fields.items():
-        default = field.get_default(call_default_factory=True)
+        default = default_of(field)
         end = (
             ""
             if default is PydanticUndefined or isinstance(default, BaseModel)
@@ -393,10 +396,6 @@ def _label(name: str) -> list[str]:
     return [f".. _{name}:", ""]
 
 
-def _default(option: Option) -> str:
-    return option.default if option.default == "required" else f"default {_code(option.default)}"
-
-
 def _code(text: str) -> str:
     return f"``{text}``" if text else ""
 
@@ -404,6 +403,11 @@ def _code(text: str) -> str:
 def _plain(text: str | None) -> list[str]:
     """Return a docstring as lines, or a sentence where there is none."""
     return (text or "").splitlines()
+
+
+def _drawing(text: str) -> list[str]:
+    """Return a module's docstring as it looks in the source, without marks of code."""
+    return inspect.cleandoc(text).replace("``", "").replace("`", "").splitlines()
 
 
 def _first_sentence(text: str) -> str:
