@@ -107,7 +107,7 @@ def seanet_decoder(c: BrainTokenizerConfig) -> Seanet:
 
 
 class SensorEmbedding(nn.Module):
-    """Place and type of a sensor."""
+    """RunContext and type of a sensor."""
 
     def __init__(self, n_dim: int) -> None:
         super().__init__()

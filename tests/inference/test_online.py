@@ -8,7 +8,6 @@ from tests.inference.conftest import brain_like, eeg_info
 from emeg.errors import UserError
 from emeg.inference import OnlineConfig, OnlineEncoder
 from emeg.inference.causal import CausalFilter, causal_sections
-from emeg.inference.online import agreement
 from emeg.models import BrainOmni
 from emeg.sensors import sensors_from_info
 from emeg.tokenizers.braintokenizer import normalise_signal
@@ -135,13 +134,6 @@ def test_what_is_kept_stays_bounded(network):
     _, encoder = encode(network, packets_of(stream, 256), embed=False, normalise_s=4.0)
     assert encoder._kept.shape[1] <= 4 * 256 + 512 + 256
     assert encoder._raw._bridged.size <= 4 * 512
-
-
-def test_agreement_counts_equal_codes_by_quantizer():
-    a = np.zeros((4, 8, 2), int)
-    b = a.copy()
-    b[:2, :, 1] = 1
-    assert agreement(a, b).tolist() == [1.0, 0.5]
 
 
 def test_faulty_streams_are_refused(network):

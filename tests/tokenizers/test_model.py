@@ -253,3 +253,17 @@ def test_codes_of_another_tokenizer_are_refused(tiny, codes):
 def test_sizes_that_do_not_fit_are_refused(change):
     with pytest.raises(UserError):
         BrainTokenizerConfig.checked(change, source="test")
+
+
+def test_lstms_run_in_the_precision_of_their_weights_under_autocast():
+    """Autocast on CUDA would run them in float16, whose gradients underflow without a loss scale."""
+    model = BrainTokenizer(PRESETS["nano"]).train()
+    seen = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.LSTM):
+            module.register_forward_pre_hook(
+                lambda _, given: seen.append((given[0].dtype, torch.is_autocast_enabled("cpu")))
+            )
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        model.training_loss(*signal(samples=512)).total.backward()
+    assert set(seen) == {(torch.float32, False)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emeg.data import Corpus, SamplingPlan
-from emeg.data.reading.prefetch import MAX_GAP_REMOTE, plan_runs
+from emeg.data.reading.prefetch import MAX_GAP_REMOTE, plan_reads
 from emeg.errors import UserError
 from emeg.store import Store
 from emeg.training import PlanConfig, TrainTokenizerConfig, plan_training
@@ -26,7 +26,7 @@ def test_the_forecast_is_the_epoch(root):
     assert found.padding == 0
     largest = max(len(b.segments) * c for b, c in zip(batches, channels, strict=True))
     assert found.batch_mib * 2**20 == pytest.approx(largest * (4 * 512 + 33))
-    runs = [plan_runs(corpus, plan.share(0, rank=r, n_ranks=2), max_gap=MAX_GAP_REMOTE) for r in (0, 1)]
+    runs = [plan_reads(corpus, plan.share(0, rank=r, n_ranks=2), max_gap=MAX_GAP_REMOTE) for r in (0, 1)]
     total = sum(run.n_bytes for run in runs)
     assert found.gib_per_epoch * 2**30 == pytest.approx(total)
     rows = np.concatenate([b.segments for b in batches])

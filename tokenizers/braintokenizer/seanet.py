@@ -191,7 +191,9 @@ class SkippedLSTM(nn.Module):
         self.lstm = nn.LSTM(n_dim, n_dim, num_layers=2, batch_first=True)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Apply the LSTM layers.
+        """Apply the LSTM layers, under autocast too in the precision of their weights.
+
+        Autocast on CUDA runs an LSTM in float16, whose gradients underflow without a loss scale.
 
         Parameters
         ----------
@@ -202,7 +204,8 @@ class SkippedLSTM(nn.Module):
         -------
         float, shape (rows, time, n_dim)
         """
-        out: Tensor = self.lstm(x_BTD)[0]
+        with torch.autocast(x_BTD.device.type, enabled=False):
+            out: Tensor = self.lstm(x_BTD.to(next(self.lstm.parameters()).dtype))[0]
         return out + x_BTD
 
 

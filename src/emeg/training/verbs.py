@@ -12,7 +12,7 @@ from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.training.exclusive import training_alone
 from emeg.training.launch.launcher import is_launched, launch
-from emeg.training.loop.rank import find_place
+from emeg.training.loop.rank import find_run
 from emeg.training.product_names import brainomni_name, finished, tokenizer_name
 
 C = TypeVar("C", bound=TrainingConfig)
@@ -85,12 +85,12 @@ def _run(verb: str, config: TrainingConfig, name: str, progress: Progress) -> Tr
 
 def _elsewhere(verb: str, config: TrainingConfig, name: str, progress: Progress) -> TrainResult:
     """Train in other processes, here or on a scheduler's machines; those are not waited for."""
-    place = find_place(config, name, {})
+    run = find_run(config, name, {})
     if config.launcher == "local":
-        return TrainResult.model_validate(launch(verb, config, signs=place.folder / "heartbeats", progress=progress))
+        return TrainResult.model_validate(launch(verb, config, signs=run.folder / "heartbeats", progress=progress))
     if config.launcher == "slurm":
         from emeg.training.launch.slurm import submit_slurm as submit
     else:
         from emeg.training.launch.trainjob import submit_trainjob as submit
-    job = submit(verb, config, place.folder)
+    job = submit(verb, config, run.folder)
     return TrainResult(model=name, run=name, steps=0, seconds=0.0, metrics={}, done_before=False, job=job)

@@ -48,11 +48,11 @@ def test_newest_is_by_step_and_ignores_leftovers(folder):
     assert folder.newest() is None
     for step in (9, 100, 20):
         save(folder, step)
-    (folder.place / ".partial-xyz").write_bytes(b"half")
-    (folder.place / "best-00000500.ckpt").write_bytes(b"")
+    (folder.location / ".partial-xyz").write_bytes(b"half")
+    (folder.location / "best-00000500.ckpt").write_bytes(b"")
     assert folder.newest() == folder.last(100)
     folder.sweep()
-    assert not (folder.place / ".partial-xyz").exists()
+    assert not (folder.location / ".partial-xyz").exists()
 
 
 @pytest.mark.parametrize("harm", ["truncated", "one bit", "no digest", "no file"])

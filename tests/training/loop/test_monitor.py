@@ -16,7 +16,7 @@ from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer
 from emeg.training import TrainTokenizerConfig, train_tokenizer
 from emeg.training.loop.speed import SpeedMeter, brainomni_operations, tokenizer_operations
-from emeg.training.stages.tokenizer_metrics import collapse_figures
+from emeg.training.stages.tokenizer_metrics import collapse_metrics
 from emeg.training.stages.tokenizer_training import TokenizerTraining
 
 SIZES = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
@@ -33,8 +33,8 @@ def quantizer(latents: torch.Tensor, steps: int) -> ResidualQuantizer:
 
 def test_collapse_shows():
     one = torch.ones(200, 8) + 1e-4 * torch.randn(200, 8)
-    alike = collapse_figures(quantizer(one, 4).watched())
-    apart = collapse_figures(quantizer(torch.randn(200, 8), 4).watched())
+    alike = collapse_metrics(quantizer(one, 4).watched())
+    apart = collapse_metrics(quantizer(torch.randn(200, 8), 4).watched())
     assert alike["latent_cosine"] > 0.99
     assert abs(apart["latent_cosine"]) < 0.1
     assert apart["perplexity/0"] > 8
@@ -135,7 +135,7 @@ def test_shares_of_time_are_those_of_the_clock():
     meter.pause()  # 4
     meter.resume()  # 9, and 9: asked
     meter.receive(4, 30.0)  # 10: one second of waiting
-    figures = meter.figures()  # 10: five seconds without validation
+    figures = meter.metrics()  # 10: five seconds without validation
     assert figures == pytest.approx({"segments_per_s": 2.4, "data_wait": 0.6, "teraflops": 12e-12, "mfu": 0.12})
 
 

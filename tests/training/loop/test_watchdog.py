@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emeg.training.loop.rank import Place
+from emeg.training.loop.rank import RunContext
 from emeg.training.loop.watchdog import BACKWARD, FORWARD, WAITING, LostRankError, Watchdog, name_lagging
 
 NOW = 1000.0
@@ -50,7 +50,7 @@ def test_where_all_live_and_wait_it_is_the_network():
 def test_a_broken_collective_becomes_an_error_that_names_the_rank(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda s: None)
     monkeypatch.setattr("threading.Timer.start", lambda self: None)
-    watchdog = Watchdog(Place(tmp_path, 0, 2), stall_after_s=60.0)
+    watchdog = Watchdog(RunContext(tmp_path, 0, 2), stall_after_s=60.0)
     (tmp_path / "heartbeats").mkdir()
     other = sign(1) | {"written": time.time() - 30}
     (tmp_path / "heartbeats" / "rank-00001.json").write_text(json.dumps(other))
@@ -67,7 +67,7 @@ def test_a_rank_that_cannot_move_leaves_word_and_ends(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("emeg.training.loop.watchdog.os._exit", lambda code: ended.append(code))
     monkeypatch.setattr("emeg.training.loop.watchdog.GRACE_S", 0.2)
-    watchdog = Watchdog(Place(Path(tmp_path), 0, 1), stall_after_s=0.2)
+    watchdog = Watchdog(RunContext(Path(tmp_path), 0, 1), stall_after_s=0.2)
     watchdog.setup(None, None, "fit")
     deadline = time.monotonic() + 10
     while not ended and time.monotonic() < deadline:

@@ -1,6 +1,7 @@
 import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +16,7 @@ from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training import TokenizeConfig, TrainTokenizerConfig, tokenize, train_tokenizer
 from emeg.training.loop.batches import SignalBatch, SignalReader, StepLoader, keep_channels, stored_signal_batch
 from emeg.training.loop.history import History
-from emeg.training.loop.rank import Place
+from emeg.training.loop.rank import RunContext
 from emeg.training.loop.stop_signal import InterruptedRunError
 from emeg.training.stages.tokenizer_training import tokenizer_training
 
@@ -118,7 +119,7 @@ def test_accumulating_micro_batches_is_one_big_batch(root):
     corpus = Corpus.open(Store.open(root))
     plan = SamplingPlan(corpus, SamplingConfig(budget_channel_seconds=30, crop_s=2.0, micro_batches=4))
     config = TrainTokenizerConfig(root=root, overrides=SMALL, steps=1, sampling=plan.config, corpus=corpus.name)
-    loader = StepLoader(plan, SignalReader(BatchReader(corpus)), n_steps=1, place=Place(Path(), 0, 1))
+    loader = StepLoader(plan, SignalReader(BatchReader(corpus)), n_steps=1, run=RunContext(Path(), 0, 1))
     batches = [batch.to("cpu") for batch in loader]
     assert [batch.micro_batch for batch in batches] == [0, 2, 1, 3]
 
@@ -163,13 +164,13 @@ def test_ranks_share_a_step_and_draw_alike(root):
     def order(rank, world):
         return [
             (b.step, b.micro_batch, b.segments)
-            for b in StepLoader(plan, reader, n_steps=3, place=Place(Path(), rank, world))
+            for b in StepLoader(plan, reader, n_steps=3, run=RunContext(Path(), rank, world))
         ]
 
     alone = sorted(order(0, 1))
     assert sorted(order(0, 2) + order(1, 2)) == alone
     with pytest.raises(UserError, match="divide"):
-        StepLoader(plan, reader, n_steps=3, place=Place(Path(), 0, 3))
+        StepLoader(plan, reader, n_steps=3, run=RunContext(Path(), 0, 3))
 
 
 def test_a_loss_that_is_no_number_names_the_recordings(small_config, tmp_path, monkeypatch):
@@ -226,10 +227,20 @@ def test_groups_decay_matrices_only(root):
     assert sorted(grouped) == sorted(id(p) for p in module.network.parameters())
 
 
-def test_defaults_are_the_nano_recipe(root):
-    given = TrainTokenizerConfig(root=root)
-    bare = TrainTokenizerConfig.model_construct(root=root)
-    assert given.product_fields() == bare.product_fields()
+def test_a_restored_monitor_moves_to_the_device_with_the_module(root):
+    """A checkpoint is read while the module is on the CPU; the meta device stands for a GPU."""
+    corpus = Corpus.open(Store.open(root))
+    config = TrainTokenizerConfig(root=root, overrides=SMALL, corpus=corpus.name)
+    module = tokenizer_training(config, corpus, 1, History())
+    watched = {"used": torch.ones(4, 16), "replaced": torch.ones(4), "latents": torch.ones(17, dtype=torch.int64)}
+    state = {"history": History().state(), "sums": {"loss": torch.ones(())}, "n_sums": 1, "n_summed_steps": 1}
+    module.on_load_checkpoint({"emeg": {**state, "watched": watched}})
+    module.to("meta")
+    strategy = SimpleNamespace(model=module)
+    module._trainer = SimpleNamespace(precision="32-true", accumulate_grad_batches=1, strategy=strategy)
+    module.on_train_start()
+    restored = [*module.network.quantizer.watched().values(), *module._sums.values()]
+    assert {value.device.type for value in restored} == {"meta"}
 
 
 def test_kept_channels_are_real_ones_and_go_together():

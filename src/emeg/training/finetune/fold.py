@@ -67,11 +67,11 @@ def finetune_fold(
         A part of the fold is empty, parts overlap, or training lacks a class.
     """
     _check(windows, fold)
-    place = pick_device(device)
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+    chosen = pick_device(device)
+    with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
         network = load_backbone(model, weights=weights, seed=recipe.seed)
         fit = fit_probe if recipe.mode == "probe" else fit_classifier
-        return fit(network, windows, fold, recipe, device=place, keep_state=keep_state, progress=progress)
+        return fit(network, windows, fold, recipe, device=chosen, keep_state=keep_state, progress=progress)
 
 
 def load_backbone(model: Path, *, weights: Weights, seed: int) -> BrainOmni:

@@ -10,7 +10,7 @@ two for eight.
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.futures import Future
 from torch.nn import Parameter
@@ -72,7 +72,8 @@ class GradientTree:
             if parameter in part:
                 gradient.add_(part[parameter])
 
-    def _exchange(self, group: Any, bucket: Any) -> Future[Tensor]:  # noqa: ANN401 - types that torch does not export
+    def _exchange(self, group: Any, bucket: distributed.GradBucket) -> Future[Tensor]:  # type: ignore[name-defined]  # noqa: ANN401
+        # DDP checks the annotations of the bucket and of the result
         for parameter, gradient in zip(bucket.parameters(), bucket.gradients(), strict=True):
             self._complete(parameter, gradient)
         return allreduce_hook(group, bucket)

@@ -26,7 +26,7 @@ from emeg.data import (
     StoredBatch,
     TokenSet,
 )
-from emeg.training.loop.rank import Place
+from emeg.training.loop.rank import RunContext
 
 
 class SignalBatch(NamedTuple):
@@ -35,7 +35,7 @@ class SignalBatch(NamedTuple):
     step: int
     """Optimiser step that this micro-batch is part of."""
     micro_batch: int
-    """Its place in the step, whatever the rank."""
+    """Its run in the step, whatever the rank."""
     signal: Tensor
     """float32 (B, C, N), V, T or T/m."""
     pos: Tensor
@@ -246,10 +246,10 @@ class StepLoader:
         reader: SignalReader | TokenReader,
         *,
         n_steps: int,
-        place: Place,
+        run: RunContext,
     ) -> None:
         workers = plan.config.workers
-        self._loader = Loader(plan, reader, stop=n_steps, rank=place.rank, n_ranks=place.world, workers=workers)
+        self._loader = Loader(plan, reader, stop=n_steps, rank=run.rank, n_ranks=run.world, workers=workers)
         self._reader = reader
         self._n_batches = n_steps * self._loader.batches_per_step
 
@@ -282,9 +282,9 @@ class FixedLoader:
     All ranks have the same number of turns, or they would wait for each other; one that has nothing left gets `None`.
     """
 
-    def __init__(self, micro_batches: list[MicroBatch], reader: SignalReader | TokenReader, place: Place) -> None:
-        self._share = list(enumerate(micro_batches))[place.rank :: place.world]
-        self._n_turns = -(-len(micro_batches) // place.world)
+    def __init__(self, micro_batches: list[MicroBatch], reader: SignalReader | TokenReader, run: RunContext) -> None:
+        self._share = list(enumerate(micro_batches))[run.rank :: run.world]
+        self._n_turns = -(-len(micro_batches) // run.world)
         self._reader = reader
 
     @property

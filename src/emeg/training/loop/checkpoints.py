@@ -34,30 +34,30 @@ class CheckpointFolder:
 
     Parameters
     ----------
-    place : Location
+    location : Location
         Folder or bucket prefix. All ranks of all nodes must reach it.
     keep : int
         Checkpoints to go on from that `prune` leaves.
     """
 
-    def __init__(self, place: Location, *, keep: int = 2) -> None:
-        self.place = place
+    def __init__(self, location: Location, *, keep: int = 2) -> None:
+        self.location = location
         self._keep = keep
 
     def __str__(self) -> str:
-        return str(self.place)
+        return str(self.location)
 
     def last(self, step: int) -> str:
         """Where the checkpoint to go on from after `step` steps lies."""
-        return str(self.place / last_name(step))
+        return str(self.location / last_name(step))
 
     def best(self, step: int) -> str:
         """Where the weights lie that validated best, at `step`."""
-        return str(self.place / f"best-{step:08d}.ckpt")
+        return str(self.location / f"best-{step:08d}.ckpt")
 
     def steps(self, kind: str) -> list[int]:
         """List the steps of which there is any file of this kind, complete or not."""
-        matches = [_NAME.fullmatch(entry.name) for entry in self.place.children()]
+        matches = [_NAME.fullmatch(entry.name) for entry in self.location.children()]
         return sorted({int(match["step"]) for match in matches if match and match["kind"] == kind})
 
     def newest(self) -> str | None:
@@ -89,9 +89,9 @@ class CheckpointFolder:
         MachineError
             They do not fit.
         """
-        if not self.place.is_local or self.steps("last"):
+        if not self.location.is_local or self.steps("last"):
             return
-        folder = self.place.local_path()
+        folder = self.location.local_path()
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if free < 2 * n_bytes:
@@ -102,7 +102,7 @@ class CheckpointFolder:
 
     def sweep(self) -> None:
         """Remove what writers left that were killed."""
-        for entry in self.place.children():
+        for entry in self.location.children():
             if entry.name.startswith(".partial-"):
                 entry.remove()
 
@@ -190,8 +190,8 @@ class AtomicCheckpointIO(CheckpointIO):
 
 def read_checkpoint(path: str | Path, *, map_location: torch.device | str | None = None) -> dict[str, Any]:
     """Load a checkpoint from disk or bucket; no code in it is run."""
-    place = locate(path)
-    source = place.local_path() if place.is_local else io.BytesIO(place.read_bytes())
+    location = locate(path)
+    source = location.local_path() if location.is_local else io.BytesIO(location.read_bytes())
     checkpoint: dict[str, Any] = torch.load(source, map_location=map_location or "cpu", weights_only=True)
     return checkpoint
 

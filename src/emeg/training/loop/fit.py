@@ -1,4 +1,4 @@
-"""What both trainings do around their own step: loaders, trainer, final figures, publishing."""
+"""What both trainings do around their own step: loaders, trainer, final metrics, publishing."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -12,11 +12,11 @@ from emeg.training.loop.batches import FixedLoader, SignalReader, StepLoader, To
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
 from emeg.training.loop.publish import publish
-from emeg.training.loop.rank import Place
-from emeg.training.loop.trainer import final_figures, fit, make_trainer, places_of_run
+from emeg.training.loop.rank import RunContext
+from emeg.training.loop.trainer import final_metrics, fit, locations_of_run, make_trainer
 
 FINAL_SPLITS = ("validation", "held_out")
-"""Splits of the final figures; the second is looked at only here."""
+"""Splits of the final metrics; the second is looked at only here."""
 
 
 class Adjustable(Protocol):
@@ -42,7 +42,7 @@ def carry_out(
     store: Store,
     corpus: Corpus,
     name: str,
-    place: Place,
+    run: RunContext,
     *,
     plan: SamplingPlan,
     reader: SignalReader | TokenReader,
@@ -61,18 +61,18 @@ def carry_out(
     choose : callable
         Micro-batches of a split, at most so many segments of each device and channel count.
     monitor : tuple of str
-        Validation figure that says which weights are best, and ``"min"`` or ``"max"``.
+        Validation metric that says which weights are best, and ``"min"`` or ``"max"``.
     inputs : mapping
         Products that went in beside the corpus, for the provenance.
     """
-    if place.is_first:
+    if run.is_first:
         made_from = {"corpus": corpus.name, **inputs}
-        note_run(store, name, RunNote(inputs=made_from, places=places_of_run(config, place)))
+        note_run(store, name, RunNote(inputs=made_from, places=locations_of_run(config, run)))
     n_steps = config.total_steps(plan.n_steps())
-    module = build(n_steps, History(place.metrics_file))
+    module = build(n_steps, History(run.metrics_file))
     trainer = make_trainer(
         config,
-        place,
+        run,
         n_steps=n_steps,
         micro_batches=plan.config.micro_batches,
         monitor=monitor,
@@ -80,12 +80,12 @@ def carry_out(
     )
 
     def look_at(split: str, limit: int) -> FixedLoader:
-        return FixedLoader(choose(split, limit), reader, place)
+        return FixedLoader(choose(split, limit), reader, run)
 
-    train = StepLoader(plan, reader, n_steps=n_steps, place=place)
-    fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, place=place)
+    train = StepLoader(plan, reader, n_steps=n_steps, run=run)
+    fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, run=run)
     final = {split: look_at(split, config.final_segments) for split in FINAL_SPLITS}
-    figures = final_figures(trainer, module, final, keep=config.keep)
+    metrics = final_metrics(trainer, module, final, keep=config.keep)
     return publish(
-        store, name, trainer, module, place, corpus=corpus, config=config, figures=figures, inputs=dict(inputs)
+        store, name, trainer, module, run, corpus=corpus, config=config, by_split=metrics, inputs=dict(inputs)
     )

@@ -1,4 +1,4 @@
-"""Figures of a run, step by step: a CSV while it runs, a table in the finished model's folder."""
+"""Metrics of a run, step by step: a CSV while it runs, a table in the finished model's folder."""
 
 import csv
 import time
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 
-class Figure(NamedTuple):
+class Metric(NamedTuple):
     """One number."""
 
     step: int
@@ -26,12 +26,12 @@ _COLUMNS = ("step", "split", "name", "value", "seconds")
 
 @dataclass
 class History:
-    """Figures in the order in which they came; `file`, where given, gets each as a line with the seconds so far."""
+    """Metrics in the order in which they came; `file`, where given, gets each as a line with the seconds so far."""
 
     file: Path | None = None
 
     def __post_init__(self) -> None:
-        self.figures: list[Figure] = []
+        self.metrics: list[Metric] = []
         self.seconds_before = 0.0
         self._began = time.monotonic()
         self._lines = 0
@@ -43,8 +43,8 @@ class History:
 
     def add(self, step: int, split: str, values: Mapping[str, float]) -> None:
         """Append one row for each value."""
-        rows = [Figure(step, split, name, float(value)) for name, value in values.items()]
-        self.figures += rows
+        rows = [Metric(step, split, name, float(value)) for name, value in values.items()]
+        self.metrics += rows
         if self.file is None:
             return
         if self._lines == 0:
@@ -55,31 +55,31 @@ class History:
 
     def latest(self, split: str) -> dict[str, float]:
         """Last value of each name in `split`."""
-        return {figure.name: figure.value for figure in self.figures if figure.split == split}
+        return {metric.name: metric.value for metric in self.metrics if metric.split == split}
 
     def state(self) -> dict[str, list[float] | list[int] | list[str] | float]:
         """Plain lists, so that a checkpoint holding them loads without running code."""
         return {
-            "step": [figure.step for figure in self.figures],
-            "split": [figure.split for figure in self.figures],
-            "name": [figure.name for figure in self.figures],
-            "value": [figure.value for figure in self.figures],
+            "step": [metric.step for metric in self.metrics],
+            "split": [metric.split for metric in self.metrics],
+            "name": [metric.name for metric in self.metrics],
+            "value": [metric.value for metric in self.metrics],
             "seconds": self.seconds,
         }
 
     def load(self, state: Mapping[str, Sequence[object]]) -> None:
-        """Take up the figures of a checkpoint; what its run wrote after it is dropped from the CSV."""
+        """Take up the metrics of a checkpoint; what its run wrote after it is dropped from the CSV."""
         columns = zip(state["step"], state["split"], state["name"], state["value"], strict=True)
-        self.figures = [
-            Figure(int(str(step)), str(split), str(name), float(str(value))) for step, split, name, value in columns
+        self.metrics = [
+            Metric(int(str(step)), str(split), str(name), float(str(value))) for step, split, name, value in columns
         ]
         self.seconds_before = float(str(state["seconds"]))
         self._began = time.monotonic()
         self._lines = 0
 
     def write_table(self, path: Path) -> None:
-        """Write step, split, name and value as parquet; the same figures give the same bytes."""
-        columns = list(zip(*self.figures, strict=True)) or [(), (), (), ()]
+        """Write step, split, name and value as parquet; the same metrics give the same bytes."""
+        columns = list(zip(*self.metrics, strict=True)) or [(), (), (), ()]
         arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
         pq.write_table(pa.table(arrays, schema=_SCHEMA), path, compression="zstd")
 
@@ -90,5 +90,5 @@ class History:
         with self.file.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(_COLUMNS)
-            writer.writerows((*row, f"{self.seconds:.2f}") for row in self.figures)
+            writer.writerows((*row, f"{self.seconds:.2f}") for row in self.metrics)
         self._lines = 1

@@ -110,7 +110,7 @@ class Training(LightningModule):
 
     @property
     def _width(self) -> torch.dtype:
-        """Of sums of figures: so wide that what is left of them in float32 does not depend on their order."""
+        """Of sums of metrics: so wide that what is left of them in float32 does not depend on their order."""
         return torch.float32 if self.device.type == "mps" else torch.float64
 
     @property
@@ -185,7 +185,7 @@ class Training(LightningModule):
     def _check_numbers(self) -> None:
         """Stop at a loss or a gradient that is no number.
 
-        On a GPU the look is taken only when figures are logged or a checkpoint is due: it waits for the device.
+        On a GPU the look is taken only when metrics are logged or a checkpoint is due: it waits for the device.
         """
         suspects, self._suspects = self._suspects, []
         if not suspects:
@@ -219,7 +219,7 @@ class Training(LightningModule):
             self._log_speed(done)
 
     def monitor(self) -> dict[str, float]:
-        """Give figures of the steps since the last log beside the means; none here."""
+        """Give metrics of the steps since the last log beside the means; none here."""
         return {}
 
     def operations(self, batch: Any) -> float:  # noqa: ANN401 - what the loader gives
@@ -237,11 +237,16 @@ class Training(LightningModule):
     def on_train_start(self) -> None:
         """Find the device's peak, start all clocks, and say how gradients are added."""
         self.meter = SpeedMeter(peak_of(self.device, str(self.trainer.precision)))
+        self.move_state()
         if self._unsharded:  # FSDP2 adds its shards itself
             return
         self._tree = GradientTree(self.network.parameters(), self.trainer.accumulate_grad_batches)
         if isinstance(self.trainer.strategy.model, DistributedDataParallel):
             self._tree.follow(self.trainer.strategy.model)
+
+    def move_state(self) -> None:
+        """Move the state that is no parameter or buffer to the module's device; a checkpoint restores it on the CPU."""
+        self._sums = {name: value.to(self.device) for name, value in self._sums.items()}
 
     def on_after_backward(self) -> None:
         """Keep the gradients of a finished part of the step apart."""
@@ -257,10 +262,10 @@ class Training(LightningModule):
         self.meter.resume()
 
     def _log_speed(self, step: int) -> None:
-        figures = self.meter.figures()
+        metrics = self.meter.metrics()
         if self.logger is not None and self.trainer.is_global_zero:
-            self.logger.log_metrics({f"speed/{name}": value for name, value in figures.items()}, step=step)
-        logger.info("step %d speed: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in figures.items()))
+            self.logger.log_metrics({f"speed/{name}": value for name, value in metrics.items()}, step=step)
+        logger.info("step %d speed: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in metrics.items()))
 
     def follow(self) -> None:
         """Update what follows the step without a gradient; nothing here."""
@@ -279,7 +284,7 @@ class Training(LightningModule):
         }
 
     def record(self, split: str, values: dict[str, float], *, step: int) -> None:
-        """Put figures into history, TensorBoard and the headline."""
+        """Put metrics into history, TensorBoard and the headline."""
         self.history.add(step, split, values)
         if self.logger is not None and self.trainer.is_global_zero:
             self.logger.log_metrics({f"{split}/{name}": value for name, value in values.items()}, step=step)
@@ -299,7 +304,7 @@ class Training(LightningModule):
         return pooled.to(value.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep figures and running means, so that a resumed run has the same history."""
+        """Keep metrics and running means, so that a resumed run has the same history."""
         self._check_numbers()
         checkpoint["emeg"] = {
             "history": self.history.state(),
@@ -312,6 +317,7 @@ class Training(LightningModule):
         """Take up what `on_save_checkpoint` kept."""
         kept = checkpoint["emeg"]
         self.history.load(kept["history"])
-        self._sums = {name: value.to(self.device) for name, value in kept["sums"].items()}
+        # the module is still on the CPU here; `on_train_start` moves the state to the device
+        self._sums = dict(kept["sums"])
         self._n_sums = kept["n_sums"]
         self._n_summed_steps = kept["n_summed_steps"]

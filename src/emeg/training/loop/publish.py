@@ -11,7 +11,7 @@ from emeg.data import Corpus
 from emeg.store import Store, read_catalog
 from emeg.training.configs import TrainingConfig, TrainResult
 from emeg.training.loop.lightning_module import Training
-from emeg.training.loop.rank import Place
+from emeg.training.loop.rank import RunContext
 from emeg.uri import locate
 from emeg.version import __version__
 
@@ -61,15 +61,15 @@ def publish(
     name: str,
     trainer: Trainer,
     module: Training,
-    place: Place,
+    run: RunContext,
     *,
     corpus: Corpus,
     config: TrainingConfig,
-    figures: dict[str, dict[str, float]],
+    by_split: dict[str, dict[str, float]],
     inputs: dict[str, str],
 ) -> TrainResult:
     """Write the model's folder, from the first rank; the others wait."""
-    metrics = {f"{split}/{name}": value for split, values in figures.items() for name, value in values.items()}
+    metrics = {f"{split}/{name}": value for split, values in by_split.items() for name, value in values.items()}
     provenance = {
         "verb": module.verb,
         "recipe": config.product_fields(),
@@ -81,7 +81,7 @@ def publish(
         "precision": str(trainer.precision),
         "metrics": metrics,
     }
-    if place.is_first:
+    if run.is_first:
         with store.publishing("models", name) as folder:
             module.save(folder, provenance)
             module.history.write_table(folder / METRICS_FILE)
@@ -99,7 +99,7 @@ def publish(
 
 def card(title: str, provenance: dict[str, Any]) -> str:
     """Write the model card."""
-    data, figures = provenance["data"], provenance["metrics"]
+    data, metrics = provenance["data"], provenance["metrics"]
     lines = [
         f"# {title}",
         "",
@@ -121,7 +121,7 @@ def card(title: str, provenance: dict[str, Any]) -> str:
         "",
         "| figure | value |",
         "| --- | --- |",
-        *(f"| {name} | {value:.4g} |" for name, value in sorted(figures.items())),
+        *(f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items())),
         "",
         "## Licences of the recordings",
         "",

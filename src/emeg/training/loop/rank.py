@@ -9,7 +9,7 @@ from emeg.training.configs import TrainingConfig
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where this process stands among the ranks, and where the run's files are."""
 
     folder: Path
@@ -43,7 +43,7 @@ def run_folder(root: str, run_dir: str | None, run: str) -> Path:
     return folder.absolute()
 
 
-def find_place(config: TrainingConfig, run: str, environment: Mapping[str, str]) -> Place:
-    """Say where the run `run` works; ranks are told apart by the launcher's ``RANK`` and ``WORLD_SIZE``."""
-    folder = run_folder(config.root, config.run_dir, run)
-    return Place(folder, int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))
+def find_run(config: TrainingConfig, name: str, environment: Mapping[str, str]) -> RunContext:
+    """Return the context of the run `name`, its rank from the launcher's ``RANK`` and ``WORLD_SIZE``."""
+    folder = run_folder(config.root, config.run_dir, name)
+    return RunContext(folder, int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1")))

@@ -32,7 +32,7 @@ class SaveCheckpoints(Checkpoint):
     share : int
         Micro-batches of a step on this rank.
     monitor : tuple of str
-        Validation figure and ``"min"`` or ``"max"``.
+        Validation metric and ``"min"`` or ``"max"``.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SaveCheckpoints(Checkpoint):
         self._every_n_steps = every_n_steps
         self._validate_every = validate_every
         self._share = share
-        self._figure, self._mode = monitor
+        self._metric, self._mode = monitor
         self._saved = -1
         self._rng: dict[str, Any] | None = None
         self.best = math.nan
@@ -121,9 +121,9 @@ class SaveCheckpoints(Checkpoint):
         self._save_if_due(trainer)
 
     def _keep_best(self, trainer: Trainer) -> None:
-        if self._figure not in trainer.callback_metrics:
+        if self._metric not in trainer.callback_metrics:
             return
-        value = float(trainer.callback_metrics[self._figure])
+        value = float(trainer.callback_metrics[self._metric])
         if math.isnan(self.best) or (value > self.best if self._mode == "max" else value < self.best):
             self.best, self.best_step = value, trainer.global_step
             trainer.save_checkpoint(self.folder.best(self.best_step), weights_only=True)

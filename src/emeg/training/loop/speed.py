@@ -76,7 +76,7 @@ class SpeedMeter:
             self._paused = None
         self.ask()
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Give ``segments_per_s``, ``data_wait`` (a share), ``teraflops`` and, where known, ``mfu``; start anew."""
         seconds = max(self._clock() - self._began - self._pauses, 1e-9)
         rate = self._operations / seconds
@@ -120,12 +120,12 @@ def tokenizer_operations(c: BrainTokenizerConfig, *, n_seen: int, n_channels: in
 
 def brainomni_operations(c: BrainOmniConfig, t: BrainTokenizerConfig, *, n_steps: int) -> float:
     """Operations of a training step for one segment of `n_steps` steps, three times its forward pass: products only."""
-    places, half = t.n_neuro * n_steps, c.lm_dim // 2
+    positions, half = t.n_neuro * n_steps, c.lm_dim // 2
     linear = 2 * (4 * half * half) + 8 * c.lm_dim**2
     attention = 2 * half * (n_steps + t.n_neuro)
     head = c.mask_ratio * c.lm_dim * c.num_quantizers_used * t.codebook_size
     projection = 0 if t.n_dim == c.lm_dim else t.n_dim * c.lm_dim
-    return 3.0 * 2 * places * (c.lm_depth * (linear + attention) + head + projection)
+    return 3.0 * 2 * positions * (c.lm_depth * (linear + attention) + head + projection)
 
 
 def n_windows_of(c: BrainTokenizerConfig, n_samples: int) -> int:

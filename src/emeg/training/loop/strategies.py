@@ -19,18 +19,18 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from emeg.training.configs import TrainingConfig
-from emeg.training.loop.rank import Place
+from emeg.training.loop.rank import RunContext
 
 FORWARD_METHODS = ("training_loss", "pretraining_loss", "encode_latents", "reconstruct")
 """Methods of our networks that need their parameters whole: FSDP2 itself knows of ``forward`` only."""
 
 
-def make_strategy(config: TrainingConfig, place: Place) -> Strategy | str:
+def make_strategy(config: TrainingConfig, run: RunContext) -> Strategy | str:
     """Turn ``strategy`` into Lightning's; ``auto`` is DDP where there are several ranks."""
     timeout = timedelta(seconds=config.stall_after_s)
     if config.strategy == "fsdp2":
-        return ShardedStrategy(data_parallel_size=place.world, tensor_parallel_size=1, timeout=timeout)
-    if place.world == 1:
+        return ShardedStrategy(data_parallel_size=run.world, tensor_parallel_size=1, timeout=timeout)
+    if run.world == 1:
         return "auto"
     # the codebooks' statistics are summed over ranks; rank 0's own must not overwrite them
     return DDPStrategy(forward_sync_buffers=False, timeout=timeout)

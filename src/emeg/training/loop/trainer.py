@@ -20,7 +20,7 @@ from emeg.training.device import pick_device, pick_precision
 from emeg.training.loop.batches import FixedLoader, StepLoader
 from emeg.training.loop.checkpoints import AtomicCheckpointIO, CheckpointFolder, read_checkpoint
 from emeg.training.loop.lightning_module import Training
-from emeg.training.loop.rank import Place
+from emeg.training.loop.rank import RunContext
 from emeg.training.loop.save_checkpoints import SaveCheckpoints
 from emeg.training.loop.stop_signal import StopOnSignal
 from emeg.training.loop.strategies import make_strategy
@@ -56,7 +56,7 @@ class ReportProgress(Callback):
 
 def make_trainer(
     config: TrainingConfig,
-    place: Place,
+    run: RunContext,
     *,
     n_steps: int,
     micro_batches: int,
@@ -72,13 +72,13 @@ def make_trainer(
     micro_batches : int
         In a step, over all ranks.
     monitor : tuple of str
-        Validation figure that says which weights are best, and ``"min"`` or ``"max"``.
+        Validation metric that says which weights are best, and ``"min"`` or ``"max"``.
     """
     device = pick_device(config.device)
     if config.threads:
         torch.set_num_threads(config.threads)
-    share = micro_batches // place.world
-    folder = checkpoint_folder(config, place)
+    share = micro_batches // run.world
+    folder = checkpoint_folder(config, run)
     io = AtomicCheckpointIO(in_background=config.checkpoint_in_background, after=folder.prune)
     validate_every = min(config.validate_every, n_steps)
     saving = SaveCheckpoints(
@@ -89,13 +89,13 @@ def make_trainer(
         share=share,
         monitor=monitor,
     )
-    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", str(place.world)))
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", str(run.world)))
     with quiet():
         return Trainer(
             accelerator=device.type if device.type != "cuda" else "gpu",
             devices=local_world,
-            num_nodes=place.world // local_world,
-            strategy=make_strategy(config, place),
+            num_nodes=run.world // local_world,
+            strategy=make_strategy(config, run),
             precision=pick_precision(config.precision, device),
             max_steps=n_steps,
             max_epochs=-1,
@@ -107,12 +107,12 @@ def make_trainer(
             plugins=[io, TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()],
             callbacks=[
                 StopOnSignal(saving, every_n_steps=SIGNAL_CHECK_STEPS),
-                Watchdog(place, stall_after_s=config.stall_after_s),
+                Watchdog(run, stall_after_s=config.stall_after_s),
                 ReportProgress(progress, n_steps, every_n_steps=config.log_every),
                 saving,
             ],
-            logger=TensorBoardLogger(place.folder, name="", version="tensorboard"),
-            default_root_dir=place.folder,
+            logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
+            default_root_dir=run.folder,
             log_every_n_steps=config.log_every,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -120,15 +120,15 @@ def make_trainer(
         )
 
 
-def places_of_run(config: TrainingConfig, place: Place) -> tuple[str, ...]:
+def locations_of_run(config: TrainingConfig, run: RunContext) -> tuple[str, ...]:
     """List the folders and URIs with files of a run: its own, and that of its checkpoints where it is another."""
-    checkpoints = checkpoint_folder(config, place).place
-    return (str(place.folder),) if config.checkpoints is None else (str(place.folder), str(checkpoints))
+    checkpoints = checkpoint_folder(config, run).location
+    return (str(run.folder),) if config.checkpoints is None else (str(run.folder), str(checkpoints))
 
 
-def checkpoint_folder(config: TrainingConfig, place: Place) -> CheckpointFolder:
+def checkpoint_folder(config: TrainingConfig, run: RunContext) -> CheckpointFolder:
     """Say where the run's checkpoints are: beside its logs, or where ``checkpoints`` says."""
-    base = place.checkpoints if config.checkpoints is None else f"{config.checkpoints.rstrip('/')}/{place.folder.name}"
+    base = run.checkpoints if config.checkpoints is None else f"{config.checkpoints.rstrip('/')}/{run.folder.name}"
     return CheckpointFolder(locate(base), keep=config.keep_checkpoints)
 
 
@@ -139,7 +139,7 @@ def fit(
     validation: FixedLoader,
     *,
     config: TrainingConfig,
-    place: Place,
+    run: RunContext,
 ) -> None:
     """Train from the newest checkpoint of this run, or from the start.
 
@@ -150,7 +150,7 @@ def fit(
     UserError
         A loss is not finite.
     """
-    newest = checkpoint_folder(config, place).newest() if config.resume == "auto" else None
+    newest = checkpoint_folder(config, run).newest() if config.resume == "auto" else None
     if newest is not None:
         logger.info("going on from %s", newest)
     watchdog, saving = _callback(trainer, Watchdog), _callback(trainer, SaveCheckpoints)
@@ -172,23 +172,23 @@ def _callback(trainer: Trainer, kind: type[T]) -> T:
     return found
 
 
-def final_figures(
+def final_metrics(
     trainer: Trainer, module: Training, batches: Mapping[str, FixedLoader], *, keep: str
 ) -> dict[str, dict[str, float]]:
-    """Look at the finished weights: figures of each split that has segments."""
+    """Look at the finished weights: metrics of each split that has segments."""
     module.gather()
     if keep == "best":
         module.load_state_dict(best_weights(trainer))
-    figures = {}
+    metrics = {}
     for split, loader in batches.items():
         if loader.is_empty:
             continue
         module.split = f"final_{split}"
         with quiet():
             trainer.validate(module, dataloaders=loader, verbose=False)
-        figures[split] = module.history.latest(module.split)
+        metrics[split] = module.history.latest(module.split)
     module.gather()
-    return figures
+    return metrics
 
 
 def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
@@ -197,7 +197,7 @@ def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     Raises
     ------
     UserError
-        No validation has taken place.
+        No validation has taken run.
     """
     path = _callback(trainer, SaveCheckpoints).best_path
     if path is None:

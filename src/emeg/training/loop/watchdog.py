@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from emeg.errors import TransientError
-from emeg.training.loop.rank import Place
+from emeg.training.loop.rank import RunContext
 from emeg.uri import locate
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ class LostRankError(TransientError):
 class Watchdog(Callback):
     """Write this rank's signs of life to ``heartbeats/`` of the run, and read the others'."""
 
-    def __init__(self, place: Place, *, stall_after_s: float) -> None:
-        self._folder = place.folder / "heartbeats"
-        self._rank, self._world = place.rank, place.world
+    def __init__(self, run: RunContext, *, stall_after_s: float) -> None:
+        self._folder = run.folder / "heartbeats"
+        self._rank, self._world = run.rank, run.world
         self._stall_after_s = stall_after_s
         self._n_batches, self._phase, self._step = 0, WAITING, 0
         self._moved = time.monotonic()
@@ -194,14 +194,14 @@ def name_lagging(signs: list[dict[str, float | str]], world: int, *, now: float)
             )
     if gone:
         return "; ".join(sorted(gone)[:8])
-    places = {rank: (int(sign["n_batches"]), int(sign["phase"])) for rank, sign in known.items()}
-    behind = [rank for rank, place in sorted(places.items()) if place < max(places.values())]
+    states = {rank: (int(sign["n_batches"]), int(sign["phase"])) for rank, sign in known.items()}
+    behind = [rank for rank, state in sorted(states.items()) if state < max(states.values())]
     if not behind:
         return (
             f"all {world} ranks live and stand at step {next(iter(known.values()))['step']}:"
             " the network between them is the likely fault (emeg doctor looks at it)"
         )
     return "; ".join(
-        f"rank {rank} on {known[rank]['host']} lags: it {PHASES[places[rank][1]]}, step {known[rank]['step']}"
+        f"rank {rank} on {known[rank]['host']} lags: it {PHASES[states[rank][1]]}, step {known[rank]['step']}"
         for rank in behind[:8]
     )

@@ -22,7 +22,7 @@ from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
 from emeg.training.loop.publish import name_recordings
-from emeg.training.loop.rank import find_place
+from emeg.training.loop.rank import find_run
 from emeg.training.loop.speed import brainomni_operations
 from emeg.training.product_names import brainomni_name, brainomni_network
 
@@ -51,8 +51,8 @@ class BrainOmniTraining(Training):
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Give the loss of one micro-batch."""
-        loss, figures = self._predict(batch, self.draw(batch.step, batch.micro_batch))
-        self.count(batch.step, batch.segments, loss, figures)
+        loss, terms = self._predict(batch, self.draw(batch.step, batch.micro_batch))
+        self.count(batch.step, batch.segments, loss, terms)
         return loss
 
     def operations(self, batch: TokenBatch) -> float:
@@ -62,15 +62,15 @@ class BrainOmniTraining(Training):
         return len(batch.segments) * per_segment
 
     def validation_step(self, batch: TokenBatch | None, batch_idx: int) -> None:
-        """Predict with the same places masked in every validation: the draws are those of step 0."""
+        """Predict with the same positions masked in every validation: the draws are those of step 0."""
         if batch is None:
             return
-        loss, figures = self._predict(batch, self.draw(0, batch.micro_batch))
-        values = {metrics.LOSS: loss, **figures}
+        loss, terms = self._predict(batch, self.draw(0, batch.micro_batch))
+        values = {metrics.LOSS: loss, **terms}
         n = len(batch.segments)
-        for place, name in enumerate(self._names):
+        for index, name in enumerate(self._names):
             if name in values:
-                self._seen[place] += torch.tensor([float(values[name]) * n, n], dtype=torch.float64)
+                self._seen[index] += torch.tensor([float(values[name]) * n, n], dtype=torch.float64)
 
     def save(self, folder: Path, provenance: Mapping[str, Any]) -> None:
         """Write config.json and model.safetensors."""
@@ -98,7 +98,7 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
     corpus = Corpus.open(store, tokens.corpus)
     config = config.model_copy(update={"tokens": tokens.name})
     name = brainomni_name(config)
-    place = find_place(config, name, os.environ)
+    run = find_run(config, name, os.environ)
     # a segment's codes have one size whatever its channels: batches are counted in segments
     segment_s = corpus.n_samples / corpus.sfreq
     sampling = SamplingConfig(
@@ -113,7 +113,7 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
         store,
         corpus,
         name,
-        place,
+        run,
         plan=plan,
         reader=TokenReader(tokens),
         build=lambda n_steps, history: brainomni_training(config, store, tokens, corpus, n_steps, history),

@@ -31,7 +31,7 @@ class Group(NamedTuple):
         return f"{self.device}/{self.n_channels}"
 
 
-class ReconstructionFigures:
+class ReconstructionMetrics:
     """Sums over the segments seen since the last `reset`.
 
     Parameters
@@ -44,7 +44,7 @@ class ReconstructionFigures:
 
     def __init__(self, groups: Sequence[Group], *, n_quantizers: int, n_codes: int, n_dim: int) -> None:
         self.groups = tuple(groups)
-        self._place = {group: i for i, group in enumerate(self.groups)}
+        self._index = {group: i for i, group in enumerate(self.groups)}
         self._shape = (n_quantizers, n_codes)
         self._n_dim = n_dim
         self.reset()
@@ -69,8 +69,8 @@ class ReconstructionFigures:
         pcc_BC = pcc(reconstruction_BCNL, target_BCNL).mean(dim=-1)
         mask_BC = torch.ones_like(pcc_BC) if channel_mask_BC is None else channel_mask_BC.to(pcc_BC)
         sums_B2 = torch.stack([(pcc_BC * mask_BC).sum(dim=1), mask_BC.sum(dim=1)], dim=1).double().cpu()
-        places_B = torch.tensor([self._place[group] for group in groups])
-        self._pcc_G2.index_add_(0, places_B, sums_B2)
+        index_B = torch.tensor([self._index[group] for group in groups])
+        self._pcc_G2.index_add_(0, index_B, sums_B2)
         n_quantizers, n_codes = self._shape
         flat_KT = codes_BQWK.reshape(-1, n_quantizers).T.cpu()
         for quantizer in range(n_quantizers):
@@ -86,7 +86,7 @@ class ReconstructionFigures:
         self._latents_D = add_up(self._latents_D)
         self._n_latents = float(add_up(torch.tensor(self._n_latents, dtype=torch.float64)))
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Give ``pcc``, ``pcc/<device>/<channels>``, ``codes/<k>``, ``perplexity/<k>``, ``latent_cosine``.
 
         ``pcc`` weights every device and channel count alike. Latents' cosine is the mean over all pairs.
@@ -94,12 +94,12 @@ class ReconstructionFigures:
         seen = [(str(group), *row) for group, row in zip(self.groups, self._pcc_G2.tolist(), strict=True) if row[1] > 0]
         means = {metrics.group_pcc(name): total / count for name, total, count in seen}
         values = {metrics.PCC: sum(means.values()) / max(1, len(means)), **means}
-        values |= code_figures(self._used_KV)
+        values |= code_metrics(self._used_KV)
         values[metrics.LATENT_COSINE] = mean_cosine(self._latents_D, self._n_latents)
         return values
 
 
-def code_figures(used_KV: Tensor) -> dict[str, float]:
+def code_metrics(used_KV: Tensor) -> dict[str, float]:
     """Give ``codes/<k>`` in use and ``perplexity/<k>`` of how often each code was used."""
     values = {}
     for k, used_V in enumerate(used_KV):
@@ -113,7 +113,7 @@ def mean_cosine(sum_D: Tensor, n: float) -> float:
     return (float(sum_D.square().sum()) - n) / max(1.0, n * (n - 1))
 
 
-def collapse_figures(watched: Mapping[str, Tensor]) -> dict[str, float]:
+def collapse_metrics(watched: Mapping[str, Tensor]) -> dict[str, float]:
     """Say how codes and latents of training batches fare, from what `ResidualQuantizer.watched` gives.
 
     ``codes/<k>``, ``perplexity/<k>``, ``dead/<k>`` (codes replaced because they had died out), ``latent_cosine``.
@@ -123,7 +123,7 @@ def collapse_figures(watched: Mapping[str, Tensor]) -> dict[str, float]:
     sums = watched["latents"].double().cpu()
     dead = {metrics.dead_codes(k): float(n) for k, n in enumerate(watched["replaced"].tolist())}
     return {
-        **code_figures(watched["used"].double().cpu()),
+        **code_metrics(watched["used"].double().cpu()),
         **dead,
         metrics.LATENT_COSINE: mean_cosine(sums[:-1] / FIXED_POINT, float(sums[-1])),
     }

@@ -20,11 +20,11 @@ from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
 from emeg.training.loop.publish import name_recordings
-from emeg.training.loop.rank import find_place
+from emeg.training.loop.rank import find_run
 from emeg.training.loop.schedule import loss_ramp
 from emeg.training.loop.speed import n_windows_of, tokenizer_operations
 from emeg.training.product_names import tokenizer_name, tokenizer_network
-from emeg.training.stages.tokenizer_metrics import Group, ReconstructionFigures, collapse_figures, plateau
+from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics, collapse_metrics, plateau
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ class TokenizerTraining(Training):
         self,
         network: BrainTokenizer,
         *,
-        figures: ReconstructionFigures,
+        reconstruction: ReconstructionMetrics,
         group_of: Sequence[Group],
         ramp_steps: int,
         max_channels: int | None,
         **rest: Any,  # noqa: ANN401 - of `Training`
     ) -> None:
         super().__init__(network, **rest)
-        self._figures = figures
+        self._reconstruction = reconstruction
         self._group_of = group_of
         self._ramp_steps = ramp_steps
         self._max_channels = max_channels
@@ -84,7 +84,7 @@ class TokenizerTraining(Training):
         self.network.quantizer.watch_on({})
         if watched:
             watched["latents"] = self.add_up(watched["latents"])
-        return collapse_figures(watched)
+        return collapse_metrics(watched)
 
     def operations(self, batch: SignalBatch) -> float:
         """Products of network and gradient."""
@@ -105,7 +105,12 @@ class TokenizerTraining(Training):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up."""
         super().on_load_checkpoint(checkpoint)
-        watched = checkpoint["emeg"].get("watched", {})
+        self.network.quantizer.watch_on(checkpoint["emeg"].get("watched", {}))
+
+    def move_state(self) -> None:
+        """Move the monitor's counts to the device too."""
+        super().move_state()
+        watched = self.network.quantizer.watched()
         self.network.quantizer.watch_on({name: value.to(self.device) for name, value in watched.items()})
 
     def validation_step(self, batch: SignalBatch | None, batch_idx: int) -> None:
@@ -115,7 +120,7 @@ class TokenizerTraining(Training):
         x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
         given = (x_BCN, batch.pos, batch.sensor_type)
         latents_BQWD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
-        self._figures.add(
+        self._reconstruction.add(
             [self._group_of[segment] for segment in batch.segments],
             self.network.reconstruct(*given, channel_mask=batch.channel_mask),
             self.network.targets(x_BCN),
@@ -130,12 +135,12 @@ class TokenizerTraining(Training):
 
     def on_validation_epoch_end(self) -> None:
         """Pool ranks, record, and say so where the tokenizer has not left the plateau."""
-        self._figures.pool(self.add_up)
-        figures = self._figures.figures()
-        self._figures.reset()
-        self.record(self.split, figures, step=self.trainer.global_step)
-        self.log("validation/pcc", figures[metrics.PCC], logger=False, batch_size=1, sync_dist=True)
-        missing = plateau(figures, n_codes=self.network.config.codebook_size)
+        self._reconstruction.pool(self.add_up)
+        found = self._reconstruction.metrics()
+        self._reconstruction.reset()
+        self.record(self.split, found, step=self.trainer.global_step)
+        self.log("validation/pcc", found[metrics.PCC], logger=False, batch_size=1, sync_dist=True)
+        missing = plateau(found, n_codes=self.network.config.codebook_size)
         if missing and self.trainer.global_step >= self._ramp_steps:
             logger.warning(
                 "step %d: the tokenizer sits on a plateau (%s); if that stays so, look at learning rate and ramp",
@@ -150,13 +155,13 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
     corpus = Corpus.open(store, config.corpus)
     config = config.model_copy(update={"corpus": corpus.name})
     name = tokenizer_name(config)
-    place = find_place(config, name, os.environ)
+    run = find_run(config, name, os.environ)
     return carry_out(
         config,
         store,
         corpus,
         name,
-        place,
+        run,
         plan=SamplingPlan(corpus, config.sampling),
         reader=SignalReader(BatchReader.configured(corpus, config.sampling)),
         build=lambda n_steps, history: tokenizer_training(config, corpus, n_steps, history),
@@ -179,7 +184,7 @@ def tokenizer_training(
     group_of = [Group(str(d), int(c)) for d, c in zip(devices, channels, strict=True)]
     return TokenizerTraining(
         network,
-        figures=ReconstructionFigures(
+        reconstruction=ReconstructionMetrics(
             sorted(set(group_of)), n_quantizers=sizes.num_quantizers, n_codes=sizes.codebook_size, n_dim=sizes.n_dim
         ),
         group_of=group_of,
