@@ -167,7 +167,7 @@ def test_a_complete_archive_is_left_alone_and_a_foreign_folder_refused(tmp_path)
         synthesize(config.model_copy(update={"seed": 9}))
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="no synthetic archive"):
+    with pytest.raises(UserError, match=r"not a simulated archive.*--out"):
         synthesize(config.model_copy(update={"out": str(tmp_path / "foreign")}))
     with pytest.raises(UserError, match="local folder"):
         synthesize(config.model_copy(update={"out": "memory://archive"}))

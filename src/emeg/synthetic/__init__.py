@@ -1,12 +1,12 @@
-"""An archive made from physics: people, their sources, and the devices that record them, as a BIDS dataset.
+"""Simulate an archive: subjects, their sources and the devices that record them, as a BIDS dataset.
 
 ```
 people ──▶ sources ──▶ activity ──┐
    └──▶ devices ──▶ leadfield ────┴──▶ recording ──▶ files (BIDS) ──▶ archive
 ```
 
-Everything follows from a seed, offline; the truth (flat and noisy channels, frequencies, simultaneous recordings)
-is written beside the data, where no reader of the data looks.
+All data follow from a seed. The truth (flat and noisy channels, frequencies, simultaneous recordings) is written to
+``sourcedata/``, which ingest does not read.
 """
 
 import lazy_loader as lazy

@@ -1,6 +1,6 @@
-"""What the sources do: 1/f background, rhythms in bursts, evoked responses, desynchronisation, blinks.
+"""Simulate source activity: 1/f background, rhythms in bursts, evoked responses, desynchronisation, blinks.
 
-Activity is kept as the Fourier series of its run, so that devices of different rates sample one and the same signal.
+Activity is stored as the Fourier series of its run, so that devices of different rates sample the same signal.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ RATE = 500.0
 """Rate at which activity is drawn, Hz."""
 
 HIGHEST_HZ = 100.0
-"""Activity ends here, below half of the slowest device's rate (250 Hz)."""
+"""Highest frequency of the activity, Hz, below half of the slowest sampling rate (250 Hz)."""
 
-# Moments in A·m (rms, or peak where it says so). With the leadfields here they give occipital alpha of some 15 µV and
+# Moments in A·m (rms, or peak where named so). With the leadfields here they give occipital alpha of some 15 µV and
 # half a picotesla, a background of about 10 µV, and blinks of 100 µV at the brow.
 _BACKGROUND = 45e-9
 _ALPHA = 90e-9
@@ -45,7 +45,7 @@ class Activity:
         Fourier coefficients at multiples of 1 / `duration_s`, for samples scaled by 1/N: independent of any rate.
     duration_s : int
     blinks_s : tuple of float
-        When the person blinks.
+        Times of blinks, s.
     """
 
     series: NDArray[np.complex128]
@@ -53,13 +53,13 @@ class Activity:
     blinks_s: tuple[float, ...]
 
     def sample(self, sfreq: float) -> FloatArray:
-        """Moments (S, N) in A·m at a rate of more than twice `HIGHEST_HZ`."""
+        """Return moments (S, N) in A·m at a sampling rate of more than twice `HIGHEST_HZ`."""
         n_samples = round(self.duration_s * sfreq)
         return np.asarray(np.fft.irfft(self.series, n_samples, axis=1) * n_samples)
 
 
 def draw_activity(person: Person, sources: Sources, design: Design, *, seed: int, run: str) -> Activity:
-    """Draw the activity of one run; `run` names it, so that each run of a person has draws of its own."""
+    """Draw the activity of one run; `run` is its name, so that runs of one subject differ."""
     n_samples = round(design.duration_s * RATE)
     moments = np.zeros((len(sources.names), n_samples))
     moments[:N_BACKGROUND] = _background(
@@ -79,9 +79,9 @@ def draw_activity(person: Person, sources: Sources, design: Design, *, seed: int
 
 
 def _network_weights(sources: Sources, rng: np.random.Generator) -> FloatArray:
-    """Draw how strongly each background dipole takes part in each network (background, networks).
+    """Draw the weight of each background dipole in each network (background, networks).
 
-    Networks are stretches of cortex that act together; with the same generator they are the same in everybody.
+    Networks are patches of cortex with common activity; the same generator gives all subjects the same networks.
     """
     directions = sources.positions[:N_BACKGROUND] - sources.positions[:N_BACKGROUND].mean(axis=0)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -105,7 +105,7 @@ def _add_alpha(moments: FloatArray, person: Person, sources: Sources, rng: np.ra
     n_samples = moments.shape[1]
     envelope, phase = _bursts(n_samples, 2.0, 1.2, rng), _phase(person.alpha_hz, n_samples, rng)
     for name in ("alpha-left", "alpha-right", "alpha-midline", "alpha-parietal"):
-        # one rhythm that travels: a common phase with a lag, and half of each place's bursts its own
+        # a travelling rhythm: a common phase with a lag, while half of the bursts are specific to each source
         own = 0.5 * envelope + 0.5 * _bursts(n_samples, 1.5, 1.5, rng)
         lag = rng.uniform(-0.8, 0.8)
         moments[sources.index(name)] += _ALPHA * person.alpha_gain * own * np.cos(phase + lag) * rng.uniform(0.7, 1.2)
@@ -132,10 +132,10 @@ def _add_mu(
 def _desynchronise(
     moments: FloatArray, person: Person, sources: Sources, cues: tuple[Cue, ...], rng: np.random.Generator
 ) -> None:
-    """Weaken mu during imagery, on the side opposite to the hand more than on its own."""
+    """Reduce mu during imagery, contralateral to the hand more than ipsilateral."""
     time = np.arange(moments.shape[1]) / RATE
     for cue in (cue for cue in cues if cue.trial_type != "tone"):
-        effort = np.clip(rng.normal(1.0, 0.25), 0.2, 1.2)  # people are not equally at it in every trial
+        effort = np.clip(rng.normal(1.0, 0.25), 0.2, 1.2)  # effort varies from trial to trial
         delay = rng.uniform(0.3, 0.6)
         window = _ramp(time - cue.onset_s - delay) - _ramp(time - cue.onset_s - cue.duration_s - 0.2)
         crossed = "right" if cue.trial_type == "left_imagery" else "left"
@@ -146,7 +146,7 @@ def _desynchronise(
 
 
 def _add_evoked(moments: FloatArray, sources: Sources, cues: tuple[Cue, ...], rng: np.random.Generator) -> None:
-    """Answer each tone in both auditory cortices: P50, N100, P200."""
+    """Add the response to each tone in both auditory cortices: P50, N100, P200."""
     lag = np.arange(round(0.6 * RATE)) / RATE
     shape = (
         -0.3 * np.exp(-0.5 * ((lag - 0.055) / 0.012) ** 2)
@@ -176,7 +176,7 @@ def _add_blinks(moments: FloatArray, person: Person, sources: Sources, rng: np.r
 
 
 def _bursts(n_samples: int, on_s: float, off_s: float, rng: np.random.Generator) -> FloatArray:
-    """Envelope of bursts with exponential lengths and lognormal heights, of unit mean square times 2 (for a cosine)."""
+    """Draw an envelope of bursts with exponential lengths and lognormal heights; mean square 2 (for a cosine)."""
     envelope = np.zeros(n_samples)
     start = -rng.exponential(off_s) * RATE
     while start < n_samples:
@@ -186,13 +186,13 @@ def _bursts(n_samples: int, on_s: float, off_s: float, rng: np.random.Generator)
     width = round(0.25 * RATE)
     kernel = np.hanning(width + 2)[1:-1]
     smooth = np.convolve(envelope, kernel / kernel.sum(), mode="same")
-    # scaled by what the process has on average, not by this draw: a run with few bursts is a weak one
+    # scaled by the mean of the process, not of this draw: a run with few bursts stays weak
     expected = np.exp(2 * 0.35**2) * on_s / (on_s + off_s)
     return np.asarray(smooth * np.sqrt(2.0 / expected))
 
 
 def _phase(frequency: float, n_samples: int, rng: np.random.Generator) -> FloatArray:
-    """Phase of a rhythm whose frequency wanders by about 0.4 Hz within seconds."""
+    """Draw the phase of a rhythm with a frequency that drifts by about 0.4 Hz within seconds."""
     wander = 0.4 * power_law(1, n_samples, 2.0, rng, rate=RATE, highest_hz=HIGHEST_HZ)[0]
     return np.asarray(rng.uniform(0, 2 * np.pi) + 2 * np.pi * np.cumsum(frequency + wander) / RATE)
 

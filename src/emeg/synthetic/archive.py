@@ -1,4 +1,4 @@
-"""The archive as a whole: who is recorded by what, in which order, and the folder in which it all ends up."""
+"""Write the simulated archive: subjects, runs, devices, and the folder of the dataset."""
 
 import json
 import logging
@@ -31,12 +31,12 @@ from emeg.version import __version__
 logger = logging.getLogger(__name__)
 
 TRUTH = "sourcedata/truth.json"
-"""What was put into the data, written last: an archive is complete if and only if it has this file."""
+"""Truth about the data, written last: an archive is complete if and only if it has this file."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One stretch of a person's source activity and the devices that record it."""
+    """One run of a subject's source activity and the devices that record it."""
 
     name: str
     design: Design
@@ -44,14 +44,14 @@ class Run:
 
 
 def synthesize(config: SynthesizeConfig, *, progress: Progress = silent) -> SynthesizeResult:
-    """Write the archive, or find that it is there.
+    """Write the archive, or return the complete one that exists.
 
     Parameters
     ----------
     config : SynthesizeConfig
-        `out` appears only when everything in it is written; until then work goes on in a folder beside it.
+        `out` appears only when it is complete; until then a folder beside it is used.
     progress : Progress, optional
-        Told after every person.
+        Called after every subject.
 
     Returns
     -------
@@ -87,19 +87,19 @@ def synthesize(config: SynthesizeConfig, *, progress: Progress = silent) -> Synt
 
 
 def _existing(out: Path, config: SynthesizeConfig) -> dict[str, Any] | None:
-    """Truth of a complete archive of the same settings, None where there is room for one."""
+    """Return the truth of a complete archive of the same settings, or None if the folder is absent or empty."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     truth_path = out / TRUTH
     if not truth_path.is_file():
         raise UserError(
-            f"{out}: exists and is no synthetic archive; name another folder for the archive, or empty this one"
+            f"{out}: exists and is not a simulated archive; choose another folder with --out, or empty this one"
         )
     truth: dict[str, Any] = json.loads(truth_path.read_text(encoding="utf-8"))
     if truth.get("archive") != config.archive_hash:
         raise UserError(
-            f"{out}: holds the synthetic archive {truth.get('archive')} made with other settings or another version,"
-            f" not {config.archive_hash}; name another folder, or remove this one"
+            f"{out}: holds the simulated archive {truth.get('archive')} of other settings or another version,"
+            f" not {config.archive_hash}; choose another folder with --out, or remove this one"
         )
     return truth
 
@@ -124,13 +124,13 @@ def _write_archive(folder: Path, config: SynthesizeConfig, progress: Progress) -
 
 
 def _each_person(folder: Path, config: SynthesizeConfig) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Record everybody, in several processes where that was asked for; yields people as they are finished."""
+    """Record all subjects, in several processes if configured, and yield each when finished."""
     workers = min(config.workers, config.n_subjects)
     if workers == 1:
         for index in range(config.n_subjects):
             yield index, record_person(folder, config, index)
         return
-    # a fresh interpreter each: the caller may hold threads or torch, which do not survive a fork
+    # spawned processes: threads and torch in the caller do not survive a fork
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         pending = {pool.submit(record_person, folder, config, index): index for index in range(config.n_subjects)}
         for future in as_completed(pending):
@@ -138,10 +138,10 @@ def _each_person(folder: Path, config: SynthesizeConfig) -> Iterator[tuple[int, 
 
 
 def plan_runs(config: SynthesizeConfig, index: int, person: Person) -> list[Run]:
-    """Plan the runs of the person number `index`.
+    """Plan the runs of subject number `index`.
 
-    Everybody does the imagery run. The other devices take turns in the short runs, which are rest for every third
-    person and tones for the others.
+    Every subject has the imagery run. The other devices alternate in the short runs, which are rest for every third
+    subject and tones for the others.
     """
     runs = []
     if config.imagery_device is not None:
@@ -162,12 +162,12 @@ def plan_runs(config: SynthesizeConfig, index: int, person: Person) -> list[Run]
 
 
 def record_person(folder: Path, config: SynthesizeConfig, index: int) -> dict[str, Any]:
-    """Record all runs of one person and return the truth about them."""
+    """Record all runs of one subject and return the truth about them."""
     person = draw_person(index, n_subjects=config.n_subjects, seed=config.seed)
     sources = place_sources(person, seed=config.seed)
     recordings: dict[str, dict[str, Any]] = {}
     simultaneous: list[list[str]] = []
-    # one thread: matrices are narrow, and threads that wait for each other cost more than they bring
+    # one thread: for narrow matrices, synchronising threads costs more than they save
     with threadpool_limits(1):
         for run in plan_runs(config, index, person):
             activity = draw_activity(person, sources, run.design, seed=config.seed, run=run.name)
@@ -189,7 +189,7 @@ def _record_device(
     activity: Activity,
     device: Device,
 ) -> tuple[str, dict[str, Any]]:
-    """Record one run by one device; returns the file's place in the dataset and the truth about it."""
+    """Record one run by one device; return the path in the dataset and the truth about it."""
     info = describe_sensors(device, person, seed=config.seed)
     rng = generator(config.seed, person.label, run.name, device.name, "recording")
     n_sensors = len(info["ch_names"]) - len(reference_rows(info))

@@ -1,4 +1,4 @@
-"""What to synthesize, and what came of it."""
+"""Parameters and result of ``synthesize``."""
 
 from pydantic import Field, PositiveFloat, field_validator, model_validator
 
@@ -11,46 +11,46 @@ DEVICE_NAMES = ("standard19", "biosemi64", "hydrocel128", "vectorview306", "ctf2
 
 
 class SynthesizeConfig(Config):
-    """An archive of simulated people recorded by simulated devices."""
+    """Write a BIDS archive of simulated EEG and MEG recordings."""
 
     out: str = runtime_field(...)
-    """Folder to write the BIDS dataset into: absent, empty, or a complete archive of the same settings."""
+    """Folder of the BIDS dataset; must be absent, empty or a complete archive of the same settings."""
 
     n_subjects: int = Field(12, ge=1, le=999)
-    """People. Every second one belongs to the group whose rhythms are slowed."""
+    """Number of subjects; every second one has slowed rhythms."""
 
     devices: tuple[str, ...] = DEVICE_NAMES
-    """Devices in use: standard19, biosemi64, hydrocel128, vectorview306, ctf275, opm64."""
+    """Devices: standard19, biosemi64, hydrocel128, vectorview306, ctf275, opm64."""
 
     imagery_device: str | None = "biosemi64"
-    """Device that records everybody's imagery run; it takes no part in the rotation. None: no imagery runs."""
+    """Device of the imagery runs, not used in short runs; no imagery runs if None."""
 
     devices_per_subject: int = Field(2, ge=0)
-    """Of the other devices, how many record each person's short run, in rotation."""
+    """Number of other devices, in rotation, that record each subject's short run."""
 
     simultaneous: bool = True
-    """Whether the devices of a person's short run see the same source activity at the same time."""
+    """Record a short run simultaneously with all its devices."""
 
     n_trials: int = Field(28, ge=2)
-    """Imagery trials in a run, half of them left."""
+    """Imagery trials of a run, half of them left."""
 
     imagery_s: PositiveFloat = 4.0
-    """Duration of one imagery trial, seconds."""
+    """Duration of an imagery trial, s."""
 
     rest_s: PositiveFloat = 1.2
-    """Mean rest after each trial, seconds."""
+    """Mean rest after each trial, s."""
 
     short_s: PositiveFloat = 50.0
-    """Duration of a short run (rest, or tones), seconds; rounded to a whole number."""
+    """Duration of a short run (rest or tones), s; rounded to a whole number."""
 
     bad_channels: float = Field(0.5, ge=0.0, le=1.0)
-    """Probability that a recording has flat channels, and likewise noisy ones (1 % of its channels, at least one)."""
+    """Probability that a recording has flat channels, and likewise noisy channels."""
 
     seed: int = Field(0, ge=0)
-    """Everything random follows from it."""
+    """Seed of all random draws."""
 
     workers: int = runtime_field(2, ge=1)
-    """Processes that share the people between them."""
+    """Number of processes."""
 
     @field_validator("devices")
     @classmethod
@@ -59,7 +59,7 @@ class SynthesizeConfig(Config):
         if unknown:
             raise ValueError(f"no such device: {', '.join(unknown)}; known are {', '.join(DEVICE_NAMES)}")
         if not devices or len(set(devices)) < len(devices):
-            raise ValueError("name at least one device, and each only once")
+            raise ValueError("devices must name at least one device, and each only once")
         return devices
 
     @model_validator(mode="after")
@@ -71,36 +71,36 @@ class SynthesizeConfig(Config):
                 f"devices_per_subject is {self.devices_per_subject}, but {len(self.rotation)} are in rotation"
             )
         if self.imagery_device is None and self.devices_per_subject == 0:
-            raise ValueError("neither imagery nor short runs are asked for: nothing would be recorded")
+            raise ValueError("no runs to record: set imagery_device, or devices_per_subject above 0")
         return self
 
     @property
     def rotation(self) -> tuple[str, ...]:
-        """Devices that take turns in the short runs."""
+        """Devices that alternate in the short runs."""
         return tuple(name for name in self.devices if name != self.imagery_device)
 
     @property
     def archive_hash(self) -> str:
-        """Name of the archive that these settings make with this version."""
+        """Hash of the settings and the version."""
         return hash_json({"config": self.product_fields(), "version": __version__})
 
 
 class SynthesizeResult(Config):
-    """What lies in the folder."""
+    """Summary of the archive."""
 
     out: str
-    """The dataset's folder."""
+    """Folder of the dataset."""
     archive: str
     """Hash of settings and version."""
     devices: tuple[str, ...]
-    """Devices that recorded anything."""
+    """Devices with recordings."""
     n_subjects: int
-    """People."""
+    """Number of subjects."""
     n_recordings: int
-    """Recordings, each with its sidecars."""
+    """Number of recordings."""
     n_simultaneous: int
-    """Groups of recordings that saw the same source activity."""
+    """Groups of simultaneous recordings."""
     hours: float
-    """Duration of all recordings together."""
+    """Duration of all recordings, h."""
     done_before: bool
-    """The complete archive was there already."""
+    """Whether the archive existed before."""

@@ -1,4 +1,4 @@
-"""What happens in a run: its duration and its events."""
+"""Design of a run: its duration and its events."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 Task = Literal["imagery", "tones", "rest"]
 
 LEAD_IN_S = 2.0
-"""Silence before the first event and after the last."""
+"""Rest before the first event and after the last, s."""
 
 TONE_S = 0.1
 

@@ -52,7 +52,7 @@ class Helmet:
         Helmet surface of the mne package.
     n_sites : int
     coils : tuple of (suffix, FIFF coil id, turn)
-        What sits at each site; `turn` rotates the coil about its normal by so many quarters of a circle.
+        Coils at each site; `turn` rotates a coil about its normal by quarters of a circle.
     lowest_m : float
         Sites lie above this height of the surface's own coordinates.
     scale, standoff_m : float
@@ -79,7 +79,7 @@ class Device:
     extension : str
         File format: ``.edf``, ``.bdf``, ``.set`` or ``.fif``.
     resembles : str
-        What it is modelled on, as sidecars say it.
+        Real device that it models, as named in sidecars.
     """
 
     name: str
@@ -171,13 +171,13 @@ DEVICES: dict[str, Device] = {
 
 
 def describe_sensors(device: Device, person: Person, *, seed: int) -> mne.Info:
-    """Describe the sensors of a device on one person's head.
+    """Return the sensors of a device on the head of one subject.
 
     Returns
     -------
     mne.Info
         EEG: electrodes on the scalp, head coordinates, then the reference electrodes named ``ref-…``.
-        MEG: coils in device coordinates, the same for everybody, and the head's place in the helmet.
+        MEG: coils in device coordinates, equal for all subjects, and the position of the head in the helmet.
     """
     if isinstance(device.sensors, Cap):
         return _cap_info(device, device.sensors, person, seed=seed)
@@ -185,14 +185,14 @@ def describe_sensors(device: Device, person: Person, *, seed: int) -> mne.Info:
 
 
 def reference_rows(info: mne.Info) -> list[int]:
-    """Rows of the reference electrodes."""
+    """Return the rows of the reference electrodes."""
     return [row for row, name in enumerate(info["ch_names"]) if name.startswith("ref-")]
 
 
 def _cap_info(device: Device, cap: Cap, person: Person, *, seed: int) -> mne.Info:
     names, directions = _cap_directions(cap)
     rng = generator(seed, person.label, device.name, "cap")
-    tilt = _rotation(rng.normal(0.0, np.deg2rad(2.0), 3))  # nobody wears a cap exactly as drawn
+    tilt = _rotation(rng.normal(0.0, np.deg2rad(2.0), 3))  # caps never sit exactly as designed
     directions = directions @ tilt.T + rng.normal(0.0, 0.01, directions.shape)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     info = mne.create_info(list(names), device.sfreq, "eeg")
@@ -244,13 +244,13 @@ def _helmet_info(device: Device, helmet: Helmet, person: Person, *, seed: int) -
         channel["loc"][:] = location
         channel["coord_frame"] = FIFF.FIFFV_COORD_DEVICE
     rng = generator(seed, person.label, device.name, "head position")
-    with info._unlock():  # MNE offers no other way to state the head's place
+    with info._unlock():  # MNE has no other way to set the position of the head
         info["dev_head_t"] = mne.transforms.Transform("meg", "head", _head_place(centre, rng))
     return info
 
 
 def _head_place(centre: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Transform from device to head: the head's centre lies near the helmet's, turned by a few degrees."""
+    """Draw the transform from device to head: centres are close, with a rotation of a few degrees."""
     rotation = _rotation(rng.normal(0.0, np.deg2rad(4.0), 3))
     offset = rng.normal(0.0, [0.001, 0.002, 0.002])
     transform = np.eye(4)
@@ -264,7 +264,7 @@ def _rotation(angles: FloatArray) -> FloatArray:
 
 
 def _coil_axes(normal: FloatArray, quarter_turns: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Local axes of a coil; the first lies along the helmet's parallels, or along its meridians after a turn."""
+    """Return the local axes of a coil: the first along the helmet's parallels, or its meridians after a turn."""
     across = np.cross([0.0, 0.0, 1.0], normal)
     if np.linalg.norm(across) < 1e-6:  # at the crown
         across = np.array([1.0, 0.0, 0.0])
@@ -275,7 +275,7 @@ def _coil_axes(normal: FloatArray, quarter_turns: int) -> tuple[FloatArray, Floa
 
 @cache
 def helmet_sites(helmet: Helmet) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Spread sites evenly over a helmet surface.
+    """Place sites evenly on a helmet surface.
 
     Returns
     -------
@@ -284,7 +284,7 @@ def helmet_sites(helmet: Helmet) -> tuple[FloatArray, FloatArray, FloatArray]:
     normals : float64 (sites, 3)
         Outward unit vectors.
     centre : float64 (3,)
-        Where the head's centre belongs.
+        Centre of the head.
     """
     points, normals, areas = _surface_points(helmet)
     chosen = _farthest_points(points, helmet.n_sites)
@@ -298,7 +298,7 @@ def helmet_sites(helmet: Helmet) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def _surface_points(helmet: Helmet) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Cut every triangle into 16 and take the centres: dense points, smooth normals, areas."""
+    """Divide every triangle into 16 and return centres, smooth normals and areas."""
     path = Path(mne.__file__).parent / "data" / "helmets" / f"{helmet.surface}.fif.gz"
     surface: dict[str, Any] = mne.read_bem_surfaces(path, verbose="error")[0]
     corners = surface["rr"][surface["tris"]]
@@ -322,7 +322,7 @@ def _sphere_centre(points: FloatArray, areas: FloatArray) -> FloatArray:
 
 
 def _farthest_points(points: FloatArray, n_points: int) -> NDArray[np.intp]:
-    """Choose points one by one, each the farthest from those before: even spacing, no draw."""
+    """Choose points one by one, each the farthest from those before, which spaces them evenly."""
     chosen = [int(points[:, 2].argmax())]
     distance = np.linalg.norm(points - points[chosen[0]], axis=1)
     while len(chosen) < n_points:

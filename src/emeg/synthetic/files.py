@@ -1,4 +1,4 @@
-"""How a recording is written: a file of its device's format and the BIDS sidecars, without clock, host or user."""
+"""Write a recording in the format of its device, with BIDS sidecars, without clock, host or user."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,7 +47,7 @@ def _write_signal(path: Path, raw: mne.io.RawArray, device: Device) -> None:
         raw.save(path, fmt="single", verbose="error")
         blank_fiff_machine(path)
         return
-    # each channel with a step of its own: a noisy one must not coarsen the others in a 16-bit file
+    # one scale per channel: a noisy channel must not coarsen the others in a 16-bit file
     mne.export.export_raw(path, raw, physical_range="channelwise", add_ch_type=False, verbose="error")
     if device.extension == ".set":
         with path.open("r+b") as file:
@@ -93,7 +93,7 @@ _TASKS = {
 
 
 def _channel_rows(raw: mne.io.RawArray, device: Device) -> list[dict[str, Any]]:
-    """List every channel as good: which are not is for its reader to find."""
+    """Return the rows of channels.tsv, with every channel marked good: ingest has to find the bad ones."""
     rows = []
     for channel in raw.info["chs"]:
         kind, unit = _bids_type(int(channel["coil_type"]), device)

@@ -1,4 +1,7 @@
-"""What each sensor picks up from each dipole: MNE's forward solution in a sphere."""
+"""Compute what each sensor measures of each dipole, with MNE's forward solution in a sphere.
+
+Shape letters: C channels, S sources.
+"""
 
 import mne
 import numpy as np

@@ -1,4 +1,4 @@
-"""Who is recorded: head, rhythms and habits of one simulated person."""
+"""Draw simulated subjects: head, rhythms and blink rate."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,7 +13,7 @@ HEAD_CENTRE_M = (0.0, 0.0, 0.04)
 
 @dataclass(frozen=True)
 class Person:
-    """One simulated person.
+    """One simulated subject.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Person:
 
 
 def draw_person(index: int, *, n_subjects: int, seed: int) -> Person:
-    """Draw the person number `index`, 0 up; `n_subjects` sets the width of the label only."""
+    """Draw subject number `index`, from 0; `n_subjects` sets only the width of the label."""
     label = f"{index + 1:0{max(2, len(str(n_subjects)))}d}"
     rng = generator(seed, label, "person")
     slowed = index % 2 == 1

@@ -1,4 +1,4 @@
-"""Random numbers keyed by what they are for, so that one draw more here changes nothing there."""
+"""Create random generators keyed by purpose, so that an additional draw for one purpose changes no other."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,7 +7,7 @@ from emeg.hashing import hash_json
 
 
 def generator(seed: int, *purpose: str) -> np.random.Generator:
-    """Make the generator for one purpose, say ``generator(0, "sub-01", "blinks")``; equal arguments, equal draws."""
+    """Create the generator for one purpose, such as ``generator(0, "sub-01", "blinks")``."""
     return np.random.Generator(np.random.PCG64(int(hash_json([str(seed), *purpose]), 16)))
 
 

@@ -1,4 +1,7 @@
-"""What a device writes down: the sources through its leadfield, and all that it picks up besides."""
+"""Simulate a recording: sources through the leadfield, with sensor noise, drift, mains and bad channels.
+
+Shape letters: C channels, S sources, N samples.
+"""
 
 from dataclasses import dataclass
 
@@ -14,20 +17,20 @@ FloatArray = NDArray[np.float64]
 
 _PLANAR_BASELINE_M = 0.0168
 _AXIAL_BASELINE_M = 0.05
-_SWAY_T = (0.15e-12, 0.3e-12)  # rms of each component; more in the lighter shields that OPMs stand in
-_SWAY_T_PER_M = 1e-12
+_SWAY_FIELD = (0.15e-12, 0.3e-12)  # rms of each component; more in the lighter shields that OPMs stand in
+_SWAY_GRADIENT = 1e-12
 
 
 @dataclass(frozen=True)
 class BadChannels:
-    """The truth about channels that do not work."""
+    """Channels simulated as bad."""
 
     flat: tuple[str, ...] = ()
     noisy: tuple[str, ...] = ()
 
 
 def draw_bad_channels(names: tuple[str, ...], probability: float, rng: np.random.Generator) -> BadChannels:
-    """Draw whether there are flat channels and noisy ones, and which: 1 % of all, at least one."""
+    """Draw flat and noisy channels: 1 % of all, at least one of each kind that occurs."""
     count = max(round(0.01 * len(names)), 1)
     chosen = [names[row] for row in rng.permutation(len(names))[: 2 * count]]
     flat = chosen[:count] if rng.random() < probability else []
@@ -38,14 +41,14 @@ def draw_bad_channels(names: tuple[str, ...], probability: float, rng: np.random
 def record(
     device: Device, info: mne.Info, gain_CS: FloatArray, activity: Activity, bad: BadChannels, rng: np.random.Generator
 ) -> mne.io.RawArray:
-    """Record an activity.
+    """Simulate the recording of an activity.
 
     Parameters
     ----------
     info : mne.Info
         From `describe_sensors`, reference electrodes included.
-    gain_CS : float64 (C, S)
-        From `leadfield`, for the sensors without the reference electrodes.
+    gain_CS : float64, shape (channels, sources)
+        Leadfield without the reference electrodes, V, T or T/m for 1 A·m.
 
     Returns
     -------
@@ -67,7 +70,7 @@ def record(
 
 
 def _electrode_drift_and_mains(device: Device, info: mne.Info, n_samples: int, rng: np.random.Generator) -> FloatArray:
-    """Draw half-cell potentials that wander by tens of µV within a minute, and a few µV of mains."""
+    """Draw half-cell potentials that drift by tens of µV within a minute, and a few µV of mains."""
     n_channels = len(info["ch_names"])
     drift = 15e-6 * _slow(1, n_samples, device.sfreq, rng) + 10e-6 * _slow(n_channels, n_samples, device.sfreq, rng)
     size = 2e-6 * rng.lognormal(0.0, 0.4, n_channels)
@@ -75,22 +78,22 @@ def _electrode_drift_and_mains(device: Device, info: mne.Info, n_samples: int, r
 
 
 def _field_drift_and_mains(device: Device, info: mne.Info, n_samples: int, rng: np.random.Generator) -> FloatArray:
-    """Draw what far sources do inside a shielded room, as each coil sees it: a field and its gradient.
+    """Draw the field of distant sources inside a shielded room, and its gradient, as each coil measures them.
 
-    Below 0.1 Hz they drift; up to some 10 Hz lifts, traffic and a trembling floor leave a fraction of a brain's field.
+    Below 0.1 Hz they drift; up to about 10 Hz lifts, traffic and vibration leave a fraction of a brain's field.
     """
     uniform, gradient = _coil_patterns(info)
-    rms_T, rms_T_per_m = (2e-12, 1e-11) if OPM in device.noise_density else (1e-12, 5e-12)
-    slow = uniform @ (rms_T * _slow(3, n_samples, device.sfreq, rng))
-    slow += gradient @ (rms_T_per_m * _slow(5, n_samples, device.sfreq, rng))
-    slow += uniform @ (_SWAY_T[OPM in device.noise_density] * _sway(3, n_samples, device.sfreq, rng))
-    slow += gradient @ (_SWAY_T_PER_M * _sway(5, n_samples, device.sfreq, rng))
+    rms_field, rms_gradient = (2e-12, 1e-11) if OPM in device.noise_density else (1e-12, 5e-12)
+    slow = uniform @ (rms_field * _slow(3, n_samples, device.sfreq, rng))
+    slow += gradient @ (rms_gradient * _slow(5, n_samples, device.sfreq, rng))
+    slow += uniform @ (_SWAY_FIELD[OPM in device.noise_density] * _sway(3, n_samples, device.sfreq, rng))
+    slow += gradient @ (_SWAY_GRADIENT * _sway(5, n_samples, device.sfreq, rng))
     hum = uniform @ rng.normal(0.0, 0.4e-12, 3) + gradient @ rng.normal(0.0, 2e-12, 5)
     return slow + _mains(device, hum, rng.normal(0.0, 0.1, len(hum)), n_samples, rng)
 
 
 def _coil_patterns(info: mne.Info) -> tuple[FloatArray, FloatArray]:
-    """Response of each coil to three uniform fields (C, 3) and to five uniform gradients (C, 5)."""
+    """Return the response of each coil to three uniform fields (C, 3) and five uniform gradients (C, 5)."""
     loc = np.array([channel["loc"] for channel in info["chs"]])
     position, first_axis, normal = loc[:, :3], loc[:, 3:6], loc[:, 9:12]
     coils = np.array([int(channel["coil_type"]) for channel in info["chs"]])
@@ -112,7 +115,7 @@ def _coil_patterns(info: mne.Info) -> tuple[FloatArray, FloatArray]:
 
 
 def _slow(n_signals: int, n_samples: int, sfreq: float, rng: np.random.Generator) -> FloatArray:
-    """Drift (signals, samples) of unit rms: a trend and waves below 0.1 Hz, weaker as they get faster."""
+    """Draw drift (signals, samples) of unit rms: a trend and waves below 0.1 Hz that weaken with frequency."""
     time = np.arange(n_samples) / sfreq
     duration = n_samples / sfreq
     drift = rng.standard_normal((n_signals, 1)) * (2.0 * time / duration - 1.0)
@@ -124,12 +127,12 @@ def _slow(n_signals: int, n_samples: int, sfreq: float, rng: np.random.Generator
 
 
 def _sway(n_signals: int, n_samples: int, sfreq: float, rng: np.random.Generator) -> FloatArray:
-    """Disturbance (signals, samples) of unit rms that is gone above 15 Hz."""
+    """Draw a disturbance (signals, samples) of unit rms below 15 Hz."""
     return power_law(n_signals, n_samples, 2.0, rng, rate=sfreq, highest_hz=15.0)
 
 
 def _mains(device: Device, size: FloatArray, phase: FloatArray, n_samples: int, rng: np.random.Generator) -> FloatArray:
-    """Mains (C, N) of amplitude `size` per channel, with harmonics up to the seventh below half the rate."""
+    """Return mains (C, N) of amplitude `size` per channel, with harmonics up to the seventh below half the rate."""
     time = np.arange(n_samples) / device.sfreq
     start = rng.uniform(0.0, 2.0 * np.pi)
     total = np.zeros((len(size), n_samples))
@@ -143,7 +146,7 @@ def _mains(device: Device, size: FloatArray, phase: FloatArray, n_samples: int, 
 
 
 def _break_channels(signal_CN: FloatArray, info: mne.Info, bad: BadChannels, rng: np.random.Generator) -> None:
-    """Flat channels stand still; noisy ones carry white noise far above everything else of their type."""
+    """Make the bad channels constant, or fill them with white noise far above others of their type."""
     names = info["ch_names"]
     coils = np.array([int(channel["coil_type"]) for channel in info["chs"]])
     rms = signal_CN.std(axis=1)

@@ -1,4 +1,4 @@
-"""Where activity arises: current dipoles at cortical depth, and the eyes."""
+"""Place the sources: current dipoles at cortical depth, and the eyes."""
 
 from dataclasses import dataclass
 
@@ -33,12 +33,12 @@ _NAMED: dict[str, tuple[float, float, float, float, float]] = {
 }
 
 NAMED_SOURCES = tuple(_NAMED)
-"""Sources with a role of their own; they follow the background in every array."""
+"""Sources with a specific role; they follow the background in every array."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """The S dipoles of one person, background first.
+    """Dipoles of one subject, background first.
 
     Attributes
     ----------
@@ -54,14 +54,14 @@ class Sources:
     orientations: FloatArray
 
     def index(self, name: str) -> int:
-        """Row of a named source."""
+        """Return the row of a named source."""
         return self.names.index(name)
 
 
 def place_sources(person: Person, *, seed: int) -> Sources:
-    """Place one person's dipoles: a common plan, shifted by some millimetres and turned by some degrees."""
+    """Place the dipoles of one subject: a common plan, shifted by some millimetres and rotated by some degrees."""
     rng = generator(seed, person.label, "sources")
-    plan = generator(seed, "anatomy")  # what people share
+    plan = generator(seed, "anatomy")  # equal for all subjects
     directions, depths, radial, bearing = _background_plan(plan)
     named = np.array(list(_NAMED.values()))
     directions = np.concatenate([directions, _from_angles(named[:, 0], named[:, 1])])
@@ -83,7 +83,7 @@ def _background_plan(rng: np.random.Generator) -> tuple[FloatArray, FloatArray, 
     z = 1.0 - (rows + 0.5) / N_BACKGROUND * 1.25  # down to 14 degrees under the horizon
     azimuth = rows * _GOLDEN_ANGLE
     directions = np.stack([np.cos(azimuth) * np.sqrt(1 - z**2), np.sin(azimuth) * np.sqrt(1 - z**2), z], axis=1)
-    # crowns are radial, walls of sulci tangential; folding turns the direction from place to place
+    # crowns are radial, walls of sulci tangential; folding varies the direction
     return (
         directions,
         rng.uniform(0.018, 0.034, N_BACKGROUND),
