@@ -4,7 +4,7 @@ import mne
 import numpy as np
 import pytest
 
-from emeg.ingest.tables.channels import apply_electrodes
+from emeg.ingest.tables.electrodes import apply_electrodes
 from emeg.ingest.tables.sidecars import Sidecars
 from emeg.sensors import SensorType
 

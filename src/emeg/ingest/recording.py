@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,10 +20,12 @@ from emeg.ingest.signal.cleaning import check_cleaning, clean
 from emeg.ingest.signal.meg_state import find_state, refuse_shielded
 from emeg.ingest.signal.standardising import finished, standardise_recording
 from emeg.ingest.source import Source
-from emeg.ingest.tables.channels import apply_channels, apply_electrodes
+from emeg.ingest.tables.channels import apply_channels
 from emeg.ingest.tables.contradictions import compare
 from emeg.ingest.tables.device import device_name
+from emeg.ingest.tables.electrodes import apply_electrodes
 from emeg.ingest.tables.events import find_events
+from emeg.ingest.tables.marks import marked_seconds
 from emeg.ingest.tables.sidecars import read_sidecars
 from emeg.ingest.tables.treatment import count_note, treat
 from emeg.ingest.transfer.download import fetched, recording_id
@@ -191,6 +193,8 @@ def write_signal(facts: RecordingFacts, folder: Path, store: Store) -> None:
         with ChannelRows(len(picks), raw.n_times, in_memory_bytes=limit, folder=scratch) as source_rows:
             read_signal(facts.source, folder, raw, picks, source_rows)
             signal = standardise_recording(source_rows, values, facts)
+        marks = marked_seconds(facts.events.bad, signal.sensors.names, signal.bad.shape[1], facts.source.treatment)
+        signal = replace(signal, bad=signal.bad | marks)
         raised = write_recording(
             store,
             facts.recording,

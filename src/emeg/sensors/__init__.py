@@ -9,7 +9,7 @@ Importing needs numpy alone; mne is imported by the functions that read an ``mne
 
 from emeg.sensors.geometry import check_geometry
 from emeg.sensors.layout import Sensors, SensorType
-from emeg.sensors.names import is_bipolar, other_kind, standard_name
+from emeg.sensors.names import is_bipolar, match_names, other_kind, standard_name
 from emeg.sensors.pick import PickedSensors, sensors_from_info
 from emeg.sensors.projection import topographic_xy
 
@@ -19,6 +19,7 @@ __all__ = [
     "Sensors",
     "check_geometry",
     "is_bipolar",
+    "match_names",
     "other_kind",
     "sensors_from_info",
     "standard_name",

@@ -1,7 +1,13 @@
 """Channel names as recorded, and the standard electrode each certainly means."""
 
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _ROWS = {
     "Fp": "z 1 2 1h 2h",
@@ -133,3 +139,47 @@ def _is_ear_name(part: str) -> bool:
 def like_electrode(part: str) -> bool:
     """Tell whether a name, or a part of one, is formed like an electrode's: standard, or a few letters and a number."""
     return part.casefold() in _NAMES or _NUMBERED.fullmatch(part) is not None
+
+
+def match_names(recorded: Sequence[str], listed: Sequence[str]) -> dict[str, int]:
+    """Match channel names of a recording with those of a table by the channel that they mean, not by their spelling.
+
+    Equal names match first. Names left over match if they are equal without case, blanks, dots and underscores; then
+    if they mean one electrode of the 10-05 system (`standard_name`); then if they are equal without an ``EEG`` prefix,
+    a common reference and leading zeros of a number. Beyond equal names, a match must be the only one on both sides.
+
+    Parameters
+    ----------
+    recorded, listed : sequence of str
+        Names of the recording's channels, and of the table's rows.
+
+    Returns
+    -------
+    dict of str to int
+        Recorded name -> index into `listed`; names without a match are absent.
+    """
+    first = {name: index for index, name in reversed(list(enumerate(listed)))}
+    found = {name: first[name] for name in recorded if name in first}
+    for key in (_spelling, standard_name, _label):
+        used = set(found.values())
+        rows = _unique({index: key(name) for index, name in enumerate(listed) if index not in used})
+        channels = _unique({name: key(name) for name in recorded if name not in found})
+        found |= {name: rows[meaning] for meaning, name in channels.items() if meaning in rows}
+    return found
+
+
+def _unique(keys: Mapping[T, str | None]) -> dict[str, T]:
+    """Return what each key stands for, for keys that stand for one thing only."""
+    counts = Counter(keys.values())
+    return {key: thing for thing, key in keys.items() if key and counts[key] == 1}
+
+
+def _spelling(name: str) -> str:
+    return re.sub(r"[\s._\0]+", "", unicodedata.normalize("NFKC", name)).casefold()
+
+
+def _label(name: str) -> str:
+    """Return a name in small letters without prefix, common reference and leading zeros of numbers."""
+    parts = electrode_parts(name)
+    kept = parts[:1] if len(parts) == 2 and _is_reference(parts[1]) else parts
+    return "-".join(re.sub(r"(?<!\d)0+(?=\d)", "", _spelling(part)) for part in kept)

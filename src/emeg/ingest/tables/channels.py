@@ -1,43 +1,17 @@
-"""Types, units, positions and bad marks from the tables beside a recording, applied to the open file."""
+"""Types, units and bad marks from `channels.tsv`, applied to the open file."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from emeg.errors import RecordingError
-from emeg.ingest.refusals import quoted
-from emeg.ingest.tables.sidecars import Rows, Sidecars, number
+from emeg.ingest.tables.sidecars import Rows, Sidecars
+from emeg.ingest.tables.type_setting import channel_types, mne_type, set_channel_types
 from emeg.ingest.text_files import ABSENT
 from emeg.ingest.units import volts
-from emeg.sensors import standard_name
+from emeg.sensors import match_names, standard_name
 
 if TYPE_CHECKING:
     import mne
-
-_MNE_TYPES = {
-    "eeg": "eeg",
-    "eog": "eog",
-    "veog": "eog",
-    "heog": "eog",
-    "ecg": "ecg",
-    "ekg": "ecg",
-    "emg": "emg",
-    "seeg": "seeg",
-    "dbs": "dbs",
-    "ecog": "ecog",
-    "trig": "stim",
-    "resp": "resp",
-    "gsr": "gsr",
-    "temp": "temperature",
-}
-"""BIDS channel types with a counterpart in MNE-Python; what is neither here nor MEG is ``misc``."""
-
-_HEAD_FRAMES = frozenset({"captrak", "elektaneuromag", "neuromagelektamegin"})
-_ALS_FRAMES = frozenset({"ctf", "eeglab", "eeglab-hj", "4dbti", "kityokogawa"})
-_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "": 1.0}
-_LANDMARKS = {"nasion": ("nas", "nasion"), "lpa": ("lpa",), "rpa": ("rpa",)}
 
 
 @dataclass(frozen=True)
@@ -47,19 +21,6 @@ class ChannelTable:
     scales: dict[str, float]
     bad: frozenset[str]
     notes: tuple[str, ...]
-
-
-def channel_types(raw: "mne.io.BaseRaw") -> list[str]:
-    """Types of all channels as MNE names them, ``unknown`` for codes of kind or unit that no type has."""
-    import mne
-
-    found = []
-    for i in range(len(raw.ch_names)):
-        try:
-            found.append(str(mne.channel_type(raw.info, i)))
-        except (KeyError, ValueError):
-            found.append("unknown")
-    return found
 
 
 def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
@@ -80,37 +41,57 @@ def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
     for name, row in rows.items():
         kind = row.get("type", "").lower()
         if kind not in ABSENT and not kind.startswith("meg") and types[name] not in {"mag", "grad", "ref_meg"}:
-            wanted[name] = _MNE_TYPES.get(kind, "misc")
-        if row.get("status", "").lower() == "bad":
+            wanted[name] = mne_type(kind)
+        if _is_bad(row):
             bad.add(name)
     changed = {name: kind for name, kind in wanted.items() if types[name] != kind}
-    raw.set_channel_types(changed, on_unit_change="ignore", verbose="ERROR")
+    set_channel_types(raw, changed)
     return ChannelTable(_scales(raw, rows, wanted, notes), frozenset(bad), tuple(notes))
 
 
 def _match(raw: "mne.io.BaseRaw", table: Rows, notes: list[str], path: str) -> dict[str, dict[str, str]]:
-    """Rows by channel: by name, or by order where as many rows as channels have other names."""
-    by_name = _by_name(table, path)
-    found = {name: by_name[name] for name in raw.ch_names if name in by_name}
-    if not found and len(table) == len(raw.ch_names) == len(by_name):
+    """Return rows by channel: by name, or by order where as many rows as channels have other names."""
+    rows = _distinct(table, path)
+    indices = match_names(raw.ch_names, [row["name"] for row in rows])
+    if not indices and len(table) == len(raw.ch_names) == len(rows):
         return _by_order(raw, table, notes)
-    if not found:
+    if not indices:
         raise RecordingError(
             f"{path} names none of the recording's {len(raw.ch_names)} channels (it begins {table[0]['name']!r}, the"
             f" recording {raw.ch_names[0]!r})",
             next_action="correct the names in channels.tsv",
         )
-    absent = [name for name in raw.ch_names if name not in found]
-    if absent:
-        notes.append(f"channels.tsv: {len(absent)} channels of the file are not in it, such as {absent[0]!r}")
-    extra = [name for name in by_name if name not in found]
-    if extra:
-        notes.append(f"channels.tsv: {len(extra)} of its channels are not in the file, such as {extra[0]!r}")
+    found = {name: rows[index] for name, index in indices.items()}
+    _note_differences(raw.ch_names, rows, found, notes)
     return found
 
 
-def _by_name(table: Rows, path: str) -> dict[str, dict[str, str]]:
-    """Rows by their names; one name twice must say the same twice."""
+def _note_differences(recorded: list[str], rows: Rows, found: dict[str, dict[str, str]], notes: list[str]) -> None:
+    """Note names that are spelt otherwise or missing on one side, and bad marks that belong to no channel."""
+    respelt = [name for name, row in found.items() if row["name"] != name]
+    if respelt:
+        notes.append(
+            f"channels.tsv: {len(respelt)} names are spelt otherwise than in the file, such as"
+            f" {found[respelt[0]]['name']!r} for {respelt[0]!r}; matched by the electrode that they mean"
+        )
+    absent = [name for name in recorded if name not in found]
+    if absent:
+        notes.append(f"channels.tsv: {len(absent)} channels of the file are not in it, such as {absent[0]!r}")
+    used = {row["name"] for row in found.values()}
+    extra = [row for row in rows if row["name"] not in used]
+    if extra:
+        notes.append(f"channels.tsv: {len(extra)} of its channels are not in the file, such as {extra[0]['name']!r}")
+    lost = [row["name"] for row in extra if _is_bad(row)]
+    if lost:
+        notes.append(f"channels.tsv: {len(lost)} channels marked bad are not in the file, such as {lost[0]!r}")
+
+
+def _is_bad(row: dict[str, str]) -> bool:
+    return row.get("status", "").lower() == "bad"
+
+
+def _distinct(table: Rows, path: str) -> Rows:
+    """Return the rows with each name once; one name twice must say the same twice."""
     found: dict[str, dict[str, str]] = {}
     for row in table:
         if found.setdefault(row["name"], row) != row:
@@ -118,7 +99,7 @@ def _by_name(table: Rows, path: str) -> dict[str, dict[str, str]]:
                 f"{path} names {row['name']!r} twice, with different entries",
                 next_action="remove the wrong row from channels.tsv",
             )
-    return found
+    return list(found.values())
 
 
 def _by_order(raw: "mne.io.BaseRaw", table: Rows, notes: list[str]) -> dict[str, dict[str, str]]:
@@ -135,7 +116,7 @@ def _by_order(raw: "mne.io.BaseRaw", table: Rows, notes: list[str]) -> dict[str,
 def _scales(
     raw: "mne.io.BaseRaw", rows: dict[str, dict[str, str]], wanted: dict[str, str], notes: list[str]
 ) -> dict[str, float]:
-    """Factors to volts, only for channels whose file states no unit: what states one is volts already."""
+    """Return factors to volts for channels whose file states no unit; the others are in volts already."""
     stated = raw._orig_units
     scales = {}
     for name, kind in wanted.items():
@@ -150,64 +131,3 @@ def _scales(
     if scales:
         notes.append(f"unit of {len(scales)} channels taken from channels.tsv, since the file states none")
     return scales
-
-
-def apply_electrodes(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
-    """Place EEG channels where `electrodes.tsv` has them; returns notes.
-
-    Coordinates are in the system and unit of `coordsystem.json`. With anatomical landmarks they are brought to head
-    coordinates by these; without, systems are known whose axes are those of the head (CapTrak, Neuromag) or turned by
-    90° (CTF, EEGLAB, 4D, KIT: x to the front, y to the left). In any other system the table says nothing about the
-    head, and is left.
-    """
-    from mne.channels import make_dig_montage
-
-    if not sidecars.electrodes:
-        return ()
-    system = sidecars.coordsystem
-    unit = _METRES.get(str(system.get("EEGCoordinateUnits", "m")).lower())
-    if unit is None:
-        return (
-            f"electrodes.tsv: unit {quoted(str(system.get('EEGCoordinateUnits')))} is no length; positions not used",
-        )
-    places = _places(sidecars.electrodes, unit)
-    places = {name: place for name, place in places.items() if name in raw.ch_names}
-    if not places:
-        return ("electrodes.tsv: no position for any channel of the recording",)
-    landmarks = _landmarks(system)
-    frame = str(system.get("EEGCoordinateSystem", "")).lower()
-    if len(landmarks) == 3:
-        montage = make_dig_montage(places, **landmarks, coord_frame="unknown")
-    elif frame in _HEAD_FRAMES:
-        montage = make_dig_montage(places, coord_frame="head")
-    elif frame in _ALS_FRAMES:
-        montage = make_dig_montage({k: np.array([-p[1], p[0], p[2]]) for k, p in places.items()}, coord_frame="head")
-    else:
-        return (f"electrodes.tsv: no landmarks and coordinate system {quoted(frame or 'absent')}; positions not used",)
-    raw.set_montage(montage, on_missing="ignore", verbose="ERROR")
-    return ()
-
-
-def _places(table: Rows, unit: float) -> dict[str, NDArray[np.float64]]:
-    places = {}
-    for row in table:
-        values = [row.get(axis, "") for axis in "xyz"]
-        if row.get("name") and not any(value in ABSENT for value in values):
-            places[row["name"]] = unit * np.array([number(value) for value in values])
-    return places
-
-
-def _landmarks(system: dict[str, object]) -> dict[str, NDArray[np.float64]]:
-    stated = system.get("AnatomicalLandmarkCoordinates")
-    unit = _METRES.get(
-        str(system.get("AnatomicalLandmarkCoordinateUnits", system.get("EEGCoordinateUnits", "m"))).lower()
-    )
-    if not isinstance(stated, dict) or unit is None:
-        return {}
-    by_name = {str(name).lower(): place for name, place in stated.items()}
-    found = {}
-    for name, spellings in _LANDMARKS.items():
-        place = next((by_name[s] for s in spellings if s in by_name), None)
-        if isinstance(place, list) and len(place) == 3:
-            found[name] = unit * np.array([number(value) for value in place])
-    return found

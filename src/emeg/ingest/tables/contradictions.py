@@ -1,10 +1,14 @@
 """Where a sidecar says one thing and its file another: a note, or a refusal where neither can be believed."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from emeg.errors import RecordingError
-from emeg.ingest.tables.channels import channel_types
-from emeg.ingest.tables.sidecars import Sidecars, number
+from emeg.ingest.refusals import quoted
+from emeg.ingest.tables.sidecars import Sidecars
+from emeg.ingest.tables.type_setting import channel_types
+from emeg.ingest.text_files import ABSENT, number
+from emeg.ingest.units import hertz, seconds
 
 if TYPE_CHECKING:
     import mne
@@ -14,6 +18,7 @@ _SHORTEST_S = 1.0
 _MAINS_HZ = (40.0, 70.0)
 """Grids have 50 or 60 Hz; no other frequency's harmonics are worth cutting out of every recording."""
 
+_READ: dict[str, Callable[[object], float | None]] = {"SamplingFrequency": hertz, "RecordingDuration": seconds}
 _COUNTS = {"EEGChannelCount": "eeg", "EOGChannelCount": "eog", "ECGChannelCount": "ecg", "EMGChannelCount": "emg"}
 
 
@@ -28,9 +33,9 @@ def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
     RecordingError
         Such a sidecar: every frequency and every latency would be wrong by the same factor.
     """
-    notes = []
+    notes: list[str] = []
     sfreq, n_times = float(raw.info["sfreq"]), int(raw.n_times)
-    rate, length = number(sidecars.json.get("SamplingFrequency")), number(sidecars.json.get("RecordingDuration"))
+    rate, length = (_stated(sidecars, key, read, notes) for key, read in _READ.items())
     if rate > 0.0 and not _close(rate, sfreq):
         if length > _SHORTEST_S and _close(n_times / rate, length) and not _close(n_times / sfreq, length):
             raise RecordingError(
@@ -44,10 +49,19 @@ def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
         notes.append(f"sidecar says {length:g} s, the file holds {held:.3f} s")
     types = channel_types(raw)
     for key, kind in _COUNTS.items():
-        stated = number(sidecars.json.get(key))
+        stated = _stated(sidecars, key, number, notes)
         if stated > 0.0 and stated != types.count(kind):
             notes.append(f"sidecar: {key} is {stated:g}, the file and its channels table have {types.count(kind)}")
     return tuple(notes)
+
+
+def _stated(sidecars: Sidecars, key: str, read: Callable[[object], float | None], notes: list[str]) -> float:
+    """Return a number of the sidecar, 0 where it is not stated or cannot be read; the latter is noted."""
+    entry = sidecars.json.get(key)
+    found = read(entry)
+    if found is None and entry is not None and str(entry).strip() not in ABSENT:
+        notes.append(f"sidecar: {key} {quoted(str(entry))} is no number; not compared with the file")
+    return found or 0.0
 
 
 def believable_mains(stated: float, notes: list[str]) -> float:

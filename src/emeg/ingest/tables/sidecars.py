@@ -1,7 +1,6 @@
 """What stands beside a recording: its JSON, channels, electrodes and events tables."""
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,7 +10,9 @@ from typing import Any
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import quoted
 from emeg.ingest.source import Source
+from emeg.ingest.tables.coordinate_systems import choose_pair
 from emeg.ingest.text_files import ABSENT, decode_text
+from emeg.ingest.units import hertz
 
 _LOW_PASS = re.compile(r"low.?pass|anti.?alias", re.IGNORECASE)
 _CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
@@ -19,6 +20,10 @@ _CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
 Rows = list[dict[str, str]]
 _KEYS = {"channels": "name", "events": "onset", "electrodes": "name"}
 """Tables, and the column that each cannot do without."""
+
+_NAMES = ("name", "type", "units", "status", "onset", "duration", "trial_type", "value", "sample", "x", "y", "z")
+_COLUMNS = {name.replace("_", ""): name for name in _NAMES} | {"unit": "units", "types": "type", "onsets": "onset"}
+"""Columns that are read, by their names in small letters without blanks and dashes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Sidecars:
     @property
     def mains(self) -> float:
         """``PowerLineFrequency``, Hz; 0 where it is not known."""
-        return number(self.json.get("PowerLineFrequency"))
+        return hertz(self.json.get("PowerLineFrequency")) or 0.0
 
     @property
     def lowpass(self) -> float:
@@ -50,24 +55,13 @@ class Sidecars:
             filters = self.json.get(group)
             for name, parameters in filters.items() if isinstance(filters, dict) else ():
                 if _LOW_PASS.search(name) and isinstance(parameters, dict):
-                    cutoffs += [number(value) for key, value in parameters.items() if _CUTOFF.search(key)]
+                    cutoffs += [hertz(value) or 0.0 for key, value in parameters.items() if _CUTOFF.search(key)]
         return min((cutoff for cutoff in cutoffs if cutoff > 0.0), default=0.0)
 
     def text(self, key: str) -> str:
         """One field of the JSON as text, empty where absent or ``n/a``."""
         value = self.json.get(key)
         return "" if not isinstance(value, str) or value.strip() in ABSENT else value.strip()
-
-
-def number(value: object) -> float:
-    """Read a finite number, 0 for anything else (``n/a``, NaN, text, absent)."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return 0.0
-    try:
-        found = float(value)
-    except (ValueError, OverflowError):
-        return 0.0
-    return found if math.isfinite(found) else 0.0
 
 
 def read_sidecars(source: Source, folder: Path) -> Sidecars:
@@ -79,29 +73,35 @@ def read_sidecars(source: Source, folder: Path) -> Sidecars:
         A sidecar is not readable as JSON or as a table.
     """
     notes: list[str] = []
-    tables = {kind: paths[-1] for kind in _KEYS if (paths := source.sidecars_named(kind))}
+    systems = {path: _merge(folder, [path], notes) for path in source.sidecars_named("coordsystem")}
+    electrodes, system = choose_pair(source.sidecars_named("electrodes"), tuple(systems), systems)
+    paths = {kind: found[-1] for kind in _KEYS if (found := source.sidecars_named(kind))} | {"electrodes": electrodes}
+    paths = {kind: path for kind, path in paths.items() if path}
 
     def table(kind: str) -> Rows | None:
-        return _read_table(folder, tables[kind], notes, key=_KEYS[kind]) if kind in tables else None
+        return _read_table(folder, paths[kind], notes, key=_KEYS[kind]) if kind in paths else None
 
     return Sidecars(
         json=_with_mains(_merge(folder, source.sidecars_named("json"), notes), source, notes),
         channels=table("channels"),
         events=table("events"),
         electrodes=table("electrodes"),
-        coordsystem=_merge(folder, source.sidecars_named("coordsystem")[-1:], notes),
+        coordsystem=systems.get(system, {}),
         notes=tuple(notes),
-        paths=tables,
+        paths=paths,
     )
 
 
 def _with_mains(stated: dict[str, Any], source: Source, notes: list[str]) -> dict[str, Any]:
     """Fill in the mains frequency that the dataset's entry knows; where both are known they must agree."""
     known = source.treatment.mains_hz if source.treatment is not None else None
-    found = number(stated.get("PowerLineFrequency"))
+    entry = stated.get("PowerLineFrequency")
+    found = hertz(entry)
+    if found is None and entry is not None and str(entry).strip() not in ABSENT:
+        notes.append(f"sidecar: PowerLineFrequency {quoted(str(entry))} is no frequency; not used")
     if source.treatment is None or known is None or found == known:
         return stated
-    if found <= 0.0:
+    if found is None or found <= 0.0:
         return {**stated, "PowerLineFrequency": known}
     if source.treatment.mains_certain:
         raise RecordingError(
@@ -141,7 +141,7 @@ def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
     lines = [line.split("\t") for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if not lines:
         return []
-    header = [name.strip() for name in lines[0]]
+    header = _header(lines[0], path, notes)
     if key not in header:
         raise RecordingError(
             f"{path} has no column {key!r} but {', '.join(map(quoted, header[:6]))[:200]};"
@@ -157,6 +157,17 @@ def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
             )
         rows.append({name: value.strip() for name, value in zip(header, line, strict=False)})
     return rows
+
+
+def _header(cells: list[str], path: str, notes: list[str]) -> list[str]:
+    """Return the names of columns; known ones that are spelt otherwise, such as ``Onset``, get the spelling of BIDS."""
+    names = [cell.strip() for cell in cells]
+    folded = {name: _COLUMNS.get(re.sub(r"[\s_\-]+", "", name).lower(), name) for name in names}
+    renamed = {name: known for name, known in folded.items() if name != known and known not in names}
+    if renamed:
+        listed = ", ".join(f"{name!r} as {known!r}" for name, known in renamed.items())
+        notes.append(f"{path}: columns are not named as in BIDS; read {listed}")
+    return [renamed.get(name, name) for name in names]
 
 
 def _text(folder: Path, path: str, notes: list[str]) -> str:

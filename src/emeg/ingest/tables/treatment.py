@@ -6,6 +6,7 @@ import numpy as np
 
 from emeg.errors import RecordingError
 from emeg.ingest.tables.channels import ChannelTable
+from emeg.ingest.tables.type_setting import set_channel_types
 from emeg.registry import Treatment
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def treat(raw: "mne.io.BaseRaw", table: ChannelTable, treatment: Treatment | Non
         )
     raw.rename_channels({old: name for old, name in new.items() if old != name}, verbose="ERROR")
     forced = {name: kind for name in raw.ch_names if (kind := treatment.forced_type(name)) is not None}
-    raw.set_channel_types(forced, on_unit_change="ignore", verbose="ERROR")
+    set_channel_types(raw, forced)
     excluded = {name: _EXCLUDED for name in raw.ch_names if treatment.excludes(name)}
     if len(excluded) == len(raw.ch_names):
         raise RecordingError("the dataset's entry excludes every channel", stage="sensors", next_action="correct it")

@@ -1,0 +1,141 @@
+"""Unit, axes and landmarks of electrode positions from `coordsystem.json`, and the table that a system belongs to."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.ingest.listing.bids import parse_name
+from emeg.ingest.refusals import quoted
+from emeg.ingest.text_files import ABSENT, number
+from emeg.ingest.units import metres
+
+_HEAD_SYSTEMS = frozenset({"captrak", "elektaneuromag", "neuromagelektamegin"})
+_ALS_SYSTEMS = frozenset({"ctf", "eeglab", "eeglabhj", "4dbti", "kityokogawa"})
+_TEMPLATE_SYSTEMS = re.compile(
+    r"mni\w*|fsaverage\w*|icbm\w*|talairach|colin27|"
+    r"fslr\w*|nihpd\w*|unc\w*|oasis\w*|scanner|other"
+)
+"""Systems of templates and scanners that BIDS names: they say nothing of the person's own head."""
+
+_LANDMARKS = {"nasion": ("nas", "nasion"), "lpa": ("lpa",), "rpa": ("rpa",)}
+_FLAT = 0.1
+"""Sine of the smallest angle of the landmarks' triangle from which they span a plane."""
+
+
+class CoordinateSystem(NamedTuple):
+    """Unit in metres, name of the system in small letters, landmarks in metres, and notes on what is unclear."""
+
+    unit: float | None
+    name: str
+    landmarks: dict[str, NDArray[np.float64]]
+    notes: tuple[str, ...]
+
+    @property
+    def axes(self) -> str:
+        """Return how positions reach the head: ``landmarks``, ``head``, ``als`` (turned by 90°), or empty."""
+        if len(self.landmarks) == 3:
+            return "landmarks"
+        return "head" if self.name in _HEAD_SYSTEMS else "als" if self.name in _ALS_SYSTEMS else ""
+
+    @property
+    def is_template(self) -> bool:
+        """Check whether the system is that of a template brain or of a scanner."""
+        return _TEMPLATE_SYSTEMS.fullmatch(self.name) is not None
+
+
+def choose_pair(
+    electrodes: Sequence[str], coordsystems: Sequence[str], contents: Mapping[str, dict[str, Any]]
+) -> tuple[str, str]:
+    """Choose an electrodes table and the coordinate system that belongs to it, by the BIDS entity ``space``.
+
+    Parameters
+    ----------
+    electrodes, coordsystems : sequence of str
+        Paths of the recording's tables and systems, the most general first.
+    contents : mapping of str to dict
+        Content of each coordinate system, by path.
+
+    Returns
+    -------
+    tuple of str
+        Paths of both; the second is empty if no system belongs to the table. Preferred are pairs whose positions can be
+        brought to the head, then systems of the person's own head to those of templates, then the most special table.
+    """
+    if not electrodes:
+        return "", coordsystems[-1] if coordsystems else ""
+    pairs = [(table, _system_of(table, electrodes, coordsystems)) for table in electrodes]
+
+    def rank(index: int) -> tuple[bool, bool, int]:
+        system = read_system(contents.get(pairs[index][1], {}))
+        return bool(system.axes) and system.unit is not None, not system.is_template, index
+
+    return pairs[max(range(len(pairs)), key=rank)]
+
+
+def _system_of(table: str, electrodes: Sequence[str], coordsystems: Sequence[str]) -> str:
+    """Return the nearest coordinate system of a table's space; of one table and one system only one must name it."""
+    space = _space(table)
+    same = [path for path in coordsystems if _space(path) == space]
+    if same:
+        return same[-1]
+    alone = len(electrodes) == len(coordsystems) == 1
+    return coordsystems[0] if alone and not (space and _space(coordsystems[0])) else ""
+
+
+def _space(path: str) -> str:
+    return parse_name(path).entities.get("space", "").lower()
+
+
+def read_system(stated: Mapping[str, Any]) -> CoordinateSystem:
+    """Read the content of `coordsystem.json`; a system without a unit is in metres, as BIDS recommends."""
+    notes: list[str] = []
+    unit = _unit(stated.get("EEGCoordinateUnits"))
+    key = "AnatomicalLandmarkCoordinateUnits"
+    of_landmarks = _unit(stated[key]) if str(stated.get(key) or "").strip() not in ABSENT else unit
+    landmarks = _landmarks(stated.get("AnatomicalLandmarkCoordinates"), of_landmarks, notes)
+    return CoordinateSystem(unit, _folded(stated.get("EEGCoordinateSystem")), landmarks, tuple(notes))
+
+
+def shown_system(stated: Mapping[str, Any]) -> str:
+    """Return the system's name for a message: names that BIDS knows as they are, others as `quoted` has them."""
+    system = str(stated.get("EEGCoordinateSystem") or "absent")
+    return repr(system) if _TEMPLATE_SYSTEMS.fullmatch(_folded(system)) else quoted(system)
+
+
+def _unit(stated: object) -> float | None:
+    """Return a unit of length in metres; one that is not stated at all is the metre, as BIDS recommends."""
+    return 1.0 if stated is None or stated == "" else metres(str(stated))
+
+
+def _folded(system: object) -> str:
+    return re.sub(r"[^a-z0-9]", "", str(system or "").lower())
+
+
+def _landmarks(stated: object, unit: float | None, notes: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Return nasion and preauricular points in metres, or none of them if they do not define a head."""
+    if not isinstance(stated, dict) or not stated or unit is None:
+        return {}
+    by_name = {str(name).strip().lower(): point for name, point in stated.items()}
+    found = {}
+    for name, spellings in _LANDMARKS.items():
+        point = next((by_name[s] for s in spellings if s in by_name), None)
+        if not isinstance(point, list) or len(point) != 3 or all(str(value) in ABSENT for value in point):
+            continue
+        values = [value for entry in point if (value := number(entry)) is not None]
+        if len(values) < 3:
+            notes.append(f"coordsystem.json: a coordinate of landmark {name} is no number; landmarks not used")
+            return {}
+        found[name] = unit * np.array(values)
+    if len(found) == 3 and not _span_a_plane(*found.values()):
+        notes.append("coordsystem.json: the landmarks lie on a line or in one point; not used")
+        return {}
+    return found
+
+
+def _span_a_plane(nasion: NDArray[np.float64], lpa: NDArray[np.float64], rpa: NDArray[np.float64]) -> bool:
+    across, ahead = rpa - lpa, nasion - lpa
+    area = float(np.linalg.norm(np.cross(across, ahead)))
+    return area > _FLAT * float(np.linalg.norm(across) * np.linalg.norm(ahead))
