@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emeg.sensors import is_bipolar, standard_name
+from emeg.sensors import is_bipolar, match_names, standard_name
 from emeg.sensors.names import STANDARD_NAMES, other_kind
 
 
@@ -140,3 +140,31 @@ def test_any_text_is_judged_without_failing(name):
 )
 def test_channels_that_are_not_eeg_by_name(name, kind):
     assert other_kind(name) == kind
+
+
+@pytest.mark.parametrize(
+    ("recorded", "listed", "expected"),
+    [
+        (["Fp1", "Fz"], ["FP1", "FZ"], {"Fp1": 0, "Fz": 1}),
+        (["EEG Fp1-Ref", "EEG Fz-Ref"], ["Fz", "Fp1"], {"EEG Fp1-Ref": 1, "EEG Fz-Ref": 0}),
+        (["T3"], ["T7"], {"T3": 0}),
+        (["MEG0113", "EEG 001"], ["MEG 0113", "EEG001"], {"MEG0113": 0, "EEG 001": 1}),
+        (["E1", "E128"], ["E001", "E128"], {"E1": 0, "E128": 1}),
+        (["POL A1", "POL A10"], ["A10", "a1"], {"POL A1": 1, "POL A10": 0}),
+        (["Fp1-F7"], ["Fp1"], {}),
+        (["C3-A2", "C3-M1"], ["C3"], {}),
+        (["T3", "T7"], ["T7", "T3"], {"T3": 1, "T7": 0}),
+        (["Fp1"], ["fp1", "FP1", "Fp1"], {"Fp1": 2}),
+        (["Fp1"], ["fp1", "FP1"], {}),
+        (["", "Cz"], ["", "cz"], {"": 0, "Cz": 1}),
+    ],
+)
+def test_names_of_one_channel_meet_and_others_do_not(recorded, listed, expected):
+    assert match_names(recorded, listed) == expected
+
+
+@given(st.permutations(sorted(STANDARD_NAMES)[:40]))
+def test_every_standard_name_meets_itself_in_capitals_and_in_any_order(listed):
+    recorded = sorted(STANDARD_NAMES)[:40]
+    found = match_names(recorded, [name.upper() for name in listed])
+    assert [listed[found[name]] for name in recorded] == recorded

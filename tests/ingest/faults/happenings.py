@@ -97,8 +97,9 @@ def events_separated_by_commas(archive: Path) -> None:
     beside(archive, "events", table(events(), ","))
 
 
-@fault(Ready(events=0, lost=8, notes=("8 of 8 rows have no onset",)))
+@fault(Ready(notes=("no row has an onset; 8 events found in the file itself",)))
 def events_with_no_onset_at_all(archive: Path) -> None:
+    """A table without times says as little as one without rows: the file's own events count."""
     _beside(archive, events(onset=["n/a"] * 8))
 
 

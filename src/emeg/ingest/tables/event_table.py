@@ -74,7 +74,7 @@ def events_of_table(table: Rows, path: str, *, duration_s: float, sfreq: float, 
     commas = [row["onset"] for row in table if has_decimal_comma(row["onset"])]
     if commas:
         notes.append(f"events.tsv: {len(commas)} onsets with a decimal comma, such as {commas[0]!r}")
-    if len(events) < len(table):
+    if 0 < len(events) < len(table):
         notes.append(f"events.tsv: {len(table) - len(events)} of {len(table)} rows have no onset")
     if unreadable:
         notes.append(f"events.tsv: {unreadable} durations are no numbers; these events are taken as instants")

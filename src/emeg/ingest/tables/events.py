@@ -31,7 +31,7 @@ _SEAMS = re.compile(r"(?:bad|edge|new segment|boundary|recording (?:start|end)).
 _SAME_S, _SAME_SAMPLES = 1e-3, 1.01
 """Two sources show one event if their times differ by no more than this, in s or in samples, whichever is longer."""
 
-_SHIFT_SPREAD_S, _LARGEST_SHIFT_S = 5e-3, 1.0
+_SHIFT_SPREAD_S, _LARGEST_SHIFT_S, _FEWEST_SHIFTED = 5e-3, 1.0, 2
 """A table whose onsets are all later or earlier by one time (a projector's delay) lists the same events."""
 
 
@@ -55,8 +55,8 @@ def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
     """Collect a recording's events from all their sources; count those outside the data in the notes.
 
     An event that several sources show at one time is one event: its class is the table's, else the annotation's, and
-    the trigger's code becomes its value. Events of the file that the table does not list are added, and the notes say
-    how many.
+    the trigger's code becomes its value. Kinds of events that only the file has are added to the table's, and the notes
+    name them.
 
     Raises
     ------
@@ -69,21 +69,30 @@ def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
     tolerance_s = max(_SAME_S, _SAME_SAMPLES / sfreq)
     marked, bad = _annotations(raw)
     events = _joined(_public(marked, trigger_names(raw)), trigger_events(raw), tolerance_s)
-    if sidecars.events:
-        path = sidecars.path("events")
-        table = events_of_table(sidecars.events, path, duration_s=duration_s, sfreq=sfreq, notes=notes)
-        values = markers([event.value for event in table])
-        types = [without_dates(event.trial_type) for event in table]
-        table = [e._replace(trial_type=t, value=v) for e, t, v in zip(table, types, values, strict=True)]
-        bad += [BadStretch(e.onset_s, e.duration_s) for e in table if _is_bad(e.trial_type)]
-        events = _with_table(table, events, tolerance_s, notes)
-    elif sidecars.events is not None:
-        notes.append(f"events.tsv has no rows; {len(events)} events found in the file itself")
+    if sidecars.events is not None:
+        table = _table_events(sidecars, duration_s, sfreq, notes)
+        bad += [BadStretch(event.onset_s, event.duration_s) for event in table if _is_bad(event.trial_type)]
+        if table:
+            events = _with_table(table, events, tolerance_s, notes)
+        else:
+            empty = "no row has an onset" if sidecars.events else "has no rows"
+            notes.append(f"events.tsv: {empty}; {len(events)} events found in the file itself")
     inside = [event for event in events if 0.0 <= event.onset_s < duration_s]
     if len(inside) < len(events):
         notes.append(f"{len(events) - len(inside)} of {len(events)} events lie outside the {duration_s:.3f} s of data")
     stretches = dict.fromkeys(stretch for stretch in bad if stretch.duration_s > 0.0)
     return FoundEvents(tuple(sorted(inside)), tuple(notes), tuple(sorted(stretches)))
+
+
+def _table_events(sidecars: Sidecars, duration_s: float, sfreq: float, notes: list[str]) -> list[Event]:
+    """Return the events of the table; trial types stay as they are but for dates, values only if they are codes."""
+    if not sidecars.events:
+        return []
+    path = sidecars.path("events")
+    found = events_of_table(sidecars.events, path, duration_s=duration_s, sfreq=sfreq, notes=notes)
+    values = markers([event.value for event in found])
+    types = [without_dates(event.trial_type) for event in found]
+    return [e._replace(trial_type=kind, value=v) for e, kind, v in zip(found, types, values, strict=True)]
 
 
 def _annotations(raw: "mne.io.BaseRaw") -> tuple[list[Event], list[BadStretch]]:
@@ -149,46 +158,62 @@ def _nearest(onsets: NDArray[np.float64], onset_s: float, tolerance_s: float, us
 
 
 def _with_table(table: list[Event], own: list[Event], tolerance_s: float, notes: list[str]) -> list[Event]:
-    """Return the table's events and those of the file that the table lacks; say in a note how many were added."""
-    left = sorted(own)
+    """Return the table's events, and of the file those whose kind the table does not list at all.
+
+    A kind is all events with one label. Where the table has some of a kind, at the same times or all shifted by one
+    time, it decides which of them count: somebody has looked at them.
+    """
+    left = sorted(event for event in own if not _SEAMS.match(event.trial_type))
+    stated = {(event.trial_type, round(event.onset_s / tolerance_s)) for event in table}
+    seams = [event for event in own if _SEAMS.match(event.trial_type)]
+    seams = [event for event in seams if (event.trial_type, round(event.onset_s / tolerance_s)) not in stated]
     onsets = np.array([event.onset_s for event in left])
     used: set[int] = set()
-    events = []
+    events, free_s = [], []
     for event in table:
         index = _nearest(onsets, event.onset_s, tolerance_s, used)
-        if index is not None:
-            used.add(index)
-            if not event.trial_type and not event.value:
-                event = event._replace(trial_type=left[index].trial_type, value=left[index].value)
-        events.append(event)
-    listed = near(onsets, np.array(sorted(event.onset_s for event in table)), tolerance_s)
-    rest = [event for index, event in enumerate(left) if index not in used and not listed[index]]
-    added = [event for group in _by_label(rest).values() for event in group if not _is_shifted(group, table)]
-    if added:
-        counts = Counter(event.trial_type or event.value for event in added)
-        named = ", ".join(f"{n} × {label!r}" for label, n in counts.most_common(4))
-        named += ", …" if len(counts) > 4 else ""
-        notes.append(f"events.tsv lists {len(table)} events; {len(added)} that only the file has were added: {named}")
-    return events + added
+        if index is None:
+            free_s.append(event.onset_s)
+            events.append(event)
+            continue
+        used.add(index)
+        blank = not event.trial_type and not event.value
+        names = {"trial_type": left[index].trial_type, "value": left[index].value} if blank else {}
+        events.append(event._replace(**names))
+    # Several sources may show one event twice: what lies at an onset of the table is listed there.
+    at_listed = near(onsets, np.array(sorted(event.onset_s for event in table)), tolerance_s)
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for index, event in enumerate(left):
+        kinds[_label(event)].append(index)
+    added, left_out = [], []
+    for indices in kinds.values():
+        rest = [left[index] for index in indices if not at_listed[index]]
+        listed = len(rest) < len(indices) or _is_shifted(rest, sorted(free_s))
+        (left_out if listed else added).extend(rest)
+    for what, found in (("added, since the table has none of their kind", added), ("left out", left_out)):
+        if found:
+            notes.append(f"events.tsv: events of the file at no onset of the table, {what}: {_counted(found)}")
+    return [*events, *added, *seams]
 
 
-def _by_label(events: list[Event]) -> dict[str, list[Event]]:
-    groups: dict[str, list[Event]] = defaultdict(list)
-    for event in events:
-        groups[event.trial_type or event.value].append(event)
-    return groups
+def _label(event: Event) -> str:
+    return event.trial_type or event.value
 
 
-def _is_shifted(group: list[Event], table: list[Event]) -> bool:
-    """Check whether the table lists a group of at least two events, later or earlier by a time common to all."""
-    if len(group) < 2:
+def _counted(events: list[Event]) -> str:
+    counts = Counter(map(_label, events)).most_common()
+    return ", ".join(f"{n} × {label!r}" for label, n in counts[:4]) + (", …" if len(counts) > 4 else "")
+
+
+def _is_shifted(kind: list[Event], listed_s: list[float]) -> bool:
+    """Check whether most events of a kind lie one and the same time before or after an onset of the table."""
+    if len(kind) < _FEWEST_SHIFTED or not listed_s:
         return False
-    onsets = np.array([event.onset_s for event in group])
-    candidates = [np.array(sorted(e.onset_s for e in table))]
-    candidates += [np.array(sorted(e.onset_s for e in one)) for one in _by_label(table).values()]
-    for listed in candidates:
-        if len(listed) == len(onsets):
-            shifts = listed - onsets
-            if np.ptp(shifts) <= _SHIFT_SPREAD_S and abs(shifts).max() <= _LARGEST_SHIFT_S:
-                return True
-    return False
+    onsets, listed = np.array([event.onset_s for event in kind]), np.array(listed_s)
+    after = np.minimum(np.searchsorted(listed, onsets), len(listed) - 1)
+    before = np.maximum(after - 1, 0)
+    nearest = np.where(np.abs(listed[after] - onsets) <= np.abs(listed[before] - onsets), after, before)
+    shifts = listed[nearest] - onsets
+    shift = float(np.median(shifts))
+    agreeing = np.count_nonzero(np.abs(shifts - shift) <= _SHIFT_SPREAD_S)
+    return abs(shift) <= _LARGEST_SHIFT_S and agreeing > len(shifts) / 2 and agreeing >= _FEWEST_SHIFTED
