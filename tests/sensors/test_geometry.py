@@ -156,7 +156,7 @@ def test_exchanged_sides_are_refused(names):
 def test_places_that_belong_to_other_names_are_refused():
     sensors = named(TEN_TWENTY)
     shuffled = np.random.default_rng(3).permutation(len(sensors))
-    with pytest.raises(RecordingError, match="standard places of their names"):
+    with pytest.raises(RecordingError, match="standard positions of their names"):
         check_geometry(moved(sensors, sensors.positions[shuffled]))
 
 
@@ -230,7 +230,7 @@ def test_a_few_opm_of_three_axes_pass_anywhere_on_a_head():
         tuple("abcdefghi"), np.ones(9), ("T",) * 9, points + 0.5, np.tile(np.eye(3), (3, 1)), np.full(9, 8002)
     )
     check_geometry(sensors)
-    with pytest.raises(RecordingError, match="share place, orientation and type"):
+    with pytest.raises(RecordingError, match="share position, orientation and type"):
         check_geometry(moved(sensors, orientations=np.tile([[1.0, 0, 0]], (9, 1))))
     with pytest.raises(RecordingError, match="shifted"):
         check_geometry(moved(sensors, meg_frame="head"))

@@ -1,4 +1,4 @@
-"""What a channel measures, where, in which unit; layouts; channel names.
+"""Type, position, orientation and unit of every channel; layouts; channel names.
 
 ``mne.Info`` ──names, coils──▶ ``sensors_from_info`` ──▶ ``Sensors`` ──▶ ``check_geometry``
                                                             ├──▶ ``layout_id``, ``model_positions``

@@ -1,4 +1,4 @@
-"""Whether the axes of a geometry are a head's: x to the right ear, y to the nose, z up."""
+"""Check that the axes of sensor positions are those of a head: x to the right ear, y to the nose, z up."""
 
 from itertools import permutations, product
 
@@ -25,18 +25,36 @@ _MAX_ONE_SIDED = 0.55
 
 
 def directions(points: Points) -> Points:
-    """Return unit vectors from the middle of a head to electrodes in head coordinates, shape (n, 3)."""
+    """Return the directions of electrodes from the middle of the head.
+
+    Parameters
+    ----------
+    points : float64, shape (electrodes, 3)
+        Positions in head coordinates, m.
+
+    Returns
+    -------
+    float64, shape (electrodes, 3)
+        Unit vectors.
+    """
     centre = np.array([0.0, 0.0, HEAD_CENTRE * np.median(np.linalg.norm(points, axis=1))])
     return _unit(points - centre)
 
 
 def axis_turn(points: Points, standard: Points) -> str | None:
-    """Compare electrodes with the standard places of their names, both shape (n, 3) in head coordinates.
+    """Compare the positions of electrodes with the standard positions of their names.
+
+    Parameters
+    ----------
+    points : float64, shape (electrodes, 3)
+        Positions as recorded, in head coordinates, m.
+    standard : float64, shape (electrodes, 3)
+        Positions of a template, in head coordinates, m.
 
     Returns
     -------
     str or None
-        What is wrong with the axes, or None. Fewer than three electrodes tell nothing.
+        Description of the wrong axes; None if they are right, or if there are fewer than three electrodes.
     """
     if len(points) < _MIN_NAMED:
         return None
@@ -46,17 +64,27 @@ def axis_turn(points: Points, standard: Points) -> str | None:
     best = min(_turns(), key=lambda turn: angles[turn.tobytes()])
     turned = angles[best.tobytes()]
     if as_found > _MIN_ANGLE and turned < 0.5 * as_found:
-        return f"{_describe(best)} (electrodes are {as_found:.0f}° from their standard places, then {turned:.0f}°)"
+        return f"{_describe(best)} (electrodes are {as_found:.0f}° from their standard positions, then {turned:.0f}°)"
     if as_found > _MAX_ANGLE:
-        return f"electrodes are {as_found:.0f}° from the standard places of their names, whatever axes are exchanged"
+        return f"electrodes are {as_found:.0f}° from the standard positions of their names, whatever axes are exchanged"
     return None
 
 
 def whole_head_turn(points: Points) -> str | None:
-    """Judge the axes of a whole cap or helmet by its shape alone, shape (n, 3).
+    """Check the axes of a whole cap or helmet by its shape alone.
 
-    A cap or helmet is closed above, open below, longer from front to back than from side to side, and left and right
-    mirror each other. Partial coverage tells nothing.
+    A cap or helmet is closed above, open below, longer from front to back than from side to side, and its left half
+    mirrors its right half.
+
+    Parameters
+    ----------
+    points : float64, shape (sensors, 3)
+        Positions in head or device coordinates, m.
+
+    Returns
+    -------
+    str or None
+        Description of the wrong axes; None if they are right, or if the sensors cover a part of the head only.
     """
     points = np.unique(points, axis=0)
     if len(points) < _MIN_WHOLE or np.ptp(points, axis=0).min() < _WHOLE_EXTENT_M:
@@ -79,7 +107,18 @@ def whole_head_turn(points: Points) -> str | None:
 
 
 def fit_sphere(points: Points) -> tuple[Points, float, float]:
-    """Least-squares sphere: centre (3,), radius, and standard deviation of the distances from its surface."""
+    """Fit a sphere to points by least squares.
+
+    Parameters
+    ----------
+    points : float64, shape (points, 3)
+        Positions, m.
+
+    Returns
+    -------
+    tuple
+        Centre, float64 of shape (3,), radius, and standard deviation of the distances from the surface, all in m.
+    """
     system = np.column_stack([2 * points, np.ones(len(points))])
     solution = np.linalg.lstsq(system, np.sum(points**2, axis=1), rcond=None)[0]
     centre = solution[:3]

@@ -1,4 +1,4 @@
-"""What each MEG coil measures, by FIFF coil id.
+"""MEG coils by FIFF coil id: what each one measures.
 
 Names are no guide: 4D gradiometers are called MAGNES, CTF and KIT gradiometers are "mag" channels in MNE because
 they are calibrated in tesla. The ids are those of the FIFF dictionary as in MNE's ``coil_def.dat``.
@@ -18,7 +18,7 @@ _X, _Z = 0, 2
 
 
 class Coil(NamedTuple):
-    """What a coil measures, and along which of its local axes (0, 1, 2)."""
+    """Quantity that a coil measures, and the local axis (0, 1, 2) along which it does so."""
 
     type: SensorType
     axis: int
@@ -49,10 +49,10 @@ _PLANAR_GRADIOMETERS = (
 )
 
 REFERENCE_COILS = frozenset({4003, 4004, 4005, 5002, 5003, 5004, 6002, 7003, 7004, 7502, 7503})
-"""4D, CTF, KIT, BabyMEG and Artemis123 coils away from the head: they measure the room."""
+"""4D, CTF, KIT, BabyMEG and Artemis123 coils away from the head: they measure the surroundings."""
 
 FREE_COILS = frozenset({2000, 8001, 8002, 8101, 8201})
-"""Optically pumped and point magnetometers: placed freely, often with several axes at one place."""
+"""Optically pumped and point magnetometers: placed freely, often with several axes at one position."""
 
 SENSOR_COILS = {
     **dict.fromkeys(_MAGNETOMETERS, Coil(SensorType.MAGNETOMETER, _Z)),

@@ -1,4 +1,4 @@
-"""The geometry gate: refuses positions that no head or helmet can have, with the cause they suggest."""
+"""Refuse sensor positions that no head or helmet can have, with the cause that they suggest."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -25,7 +25,7 @@ _MEG_SPREAD_M = (0.04, 0.20)
 """Root mean square distance of coils from their centre: 0.115 to 0.122 in the same helmets."""
 
 _MIN_HELMET = 64
-_SAME_PLACE_M = 5e-4
+_SAME_POSITION_M = 5e-4
 _SAME_AXIS = 1e-3
 _SCALES = {
     "millimetres taken for metres": 1e3,
@@ -42,11 +42,11 @@ Points = NDArray[np.float64]
 
 
 def check_geometry(sensors: Sensors) -> None:
-    """Refuse sensors whose positions cannot be a head's or a helmet's. A few electrodes in one region pass.
+    """Refuse sensor positions that cannot be those of a head or a helmet. A few electrodes in one region pass.
 
-    Looked for: NaN; all sensors in one place; two in the same place (MEG: with the same orientation and type);
-    distances that fit another unit; axes turned or flipped, by the standard places of the electrodes' names and by the
-    shape of whole caps and helmets; coil orientations that do not fit the positions. No sensors, no objection.
+    Refused are: NaN; all sensors at one position; two at the same position (MEG: with the same orientation and type);
+    distances that fit another unit; axes turned or flipped, by the standard positions of the electrodes' names and by
+    the shape of whole caps and helmets; coil orientations that do not fit the positions. An empty set passes.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def _check_eeg(sensors: Sensors) -> None:
 
 
 def _named_turn(sensors: Sensors) -> str | None:
-    standard = place_electrodes([name for name in sensors.names if other_kind(name) is None]).places
+    standard = place_electrodes([name for name in sensors.names if other_kind(name) is None]).positions
     named = [i for i, name in enumerate(sensors.names) if name in standard]
     if not named:
         return None
@@ -103,12 +103,12 @@ def _check_meg(sensors: Sensors) -> None:
         _refuse(f"MEG sensors lie {spread:.4g} m around their centre (root mean square): {cause}", _FIX_HELMET)
     squid = sensors.take(~np.isin(sensors.coils, list(FREE_COILS)))
     # OPM holders may have any origin of their own; in head coordinates it lies between the ears.
-    placed = sensors if sensors.meg_frame == "head" else squid
-    radius = np.linalg.norm(placed.positions, axis=1)
+    located = sensors if sensors.meg_frame == "head" else squid
+    radius = np.linalg.norm(located.positions, axis=1)
     odd = np.flatnonzero((radius < _MEG_SQUID_M[0]) | (radius > _MEG_SQUID_M[1]))
     if len(odd):
         _refuse(
-            f"{_preview(placed, odd)}: {radius[odd[0]]:.3g} m from the origin of {placed.meg_frame} coordinates,"
+            f"{_preview(located, odd)}: {radius[odd[0]]:.3g} m from the origin of {located.meg_frame} coordinates,"
             " which lies inside the helmet: positions are shifted",
             _FIX_HELMET,
         )
@@ -136,11 +136,11 @@ def _check_coil_axes(sensors: Sensors) -> None:
 
 def _check_distinct(sensors: Sensors, next_action: str) -> None:
     positions = sensors.positions
-    if len(sensors) > 3 and np.ptp(positions, axis=0).max() <= _SAME_PLACE_M * 1e-2:
+    if len(sensors) > 3 and np.ptp(positions, axis=0).max() <= _SAME_POSITION_M * 1e-2:
         _refuse(f"all {len(sensors)} sensors have the same position {np.round(positions[0], 4).tolist()}", next_action)
-    # Relative to the size of the set, so that a wrong unit is named as such and not as sensors in one place.
+    # Relative to the size of the set, so that a wrong unit is named as such and not as sensors at one position.
     size = float(np.median(np.linalg.norm(positions - positions.mean(axis=0), axis=1)))
-    near = np.linalg.norm(positions[:, None] - positions[None], axis=2) <= _SAME_PLACE_M * min(size / 0.1, 1.0)
+    near = np.linalg.norm(positions[:, None] - positions[None], axis=2) <= _SAME_POSITION_M * min(size / 0.1, 1.0)
     alike = np.linalg.norm(sensors.orientations[:, None] - sensors.orientations[None], axis=2) <= _SAME_AXIS
     same = near & alike & (sensors.types[:, None] == sensors.types[None])
     first, second = np.nonzero(np.triu(same, k=1))
@@ -149,7 +149,7 @@ def _check_distinct(sensors: Sensors, next_action: str) -> None:
             f"{sensors.names[i]} and {sensors.names[j]}" for i, j in zip(first[:3], second[:3], strict=True)
         )
         is_eeg = sensors.types[first[0]] == SensorType.EEG
-        what = "place" if is_eeg else "place, orientation and type"
+        what = "position" if is_eeg else "position, orientation and type"
         _refuse(f"{len(first)} pairs of sensors share {what}: {pairs}", next_action)
 
 

@@ -16,7 +16,7 @@ EEG_COIL = 1
 """FIFF coil id of an EEG electrode (FIFFV_COIL_EEG)."""
 
 LAYOUT_STEP_M = 1e-4
-"""Positions closer than about 0.1 mm are one place for a layout id: far below any digitiser's error."""
+"""Positions closer than about 0.1 mm are equal for a layout id: far below any digitiser's error."""
 
 LAYOUT_STEP_ORIENTATION = 1e-3
 """Orientations are rounded to 0.06 degrees for a layout id."""
@@ -34,21 +34,21 @@ class SensorType(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Sensors:
-    """C sensors in recording order.
+    """Sensors of a recording, in the order of its channels.
 
     Parameters
     ----------
     names : tuple of str
         Channel names as recorded.
-    types : int8, shape (C,)
+    types : int8, shape (channels,)
         `SensorType` codes.
     units : tuple of str
         ``"V"``, ``"T"`` or ``"T/m"``.
-    positions : float64, shape (C, 3)
+    positions : float64, shape (channels, 3)
         Metres; EEG in head coordinates, MEG in `meg_frame`.
-    orientations : float64, shape (C, 3)
+    orientations : float64, shape (channels, 3)
         Unit vectors, as exactly as the file has them (single precision, 1e-4); zeros for EEG.
-    coils : int32, shape (C,)
+    coils : int32, shape (channels,)
         FIFF coil ids; 1 for EEG.
     meg_frame : {"device", "head"}
         Frame of the MEG positions and orientations.
@@ -88,7 +88,18 @@ class Sensors:
         return len(self.names)
 
     def take(self, indices: Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]) -> Self:
-        """Select sensors by index (repeats and any order allowed) or by a boolean mask of length C."""
+        """Select sensors by index or by mask.
+
+        Parameters
+        ----------
+        indices : intp, shape (selected,), or bool, shape (channels,)
+            Indices in any order, also repeated, or a mask of the sensors to keep.
+
+        Returns
+        -------
+        Sensors
+            The selected sensors in the order of the indices.
+        """
         order = np.arange(len(self))[np.asarray(indices, dtype=None if len(indices) else np.intp)]
         return type(self)(
             names=tuple(self.names[i] for i in order),
@@ -101,16 +112,16 @@ class Sensors:
         )
 
     def of_type(self, *types: SensorType) -> NDArray[np.bool_]:
-        """Mark the sensors of the given types, shape (C,)."""
+        """Mark the sensors of the given types: bool, shape (channels,)."""
         return np.isin(self.types, [int(t) for t in types])
 
     @property
     def is_eeg(self) -> NDArray[np.bool_]:
-        """Mark the EEG electrodes, shape (C,)."""
+        """Mark the EEG electrodes: bool, shape (channels,)."""
         return self.of_type(SensorType.EEG)
 
     def to_records(self) -> list[dict[str, Any]]:
-        """One JSON-able mapping a sensor: name, type, unit, position, orientation, coil, frame. Lossless."""
+        """Return a mapping for each sensor, ready for JSON: name, type, unit, position, orientation, coil, frame."""
         return [
             {
                 "name": self.names[i],
@@ -126,7 +137,7 @@ class Sensors:
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, Any]]) -> Self:
-        """Rebuild from the mappings of `to_records`.
+        """Create sensors from the mappings of `to_records`.
 
         Raises
         ------
@@ -165,10 +176,16 @@ class Sensors:
         )
 
     def model_positions(self) -> NDArray[np.float32]:
-        """Positions as the sensor encoder reads them, float32, shape (C, 6): x, y, z, then orientation.
+        """Return normalised positions and orientations for the sensor encoder.
 
-        EEG and MEG each by themselves: minus their mean, divided by ``sqrt(3 · mean |p|²)`` after centring, so that
-        neither the frame's origin nor the head's size matters. Orientations stay as they are.
+        Positions of EEG and of MEG are normalised separately: their mean is subtracted, and they are divided by
+        sqrt(3 · mean |p|²), so that neither the frame's origin nor the head's size matters. Orientations are not
+        changed.
+
+        Returns
+        -------
+        float32, shape (channels, 6)
+            x, y, z without a unit, then the unit vector of the orientation, zeros for EEG.
 
         References
         ----------
@@ -188,7 +205,7 @@ class Sensors:
 
 
 def _steps(values: NDArray[np.float64], step: float) -> list[list[int]]:
-    """Round to whole steps; a refused recording, whose numbers may be none, has a layout too."""
+    """Round to whole steps; positions of a refused recording may be NaN, and it has a layout too."""
     whole: list[list[int]] = np.rint(np.clip(np.nan_to_num(values / step), -1e15, 1e15)).astype(int).tolist()
     return whole
 
@@ -196,6 +213,6 @@ def _steps(values: NDArray[np.float64], step: float) -> list[list[int]]:
 def _normalised(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     centred = positions - positions.mean(axis=0)
     scale = np.sqrt(3.0 * np.mean(np.sum(centred**2, axis=1)))
-    # One sensor, or all in one place, has no size: it stays at the origin instead of becoming NaN.
+    # One sensor, or all at one position, has no size: it stays at the origin instead of becoming NaN.
     normalised: NDArray[np.float64] = centred / scale if scale > 0 else centred
     return normalised

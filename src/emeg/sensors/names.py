@@ -1,4 +1,4 @@
-"""Channel names as recorded, and the standard electrode each certainly means."""
+"""Channel names as recorded, and the standard electrode that each one certainly means."""
 
 import re
 import unicodedata
@@ -54,7 +54,7 @@ _REFERENCES = frozenset(
     {"ref", "reference", "re", "le", "ar", "avg", "av", "ave", "average", "car", "lm", "rm", "vref"}
     | {"a1", "a2", "m1", "m2", "a1a2", "a12", "m1m2", "m12", "a1+a2", "m1+m2"}
 )
-"""What stands behind the dash when a channel is one electrode against a common reference."""
+"""Texts behind the dash of a channel that is one electrode against a common reference."""
 
 _PREFIX = re.compile(r"^(?:EEG|POL)[\s_:.\-]+", re.IGNORECASE)
 _SEPARATOR = re.compile(r"\s*[-\u2013:]\s*")
@@ -78,7 +78,7 @@ _NOT_EEG = {kind: re.compile(pattern, re.IGNORECASE) for kind, pattern in _KINDS
 
 
 def electrode_parts(name: str) -> tuple[str, ...]:
-    """Split a recorded name into what stands before and behind its dashes.
+    """Split a recorded name into the parts between its dashes.
 
     Filling dots and blanks, an ``EEG`` or ``POL`` prefix and the running number that MNE adds to repeated names
     (``F1-0``) are taken off: ``"Fc5."`` is ``("Fc5",)``, ``"EEG F3-A2"`` is ``("F3", "A2")``.
@@ -96,7 +96,7 @@ def standard_name(name: str) -> str | None:
     Case, filling dots, an ``EEG`` prefix and a common reference behind a dash do not matter, old names are renewed:
     ``Fc5.`` is FC5, ``FP1`` Fp1, ``EEG T3`` T7, ``EEG F3-A2`` F3. A derivation between two electrodes (``Fp1-F7``)
     and a difference of references (``A2-A1``) are none. The name alone is judged: whether a recording's ``A1`` is an
-    earlobe or the vertex of a BioSemi cap only its other names can tell, see `place_electrodes`.
+    earlobe or the vertex of a BioSemi cap depends on its other names, see `place_electrodes`.
     """
     left, *right = electrode_parts(name)
     standard = _NAMES.get(left.casefold())
@@ -108,7 +108,7 @@ def standard_name(name: str) -> str | None:
 
 
 def is_bipolar(name: str) -> bool:
-    """Tell whether a name is a derivation between two electrodes: ``Fp1-F7``, ``A2-A1``, but not ``F3-A2``."""
+    """Check whether a name is a derivation between two electrodes: ``Fp1-F7``, ``A2-A1``, but not ``F3-A2``."""
     parts = electrode_parts(name)
     if len(parts) < 2 or not all(map(like_electrode, parts[:2])):
         return False
@@ -117,7 +117,7 @@ def is_bipolar(name: str) -> bool:
 
 
 def other_kind(name: str) -> str | None:
-    """Return what a channel typed EEG is by its name if not EEG (``"eye"``, ``"heart"``, …), or None.
+    """Return the kind of a channel that is typed EEG and by its name is not (``"eye"``, ``"heart"``, …), or None.
 
     EDF carries no channel types, so that readers call every channel EEG.
     """
@@ -137,7 +137,7 @@ def _is_ear_name(part: str) -> bool:
 
 
 def like_electrode(part: str) -> bool:
-    """Tell whether a name, or a part of one, is formed like an electrode's: standard, or a few letters and a number."""
+    """Check whether a name or a part of one looks like an electrode's: standard, or a few letters and a number."""
     return part.casefold() in _NAMES or _NUMBERED.fullmatch(part) is not None
 
 

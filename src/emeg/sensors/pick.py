@@ -1,4 +1,4 @@
-"""From what a reader found (``mne.Info``) to the sensors that can be used, and why the others cannot."""
+"""Choose the sensors that can be used from what a reader found (``mne.Info``), with the reason for the others."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
 from emeg.sensors.coils import REFERENCE_COILS, SENSOR_COILS, UNIT_NAMES, Coil, coil_id
-from emeg.sensors.electrode_positions import place_electrodes
+from emeg.sensors.electrode_positions import place_electrodes, unplaced_contacts
 from emeg.sensors.layout import EEG_COIL, Frame, Sensors, SensorType
 from emeg.sensors.names import is_bipolar, other_kind
 
@@ -27,12 +27,12 @@ Channel = dict[str, Any]
 
 
 class PickedSensors(NamedTuple):
-    """Sensors of a recording, where they are in it, and what was left out.
+    """Sensors of a recording, their indices in it, and the channels left out.
 
     Parameters
     ----------
     sensors : Sensors
-    picks : intp, shape (C,)
+    picks : intp, shape (channels,)
         Indices into ``info.ch_names``, ascending.
     dropped : dict
         Name -> reason, for every other channel.
@@ -57,7 +57,8 @@ def sensors_from_info(info: "mne.Info", *, montage: str | None = None, meg_frame
     MEG is typed by a table of coil ids. Its orientation is the coil's normal, for planar gradiometers the direction
     along which they differentiate. Reference and compensation coils are no sensors. EEG positions are the file's own
     if at least half of the electrodes have one, and then the others are dropped; else all come from their names, see
-    `place_electrodes`: positions of two origins are never mixed. No place known: dropped with the reason.
+    `place_electrodes`: positions of two origins are never mixed. A channel without a known position is dropped, with
+    the reason.
 
     Parameters
     ----------
@@ -159,14 +160,15 @@ def _eeg_sensors(channels: Sequence[Channel], montage: str | None, *, biosemi: b
             candidates[channel["ch_name"]] = channel
         else:
             outcomes[channel["ch_name"]] = reason
-    places = _own_positions(list(candidates.values()))
-    if places and 2 * len(places) >= len(candidates):
+    positions = _own_positions(list(candidates.values()))
+    n_electrodes = len(candidates) - len(unplaced_contacts(list(candidates)) - positions.keys())
+    if positions and 2 * len(positions) >= n_electrodes:
         reasons = dict.fromkeys(candidates, "no position in the file, which has the other electrodes'")
     else:
-        places, reasons, _ = place_electrodes(list(candidates), montage, biosemi=biosemi)
+        positions, reasons, _ = place_electrodes(list(candidates), montage, biosemi=biosemi)
     for name in candidates:
-        if name in places:
-            outcomes[name] = _Sensor(SensorType.EEG, "V", places[name], np.zeros(3), EEG_COIL)
+        if name in positions:
+            outcomes[name] = _Sensor(SensorType.EEG, "V", positions[name], np.zeros(3), EEG_COIL)
         else:
             outcomes[name] = reasons[name]
     return outcomes
@@ -178,14 +180,14 @@ def _not_an_electrode(channel: Channel) -> str | None:
     if kind is not None:
         return f"{kind} channel by its name, though typed EEG"
     if int(channel["coil_type"]) != EEG_COIL or is_bipolar(name):
-        return "derivation of several electrodes, no single place"
+        return "derivation of several electrodes, no single position"
     if UNIT_NAMES.get(int(channel["unit"])) != "V":
         return f"unit code {int(channel['unit'])} is not volt"
     return None
 
 
 def _own_positions(channels: Sequence[Channel]) -> dict[str, NDArray[np.float64]]:
-    """Positions that the file itself has; one place for several electrodes, or a frame that is no head's, is none."""
+    """Return the positions that the file has in head coordinates; none if all electrodes have the same one."""
     positions = {
         channel["ch_name"]: np.array(channel["loc"][:3], np.float64)
         for channel in channels
@@ -201,7 +203,7 @@ def _own_positions(channels: Sequence[Channel]) -> dict[str, NDArray[np.float64]
 def _turn_meg(
     found: dict[str, _Sensor], channels: Sequence[Channel], dev_head_t: "mne.Transform | None", wanted: Frame
 ) -> Frame:
-    """Bring the MEG sensors of `found` into the wanted frame as far as the transform allows; return their frame."""
+    """Transform the MEG sensors of `found` to the wanted frame if the file has the transform; return their frame."""
     codes = {
         c["ch_name"]: int(c["coord_frame"]) for c in channels if int(c["kind"]) == _KIND_MEG and c["ch_name"] in found
     }

@@ -10,15 +10,16 @@ _MIN_FIT = 32
 
 
 def topographic_xy(sensors: Sensors) -> NDArray[np.float64]:
-    """Project positions to the plane: azimuthal equidistant about the crown, nose up, right ear to the right.
+    """Project sensor positions to a plane for plots: nose up, right ear to the right.
 
-    EEG and MEG each by themselves, seen from the middle of their head: EEG from a fixed height above the ears, so that
-    a few electrodes come out where a whole cap has them; MEG from the middle of the sphere fitted to the helmet.
+    The projection is azimuthal equidistant about the crown, and separate for EEG and MEG. The centre of EEG lies at a
+    fixed height above the ears, so that a few electrodes are drawn where a whole cap has them; the centre of MEG is
+    that of the sphere fitted to the helmet.
 
     Returns
     -------
-    float64, shape (C, 2)
-        Distance 1 from the origin is 90° from the crown. The coils at one site coincide.
+    float64, shape (channels, 2)
+        Without a unit: distance 1 from the origin is 90° from the crown. Coils at one site coincide.
     """
     xy = np.zeros((len(sensors), 2))
     for group in (sensors.is_eeg, ~sensors.is_eeg):

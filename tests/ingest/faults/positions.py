@@ -63,7 +63,7 @@ def electrodes_mirrored(archive: Path) -> None:
     _put(archive, electrodes(lambda p: p * [-1.0, 1.0, 1.0]))
 
 
-@fault(Refused("share place", more=("C3", "C4")))
+@fault(Refused("share position", more=("C3", "C4")))
 def electrodes_two_in_one_place(archive: Path) -> None:
     rows = electrodes()
     rows[NAMES.index("C4")] = rows[NAMES.index("C3")] | {"name": "C4"}

@@ -1,4 +1,4 @@
-"""A short name for what recorded: ``neuromag306``, ``ctf275``, ``biosemi-activetwo``."""
+"""Short names of recording devices: ``neuromag306``, ``ctf275``, ``biosemi-activetwo``."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ _MEG_FAMILIES = {
     7001: "baby",
     7002: "babymeg",
 }
-"""FIFF coil ids to the helmet's maker; a name that ends in digits is complete."""
+"""Helmet family by FIFF coil id; a name that ends in digits is complete."""
 
 _HELMETS = {"ctf": (64, 151, 275), "bti": (148, 248), "kit": ()}
 _FIRST_OPM, _LAST_OPM = 8000, 8999

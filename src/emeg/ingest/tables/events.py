@@ -132,7 +132,7 @@ def _public(events: list[Event], own_names: Sequence[str]) -> list[Event]:
 
 
 def _joined(marked: list[Event], triggers: list[Event], tolerance_s: float) -> list[Event]:
-    """Join annotations and triggers; a trigger at the time of an annotation gives it its code."""
+    """Join annotations and triggers; an annotation takes the code of a trigger at its time."""
     left = sorted(triggers)
     onsets = np.array([event.onset_s for event in left])
     used: set[int] = set()
@@ -163,11 +163,21 @@ def _with_table(table: list[Event], own: list[Event], tolerance_s: float, notes:
     A kind is all events with one label. Where the table has some of a kind, at the same times or all shifted by one
     time, it decides which of them count: somebody has looked at them.
     """
-    left = sorted(event for event in own if not _SEAMS.match(event.trial_type))
     stated = {(event.trial_type, round(event.onset_s / tolerance_s)) for event in table}
     seams = [event for event in own if _SEAMS.match(event.trial_type)]
     seams = [event for event in seams if (event.trial_type, round(event.onset_s / tolerance_s)) not in stated]
-    onsets = np.array([event.onset_s for event in left])
+    left = sorted(event for event in own if not _SEAMS.match(event.trial_type))
+    events, free_s = _named_by(table, left, tolerance_s)
+    added, left_out = _unlisted(table, left, free_s, tolerance_s)
+    for what, found in (("added, since the table has none of their kind", added), ("left out", left_out)):
+        if found:
+            notes.append(f"events.tsv: events of the file at no onset of the table, {what}: {_counted(found)}")
+    return [*events, *added, *seams]
+
+
+def _named_by(table: list[Event], own: list[Event], tolerance_s: float) -> tuple[list[Event], list[float]]:
+    """Return the table's events, those without a class named by the file's, and the onsets that the file lacks."""
+    onsets = np.array([event.onset_s for event in own])
     used: set[int] = set()
     events, free_s = [], []
     for event in table:
@@ -178,22 +188,26 @@ def _with_table(table: list[Event], own: list[Event], tolerance_s: float, notes:
             continue
         used.add(index)
         blank = not event.trial_type and not event.value
-        names = {"trial_type": left[index].trial_type, "value": left[index].value} if blank else {}
-        events.append(event._replace(**names))
-    # Several sources may show one event twice: what lies at an onset of the table is listed there.
+        events.append(event._replace(trial_type=own[index].trial_type, value=own[index].value) if blank else event)
+    return events, sorted(free_s)
+
+
+def _unlisted(
+    table: list[Event], own: list[Event], free_s: list[float], tolerance_s: float
+) -> tuple[list[Event], list[Event]]:
+    """Return the events at no onset of the table: those of kinds that it lacks, and those of kinds that it lists."""
+    onsets = np.array([event.onset_s for event in own])
     at_listed = near(onsets, np.array(sorted(event.onset_s for event in table)), tolerance_s)
     kinds: dict[str, list[int]] = defaultdict(list)
-    for index, event in enumerate(left):
+    for index, event in enumerate(own):
         kinds[_label(event)].append(index)
-    added, left_out = [], []
+    added: list[Event] = []
+    left_out: list[Event] = []
     for indices in kinds.values():
-        rest = [left[index] for index in indices if not at_listed[index]]
-        listed = len(rest) < len(indices) or _is_shifted(rest, sorted(free_s))
+        rest = [own[index] for index in indices if not at_listed[index]]
+        listed = len(rest) < len(indices) or _is_shifted(rest, free_s)
         (left_out if listed else added).extend(rest)
-    for what, found in (("added, since the table has none of their kind", added), ("left out", left_out)):
-        if found:
-            notes.append(f"events.tsv: events of the file at no onset of the table, {what}: {_counted(found)}")
-    return [*events, *added, *seams]
+    return added, left_out
 
 
 def _label(event: Event) -> str:
@@ -215,5 +229,5 @@ def _is_shifted(kind: list[Event], listed_s: list[float]) -> bool:
     nearest = np.where(np.abs(listed[after] - onsets) <= np.abs(listed[before] - onsets), after, before)
     shifts = listed[nearest] - onsets
     shift = float(np.median(shifts))
-    agreeing = np.count_nonzero(np.abs(shifts - shift) <= _SHIFT_SPREAD_S)
+    agreeing = int(np.count_nonzero(np.abs(shifts - shift) <= _SHIFT_SPREAD_S))
     return abs(shift) <= _LARGEST_SHIFT_S and agreeing > len(shifts) / 2 and agreeing >= _FEWEST_SHIFTED

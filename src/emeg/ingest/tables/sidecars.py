@@ -1,4 +1,4 @@
-"""What stands beside a recording: its JSON, channels, electrodes and events tables."""
+"""Read the sidecars of a recording: JSON, channels, electrodes, events and coordinate system."""
 
 import json
 import re
@@ -39,7 +39,7 @@ class Sidecars:
     paths: dict[str, str] = field(default_factory=dict)
 
     def path(self, kind: str) -> str:
-        """Path of the table that was read, for messages."""
+        """Return the path of the table that was read, for messages."""
         return self.paths.get(kind, f"{kind}.tsv")
 
     @property
@@ -59,7 +59,7 @@ class Sidecars:
         return min((cutoff for cutoff in cutoffs if cutoff > 0.0), default=0.0)
 
     def text(self, key: str) -> str:
-        """One field of the JSON as text, empty where absent or ``n/a``."""
+        """Return one field of the JSON as text, empty where absent or ``n/a``."""
         value = self.json.get(key)
         return "" if not isinstance(value, str) or value.strip() in ABSENT else value.strip()
 

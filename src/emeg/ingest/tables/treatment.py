@@ -1,4 +1,4 @@
-"""What the registry or a recipe says of a recording, applied to the open file: names, types, exclusions, units."""
+"""Apply what the registry or a file mapping says of a recording: names, types, exclusions, units."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,7 +16,7 @@ _EXCLUDED = "excluded by the dataset's entry"
 
 
 class Treated(NamedTuple):
-    """What `treat` did that later stages need: the table under the new names, and the channels left out."""
+    """Result of `treat`: the table under the new names, and the excluded channels with the reason."""
 
     table: ChannelTable
     excluded: dict[str, str]
@@ -60,7 +60,7 @@ def treat(raw: "mne.io.BaseRaw", table: ChannelTable, treatment: Treatment | Non
 
 
 def count_note(n_channels: int, treatment: Treatment | None) -> tuple[str, ...]:
-    """Say so where a recording has another number of channels than the dataset's entry expects."""
+    """Return a note if a recording has another number of channels than the dataset's entry expects."""
     if treatment is None or treatment.expected is None or treatment.expected.fits(n_channels):
         return ()
     return (f"{n_channels} channels are left, the dataset's entry expects {treatment.expected.expected}",)

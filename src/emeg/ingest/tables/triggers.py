@@ -133,7 +133,7 @@ def near(times: NDArray[Any], taken: NDArray[Any], tolerance: float) -> NDArray[
     times : float64 or intp, shape (times,)
         In seconds or samples.
     taken : float64 or intp, shape (others,)
-        Sorted, in the same unit.
+        Sorted, in seconds or samples as `times`.
     tolerance : float
         In the same unit.
 

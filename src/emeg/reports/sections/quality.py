@@ -41,7 +41,7 @@ REASON_WORDS = {
     BadReason.BEYOND_GATE: "beyond gate",
     BadReason.NOISY: "noisy",
     BadReason.UNCORRELATED: "uncorrelated",
-    BadReason.MARKED: "marked in channels.tsv",
+    BadReason.MARKED: "marked in channels.tsv or by an annotation",
     BadReason.INTERPOLATED: "interpolated",
 }
 SHOWN_REASONS = tuple(reason for reason in REASON_COLOURS if reason not in (BadReason.NAN, BadReason.INTERPOLATED))
