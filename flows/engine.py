@@ -2,25 +2,31 @@
 
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
-from prefect import Task
+from prefect import Flow, Task
 from prefect.artifacts import (
     create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.concurrency.sync import concurrency
+from prefect.context import FlowRunContext
 from prefect.events import emit_event
+from prefect.settings import get_current_settings
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 
 from emeg.errors import StoppedError, TransientError
+from emeg.flows.processes import register
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,6 +66,37 @@ def verb_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
         )
 
     return decorate
+
+
+def verb_flow(function: Flow[P, R]) -> Flow[P, R]:
+    """Add to a flow what every deployed run needs: a note of its process, and the limits of its deployment.
+
+    ``EMEG_LIMITS`` in the environment names the concurrency limits of the server that a run takes part in.
+    """
+    body = function.fn
+
+    @functools.wraps(body)
+    def limited(*args: P.args, **kwargs: P.kwargs) -> R:
+        names = [name for name in os.environ.get("EMEG_LIMITS", "").split(",") if name]
+        with concurrency(names, occupy=1, strict=False) if names and is_deployed() else nullcontext():
+            return body(*args, **kwargs)
+
+    function.fn = limited
+    function.on_running_hooks.append(note_process)
+    return function
+
+
+def is_deployed() -> bool:
+    """Return whether this is the run of a deployment, not a flow that a person called."""
+    context = FlowRunContext.get()
+    return context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
+
+
+def note_process(flow: Flow[P, R], flow_run: FlowRun, state: State[R]) -> None:
+    """Note the process of a run that has started, for `emeg watch`."""
+    settings = get_current_settings()
+    if settings.api.url:
+        register(settings.home, str(flow_run.id), str(settings.api.url))
 
 
 class ArtifactProgress:

@@ -8,7 +8,7 @@ from prefect.artifacts import create_link_artifact
 
 from emeg import evaluation, reports
 from emeg.evaluation import EvaluateConfig, EvaluateResult, FinetuneConfig
-from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
 from emeg.flows.finetune import run_finetune
 from emeg.reports import ReportConfig, ReportResult
 from emeg.store import Store, model_config
@@ -30,6 +30,7 @@ def run_report(config: ReportConfig) -> ReportResult:
         return reports.report(config, progress=progress)
 
 
+@verb_flow
 @flow(name="evaluate")
 def evaluate_flow(config: EvaluateConfig, finetune: FinetuneConfig | None = None) -> ReportResult:
     """Evaluate a model and write the report; with `finetune`, fine-tune it first if its corpus has a task."""

@@ -4,7 +4,7 @@ from prefect import flow
 
 from emeg import evaluation
 from emeg.evaluation import FinetuneConfig, FinetuneResult
-from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
 
 
 @verb_task("finetune")
@@ -14,6 +14,7 @@ def run_finetune(config: FinetuneConfig) -> FinetuneResult:
         return evaluation.finetune(config, progress=progress)
 
 
+@verb_flow
 @flow(name="finetune")
 def finetune_flow(config: FinetuneConfig) -> FinetuneResult:
     """Fine-tune and probe a model on a task of held-out subjects."""

@@ -3,12 +3,14 @@
 On a Dask cluster, batches of recordings are task runs of Prefect's runner for Dask.
 """
 
+import os
+
 from prefect import flow
 from prefect.events import emit_event
 
 from emeg import ingest
 from emeg.curation import count_quality
-from emeg.flows.engine import ArtifactProgress, show, show_rows, verb_task
+from emeg.flows.engine import ArtifactProgress, show, show_rows, verb_flow, verb_task
 from emeg.flows.on_dask import as_they_end, on_dask
 from emeg.ingest import IngestConfig, IngestResult, Source
 from emeg.ingest.workers.executor import Done
@@ -40,6 +42,7 @@ def ingest_on_dask_flow(config: IngestConfig) -> IngestResult:
     return run_ingest(config)
 
 
+@verb_flow
 @flow(name="ingest")
 def ingest_flow(config: IngestConfig) -> IngestResult:
     """Ingest an archive into the store, standardised."""
@@ -56,14 +59,16 @@ def ingest_flow(config: IngestConfig) -> IngestResult:
 
 
 def _announce(config: IngestConfig, result: IngestResult) -> None:
-    """Send ``emeg.recordings.ingested`` with the dataset and the counts."""
-    facts = {"n_new": str(result.n_new), "n_quarantined": str(len(result.quarantined))}
-    emit_event(
-        "emeg.recordings.ingested",
-        resource={
-            "prefect.resource.id": f"emeg.dataset.{result.dataset}",
-            "prefect.resource.name": result.dataset,
-            "emeg.root": config.root,
-        },
-        payload={"root": config.root, "dataset": result.dataset, **facts},
-    )
+    """Send ``emeg.recordings.ingested`` with the counts, and ``emeg.quarantine.high`` where many were refused."""
+    n_quarantined, n_sources = len(result.quarantined), len(result.quarantined) + len(result.ready)
+    facts = {"n_new": result.n_new, "n_quarantined": n_quarantined, "n_sources": n_sources}
+    resource = {
+        "prefect.resource.id": f"emeg.dataset.{result.dataset}",
+        "prefect.resource.name": result.dataset,
+        "emeg.root": config.root,
+    }
+    payload = {"root": config.root, "dataset": result.dataset, **facts}
+    emit_event("emeg.recordings.ingested", resource=resource, payload=payload)
+    limit = float(os.environ.get("EMEG_QUARANTINE_SHARE", "1"))
+    if n_quarantined > limit * max(n_sources, 1):
+        emit_event("emeg.quarantine.high", resource=resource, payload=payload)

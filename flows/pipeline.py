@@ -16,7 +16,7 @@ from emeg.config import Config, option, runtime_field
 from emeg.data import ShardConfig
 from emeg.errors import StoppedError
 from emeg.evaluation import EvaluateConfig, FinetuneConfig
-from emeg.flows.engine import ArtifactProgress, show, verb_task
+from emeg.flows.engine import ArtifactProgress, show, verb_flow, verb_task
 from emeg.flows.evaluate import run_evaluate, run_report
 from emeg.flows.finetune import run_finetune
 from emeg.flows.ingest import run_ingest
@@ -72,6 +72,7 @@ def run_synthesize(config: SynthesizeConfig) -> SynthesizeResult:
         return synthetic.synthesize(config, progress=progress)
 
 
+@verb_flow
 @flow(name="pipeline")
 def pipeline_flow(config: PipelineConfig) -> ReportResult:
     """Run every step from archive to report. A step whose product exists already is skipped."""

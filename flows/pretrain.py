@@ -3,7 +3,7 @@
 from prefect import flow
 
 from emeg import training
-from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
 from emeg.training import PretrainConfig, TrainResult
 
 
@@ -14,6 +14,7 @@ def run_pretrain(config: PretrainConfig) -> TrainResult:
         return training.pretrain(config, progress=progress)
 
 
+@verb_flow
 @flow(name="pretrain")
 def pretrain_flow(config: PretrainConfig) -> TrainResult:
     """Train BrainOmni on the codes of a corpus, in separate processes."""

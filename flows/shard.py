@@ -4,7 +4,7 @@ from prefect import flow
 
 from emeg import data
 from emeg.data import ShardConfig, ShardResult
-from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
 
 
 @verb_task("shard")
@@ -14,6 +14,7 @@ def run_shard(config: ShardConfig) -> ShardResult:
         return data.shard(config, progress=progress)
 
 
+@verb_flow
 @flow(name="shard")
 def shard_flow(config: ShardConfig) -> ShardResult:
     """Cut the recordings into a frozen corpus, split by subject."""

@@ -3,7 +3,7 @@
 from prefect import flow
 
 from emeg import training
-from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
 from emeg.training import TokenizeConfig, TokenizeResult
 
 
@@ -14,6 +14,7 @@ def run_tokenize(config: TokenizeConfig) -> TokenizeResult:
         return training.tokenize(config, progress=progress)
 
 
+@verb_flow
 @flow(name="tokenize")
 def tokenize_flow(config: TokenizeConfig) -> TokenizeResult:
     """Write the codes of a corpus."""

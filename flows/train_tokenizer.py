@@ -3,7 +3,7 @@
 from prefect import flow
 
 from emeg import training
-from emeg.flows.engine import ArtifactProgress, publish, show, verb_task
+from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
 from emeg.training import TrainResult, TrainTokenizerConfig
 
 
@@ -14,6 +14,7 @@ def run_train_tokenizer(config: TrainTokenizerConfig) -> TrainResult:
         return training.train_tokenizer(config, progress=progress)
 
 
+@verb_flow
 @flow(name="train-tokenizer")
 def train_tokenizer_flow(config: TrainTokenizerConfig) -> TrainResult:
     """Train a BrainTokenizer on a corpus, in separate processes."""

@@ -36,7 +36,9 @@ FLOORS = (
     ("training", "inference", "curation"),
     ("evaluation",),
     ("reports",),
-    ("flows", "cli", ""),
+    ("flows",),
+    ("service",),
+    ("cli", ""),
 )
 """Rooms by floor, lowest first; the empty name is the package itself, whose public names come from any floor."""
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

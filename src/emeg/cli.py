@@ -68,6 +68,13 @@ VERB_GROUPS = {
         "evaluate": Verb("emeg.evaluation", "evaluate", "EvaluateConfig", "Compare a model with chance and baselines."),
         "report": Verb("emeg.reports", "report", "ReportConfig", "Write an evaluation as one HTML page."),
     },
+    "service": {
+        "up": Verb("emeg.service", "up", "UpConfig", "Start server, worker and watcher on this machine."),
+        "status": Verb("emeg.service", "status", "StatusConfig", "Show what runs on this machine."),
+        "down": Verb("emeg.service", "down", "DownConfig", "Stop what emeg up has started."),
+        "deploy": Verb("emeg.service", "deploy", "DeployConfig", "Bring a Prefect server to what emeg.yaml declares."),
+        "watch": Verb("emeg.service", "watch", "WatchConfig", "Mark flow runs whose process has died."),
+    },
     "models": {
         "push-to-hub": Verb("emeg.models", "push_to_hub", "PushToHubConfig", "Upload a model to a Hugging Face hub."),
         "import-reference": Verb(

@@ -1,0 +1,9 @@
+"""Run emeg as a service on a Prefect server.
+
+emeg.yaml ──deploy──▶ deployments, queues, limits, automations, notifications
+up ──▶ server, worker, watcher        status        watch ──▶ marks runs whose process died        down
+"""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)
