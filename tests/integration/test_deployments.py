@@ -1,98 +1,46 @@
-"""The deployments of ``infra/prefect.yaml`` on a real Prefect server with a real database, ingest through a worker."""
+"""`emeg deploy` on a real Prefect server with a real database: plan, apply, change, remove; runs, chains and alerts."""
 
 import json
-import os
-import signal
-import socket
+import shutil
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
+import yaml
 from tests.integration.postgres import find_binaries, running_postgres
+from tests.integration.prefect_server import PYTHON, Server, free_port, running_server, running_worker, wait_for
 
 from emeg.store import Store, read_catalog
 
-ROOT = Path(__file__).parents[2]
-PREFECT = str(Path(sys.executable).with_name("prefect"))
-VERBS = {"ingest", "shard", "train-tokenizer", "tokenize", "pretrain", "finetune", "evaluate", "pipeline"}
+pytestmark = pytest.mark.slow
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+class Receiver(BaseHTTPRequestHandler):
+    """Keeps the messages that come in."""
+
+    messages: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
-def wait_for(ask: Callable[[], Any], seconds: float, what: str) -> Any:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        answer = ask()
-        if answer is not None:
-            return answer
-        time.sleep(0.5)
-    raise AssertionError(f"{what}: not within {seconds} s")
-
-
-class Server:
-    """A Prefect server of its own, its command line and its API."""
-
-    def __init__(self, home: Path, database: str | None) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}/api"
-        self.environment = os.environ | {
-            "PREFECT_HOME": str(home),
-            "PREFECT_API_URL": self.url,
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
-        }
-        if database is not None:
-            self.environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database
-        self.process = self.start("server", "start", "--host", "127.0.0.1", "--port", str(port))
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        with (Path(self.environment["PREFECT_HOME"]) / f"{arguments[0]}.log").open("ab") as log:
-            return subprocess.Popen(
-                [PREFECT, *arguments], cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [PREFECT, "--no-prompt", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def ask(self, method: str, path: str, **json: Any) -> Any:
-        """The answer; asked again while SQLite is locked by another request, which the server says with 503."""
-        end = time.monotonic() + 60
-        while True:
-            answer = httpx.request(method, self.url + path, json=json or None, timeout=60)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
-                answer.raise_for_status()
-                return answer.json()
-            time.sleep(1)
-
-    def healthy(self) -> bool | None:
-        try:
-            return True if httpx.get(f"{self.url}/health", timeout=5).is_success else None
-        except httpx.TransportError:
-            return None
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/hook"
+        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -107,69 +55,150 @@ def database() -> Iterator[str | None]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, database: str | None) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("prefect"), database)
-    try:
-        wait_for(server.healthy, 90, "Prefect server")
-        server.run("work-pool", "create", "emeg", "--type", "process")
-        server.run("deploy", "--all", "--prefect-file", "infra/prefect.yaml")
+def server(tmp_path_factory: pytest.TempPathFactory, database: str | None, receiver: str) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("prefect")
+    with running_server(home, database) as server:
+        server.environment["OPS_WEBHOOK"] = receiver
+        write_settings(server)
+        server.emeg("deploy", "--apply")
         yield server
-    finally:
-        stop(server.process)
 
 
-@pytest.mark.slow
-def test_every_verb_is_deployed_with_its_schedule_and_trigger(server: Server):
-    deployments = {row["name"]: row for row in server.ask("POST", "/deployments/filter", limit=50)}
-    assert set(deployments) == VERBS
-    schedules = [entry["schedule"]["cron"] for entry in deployments["ingest"]["schedules"]]
-    assert schedules == ["15 2 * * *"]
-    (automation,) = server.ask("POST", "/automations/filter", limit=50)
-    assert automation["trigger"]["expect"] == ["prefect.flow-run.Completed"]
-    assert automation["actions"][0]["deployment_id"] == deployments["evaluate"]["id"]
+def write_settings(server: Server, **changes: Any) -> None:
+    settings = {
+        "name": "lab",
+        "stores": {"main": "store"},
+        "archives": {
+            "raw": {
+                "archive": "archive",
+                "store": "main",
+                "schedule": {"cron": "15 2 * * *", "timezone": "Europe/Berlin"},
+            }
+        },
+        "trainings": {"nano": {"verb": "pretrain", "store": "main", "options": {"recipe": "brainomni-nano"}}},
+        "notifications": {"ops": {"url": "$OPS_WEBHOOK", "alerts": ["failed"]}},
+    }
+    (server.home / "emeg.yaml").write_text(yaml.safe_dump(settings | changes))
 
 
-@pytest.mark.slow
-def test_ingest_runs_through_a_worker(server: Server, shared: Path, tmp_path: Path):
-    deployment = next(d for d in server.ask("POST", "/deployments/filter", limit=50) if d["name"] == "ingest")
-    store = tmp_path / "store"
-    run = server.ask(
-        "POST",
-        f"/deployments/{deployment['id']}/create_flow_run",
-        parameters={"config": {"archive": str(shared / "data" / "oddball"), "root": str(store), "workers": 2}},
-        state={"type": "SCHEDULED", "name": "Scheduled"},
+def test_everything_of_the_file_is_deployed_once(server: Server):
+    deployments = server.deployments()
+    verbs = {"shard", "tokenize", "train-tokenizer", "pretrain", "finetune", "evaluate"}
+    assert set(deployments) == {"ingest/raw", "pretrain/nano", *(f"{verb}/main" for verb in verbs)}
+    (schedule,) = deployments["ingest/raw"]["schedules"]
+    assert schedule["schedule"]["cron"] == "15 2 * * *"
+    assert schedule["schedule"]["timezone"] == "Europe/Berlin"
+    assert deployments["ingest/raw"]["global_concurrency_limit"]["limit"] == 1
+    assert deployments["pretrain/nano"]["parameters"] == {
+        "config": {"root": str(server.home / "store"), "recipe": "brainomni-nano"}
+    }
+    assert "no changes" in server.emeg("deploy", "--apply")
+
+
+def test_the_plan_names_each_change_and_changes_nothing(server: Server):
+    before = server.deployments()
+    write_settings(
+        server,
+        archives={"raw": {"archive": "archive", "store": "main"}},
+        trainings={"large": {"verb": "pretrain", "store": "main"}},
     )
-    worker = server.start("worker", "start", "--pool", "emeg")
-    try:
-        state = wait_for(lambda: ended(server, run["id"]), 150, "the run of ingest")
-    finally:
-        stop(worker)
+    plan = server.emeg("deploy").splitlines()
+    assert "+ deployment pretrain/large" in plan
+    assert "- deployment pretrain/nano" in plan
+    assert any(line.startswith("~ deployment ingest/raw: schedules") for line in plan)
+    assert server.deployments() == before
+    server.emeg("deploy", "--apply")
+    assert {"pretrain/large"} == set(server.deployments()) - set(before)
+    assert server.deployments()["ingest/raw"]["schedules"] == []
+    write_settings(server)
+    server.emeg("deploy", "--apply")
+    assert set(server.deployments()) == set(before)
+
+
+def test_a_change_by_hand_is_found_and_taken_back(server: Server):
+    found = server.deployments()["shard/main"]
+    server.ask("PATCH", f"/deployments/{found['id']}", parameters={"config": {"root": "elsewhere"}})
+    assert "~ deployment shard/main: parameters" in server.emeg("deploy", "--apply")
+    assert server.deployments()["shard/main"]["parameters"] == found["parameters"]
+
+
+def test_the_secret_of_a_notification_is_shown_nowhere(server: Server, receiver: str):
+    assert receiver not in server.emeg("deploy")
+    write_settings(server, notifications={"ops": {"url": "$OPS_WEBHOOK/other"}})
+    assert receiver not in server.emeg("deploy")
+    write_settings(server)
+    rows = server.ask("POST", "/block_documents/filter", include_secrets=False)
+    assert receiver not in json.dumps(rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stores": {"other": "x"}}, ("archives.raw.store", "other")),
+        ({"name": "Not a name"}, ("name",)),
+        (
+            {"maintenance": {"verify": {"cron": "0 5 * * 0", "timezone": "Mars"}}},
+            ("maintenance.verify", "Europe/Berlin"),
+        ),
+        ({"maintenance": {"verify": {"cron": "late"}}}, ("maintenance.verify.cron",)),
+        ({"storse": {}}, ("storse",)),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_the_field(server: Server, changes: dict[str, Any], words: tuple[str, ...]):
+    write_settings(server, **changes)
+    command = [PYTHON, "-m", "emeg.cli", "deploy"]
+    done = subprocess.run(command, cwd=server.home, env=server.environment, capture_output=True, text=True, check=False)
+    write_settings(server)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in words)
+
+
+def test_a_wrong_parameter_is_refused_before_there_is_a_run(server: Server):
+    found = server.deployments()["pretrain/nano"]
+    answer = httpx.post(
+        f"{server.url}/deployments/{found['id']}/create_flow_run",
+        json={"parameters": {"config": {"root": "store", "steps": "many"}}},
+        timeout=30,
+    )
+    assert answer.status_code in (409, 422)
+    assert "steps" in answer.text or "many" in answer.text
+
+
+def test_each_new_model_starts_an_evaluation_of_itself(server: Server):
+    """As two pretrainings one after another would: both events, one run each, with the model by name."""
+    root = str(server.home / "store")
+    for model in ("first-model", "second-model"):
+        server.python(
+            "from emeg.flows.engine import publish\n"
+            "from prefect.events.worker import EventsWorker\n"
+            f"publish('model', {root!r}, {model!r}, network='brainomni')\n"
+            f"publish('model', {root!r}, 'tokenizer', network='braintokenizer')\n"
+            f"publish('model', '/elsewhere', 'foreign', network='brainomni')\n"
+            "EventsWorker.instance().drain()\n"
+        )
+    runs = wait_for(lambda: found if len(found := server.runs_of("evaluate/main")) >= 2 else None, 60, "two runs")
+    assert {run["parameters"]["config"]["model"] for run in runs} == {"first-model", "second-model"}
+    assert all(run["parameters"]["config"]["root"] == root for run in runs)
+    assert all(run["parameters"]["finetune"]["model"] == run["parameters"]["config"]["model"] for run in runs)
+    for run in runs:
+        server.ask("DELETE", f"/flow_runs/{run['id']}")
+
+
+def test_ingest_runs_through_a_worker_and_a_failure_is_told(server: Server, shared: Path):
+    shutil.copytree(shared / "data" / "oddball", server.home / "archive")
+    root = str(server.home / "store")
+    with running_worker(server):
+        run = server.run("ingest/raw")
+        failing = server.run("shard/main", config={"root": str(server.home / "absent")})
+        state = wait_for(lambda: server.ended(run), 150, "the run of ingest")
+        assert wait_for(lambda: server.ended(failing), 60, "the run of shard") == "FAILED"
     assert state == "COMPLETED"
-    assert len(read_catalog(Store.open(store))) == 8
+    assert len(read_catalog(Store.open(root))) == 8
     artifacts = server.ask("POST", "/artifacts/filter", limit=50)
-    kinds = {row["type"] for row in artifacts}
-    assert {"markdown", "table", "progress"} <= kinds
+    assert {"markdown", "table", "progress"} <= {row["type"] for row in artifacts}
     (counts,) = [json.loads(row["data"]) for row in artifacts if row["key"] == "ingest-quality"]
     assert {row["what"]: row["recordings"] for row in counts}["ready"] == 8
-
-
-def ended(server: Server, run: str) -> str | None:
-    state: str = server.ask("GET", f"/flow_runs/{run}")["state_type"]
-    return state if state in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
-
-
-@pytest.mark.slow
-def test_a_completed_pretraining_run_starts_evaluate(server: Server):
-    """The event that a finished run sends is what the trigger waits for; the run itself needs no training here."""
-    (flow,) = [f for f in server.ask("POST", "/flows/filter", limit=50) if f["name"] == "pretrain"]
-    deployments = {row["name"]: row for row in server.ask("POST", "/deployments/filter", limit=50)}
-    run = server.ask("POST", "/flow_runs/", flow_id=flow["id"], state={"type": "RUNNING", "name": "Running"})
-    server.ask("POST", f"/flow_runs/{run['id']}/set_state", state={"type": "COMPLETED", "name": "Completed"})
-    evaluate = deployments["evaluate"]["id"]
-    wait_for(lambda: started_runs(server, evaluate) or None, 60, "a run of evaluate")
-
-
-def started_runs(server: Server, deployment: str) -> list[Any]:
-    chosen = {"deployments": {"id": {"any_": [deployment]}}}
-    runs: list[Any] = server.ask("POST", "/flow_runs/filter", **chosen)
-    return [run for run in runs if not run["auto_scheduled"]]
+    (message,) = wait_for(lambda: Receiver.messages or None, 60, "a message")
+    assert message["subject"].startswith("Failed: shard/")
+    assert "absent" in message["body"]

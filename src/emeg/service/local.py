@@ -152,7 +152,14 @@ def status(config: StatusConfig, *, progress: Progress = silent) -> ServiceStatu
     )
 
 
-def down(config: DownConfig, *, progress: Progress = silent) -> ServiceStatus:
+class DownResult(Config):
+    """What was stopped."""
+
+    stopped: tuple[str, ...]
+    """Processes that ran and were stopped."""
+
+
+def down(config: DownConfig, *, progress: Progress = silent) -> DownResult:
     """Stop the processes in reverse order, the worker's runs with it.
 
     Raises
@@ -162,13 +169,16 @@ def down(config: DownConfig, *, progress: Progress = silent) -> ServiceStatus:
     """
     folder = Path(config.folder).absolute()
     state = _read_state(folder)
-    names = list(reversed(SERVICES))
-    for done, name in enumerate(names):
-        progress(done, len(names), f"stop {name}")
+    if "environment" not in state:
+        raise UserError(f"{folder}: nothing was started from here; name the folder of `emeg up` with --folder")
+    stopped = []
+    for name in reversed(SERVICES):
         found = _process(state, name)
         if found is not None:
+            progress(len(stopped), len(SERVICES), f"stop {name}")
             _stop(found, config.wait_s)
-    return status(StatusConfig(folder=config.folder))
+            stopped.append(name)
+    return DownResult(stopped=tuple(stopped))
 
 
 PASSWORD = "password"

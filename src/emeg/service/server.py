@@ -183,6 +183,8 @@ def _write_block(api: Api, settings: ServiceConfig, resource: Resource, ids: Ids
 def _write_deployment(api: Api, settings: ServiceConfig, resource: Resource, ids: Ids, found: str | None) -> Any:  # noqa: ANN401
     flow, _, name = resource.name.partition("/")
     if found is not None:
+        for schedule in api.ask("GET", f"/deployments/{found}/schedules") if not resource.fields["schedules"] else []:
+            api.ask("DELETE", f"/deployments/{found}/schedules/{schedule['id']}")  # an empty list would leave them
         return api.ask("PATCH", f"/deployments/{found}", {**resource.fields})
     flow_id = api.ask("POST", "/flows/", {"name": flow})["id"]
     options = {"collision_strategy": "ENQUEUE"} if resource.fields["concurrency_limit"] else None

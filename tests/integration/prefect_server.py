@@ -1,0 +1,151 @@
+"""A Prefect server of its own for a test, with its command line, its API and workers."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).parents[2]
+PYTHON = sys.executable
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(ask: Callable[[], Any], seconds: float, what: str) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        answer = ask()
+        if answer is not None:
+            return answer
+        time.sleep(0.3)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+class Server:
+    """A Prefect server, emeg's commands with its settings, and its API."""
+
+    def __init__(self, home: Path, database: str | None = None) -> None:
+        port = free_port()
+        self.home = home
+        self.url = f"http://127.0.0.1:{port}/api"
+        self.environment = os.environ | {
+            "PREFECT_HOME": str(home),
+            "PREFECT_API_URL": self.url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "DO_NOT_TRACK": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
+            "OMP_NUM_THREADS": "1",
+        }
+        if database is not None:
+            self.environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database
+        self.process = self.start("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+
+    def start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with (self.home / f"{arguments[0]}.log").open("ab") as log:
+            return subprocess.Popen(
+                [PYTHON, "-m", module, *arguments],
+                cwd=self.home,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def emeg(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [PYTHON, "-m", "emeg.cli", *arguments],
+            cwd=self.home,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def python(self, code: str) -> str:
+        done = subprocess.run(
+            [PYTHON, "-c", code], cwd=self.home, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def ask(self, method: str, path: str, **json: Any) -> Any:
+        """The answer; asked again while SQLite is locked by another request, which the server says with 503."""
+        end = time.monotonic() + 60
+        while True:
+            answer = httpx.request(method, self.url + path, json=json or None, timeout=60)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
+                answer.raise_for_status()
+                return answer.json() if answer.content else None
+            time.sleep(1)
+
+    def healthy(self) -> bool | None:
+        try:
+            return True if httpx.get(f"{self.url}/health", timeout=5).is_success else None
+        except httpx.TransportError:
+            return None
+
+    def deployments(self) -> dict[str, dict[str, Any]]:
+        """Deployments by ``flow/name``."""
+        flows = {row["id"]: row["name"] for row in self.ask("POST", "/flows/filter", limit=100)}
+        rows = self.ask("POST", "/deployments/filter", limit=100)
+        return {f"{flows[row['flow_id']]}/{row['name']}": row for row in rows}
+
+    def run(self, deployment: str, **parameters: Any) -> str:
+        """Start a run of a deployment, and give its id."""
+        found = self.deployments()[deployment]
+        state = {"type": "SCHEDULED", "name": "Scheduled"}
+        path = f"/deployments/{found['id']}/create_flow_run"
+        run = self.ask("POST", path, parameters=found["parameters"] | parameters, state=state)
+        return str(run["id"])
+
+    def state(self, run: str) -> dict[str, Any]:
+        state: dict[str, Any] = self.ask("GET", f"/flow_runs/{run}")["state"]
+        return state
+
+    def ended(self, run: str) -> str | None:
+        state = self.state(run)["type"]
+        return state if state in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+    def runs_of(self, deployment: str) -> list[dict[str, Any]]:
+        """Runs that nobody scheduled."""
+        chosen = {"deployments": {"id": {"any_": [self.deployments()[deployment]["id"]]}}}
+        return [run for run in self.ask("POST", "/flow_runs/filter", **chosen) if not run["auto_scheduled"]]
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@contextmanager
+def running_server(home: Path, database: str | None = None) -> Iterator[Server]:
+    server = Server(home, database)
+    try:
+        wait_for(server.healthy, 90, "Prefect server")
+        yield server
+    finally:
+        stop(server.process)
+
+
+@contextmanager
+def running_worker(server: Server) -> Iterator[subprocess.Popen[bytes]]:
+    worker = server.start("prefect", "worker", "start", "--pool", "emeg")
+    try:
+        yield worker
+    finally:
+        stop(worker)

@@ -1,0 +1,114 @@
+"""Training flows that are cancelled, told to stop or killed: the right state at once, nothing trained again."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from benchmarks._tiny import NETWORK, make_store
+from tests.integration.prefect_server import Server, running_server, running_worker, stop, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("stopping")
+    make_store(home / "store", people=5, seconds=40.0)
+    options = {"steps": 4000, "ramp_steps": 10, "log_every": 1, "checkpoint_every": 1000, "validate_every": 1000}
+    options |= {"device": "cpu", "threads": 1, "overrides": NETWORK}
+    options |= {"sampling": {"budget_channel_seconds": 40, "crop_s": 2.0, "micro_batches": 2}}
+    plan = {"verb": "train-tokenizer", "store": "main", "options": options}
+    settings = {"name": "lab", "stores": {"main": "store"}, "trainings": {"long": plan}}
+    (home / "emeg.yaml").write_text(yaml.safe_dump(settings))
+    with running_server(home) as server:
+        server.emeg("deploy", "--apply")
+        yield server
+
+
+def training_run(server: Server) -> tuple[str, int]:
+    """A run that has trained some steps; its id and its process."""
+    before = steps(server)
+    run = server.run("train-tokenizer/long")
+    note = server.home / "emeg" / "processes" / f"{run}.json"
+    wait_for(lambda: note.exists() or None, 60, "the process of the run")
+    wait_for(lambda: steps(server) > before + 5 or None, 90, "some steps")
+    return run, int(json.loads(note.read_text())["process"])
+
+
+def steps(server: Server) -> int:
+    return sum(path.read_text().count(",loss,") for path in (server.home / "store/runs").glob("*/metrics.csv"))
+
+
+def checkpoints(server: Server) -> set[str]:
+    return {path.name for path in (server.home / "store/runs").glob("*/checkpoints/last-*.sha256")}
+
+
+def trainings() -> list[int]:
+    return [
+        p.pid for p in psutil.process_iter(["cmdline"]) if "emeg.training.launch.worker" in (p.info["cmdline"] or [])
+    ]
+
+
+def starts(log: Path) -> int:
+    return len(re.findall(r"Retry \d+/\d+ will start", log.read_text()))
+
+
+def test_a_cancelled_training_leaves_a_checkpoint_and_is_not_started_again(server: Server):
+    with running_worker(server):
+        run, _ = training_run(server)
+        before = checkpoints(server)
+        state = {"type": "CANCELLING", "name": "Cancelling"}
+        server.ask("POST", f"/flow_runs/{run}/set_state", state=state)
+        wait_for(lambda: server.state(run)["type"] == "CANCELLED" or None, 30, "Cancelled")
+    assert checkpoints(server) - before
+    assert starts(server.home / "worker.log") == 0
+    assert trainings() == []
+
+
+def test_sigterm_ends_a_training_run_as_crashed_at_once(server: Server):
+    with running_worker(server):
+        run, process = training_run(server)
+        before = checkpoints(server)
+        os.kill(process, signal.SIGTERM)
+        assert wait_for(lambda: server.ended(run), 20, "an end") == "CRASHED"
+    assert checkpoints(server) - before
+    assert starts(server.home / "worker.log") == 0
+    assert trainings() == []
+
+
+def test_a_dead_run_is_marked_and_a_stopped_process_is_not(server: Server):
+    """Worker and run die together; another run hangs meanwhile (SIGSTOP) and must not be taken for dead."""
+    with running_worker(server) as worker:
+        run, process = training_run(server)
+        hanging = server.ask("POST", "/flow_runs/", flow_id=server.deployments()["shard/main"]["flow_id"])["id"]
+        server.ask("POST", f"/flow_runs/{hanging}/set_state", state={"type": "RUNNING", "name": "Running"}, force=True)
+        code = "import time\nfrom pathlib import Path\nfrom emeg.flows.processes import register\n"
+        code += f"register(Path({str(server.home)!r}), {hanging!r}, {server.url!r})\ntime.sleep(300)\n"
+        child = subprocess.Popen([psutil.Process().exe(), "-c", code], env=server.environment)
+        try:
+            note = server.home / "emeg" / "processes" / f"{hanging}.json"
+            wait_for(lambda: note.exists() or None, 30, "its note")
+            child.send_signal(signal.SIGSTOP)
+            os.kill(worker.pid, signal.SIGKILL)
+            os.kill(process, signal.SIGKILL)
+            died = time.monotonic()
+            watcher = server.start("emeg.cli", "watch", "--every-s", "2", "--grace-s", "10")
+            try:
+                assert wait_for(lambda: server.ended(run), 100, "a mark") == "CRASHED"
+                assert time.monotonic() - died < 120
+                assert f"process {process}" in server.state(run)["message"]
+                assert server.state(hanging)["type"] == "RUNNING"
+            finally:
+                stop(watcher)
+        finally:
+            child.kill()
+            child.wait()
+    wait_for(lambda: trainings() == [] or None, 60, "the end of the orphaned rank")
