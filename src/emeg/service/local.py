@@ -171,7 +171,7 @@ def down(config: DownConfig, *, progress: Progress = silent) -> DownResult:
     state = _read_state(folder)
     if "environment" not in state:
         raise UserError(f"{folder}: nothing was started from here; name the folder of `emeg up` with --folder")
-    stopped = []
+    stopped: list[str] = []
     for name in reversed(SERVICES):
         found = _process(state, name)
         if found is not None:
