@@ -1,5 +1,8 @@
 """Every device of the test recordings: ready with figures that its file holds, or refused for a true reason."""
 
+import re
+from collections import Counter
+
 import mne
 import numpy as np
 import pytest
@@ -7,6 +10,7 @@ import pytest
 from emeg.ingest.tables.electrodes import apply_electrodes
 from emeg.ingest.tables.sidecars import Sidecars
 from emeg.sensors import SensorType
+from emeg.store import read_events
 
 # device: channels (EEG, magnetometers, gradiometers), rate, pass band, mains, bad channels
 READY = {
@@ -163,6 +167,49 @@ def test_a_stretch_without_signal_is_marked(devices):
     flat = recording.bad[good] & 1
     assert flat[:, :5].sum() == 0
     assert flat[:, 6:].all()
+
+
+def _lines(raw, names):
+    """Count what MNE-Python finds on each trigger line, as it comes from the source."""
+    return sum(len(mne.find_events(raw, name, shortest_event=1, verbose="ERROR")) for name in names)
+
+
+@pytest.mark.parametrize("name", ["biosemi", "kit157", "bti248", "egi-raw"])
+def test_events_are_as_many_as_the_triggers_that_mne_finds(devices, shared, name):
+    path = shared / "data/devices" / name
+    raw = {
+        "biosemi": lambda: mne.io.read_raw_bdf(path / "test.bdf", verbose="ERROR"),
+        "kit157": lambda: mne.io.read_raw_kit(path / "test.sqd", verbose="ERROR"),
+        "bti248": lambda: mne.io.read_raw_bti(
+            path / "test_pdf_linux", path / "test_config_linux", None, verbose="ERROR"
+        ),
+        "egi-raw": lambda: mne.io.read_raw_egi(path / "test_egi.raw", events_as_annotations=True, verbose="ERROR"),
+    }[name]()
+    lines = [line for line, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind == "stim"]
+    assert devices.rows[name].n_events == _lines(raw, lines)
+
+
+def test_events_are_as_many_as_the_markers_of_a_brainvision_file(devices, shared):
+    text = (shared / "data/devices/brainvision/test.vmrk").read_text()
+    listed = re.findall(r"^Mk\d+=([^,]*),([^,]*),(\d+)", text, re.MULTILINE)
+    # the mark at the first sample is where the file begins
+    expected = Counter(f"{kind}/{text}" for kind, text, position in listed if (kind, position) != ("New Segment", "1"))
+    events = read_events(devices.store, devices.rows["brainvision"].recording)
+    assert Counter(event.trial_type for event in events) == expected
+
+
+def test_events_are_as_many_as_the_annotations_of_an_edf_file(devices, shared):
+    import edfio
+
+    path = shared / "data/devices/edf-bci2000-128hz/test_edf_overlapping_annotations.edf"
+    events = read_events(devices.store, devices.rows["edf-bci2000-128hz"].recording)
+    expected = sorted((round(a.onset, 6), a.text) for a in edfio.read_edf(path).annotations)
+    assert [(round(event.onset_s, 6), event.trial_type) for event in events] == expected
+
+
+def test_lines_of_markers_keep_their_names(devices):
+    events = read_events(devices.store, devices.rows["egi-raw"].recording)
+    assert [event.trial_type for event in events] == ["TRSP", "XXX1"]
 
 
 def test_a_second_ingest_does_nothing(devices):

@@ -22,6 +22,7 @@ from emeg.ingest.signal.standardising import finished, standardise_recording
 from emeg.ingest.source import Source
 from emeg.ingest.tables.channels import apply_channels
 from emeg.ingest.tables.contradictions import compare
+from emeg.ingest.tables.datatype import refuse_other_datatypes
 from emeg.ingest.tables.device import device_name
 from emeg.ingest.tables.electrodes import apply_electrodes
 from emeg.ingest.tables.events import find_events
@@ -127,6 +128,7 @@ def open_header(facts: RecordingFacts, folder: Path) -> None:
         The file or a sidecar is damaged, or they contradict each other.
     """
     source = facts.source
+    refuse_other_datatypes(source.path)
     opened = open_recording(source, folder)
     facts.raw = opened.raw
     facts.secrets = header_texts(opened.raw.info)

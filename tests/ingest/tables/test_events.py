@@ -241,3 +241,27 @@ def test_pulses_in_the_signal_stay_within_half_a_sample_of_their_events(tmp_path
         # where the pulse lies between samples: the vertex of the parabola through three of them
         place = peak + 0.5 * (before - after) / (before - 2.0 * top + after)
         assert abs(place - event.onset_s * 256.0) < 0.2
+
+
+def read_by(reader, *texts):
+    """Return a recording as a reader of MNE-Python gives it, with one annotation for each text."""
+    raw = raw_array(stim=False)
+    raw.__class__ = type(reader, (mne.io.RawArray,), {})
+    raw.set_annotations(mne.Annotations(np.arange(1.0, len(texts) + 1), 0.0, list(texts)))
+    return raw
+
+
+@pytest.mark.parametrize("reader", ["RawCTF", "RawEGI", "RawMff"])
+def test_markers_that_the_acquisition_defines_keep_their_names(reader):
+    raw = read_by(reader, "faceOnset", "recall 2020-01-31")
+    assert [event.trial_type for event in find_events(raw, Sidecars()).events] == ["faceOnset", "recall (date)"]
+
+
+def test_brainvision_markers_keep_type_and_code_and_comments_are_remarks():
+    raw = read_by("RawBrainVision", "Optic/O  1", "New Segment/", "Comment/anna coughs", "Stimulus/anna coughs")
+    assert [event.trial_type for event in find_events(raw, Sidecars()).events] == [
+        "Optic/O  1",
+        "New Segment/",
+        "remark",
+        "remark",
+    ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from emeg.errors import RecordingError
 from emeg.ingest.tables.sidecars import Rows, Sidecars
+from emeg.ingest.tables.stated_units import apply_stated_units
 from emeg.ingest.tables.type_setting import channel_types, mne_type, set_channel_types
 from emeg.ingest.text_files import ABSENT
 from emeg.ingest.units import volts
@@ -31,10 +32,11 @@ def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
     RecordingError
         The table has no names, or knows none of the recording's channels.
     """
-    notes: list[str] = []
+    factors, unit_notes = apply_stated_units(raw)
+    notes = list(unit_notes)
     bad = set(raw.info["bads"])
     if not sidecars.channels:
-        return ChannelTable({}, frozenset(bad), ())
+        return ChannelTable(factors, frozenset(bad), tuple(notes))
     rows = _match(raw, sidecars.channels, notes, sidecars.path("channels"))
     types = dict(zip(raw.ch_names, channel_types(raw), strict=True))
     wanted = {}
@@ -46,7 +48,7 @@ def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
             bad.add(name)
     changed = {name: kind for name, kind in wanted.items() if types[name] != kind}
     set_channel_types(raw, changed)
-    return ChannelTable(_scales(raw, rows, wanted, notes), frozenset(bad), tuple(notes))
+    return ChannelTable(factors | _scales(raw, rows, wanted, notes), frozenset(bad), tuple(notes))
 
 
 def _match(raw: "mne.io.BaseRaw", table: Rows, notes: list[str], path: str) -> dict[str, dict[str, str]]:

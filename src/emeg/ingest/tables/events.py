@@ -6,7 +6,6 @@ are handed on as `FoundEvents.bad`.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +24,11 @@ _RESERVED = re.compile(r"(?P<kind>bad|edge)(?P<rest>.*)", re.IGNORECASE | re.DOT
 """Annotations that MNE-Python reserves: ``BAD…`` marks bad data, ``EDGE…`` a seam between joined recordings."""
 
 _RESERVED_WORDS = frozenset({"acq", "skip", "boundary", "muscle", "eog", "ecg", "emg", "blink", "flat", "jump"})
+_NAMED_MARKERS = frozenset({"RawCTF", "RawEGI", "RawMff"})
+"""Readers whose annotations are classes of markers that the acquisition defines, not texts typed during it."""
+
+_LONGEST_NAME = 40
+_MARKER_TYPE = re.compile(r"[A-Za-z][A-Za-z ]{0,19}")
 _SEAMS = re.compile(r"(?:bad|edge|new segment|boundary|recording (?:start|end)).*", re.IGNORECASE | re.DOTALL)
 """Annotations about the recording itself: a trigger at the same time is another event."""
 
@@ -68,7 +72,7 @@ def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
     duration_s = raw.n_times / sfreq
     tolerance_s = max(_SAME_S, _SAME_SAMPLES / sfreq)
     marked, bad = _annotations(raw)
-    events = _joined(_public(marked, trigger_names(raw)), trigger_events(raw), tolerance_s)
+    events = _joined(_public(marked, raw), trigger_events(raw), tolerance_s)
     if sidecars.events is not None:
         table = _table_events(sidecars, duration_s, sfreq, notes)
         bad += [BadStretch(event.onset_s, event.duration_s) for event in table if _is_bad(event.trial_type)]
@@ -115,9 +119,15 @@ def _is_bad(text: str) -> bool:
     return found is not None and found["kind"].lower() == "bad"
 
 
-def _public(events: list[Event], own_names: Sequence[str]) -> list[Event]:
-    """Replace free texts by `REMARK`; marks of bad data, seams and names of trigger channels keep their meaning."""
+def _public(events: list[Event], raw: "mne.io.BaseRaw") -> list[Event]:
+    """Replace free texts by `REMARK`; marks of bad data, seams and names of markers keep their meaning."""
+    reader = type(raw).__name__
     texts = markers([event.trial_type for event in events])
+    if reader == "RawBrainVision":
+        texts = _with_types(events, texts)
+    own_names = set(trigger_names(raw))
+    if reader in _NAMED_MARKERS:
+        own_names |= {event.trial_type for event in events if len(event.trial_type) <= _LONGEST_NAME}
     kept = []
     for event, text in zip(events, texts, strict=True):
         reserved = _RESERVED.match(event.trial_type)
@@ -129,6 +139,16 @@ def _public(events: list[Event], own_names: Sequence[str]) -> list[Event]:
             text = event.trial_type if plain else f"{reserved['kind'].upper()} {REMARK}"
         kept.append(event._replace(trial_type=text))
     return kept
+
+
+def _with_types(events: list[Event], texts: list[str]) -> list[str]:
+    """Judge markers of BrainVision by their description: the type before the slash names the marker channel."""
+    parts = [event.trial_type.partition("/") for event in events]
+    codes = markers([description or kind for kind, _, description in parts])
+    return [
+        event.trial_type if kind.lower() != "comment" and _MARKER_TYPE.fullmatch(kind) and code != REMARK else text
+        for event, (kind, _, _), code, text in zip(events, parts, codes, texts, strict=True)
+    ]
 
 
 def _joined(marked: list[Event], triggers: list[Event], tolerance_s: float) -> list[Event]:

@@ -1,0 +1,29 @@
+"""Nothing from an ieeg folder is scalp EEG."""
+
+import pytest
+from tests.ingest.conftest import ingested
+
+from emeg.errors import RecordingError
+from emeg.ingest.tables.datatype import refuse_other_datatypes
+
+
+def test_contacts_with_names_of_scalp_electrodes_are_refused_by_their_datatype(shared, tmp_path):
+    made = ingested(shared / "cases/ingest/depth-electrodes-taken-for-scalp/archive", tmp_path)
+    assert not made.rows
+    assert set(made.refused) == {"sub-01", "sub-02", "sub-03"}
+    for record in made.refused.values():
+        assert record.stage == "sensors"
+        assert "ieeg" in record.reason
+        assert record.source in record.reason
+        assert record.next_action
+
+
+@pytest.mark.parametrize("path", ["sub-01/ieeg/a.edf", "sub-01/iEEG/x.mefd", "rec_ieeg.edf", "anna/ieeg/day1/x.edf"])
+def test_folder_or_suffix_state_the_datatype(path):
+    with pytest.raises(RecordingError, match="ieeg"):
+        refuse_other_datatypes(path)
+
+
+@pytest.mark.parametrize("path", ["sub-01/eeg/sub-01_eeg.edf", "sub-01/meg/sub-01_meg.ds", "ieeg.edf.d/x.edf", "x.edf"])
+def test_other_recordings_pass(path):
+    refuse_other_datatypes(path)
