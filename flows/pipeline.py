@@ -51,7 +51,7 @@ class PipelineConfig(Config):
     """Length of a corpus segment, s."""
     held_out: float = option(0.5, group="data")
     """Share of subjects kept for the task."""
-    tokenizer: str = option("braintokenizer-nano", group="model")
+    tokenizer: str = option("braintokenizer-emeg-nano", group="model")
     """Recipe of the tokenizer: a name or a .yaml file."""
     brainomni: str = option("brainomni-nano", group="model")
     """Recipe of BrainOmni: a name or a .yaml file."""

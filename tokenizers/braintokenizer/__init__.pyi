@@ -1,4 +1,5 @@
 from .config import BrainTokenizerConfig as BrainTokenizerConfig, PRESETS as PRESETS
+from .equaliser import Equaliser as Equaliser, PowerSum as PowerSum, sum_power as sum_power
 from .draws import TokenizerDraws as TokenizerDraws, draw_tokenizer_step as draw_tokenizer_step
 from .losses import correlation as correlation, pcc as pcc, target as target
 from .model import BrainTokenizer as BrainTokenizer, TokenizerLosses as TokenizerLosses, Tokens as Tokens

@@ -1,11 +1,15 @@
 """Configuration and presets of a BrainTokenizer."""
 
-from math import prod
-from typing import Literal, Self
+from math import log2, prod
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
+
+LATER_OPTIONS = ("equaliser", "target", "spectral_loss", "crossfade", "projections")
+"""Options that the published network does not have. Those that are off stay out of product names, so that models keep
+the names that they had before the option existed."""
 
 
 class BrainTokenizerConfig(Config):
@@ -46,6 +50,23 @@ class BrainTokenizerConfig(Config):
     """Initial weights: `emeg` preserves the variance of the signal from layer to layer; `release` initialises as the
     published code does, from which a small model does not learn."""
 
+    equaliser: float | None = Field(None, ge=0.0, le=2.0)
+    """Exponent e of a fixed zero-phase filter for each sensor type, fitted on training subjects, after which mean power
+    falls as frequency^(−e): 0 white, 1 equal in every octave. The decoder inverts it. None: no filter. Needs
+    `target` signal."""
+    target: Literal["window", "signal"] = "window"
+    """Reconstruction target: `window` scales every window of every channel to mean 0 and deviation 1, as in the paper;
+    `signal` keeps amplitude and offset, so that codes hold how strong a rhythm is, and where."""
+    spectral_loss: Literal["angle", "complex"] = "angle"
+    """Spectral term of the loss: `angle` compares magnitudes and unwrapped angles, as the paper does; `complex` is the
+    L1 distance of the complex spectra."""
+    crossfade: int = Field(0, ge=0)
+    """Samples that successive windows of `reconstruct` share and over which it fades from one to the next. 0: windows
+    are reconstructed side by side. Needs `target` signal."""
+    projections: Literal["shared", "level"] = "shared"
+    """If `codebook_dim` differs from `n_dim`: one pair of projections for all codebooks (`shared`), or one for each
+    level (`level`), as in the published code."""
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.window_length % prod(self.ratios):
@@ -54,9 +75,26 @@ class BrainTokenizerConfig(Config):
             )
         if self.n_dim % self.n_head:
             raise ValueError(f"n_dim {self.n_dim} must be a multiple of n_head {self.n_head}")
+        if self.target == "window" and (self.equaliser is not None or self.crossfade):
+            raise ValueError(
+                "equaliser and crossfade need target 'signal', because windows scaled to 1 cannot be joined"
+            )
+        if 2 * self.crossfade > self.window_length:
+            raise ValueError(f"crossfade {self.crossfade} must be at most half of window_length {self.window_length}")
         if self.n_dim % 2 or self.n_filters % 2:
             raise ValueError(f"n_dim ({self.n_dim}) and n_filters ({self.n_filters}) must be even")
         return self
+
+    def product_fields(self) -> dict[str, Any]:
+        """Return the fields that can change a result, without later options that are off."""
+        defaults = {name: type(self).model_fields[name].default for name in LATER_OPTIONS}
+        fields = super().product_fields()
+        return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
+
+    @property
+    def bits_per_step(self) -> float:
+        """Bits of the codes of one latent step."""
+        return self.n_neuro * self.num_quantizers * log2(self.codebook_size)
 
     @property
     def steps_per_window(self) -> int:
@@ -69,9 +107,21 @@ class BrainTokenizerConfig(Config):
         return prod(self.ratios)
 
 
+EVERY_BAND: dict[str, Any] = {
+    "ratios": (4, 4, 2),
+    "num_quantizers": 8,
+    "equaliser": 0.75,
+    "target": "signal",
+    "spectral_loss": "complex",
+}
+"""Options with which the codes hold every band; chosen on validation subjects (docs/explanation/study.md)."""
+
 PRESETS: dict[str, BrainTokenizerConfig] = {
     "nano": BrainTokenizerConfig(n_filters=8, n_dim=64, codebook_dim=64, codebook_size=256),
     "paper": BrainTokenizerConfig(),
+    "emeg-nano": BrainTokenizerConfig(n_filters=8, n_dim=64, codebook_dim=64, codebook_size=256, **EVERY_BAND),
+    "emeg-base": BrainTokenizerConfig(**EVERY_BAND),
 }
-"""Configurations by name: `nano` (319,866 parameters) trains in minutes on a laptop; `paper` (5.05 M) is the published
-size."""
+"""Configurations by name. `nano` (319,866 parameters) trains in minutes on a laptop; `paper` (5.05 M) is the published
+size. `emeg-nano` and `emeg-base` have these sizes with shorter latent steps, more codebooks, the equaliser and the
+complex spectral loss, with which the codes hold bands above 13 Hz (docs/explanation/study.md)."""

@@ -93,6 +93,24 @@ def mean_over_channels(values: Tensor, channel_mask: Tensor | None) -> Tensor:
     return per_channel_BC.where(channel_mask, 0.0).sum() / channel_mask.sum()
 
 
+def spectral_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the L1 distance of the complex orthonormal spectra of two signals, by frequency.
+
+    There is no taper: with one, errors at the ends of a window would hardly count.
+
+    Parameters
+    ----------
+    a, b : float, shape (..., samples)
+        Signals, dimensionless.
+
+    Returns
+    -------
+    float32, shape (..., frequencies)
+    """
+    distance: Tensor = torch.fft.rfft(at_least_float32(a) - at_least_float32(b), norm="ortho").abs()
+    return distance
+
+
 def spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
     """Compute magnitude and angle (radians) of the orthonormal real FFT after a Hamming window.
 

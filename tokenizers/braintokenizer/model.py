@@ -15,16 +15,26 @@ from emeg.errors import UserError
 from emeg.tokenizers.braintokenizer.checks import check_input, values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_step, hide_channels
+from emeg.tokenizers.braintokenizer.equaliser import Equaliser
 from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
 from emeg.tokenizers.braintokenizer.layers import SensorEmbedding
-from emeg.tokenizers.braintokenizer.losses import at_least_float32, correlation, mean_over_channels, spectrum, target
+from emeg.tokenizers.braintokenizer.losses import (
+    at_least_float32,
+    correlation,
+    mean_over_channels,
+    spectral_distance,
+    spectrum,
+    target,
+)
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
 from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer, normalise_latents
 from emeg.tokenizers.braintokenizer.spatial import SpatialDecoder, SpatialEncoder
-from emeg.tokenizers.braintokenizer.windows import count_windows, cut_windows
+from emeg.tokenizers.braintokenizer.windows import count_windows, cut_windows, join_windows
 
 KIND = "braintokenizer"
 PHASE_WEIGHT = 0.5
+SPECTRAL_WEIGHT = 2.0
+"""Weight of the complex spectral term; with 2, it and the L1 term start at about the same size."""
 
 
 class Tokens(NamedTuple):
@@ -40,16 +50,18 @@ class TokenizerLosses(NamedTuple):
     """Loss terms of one training step, scalars. Only `total` carries a gradient."""
 
     total: Tensor
-    """ramp · (time + amplitude + 0.5 · phase) + exp(−pcc) + commitment."""
+    """ramp · (time + amplitude + 0.5 · phase) + exp(−pcc) + commitment; with `spectral_loss` complex,
+    ramp · (time + 2 · amplitude) + exp(−pcc) + commitment."""
     time: Tensor
     """Mean absolute difference."""
     pcc: Tensor
     """Pearson correlation of reconstruction and target per channel and window, averaged."""
     amplitude: Tensor
-    """Mean absolute difference of the spectra's magnitudes."""
+    """Mean absolute difference of the magnitudes of the spectra, or of complex spectra (`spectral_loss` complex)."""
     phase: Tensor
-    """Mean absolute difference of the spectra's angles, rad, not wrapped."""
+    """Mean absolute difference of the angles of the spectra, rad, not wrapped; 0 with `spectral_loss` complex."""
     commitment: Tensor
+    """0.25 · mean squared distance of latents and code vectors."""
 
 
 class BrainTokenizer(nn.Module):
@@ -75,8 +87,10 @@ class BrainTokenizer(nn.Module):
             config.codebook_size,
             config.num_quantizers,
             rotation_trick=config.rotation_trick,
+            projections=config.projections,
         )
         self.decoder = SpatialDecoder(config)
+        self.equaliser = None if config.equaliser is None else Equaliser()
         initialise_tokenizer(self, config.initialisation)
 
     # Inference
@@ -214,16 +228,22 @@ class BrainTokenizer(nn.Module):
             check_input(x, pos, sensor_type, channel_mask)
             if seen is not None and (seen.shape != sensor_type.shape or seen.dtype != torch.bool):
                 raise UserError(f"seen: expected bool {tuple(sensor_type.shape)}, got {seen.dtype} {tuple(seen.shape)}")
+            x = cut_windows(x, self.config.window_length, 0.0).flatten(2)  # what `targets` covers
             x_BCN, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask)
-            x_BCWL = cut_windows(x_BCN, self.config.window_length, 0.0)
+            x_BCWL = cut_windows(x_BCN, self.config.window_length, self.config.crossfade / self.config.window_length)
             visible = channel_mask if seen is None else seen & _or_all(channel_mask, seen)
             latents = self.encoder(x_BCWL, sensor_BCD, visible, None)
             quantized = self.quantizer.decode(self.quantizer.encode(latents))
             out: Tensor = self.decoder(quantized, sensor_BCD, None)
+            if self.config.target == "signal":
+                real_type = sensor_type if channel_mask is None else sensor_type.masked_fill(~channel_mask, 0)
+                out = self._join(out, real_type, x_BCN.shape[-1])
             return out if channel_mask is None else out.masked_fill(~channel_mask[..., None, None], 0.0)
 
     def targets(self, x: Tensor) -> Tensor:
-        """Return the windows that `reconstruct` approximates, each with mean 0 and standard deviation 1.
+        """Return the windows that `reconstruct` approximates.
+
+        With `target` window, each has mean 0 and standard deviation 1; with `target` signal, they are those of `x`.
 
         Parameters
         ----------
@@ -234,7 +254,7 @@ class BrainTokenizer(nn.Module):
         -------
         float32, shape (batch, channels, windows, samples)
         """
-        return target(cut_windows(x, self.config.window_length, 0.0))
+        return self._target(cut_windows(x, self.config.window_length, 0.0))
 
     # Training
 
@@ -287,7 +307,7 @@ class BrainTokenizer(nn.Module):
         latents = self._encode_some(x_BCWL, sensor_BCD, channel_mask, draws, generator)
         quantized = self.quantizer(latents, generator)
         reconstruction = self.decoder(quantized.features, sensor_BCD, generator)
-        losses = self._losses(reconstruction, target(x_BCWL), quantized.commitment, channel_mask, loss_ramp)
+        losses = self._losses(reconstruction, self._target(x_BCWL), quantized.commitment, channel_mask, loss_ramp)
         if follow:
             self.update_codebooks()
         return losses
@@ -311,13 +331,18 @@ class BrainTokenizer(nn.Module):
     ) -> TokenizerLosses:
         with torch.autocast(x.device.type, enabled=False):
             x = at_least_float32(x)
-            magnitude, angle = spectrum(x)
-            target_magnitude, target_angle = spectrum(target_BCWL)
             time = mean_over_channels((x - target_BCWL).abs(), channel_mask)
             pcc = mean_over_channels(correlation(x, target_BCWL), channel_mask)
-            amplitude = mean_over_channels((magnitude - target_magnitude).abs(), channel_mask)
-            phase = mean_over_channels((angle - target_angle).abs(), channel_mask)
-            total = ramp * (time + amplitude + PHASE_WEIGHT * phase) + torch.exp(-pcc) + commitment
+            if self.config.spectral_loss == "angle":
+                magnitude, angle = spectrum(x)
+                target_magnitude, target_angle = spectrum(target_BCWL)
+                amplitude = mean_over_channels((magnitude - target_magnitude).abs(), channel_mask)
+                phase = mean_over_channels((angle - target_angle).abs(), channel_mask)
+                total = ramp * (time + amplitude + PHASE_WEIGHT * phase) + torch.exp(-pcc) + commitment
+            else:
+                amplitude = mean_over_channels(spectral_distance(x, target_BCWL), channel_mask)
+                phase = torch.zeros_like(amplitude)
+                total = ramp * (time + SPECTRAL_WEIGHT * amplitude) + torch.exp(-pcc) + commitment
         terms = (term.detach() for term in (time, pcc, amplitude, phase, commitment))
         return TokenizerLosses(total, *terms)
 
@@ -364,13 +389,25 @@ class BrainTokenizer(nn.Module):
         channel_mask: Tensor | None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Set padded channels to 0 and embed the sensors."""
+        """Set padded channels to 0, equalise, and embed the sensors."""
         if channel_mask is not None:
             padded = ~channel_mask[..., None]
             x, pos = x.masked_fill(padded, 0.0), pos.masked_fill(padded, 0.0)
             sensor_type = sensor_type.masked_fill(~channel_mask, 0)
+        if self.equaliser is not None:
+            x = self.equaliser(x, sensor_type)
         dtype = self.encoder.neuros.dtype
         return x.to(dtype), self.sensor_embed(pos.to(dtype), sensor_type.long(), generator)
+
+    def _target(self, x_BCWL: Tensor) -> Tensor:
+        return target(x_BCWL) if self.config.target == "window" else at_least_float32(x_BCWL)
+
+    def _join(self, windows_BCWL: Tensor, sensor_type: Tensor, n_samples: int) -> Tensor:
+        """Join decoded windows, invert the equaliser, and cut windows side by side again."""
+        joined_BCN = join_windows(windows_BCWL, self.config.crossfade)[..., :n_samples]
+        if self.equaliser is not None:
+            joined_BCN = self.equaliser.invert(joined_BCN, sensor_type)
+        return cut_windows(joined_BCN, self.config.window_length, 0.0)
 
     def steps_of(self, n_samples: int, overlap: float = 0.0) -> int:
         """Count the latent steps that `tokenize` makes of a signal."""

@@ -3,6 +3,7 @@
 Shape letters: B batch, C channels, N samples, W windows, L samples in a window.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,6 +35,30 @@ def count_windows(n_samples: int, window_length: int, overlap: float) -> int:
     if overlap == 0:
         return n_samples // window_length
     return -(-(n_samples - window_length) // stride) + 1
+
+
+def join_windows(x_BCWL: Tensor, shared: int) -> Tensor:
+    """Join windows that share samples, fading linearly from each window to the next.
+
+    Parameters
+    ----------
+    x_BCWL : float, shape (batch, channels, windows, samples in a window)
+        Normalised signal, dimensionless.
+    shared : int
+        Samples that successive windows share, at most half a window.
+
+    Returns
+    -------
+    float, shape (batch, channels, samples)
+    """
+    if shared == 0:
+        return x_BCWL.flatten(2)
+    rise = (torch.arange(shared, device=x_BCWL.device, dtype=x_BCWL.dtype) + 0.5) / shared
+    head, tail = x_BCWL[..., :shared], x_BCWL[..., -shared:]
+    faded = tail[:, :, :-1] * (1 - rise) + head[:, :, 1:] * rise
+    starts = torch.cat([head[:, :, :1], faded], dim=2)
+    body = torch.cat([starts, x_BCWL[..., shared:-shared]], dim=-1).flatten(2)
+    return torch.cat([body, tail[:, :, -1]], dim=-1)
 
 
 def cut_windows(x_BCN: Tensor, window_length: int, overlap: float) -> Tensor:

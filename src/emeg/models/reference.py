@@ -91,6 +91,8 @@ def reference_configs(config: Mapping[str, Any], *, rotary: str) -> tuple[BrainO
         own = {name: value for name, value in fields.items() if name in cls.model_fields}
         if cls is BrainOmniConfig:
             own["rotary"] = rotary
+        else:
+            own["projections"] = "level"
         ours.append(cls.checked(own, source="the reference's configuration"))
     return ours[0], ours[1]
 

@@ -136,8 +136,9 @@ class TrainTokenizerConfig(TrainingConfig):
 
     recipe_kind: ClassVar[str] = "braintokenizer"
 
-    recipe: str = runtime_field("braintokenizer-nano", group="training")
-    """Recipe with the values of all other options: braintokenizer, braintokenizer-nano, or a .yaml file."""
+    recipe: str = runtime_field("braintokenizer-emeg-nano", group="training")
+    """Recipe with the values of all other options: braintokenizer-emeg-nano, braintokenizer-emeg-base, braintokenizer (the
+    paper), braintokenizer-nano (the paper, small), or a .yaml file."""
     corpus: str | None = option(None, group="data")
     """Corpus to train on; default: the only one in the store."""
     optimiser: TokenizerOptimiserConfig = recipe_field()

@@ -21,7 +21,7 @@ class PlanConfig(Config):
 
     root: str
     """Store: a folder or any fsspec URI."""
-    recipe: str = "braintokenizer-nano"
+    recipe: str = "braintokenizer-emeg-nano"
     """Recipe of the training: braintokenizer, braintokenizer-nano, brainomni-tiny, …, or a .yaml file."""
     corpus: str | None = None
     """Corpus to train on; may be left out where the store holds one only."""

@@ -96,8 +96,12 @@ class Codebook(nn.Module):
     embed: Tensor
     embed_avg: Tensor
 
-    def __init__(self, size: int, n_dim: int, *, scale: float) -> None:
+    def __init__(self, size: int, n_dim: int, *, scale: float, latent_dim: int | None = None) -> None:
         super().__init__()
+        if latent_dim is not None:
+            self.project_in = nn.Linear(latent_dim, n_dim)
+            self.project_out = nn.Linear(n_dim, latent_dim)
+        self._is_projected = latent_dim is not None
         embed = F.normalize(torch.randn(size, n_dim), dim=-1) * scale
         self.register_buffer("inited", torch.zeros(1))
         self.register_buffer("cluster_size", torch.zeros(size))
@@ -112,6 +116,26 @@ class Codebook(nn.Module):
     def _load_from_state_dict(self, *given: Any) -> None:  # noqa: ANN401 - PyTorch's own
         super()._load_from_state_dict(*given)
         self._placed = False
+
+    def enter(self, x_BD: Tensor) -> Tensor:
+        """Project residuals to the size of the code vectors, if this codebook has projections.
+
+        Parameters
+        ----------
+        x_BD : float32, shape (rows, n_dim)
+            Residuals, dimensionless features.
+        """
+        return self.project_in(x_BD) if self._is_projected else x_BD
+
+    def leave(self, x: Tensor) -> Tensor:
+        """Project code vectors to the size of the latents, if this codebook has projections.
+
+        Parameters
+        ----------
+        x : float32, shape (..., codebook_dim)
+            Code vectors, dimensionless features.
+        """
+        return self.project_out(x) if self._is_projected else x
 
     def start(self, x_BD: Tensor, generator: torch.Generator | None) -> None:
         """Initialise the vectors by k-means on the first batch of rank 0, on all ranks; later calls do nothing.
@@ -195,14 +219,25 @@ class ResidualQuantizer(nn.Module):
     """Quantize latents of length 1 by several codebooks, each of which quantizes the residual of those before it."""
 
     def __init__(
-        self, n_dim: int, codebook_dim: int, codebook_size: int, num_quantizers: int, *, rotation_trick: bool
+        self,
+        n_dim: int,
+        codebook_dim: int,
+        codebook_size: int,
+        num_quantizers: int,
+        *,
+        rotation_trick: bool,
+        projections: str = "shared",
     ) -> None:
         super().__init__()
-        self.project_in = nn.Linear(n_dim, codebook_dim) if codebook_dim != n_dim else nn.Identity()
-        self.project_out = nn.Linear(codebook_dim, n_dim) if codebook_dim != n_dim else nn.Identity()
+        differs = codebook_dim != n_dim
+        shared, by_level = differs and projections == "shared", differs and projections == "level"
+        self.project_in = nn.Linear(n_dim, codebook_dim) if shared else nn.Identity()
+        self.project_out = nn.Linear(codebook_dim, n_dim) if shared else nn.Identity()
+        self._inner_dim = codebook_dim if shared else n_dim
         # Before k-means, later codebooks hold smaller vectors, because residuals are smaller.
         self.layers = nn.ModuleList(
-            Codebook(codebook_size, codebook_dim, scale=0.5**level) for level in range(num_quantizers)
+            Codebook(codebook_size, codebook_dim, scale=0.5**level, latent_dim=n_dim if by_level else None)
+            for level in range(num_quantizers)
         )
         self.rotation_trick = rotation_trick
         self._latents: Tensor | None = None
@@ -230,8 +265,8 @@ class ResidualQuantizer(nn.Module):
             codes = []
             for codebook in self.codebooks:
                 embed = codebook.embed.to(residual_BD.dtype)  # where the whole model was cast to half precision
-                codes.append(nearest(residual_BD, embed))
-                residual_BD = residual_BD - F.embedding(codes[-1], embed)
+                codes.append(nearest(codebook.enter(residual_BD), embed))
+                residual_BD = residual_BD - codebook.leave(F.embedding(codes[-1], embed))
             return torch.stack(codes, dim=-1).reshape(*latents.shape[:-1], -1)
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -247,10 +282,9 @@ class ResidualQuantizer(nn.Module):
         float32, shape (..., n_dim)
         """
         with torch.autocast(codes.device.type, enabled=False):
-            first = self.codebooks[0].embed
-            total = first.new_zeros((*codes.shape[:-1], first.shape[-1]))
+            total = self.codebooks[0].embed.new_zeros((*codes.shape[:-1], self._inner_dim))
             for codebook, codes_of_level in zip(self.codebooks, codes.unbind(-1), strict=True):
-                total = total + F.embedding(codes_of_level.long(), codebook.embed)
+                total = total + codebook.leave(F.embedding(codes_of_level.long(), codebook.embed))
             features: Tensor = self.project_out(total)
             return features
 
@@ -271,11 +305,12 @@ class ResidualQuantizer(nn.Module):
             total_BD = torch.zeros_like(residual_BD)
             codes, distances = [], []
             for codebook in self.codebooks:
-                quantized_BD, codes_B = self._quantize(codebook, residual_BD, generator)
+                inner_BD = codebook.enter(residual_BD)
+                quantized_BD, codes_B = self._quantize(codebook, inner_BD, generator)
                 codes.append(codes_B)
-                distances.append(F.mse_loss(residual_BD, quantized_BD))
-                total_BD = total_BD + self._carry(residual_BD, quantized_BD)
-                residual_BD = residual_BD - quantized_BD
+                distances.append(F.mse_loss(inner_BD, quantized_BD))
+                total_BD = total_BD + codebook.leave(self._carry(inner_BD, quantized_BD))
+                residual_BD = residual_BD - codebook.leave(quantized_BD).detach()
             shape = latents.shape[:-1]
             return Quantized(
                 self.project_out(total_BD).reshape(*shape, -1),

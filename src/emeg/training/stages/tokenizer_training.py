@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from emeg import metrics
-from emeg.data import BatchReader, Corpus, SamplingPlan
+from emeg.data import BatchReader, Corpus, MicroBatch, SamplingPlan
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal, parameter_groups
+from emeg.tokenizers.braintokenizer import BrainTokenizer, PowerSum, normalise_signal, parameter_groups, sum_power
 from emeg.training.configs import TrainResult, TrainTokenizerConfig
-from emeg.training.loop.batches import SignalBatch, SignalReader, fixed_batches, keep_channels
+from emeg.training.loop.batches import SignalBatch, SignalReader, fixed_batches, keep_channels, signal_batch
 from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
@@ -25,6 +26,9 @@ from emeg.training.loop.schedule import loss_ramp
 from emeg.training.loop.speed import n_windows_of, tokenizer_operations
 from emeg.training.product_names import tokenizer_name, tokenizer_network
 from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics, collapse_metrics, plateau
+
+EQUALISER_SEGMENTS = 32
+"""Training segments of each device whose spectra the equaliser is fitted to."""
 
 logger = logging.getLogger(__name__)
 
@@ -172,12 +176,33 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
     )
 
 
+def measure_power(corpus: Corpus) -> PowerSum:
+    """Sum the power spectra of training segments, which the equaliser is fitted to.
+
+    At most `EQUALISER_SEGMENTS` segments of every device are read, spread over the training subjects. The choice
+    depends on the corpus only, so that all ranks fit the same equaliser.
+    """
+    devices, subjects = corpus.column("device"), corpus.column("subject")
+    training = np.flatnonzero(corpus.column("split") == "train")
+    reader = BatchReader(corpus)
+    sums: list[PowerSum] = []
+    for device in np.unique(devices[training]):
+        rows = training[devices[training] == device]
+        rows = rows[np.argsort(subjects[rows], kind="stable")]
+        for row in rows[np.unique(np.linspace(0, len(rows) - 1, EQUALISER_SEGMENTS).round().astype(int))].tolist():
+            batch = signal_batch(reader.read(MicroBatch((row,), (0,), corpus.n_samples)))
+            sums.append(sum_power(normalise_signal(batch.signal, batch.sensor_type), batch.sensor_type))
+    return PowerSum(*(torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)))
+
+
 def tokenizer_training(
     config: TrainTokenizerConfig, corpus: Corpus, n_steps: int, history: History
 ) -> TokenizerTraining:
     """Build the module: new weights, every device and channel count of the corpus as a group."""
     torch.manual_seed(config.seed)
     network = BrainTokenizer(tokenizer_network(config))
+    if network.equaliser is not None and network.config.equaliser is not None:
+        network.equaliser.fit(measure_power(corpus), network.config.equaliser)
     adjust(network, config)
     sizes = network.config
     devices, channels = corpus.column("device"), corpus.column("channels")
