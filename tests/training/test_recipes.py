@@ -235,7 +235,7 @@ def test_fine_tuning_takes_a_recipe():
 
 @pytest.mark.parametrize("name", ["huge", "brainomni-tiny", "finetune-nano", "datasets"])
 def test_a_recipe_that_is_none_of_the_verbs_is_refused(name):
-    with pytest.raises(UserError, match="known are braintokenizer, .*braintokenizer-nano, or"):
+    with pytest.raises(UserError, match=r"known are braintokenizer, .*braintokenizer-nano, or"):
         TrainTokenizerConfig(root="store", recipe=name)
 
 

@@ -137,8 +137,8 @@ class TrainTokenizerConfig(TrainingConfig):
     recipe_kind: ClassVar[str] = "braintokenizer"
 
     recipe: str = runtime_field("braintokenizer-emeg-nano", group="training")
-    """Recipe with the values of all other options: braintokenizer-emeg-nano, braintokenizer-emeg-base, braintokenizer (the
-    paper), braintokenizer-nano (the paper, small), or a .yaml file."""
+    """Recipe with the values of all other options: braintokenizer-emeg-nano, braintokenizer-emeg-base, braintokenizer
+    (the paper), braintokenizer-nano (its small form), or a .yaml file."""
     corpus: str | None = option(None, group="data")
     """Corpus to train on; default: the only one in the store."""
     optimiser: TokenizerOptimiserConfig = recipe_field()
