@@ -276,9 +276,12 @@ def _example(
     picks = alive[np.unique(np.linspace(0, len(alive) - 1, min(n_channels, len(alive))).round().astype(int))]
     signal = one.signal[picks, :EXAMPLE_WINDOWS]
     made = one.made[picks, :EXAMPLE_WINDOWS]
-    # windows are reconstructed with mean 0 and deviation 1: restore both, or windows would not join
-    back = made * signal.std(axis=-1, ddof=1, keepdims=True) + signal.mean(axis=-1, keepdims=True)
-    pcc = pearson(one.target[picks, :EXAMPLE_WINDOWS], made)
+    # targets may be windows with mean 0 and deviation 1: restore both, or windows would not join
+    target = one.target[picks, :EXAMPLE_WINDOWS]
+    spread = np.maximum(target.std(axis=-1, ddof=1, keepdims=True), 1e-12)
+    factor = signal.std(axis=-1, ddof=1, keepdims=True) / spread
+    back = (made - target.mean(axis=-1, keepdims=True)) * factor + signal.mean(axis=-1, keepdims=True)
+    pcc = pearson(target, made)
     names = open_recording(store, recording).sensors.names
     figures = ExampleSummary(
         device=str(corpus.column("device")[one.row]),

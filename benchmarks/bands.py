@@ -1,0 +1,145 @@
+"""Measure how much of every band the codes of the default tokenizer hold, on subjects that it has not seen.
+
+For each archive: ingest, split by subject, train with the default recipe on one thread, reconstruct segments of held-out
+subjects with all channels visible, and correlate by band, channel and window. `task_information`
+is the margin over chance of the band-power classifier on reconstructions, divided by its margin on the signals; it is
+cross-validated over all subjects of the archive. `edge_ratio` is the mean error in the first or last 16 samples of a
+window, divided by that in its middle. The real archives are read from EMEG_DATA (default ../shared/data); those that
+are not there are left out, and `archives` lists the ones measured.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from emeg.data import Corpus, ShardConfig, infer_task, shard, subject_folds, task_windows
+from emeg.evaluation.classical.baselines import fit_baseline
+from emeg.evaluation.classical.spectra import Spectra
+from emeg.evaluation.reconstruction import choose_segments, judge_reconstruction, reconstruct_rows
+from emeg.ingest import IngestConfig, ingest
+from emeg.metrics import balanced_accuracy
+from emeg.store import Store
+from emeg.synthetic import SynthesizeConfig, synthesize
+from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
+from emeg.training import TrainTokenizerConfig, train_tokenizer
+
+REAL = ("ssvep", "arithmetic")
+SPLIT = {"held_out": 0.3, "validation": 0.3}
+SEGMENTS = 72
+"""Held-out segments of each device."""
+EDGE = 16
+"""Samples at each end of a window."""
+FOLDS = 5
+
+
+def main() -> None:
+    """Measure every archive and print one flat JSON object last."""
+    data = Path(os.environ.get("EMEG_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
+    asked = sys.argv[1:] or [*REAL, "synthetic"]
+    result: dict[str, Any] = {"bench": "bands"}
+    measured: list[str] = []
+    edges: list[float] = []
+    information: list[float] = []
+    for name in asked:
+        archive = data / name
+        if name != "synthetic" and not archive.is_dir():
+            print(f"{name}: left out, {archive} is not there (set EMEG_DATA)", flush=True)
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            if name == "synthetic":
+                archive = Path(synthesize(SynthesizeConfig(out=f"{folder}/archive")).out)
+            found = measure(name, archive, Path(folder) / "store")
+        print(json.dumps(found), flush=True)
+        measured.append(name)
+        edges.append(found.pop(f"{name}_edge_ratio"))
+        information.append(found.pop(f"{name}_task_information"))
+        result |= found
+    result |= {
+        "archives": " ".join(measured),
+        "task_information_min": round(min(information), 4),
+        "edge_ratio_max": round(max(edges), 4),
+    }
+    print(json.dumps(result))
+
+
+def measure(name: str, archive: Path, root: Path) -> dict[str, Any]:
+    """Train on one archive and measure its held-out subjects."""
+    store = Store.open(str(root), create=True)
+    ingest(IngestConfig(archive=str(archive), root=str(root), workers=0))
+    split = SPLIT if name != "synthetic" else {}
+    corpus = Corpus.open(store, shard(ShardConfig(root=str(root), **split)).corpus)
+    trained = train_tokenizer(TrainTokenizerConfig(root=str(root), corpus=corpus.name, threads=1))
+    tokenizer = BrainTokenizer.from_pretrained(store.local_copy("models", trained.model))
+    torch.set_num_threads(1)
+    cpu = torch.device("cpu")
+    chosen = choose_segments(corpus, SEGMENTS, 0)
+    outcome = judge_reconstruction(store, tokenizer, corpus, chosen, device=cpu, n_examples=0, example_channels=0)
+    found: dict[str, Any] = {}
+    for device in outcome.devices:
+        prefix = name if name != "synthetic" else f"{name}_{device.device}_{device.sensor_type}"
+        found[f"{prefix}_pcc"] = round(float(device.pcc or 0.0), 4)
+        found |= {f"{prefix}_{band}": round(value, 4) for band, value in device.bands.items()}
+    rows = [row for own in chosen.values() for row in own]
+    sizes = tokenizer.config
+    return found | {
+        f"{name}_edge_ratio": edge_ratio(tokenizer, corpus, rows, cpu),
+        f"{name}_task_information": task_information(store, tokenizer, corpus),
+        f"{name}_train_s": round(trained.seconds, 1),
+        "bits_per_second": round(sizes.bits_per_step * corpus.sfreq / sizes.samples_per_step),
+    }
+
+
+def edge_ratio(tokenizer: BrainTokenizer, corpus: Corpus, rows: list[int], device: torch.device) -> float:
+    """Divide the mean error at the worse end of a window by that in its middle; every segment counts the same."""
+    profiles = []
+    for one in reconstruct_rows(tokenizer, corpus, rows, device):
+        profile = np.abs(one.made - one.target).mean(axis=(0, 1), dtype=np.float64)
+        profiles.append(profile / profile.mean())
+    mean = np.mean(profiles, axis=0)
+    return float(max(mean[:EDGE].mean(), mean[-EDGE:].mean()) / mean[EDGE:-EDGE].mean())
+
+
+def task_information(store: Store, tokenizer: BrainTokenizer, corpus: Corpus) -> float:
+    """Divide the classifier's margin over chance on reconstructions by its margin on the signals."""
+    subjects = sorted(corpus.subjects)
+    windows = task_windows(store, infer_task(store, subjects[0].split("/")[0], subjects), subjects)
+    channels = int(np.bincount(windows.channels).argmax())
+    kept = np.flatnonzero(windows.channels == channels)
+    signals, made = [], []
+    for start in range(0, len(kept), 16):
+        batch = windows.read(kept[start : start + 16].tolist())
+        x, types = torch.from_numpy(batch.signal), torch.from_numpy(batch.sensor_type)
+        x = normalise_signal(x, types)
+        with torch.inference_mode():
+            out = tokenizer.reconstruct(x, torch.from_numpy(batch.pos), types)
+            signals.append(tokenizer.targets(x).flatten(2).numpy())
+            made.append(out.flatten(2).numpy())
+    labels, people = windows.labels[kept], windows.subjects[kept]
+    scores = [score(np.concatenate(parts), labels, people, windows.sfreq) for parts in (signals, made)]
+    chance = 1.0 / len(windows.classes)
+    print(f"band power: signals {scores[0]:.3f}, reconstructions {scores[1]:.3f}, chance {chance:.3f}", flush=True)
+    return (scores[1] - chance) / max(scores[0] - chance, 1e-9)
+
+
+def score(signal_BCN: NDArray[np.float32], labels: NDArray[np.int64], people: NDArray[np.str_], sfreq: float) -> float:
+    """Return the balanced accuracy of band power, over folds by subject."""
+    types = np.zeros(signal_BCN.shape[1], np.int8)
+    spectra = Spectra.of(signal_BCN, sfreq=sfreq, sensor_type=types, pass_band=(0.1, 96.0))
+    n_classes = len(np.unique(labels))
+    predicted = np.full(len(labels), -1)
+    for fold in subject_folds(labels, people, FOLDS, 0):
+        rows = fold.map(lambda names: np.flatnonzero(np.isin(people, list(names))))
+        fitted = fit_baseline("band_power", spectra, labels, n_classes, rows)
+        predicted[rows.test] = fitted.probabilities.argmax(axis=1)
+    return balanced_accuracy(labels, predicted)
+
+
+if __name__ == "__main__":
+    main()
