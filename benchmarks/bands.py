@@ -1,7 +1,7 @@
 """Measure how much of every band the codes of the default tokenizer hold, on subjects that it has not seen.
 
-For each archive: ingest, split by subject, train with the default recipe on one thread, reconstruct segments of held-out
-subjects with all channels visible, and correlate by band, channel and window. `task_information`
+For each archive: ingest, split by subject, train with the default recipe on one thread, reconstruct segments of
+held-out subjects with all channels visible, and correlate by band, channel and window. `task_information`
 is the margin over chance of the band-power classifier on reconstructions, divided by its margin on the signals; it is
 cross-validated over all subjects of the archive. `edge_ratio` is the mean error in the first or last 16 samples of a
 window, divided by that in its middle. The real archives are read from EMEG_DATA (default ../shared/data); those that
