@@ -63,3 +63,27 @@ def test_the_tutorials_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("picture", sorted((ROOT / "docs/pictures").glob("*.[ps][nv]g")), ids=named)
 def test_pictures_are_small(picture: Path):
     assert picture.stat().st_size < 200_000
+
+
+def glossary() -> dict[str, str]:
+    """Return every term of the glossary and its meaning; a term has exactly one line."""
+    found = {}
+    blocks = re.findall(
+        r"```\{glossary\}\n(.*?)```", (ROOT / "docs/glossary.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    for entry in "\n".join(blocks).split("\n\n"):
+        term, meaning = entry.strip().split("\n  ")
+        assert term not in found, term
+        found[term] = meaning
+    return found
+
+
+def test_the_glossary_has_one_line_for_each_term():
+    terms = glossary()
+    assert {"sensor", "channel", "montage", "layout", "recording", "segment", "window", "epoch", "event_epoch"} <= set(
+        terms
+    )
+    assert {"quantizer", "codebook", "code", "token", "latent source query", "step", "recipe", "scale"} <= set(terms)
+    for term, meaning in terms.items():
+        assert meaning.endswith("."), term
+        assert len(meaning) < 140, term

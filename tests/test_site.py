@@ -66,3 +66,16 @@ def test_the_site_shows_version_and_changelog(site: Path):
 
     assert __version__ in (site / "index.html").read_text(encoding="utf-8")
     assert __version__ in (site / "changelog.html").read_text(encoding="utf-8")
+
+
+def test_every_public_class_and_verb_is_explained(site: Path, entries: dict[str, set[str]]):
+    """A class has a docstring of its own, a verb a summary; what has neither must stand in the glossary."""
+    terms = {name.lower() for name in entries["std:term"]}
+    unexplained = [name for name, verb in VERBS.items() if not verb.summary.endswith(".")]
+    for room, names in public_names().items():
+        module = importlib.import_module(room)
+        for name in names:
+            value = getattr(module, name)
+            if isinstance(value, type) and not (vars(value).get("__doc__") or "").strip() and name.lower() not in terms:
+                unexplained.append(f"{room}.{name}")
+    assert unexplained == []
