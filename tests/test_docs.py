@@ -14,6 +14,7 @@ PYTHON_IS_RUN_BY = {
     "docs/tutorial.md": "test_the_tutorials_python_runs",
     "README.md": "tests/inference/test_readme.py",
     "docs/how-to/use-a-model.md": "tests/inference/test_readme.py",
+    "docs/reference/formats.md": "tests/integration/test_pages.py",
 }
 """Page with Python examples: the test that runs them."""
 
@@ -87,3 +88,11 @@ def test_the_glossary_has_one_line_for_each_term():
     for term, meaning in terms.items():
         assert meaning.endswith("."), term
         assert len(meaning) < 140, term
+
+
+def test_the_design_page_lists_the_floors_that_the_imports_are_checked_against():
+    from tests.test_floors import FLOORS
+
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", (ROOT / "docs/design.md").read_text(encoding="utf-8"), re.MULTILINE)
+    shown = {int(floor): set(re.findall(r"`(\w+)`", rooms)) for floor, rooms in rows}
+    assert shown == {number: set(rooms) - {""} for number, rooms in enumerate(FLOORS)}

@@ -1,6 +1,6 @@
 """Draw the kernel's response and print the table of response.md: ``python docs/explanation/response.py``.
 
-Measured, not designed: clicks at 64 places go through `standardise`.
+The response is measured: clicks at 64 positions are standardised, and their spectra are averaged.
 """
 
 from pathlib import Path
@@ -16,38 +16,48 @@ RATES = (250.0, 300.3, 1000.0, 1017.25)
 MAINS, SECONDS, CLICKS = 50.0, 120, 64
 
 
-def measured(sfreq: float) -> tuple[Band, np.ndarray, np.ndarray]:
-    """Band, frequencies (Hz) and complex gain, from clicks at different places between the result's samples."""
+def measure_response(sfreq: float) -> tuple[Band, np.ndarray, np.ndarray]:
+    """Return the band, frequencies (Hz) and complex gain, measured with clicks at positions between output samples."""
     band = plan_band(sfreq=sfreq, l_freq=0.1, h_freq=96.0, lowpass=0.0, mains=MAINS)
     n = round(SECONDS * sfreq)
-    places = n // 2 + np.arange(CLICKS)
+    positions = n // 2 + np.arange(CLICKS)
     clicks = np.zeros((CLICKS, n), np.float32)
-    clicks[np.arange(CLICKS), places] = 1.0
+    clicks[np.arange(CLICKS), positions] = 1.0
     out = standardise(clicks, band, sfreq_in=sfreq, sfreq_out=256.0).astype(np.float64)
     frequencies = np.arange(0.0, 128.0, 1.0 / 64)
     spectrum = np.fft.rfft(out, n=1 << 17, axis=1)
     grid = np.fft.rfftfreq(1 << 17, 1 / 256)
-    # turned back by the click's own time: what is left is the response, and a time shift would show as a phase
-    turned = spectrum * np.exp(2j * np.pi * grid * (places / sfreq)[:, None]) * (sfreq / 256.0)
+    # the phase of each click's own time is removed: the response remains, and a time shift would show as a phase
+    turned = spectrum * np.exp(2j * np.pi * grid * (positions / sfreq)[:, None]) * (sfreq / 256.0)
     gain = turned.mean(axis=0)
     return band, frequencies, np.interp(frequencies, grid, gain.real) + 1j * np.interp(frequencies, grid, gain.imag)
 
 
 def crossing(frequencies: np.ndarray, gain: np.ndarray, low: float, high: float) -> float:
-    """Frequency at which the gain passes one half between two frequencies."""
+    """Return the frequency at which the gain is closest to one half.
+
+    Parameters
+    ----------
+    frequencies : float64, shape (frequencies,)
+        Hz.
+    gain : float64, shape (frequencies,)
+        Size of the gain, dimensionless.
+    low, high : float
+        Range that is searched, Hz.
+    """
     inside = (frequencies >= low) & (frequencies <= high)
     return float(frequencies[inside][np.argmin(np.abs(gain[inside] - 0.5))])
 
 
 def main() -> None:
-    """Draw and print."""
+    """Draw the figure and print the table."""
     mpl.rcParams.update({"svg.hashsalt": "emeg", "svg.fonttype": "none", "font.size": 8})
     figure = Figure((9.0, 5.4), layout="constrained")
     whole, edge, notch, click = figure.subplots(2, 2).ravel()
     print("| rate, Hz | band, Hz | notches, Hz | context, s | half gain at, Hz | ripple | gain at 50 Hz | turn |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for sfreq in RATES:
-        band, f, response = measured(sfreq)
+        band, f, response = measure_response(sfreq)
         size = np.abs(response)
         decibel = 20.0 * np.log10(np.maximum(size, 1e-6))
         whole.plot(f[::16], decibel[::16], lw=0.8, label=f"{sfreq:g} Hz")

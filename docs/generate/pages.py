@@ -1,4 +1,4 @@
-"""Write the reference pages: one for each verb, recipe and room, one of the dataset registry, one of the catalogue."""
+"""Write the reference pages: one for each verb, recipe and room, one of the dataset registry, one of tables."""
 
 import importlib
 import inspect
@@ -21,6 +21,15 @@ from emeg.options import GROUPS, list_options
 from emeg.registry import Registry
 from generate.names import public_names
 from generate.options import FieldEntry, annotation_text, default_of, default_text, options_of, type_text
+
+SCHEMAS = {
+    "segments.parquet": ("emeg.data.corpus.writing", "SEGMENTS"),
+    "layouts.parquet": ("emeg.data.corpus.writing", "LAYOUTS"),
+    "predictions.parquet": ("emeg.evaluation.products", "PREDICTIONS"),
+    "histories.parquet": ("emeg.evaluation.products", "HISTORIES"),
+    "figures.parquet": ("emeg.evaluation.products", "FIGURES"),
+}
+"""File of a corpus, a model or an evaluation: the constant that holds its columns."""
 
 CATALOGUE = ("CatalogRow", "Event", "QuarantineRecord", "RecordingAttributes")
 
@@ -48,7 +57,7 @@ def _all_pages() -> Iterator[tuple[str, list[str]]]:
     yield from _recipe_pages()
     yield from _python_pages(names)
     yield "datasets.rst", _registry_page()
-    yield "catalogue.rst", _catalogue_page()
+    yield "tables.rst", _tables_page()
 
 
 # ---------------------------------------------------------------------------------------------------------- verbs
@@ -355,12 +364,13 @@ def _registry_page() -> list[str]:
     ]
 
 
-def _catalogue_page() -> list[str]:
+def _tables_page() -> list[str]:
     store = importlib.import_module("emeg.store")
     lines = [
-        *_label("catalogue-columns"),
-        *_title("Columns of the catalogue"),
-        "``emeg catalog --where`` takes a condition in SQL over the columns of ``CatalogRow``.",
+        *_label("tables"),
+        *_title("Tables"),
+        "Columns of the tables in a store. ``emeg catalog --where`` takes a condition in SQL over the columns of",
+        "``CatalogRow``.",
         "",
     ]
     for name in CATALOGUE:
@@ -376,13 +386,25 @@ def _catalogue_page() -> list[str]:
             lines += _table(("column", "type"), [(_code(n), annotation_text(types[n])) for n in value._fields])
         lines.append("")
     reasons = [(str(reason.value), _code(str(reason.name))) for reason in store.BadReason]
-    return [
-        *lines,
+    lines += [
         *_title("BadReason", "-"),
         *_plain(inspect.getdoc(store.BadReason)),
         "",
         *_table(("bit", "reason"), reasons),
     ]
+    for file, (module, name) in SCHEMAS.items():
+        schema = getattr(importlib.import_module(module), name)
+        meaning = _doc(schema, name, module)
+        lines += ["", *_title(file, "-"), *([] if meaning.startswith("Value:") else [*_plain(meaning), ""])]
+        lines += _table(("column", "type"), [(_code(field.name), _arrow_type(field.type)) for field in schema])
+    return lines
+
+
+def _arrow_type(kind: object) -> str:
+    value = getattr(kind, "value_type", None)
+    if value is None:
+        return str(kind)
+    return f"list of {value}" if str(kind).startswith("list") else str(value)
 
 
 # ---------------------------------------------------------------------------------------------------------- RST

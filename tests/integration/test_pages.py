@@ -7,7 +7,9 @@ import mne
 import numpy as np
 import pytest
 from tests.integration.way import Way
-from tests.pages import GUIDES, ROOT, commands_of, files_of, named, why_not_run
+from tests.pages import GUIDES, ROOT, commands_of, files_of, named, python_of, why_not_run
+
+from emeg.store import Store, open_recording
 
 SHORTER = {"train-tokenizer": "--steps 60", "pretrain": "--steps 40", "finetune": "--n-folds 3"}
 """Flags with which a command asks for the product that the walkthrough has made, unless the page gives them."""
@@ -56,3 +58,13 @@ def test_the_commands_of_a_page_run(way: Way, page: Path, tmp_path: Path):
     here = Way(tmp_path)
     for command in commands:
         here.run(adapted(page, command, tmp_path))
+
+
+def test_a_store_is_read_without_emeg(way: Way, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The examples of the page on file formats read what emeg reads."""
+    monkeypatch.chdir(way.folder)
+    names: dict[str, object] = {}
+    exec(compile("\n".join(python_of(ROOT / "docs/reference/formats.md")), "formats", "exec"), names)
+    recording = open_recording(Store.open("store"), Path(str(names["path"])).stem)
+    np.testing.assert_array_equal(names["signal"], recording.read(0, recording.n_samples))
+    assert len(capsys.readouterr().out.splitlines()) > 1
