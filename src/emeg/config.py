@@ -81,7 +81,9 @@ def _product_fields(config: BaseModel) -> dict[str, Any]:
             continue
         value = getattr(config, name)
         plain = (
-            _product_fields(value)
+            value.product_fields()
+            if isinstance(value, Config)
+            else _product_fields(value)
             if isinstance(value, BaseModel)
             else config.model_dump(mode="json", include={name})[name]
         )

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
@@ -27,7 +28,7 @@ from emeg.evaluation.finetune_folds import affordable
 from emeg.evaluation.metrics import METRICS, score
 from emeg.evaluation.task import ancestry, check_unseen
 from emeg.hashing import sha256_file
-from emeg.store import Store
+from emeg.store import Store, write_facts
 from emeg.training import FinetuneRecipe
 
 RECIPE = FinetuneRecipe.of(epochs=2, backbone_learning_rates=(3e-3,), penalties=(0.1,))
@@ -276,3 +277,36 @@ def test_a_budget_cuts_epochs_then_learning_rates():
     assert (poor.epochs, poor.backbone_learning_rates) == (5, (3e-4,))
     assert affordable(recipe, 1e9, 1.0).epochs == 2
     assert affordable(recipe.model_copy(update={"mode": "probe"}), 1e9, 1.0).epochs == 12
+
+
+def test_a_diagnosis_from_the_table_of_subjects_is_a_task_from_end_to_end(root):
+    """Two groups by a column of participants.tsv; fine-tuned, evaluated, and another product when a label changes."""
+    store = Store.open(root)
+    held_out = sorted(s.split("/")[1] for s, split in Corpus.open(store).subjects.items() if split == "held_out")
+    groups = {subject: ("MDD", "HC")[i % 2] for i, subject in enumerate(held_out)}
+
+    def label(found: dict[str, str]) -> None:
+        columns = {"dataset": ["d"] * len(found), "subject": list(found), "group": list(found.values())}
+        write_facts(store, "subjects", "d", pa.table(columns))
+
+    label(groups)
+    classes = {"patient": ("MDD",), "control": ("HC",)}
+    task = TaskConfig(name="depression", label="group", classes=classes, window_s=5.0, device="x")
+    config = finetune_config(root, task=task, modes=("probe",), random_weights=False, n_folds=5)
+    tuned = finetune(config)
+    table = read_predictions(store, "models", tuned.model).to_pandas()
+    assert {f"d/{subject}" for subject in groups} == set(table.subject)
+    assert {s.split("/")[1]: ("patient", "control").index(c) for s, c in _class_of(table).items()} == {
+        subject: int(group == "HC") for subject, group in groups.items()
+    }
+    assert finetune(config).done_before
+    figures = read_summary(store, evaluate(evaluate_config(root, baselines=())).evaluation)
+    assert figures.task.definition["label"] == "group"
+    corpora = store.names("corpora")
+    label({**groups, held_out[0]: "HC"})
+    assert finetune(config).model != tuned.model
+    assert store.names("corpora") == corpora
+
+
+def _class_of(table) -> dict[str, str]:
+    return {subject: ("patient", "control")[int(own.label.iloc[0])] for subject, own in table.groupby("subject")}

@@ -246,6 +246,11 @@ def _is_marker(text: str, count: int) -> bool:
     return bool(_CODE.fullmatch(rest)) or is_technical(rest) or (count >= 3 and len(text) <= 40)
 
 
+def has_date(text: str) -> bool:
+    """Return whether a text contains a date."""
+    return _DATE.search(text) is not None
+
+
 def without_dates(text: str) -> str:
     """Replace every date by a dash of its own."""
     return _DATE.sub("(date)", text)

@@ -1,3 +1,9 @@
+from .catalog.facts import (
+    KEYS as KEYS,
+    find_labels as find_labels,
+    read_facts as read_facts,
+    write_facts as write_facts,
+)
 from .catalog.query import (
     CatalogAnswer as CatalogAnswer,
     CatalogConfig as CatalogConfig,

@@ -67,6 +67,12 @@ class Store(StoreFiles):
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
 
+    def _repr_html_(self) -> str:
+        """Return a table of the datasets and products for a notebook."""
+        from emeg.store.catalog.summary import store_html
+
+        return store_html(self)
+
     def only(self, room: str, name: str | None) -> str:
         """Resolve a product: `name` when it is there, else the only product of the room.
 

@@ -1,12 +1,14 @@
 import csv
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tests.data.conftest import sensors_of
 
 from emeg.data import TaskConfig, infer_task, subject_folds, task_windows
 from emeg.errors import UserError
-from emeg.store import BadReason, open_recording
+from emeg.evaluation import FinetuneConfig
+from emeg.store import BadReason, open_recording, read_catalog, write_facts
 
 SSVEP = ["rest", "13Hz", "17Hz", "21Hz"]
 
@@ -103,6 +105,39 @@ def test_labels_of_people_are_not_inferred(store, add_recording):
     windows = task_windows(store, task)
     assert np.bincount(windows.labels).tolist() == [28, 28]
     assert all(f.train for f in subject_folds(windows.labels, windows.subjects, 4, 0))
+
+
+def test_labels_of_subjects_and_of_recordings_are_classes(store, add_recording):
+    names = [add_recording(f"{i}", seconds=35) for i in range(6)]
+    groups = ["MDD", "HC", "HC", "MDD", None, "other"]
+    write_facts(store, "subjects", "d", facts(subject=[f"{i}" for i in range(6)], group=groups))
+    task = TaskConfig(name="g", label="group", classes={"control": ("HC",), "patient": ("MDD",)}, window_s=10.0)
+    windows = task_windows(store, task)
+    assert sorted(set(windows.starts.tolist())) == [0, 2560, 5120]
+    label_of = dict(zip(windows.recordings.tolist(), windows.labels.tolist(), strict=True))
+    assert label_of == {names[0]: 1, names[1]: 0, names[2]: 0, names[3]: 1}
+    sources = {row.recording: row.source for row in read_catalog(store)}
+    drugs = facts(subject=["0", "1"], source=[sources[name] for name in names[:2]], drug=["on", "off"])
+    write_facts(store, "scans", "d", drugs)
+    task = TaskConfig(name="m", label="scan_drug", classes={"on": ("on",), "off": ("off",)}, window_s=4.0, stride_s=2.0)
+    windows = task_windows(store, task)
+    assert windows.labels.tolist() == [0] * 16 + [1] * 16
+    with pytest.raises(UserError, match=r"columns there: drug, group.*participants\.tsv"):
+        task_windows(store, task.model_copy(update={"label": "diagnosis"}))
+    with pytest.raises(UserError, match="MDD 2×"):
+        task_windows(store, TaskConfig(name="x", label="group", classes={"a": ("A",), "b": ("B",)}, window_s=4.0))
+
+
+def test_a_task_of_events_has_the_fields_that_it_always_had():
+    task = TaskConfig(name="t", classes={"a": ("a",), "b": ("b",)}, window_s=2.0)
+    assert "label" not in task.product_fields()
+    assert task.model_copy(update={"label": "group"}).product_fields()["label"] == "group"
+    assert "label" not in FinetuneConfig(root="store", task=task).product_fields()["task"]
+
+
+def facts(**columns):
+    n = len(next(iter(columns.values())))
+    return pa.table({"dataset": ["d"] * n, **columns})
 
 
 def test_subjects_limit_what_is_looked_at(store, add_recording):

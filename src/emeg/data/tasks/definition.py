@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import PositiveFloat
@@ -28,24 +28,35 @@ SHORTEST_WINDOW_S = 2.0
 
 
 class TaskConfig(Config):
-    """Classification task: events, windows and classes."""
+    """Classification task: events or labels of subjects and recordings, windows and classes."""
 
     name: str
     """Name of the task in reports."""
     classes: dict[str, tuple[str, ...]]
-    """Trial types (or event values) of each class, as JSON on the command line: '{"left": ["left_hand", "769"]}'."""
+    """Trial types (or event values) of each class, as JSON on the command line: '{"left": ["left_hand", "769"]}'. With
+    `label`, values of that column: '{"patient": ["MDD"], "control": ["HC"]}'."""
     window_s: PositiveFloat
     """Length of a window, s."""
+    label: str | None = None
+    """Column of participants.tsv, sessions.tsv or scans.tsv that holds the class of a subject or a recording, such as
+    group. Windows then tile the whole recording. If not set, classes come from events."""
     offset_s: float = 0.0
     """Start of the window relative to the event's onset, s."""
     stride_s: PositiveFloat | None = None
-    """Distance of windows that tile each event, s; one window per event if not set."""
+    """Distance of windows that tile each event, s; one window per event if not set; with `label`, `window_s`."""
     modality: str | None = None
     """Use only recordings of this modality (eeg, meg, eeg+meg)."""
     device: str | None = None
     """Use only recordings of this device."""
     dataset: str | None = None
     """Use only recordings of this dataset."""
+
+    def product_fields(self) -> dict[str, Any]:
+        """Return the fields that can change a result; without `label`, those of versions that had no such field."""
+        fields = super().product_fields()
+        if self.label is None:
+            del fields["label"]
+        return fields
 
 
 class FoundEvents(NamedTuple):

@@ -11,7 +11,7 @@ from emeg.data.batch import Batch, Sample, collate
 from emeg.data.corpus.cutting import RecordingCache, is_usable, open_all
 from emeg.data.tasks.definition import TaskConfig, event_label
 from emeg.errors import UserError
-from emeg.store import CatalogRow, Event, Store, read_catalog, read_events
+from emeg.store import CatalogRow, Event, Store, find_labels, read_catalog, read_events
 
 MAX_BAD_CHANNELS = 0.5
 """Largest share of channels that may be flat or NaN in any second of a window."""
@@ -75,7 +75,7 @@ def task_windows(store: Store, task: TaskConfig, subjects: Sequence[str] | None 
     """Cut the windows of a task.
 
     A window starts at ``round((onset + offset_s) · sfreq)``; with `stride_s` set, windows tile the event as long as
-    they fit into its duration.
+    they fit into its duration. With a label, the whole recording is one event.
 
     Parameters
     ----------
@@ -90,17 +90,19 @@ def task_windows(store: Store, task: TaskConfig, subjects: Sequence[str] | None 
     if len(task.classes) < 2:
         raise UserError(
             f"task {task.name}: {len(task.classes)} classes; at least 2 are needed;"
-            " set task.classes to class: [trial types]"
+            " set task.classes to class: [trial types, or values of task.label]"
         )
     rows = _rows(store, task, subjects)
     opened = open_all(store, rows)
+    events_of = _labelled_stretches(store, rows, task) if task.label is not None else None
+    tiled = task if task.label is None or task.stride_s is not None else _tiling(task)
     class_of = {label: k for k, labels in enumerate(task.classes.values()) for label in labels}
     found: list[tuple[int, int, int]] = []
     left_out: Counter[str] = Counter()
     rates = set()
     seen: Counter[str] = Counter()
     for number, row in enumerate(rows):
-        events = read_events(store, row.recording)
+        events = read_events(store, row.recording) if events_of is None else events_of.get(row.recording, [])
         seen.update(event_label(e) for e in events)
         wanted = [(class_of[event_label(e)], e) for e in events if event_label(e) in class_of]
         if wanted:
@@ -108,7 +110,7 @@ def task_windows(store: Store, task: TaskConfig, subjects: Sequence[str] | None 
             rates.add(recording.sfreq)
             n_samples = round(task.window_s * recording.sfreq)
             for label, event in wanted:
-                for start in _starts(event, task, recording.sfreq):
+                for start in _starts(event, tiled, recording.sfreq):
                     if not 0 <= start <= recording.n_samples - n_samples:
                         left_out["outside the recording"] += 1
                     elif not is_usable(recording.bad, start, start + n_samples, recording.sfreq, MAX_BAD_CHANNELS):
@@ -116,9 +118,10 @@ def task_windows(store: Store, task: TaskConfig, subjects: Sequence[str] | None 
                     else:
                         found.append((number, start, label))
     if not found:
+        there = ", ".join(f"{k} {v}×" for k, v in sorted(seen.items())[:12]) or f"no {task.label or 'events'}"
         raise UserError(
             f"task {task.name}: no window of {task.window_s} s fits; its classes use {', '.join(sorted(class_of))}, the"
-            f" recordings have {', '.join(f'{k} {v}×' for k, v in sorted(seen.items())[:12]) or 'no events'}"
+            f" recordings have {there}"
             f"{'; left out: ' + str(dict(left_out)) if left_out else ''}"
         )
     if len(rates) > 1:
@@ -126,6 +129,21 @@ def task_windows(store: Store, task: TaskConfig, subjects: Sequence[str] | None 
             f"task {task.name}: recordings have {sorted(rates)} Hz; choose recordings of one rate with task.dataset"
         )
     return _assemble(task, rows, opened, found, dict(sorted(left_out.items())), rates.pop())
+
+
+def _labelled_stretches(store: Store, rows: Sequence[CatalogRow], task: TaskConfig) -> dict[str, list[Event]]:
+    """Return one event for each recording that has a label: the whole recording, named by the label."""
+    labels = find_labels(store, rows, task.label or "")
+    return {
+        row.recording: [Event(0.0, row.duration_s, labels[row.recording], "")]
+        for row in rows
+        if row.recording in labels
+    }
+
+
+def _tiling(task: TaskConfig) -> TaskConfig:
+    """Return the task with windows side by side."""
+    return task.model_copy(update={"stride_s": task.window_s})
 
 
 def _rows(store: Store, task: TaskConfig, subjects: Sequence[str] | None) -> list[CatalogRow]:

@@ -14,8 +14,7 @@ from emeg.hashing import NAME_LENGTH, hash_json, sha256_bytes
 from emeg.store.catalog.parquet import parquet_bytes, table_of
 from emeg.store.catalog.records import CatalogRow, Event, QuarantineRecord
 from emeg.store.connection_errors import connection_to
-from emeg.store.files import PARALLEL_REQUESTS
-from emeg.store.products import Store
+from emeg.store.files import PARALLEL_REQUESTS, StoreFiles
 from emeg.uri import Location
 
 T = TypeVar("T")
@@ -48,19 +47,19 @@ EVENTS_SCHEMA = pa.schema(
 """Columns of a recording's events."""
 
 
-def publish_row(store: Store, row: CatalogRow, events: Sequence[Event]) -> None:
+def publish_row(store: StoreFiles, row: CatalogRow, events: Sequence[Event]) -> None:
     """Write a recording's events, then its catalogue row: with it the recording exists."""
     table = pa.Table.from_pylist([event._asdict() for event in events], schema=EVENTS_SCHEMA)
     store.write_bytes(parquet_bytes(table), "catalog", "events", row.recording + _SUFFIX)
     store.write_bytes(parquet_bytes(_rows_table([row])), "catalog", "recordings", row.recording + _SUFFIX)
 
 
-def has_row(store: Store, recording: str) -> bool:
+def has_row(store: StoreFiles, recording: str) -> bool:
     """Whether the recording exists, which is to say, its row does."""
     return store.exists("catalog", "recordings", recording + _SUFFIX)
 
 
-def catalog_table(store: Store) -> pa.Table:
+def catalog_table(store: StoreFiles) -> pa.Table:
     """Catalogue as an Arrow table with the columns of `CatalogRow`, sorted by recording.
 
     Rows merged by `compact_catalog` come from the merged file, all others from their own, many at a time.
@@ -76,12 +75,12 @@ def catalog_table(store: Store) -> pa.Table:
     return pa.concat_tables([kept, *single]).sort_by("recording").combine_chunks()
 
 
-def read_catalog(store: Store) -> list[CatalogRow]:
+def read_catalog(store: StoreFiles) -> list[CatalogRow]:
     """Catalogue rows, sorted by recording."""
     return [CatalogRow.model_validate(row) for row in catalog_table(store).to_pylist(maps_as_pydicts="strict")]
 
 
-def compact_catalog(store: Store) -> str:
+def compact_catalog(store: StoreFiles) -> str:
     """Merge all rows into one file, so that a large catalogue is read in one request; returns the file's name.
 
     The rows' own files stay, since they say what exists. Older merged files are removed.
@@ -96,7 +95,7 @@ def compact_catalog(store: Store) -> str:
     return name
 
 
-def compact_if_scattered(store: Store) -> bool:
+def compact_if_scattered(store: StoreFiles) -> bool:
     """Merge the rows if more than `MOST_SCATTERED` have been written since they were merged last; returns whether."""
     merged = set(_merged_table(store)["recording"].to_pylist())
     scattered = {place.name.removesuffix(_SUFFIX) for place in _files(store, "recordings")} - merged
@@ -106,7 +105,7 @@ def compact_if_scattered(store: Store) -> bool:
     return True
 
 
-def read_events(store: Store, recording: str) -> list[Event]:
+def read_events(store: StoreFiles, recording: str) -> list[Event]:
     """Events of a recording, in the order they were given; none where there are none."""
     if not store.exists("catalog", "events", recording + _SUFFIX):
         return []
@@ -114,20 +113,20 @@ def read_events(store: Store, recording: str) -> list[Event]:
     return [Event(**row) for row in table.to_pylist()]
 
 
-def quarantine(store: Store, record: QuarantineRecord) -> None:
+def quarantine(store: StoreFiles, record: QuarantineRecord) -> None:
     """Note that a source was refused; a later note about the same source replaces it."""
     name = _quarantine_name(record.dataset, record.source)
     store.write_json(record.model_dump(mode="json"), "catalog", "quarantine", name)
 
 
-def read_quarantine(store: Store) -> list[QuarantineRecord]:
+def read_quarantine(store: StoreFiles) -> list[QuarantineRecord]:
     """All refused sources, sorted by dataset and source."""
     places = _files(store, "quarantine", ".json")
     records = [QuarantineRecord.checked(fields, source="quarantine") for fields in _map(_read_json, places)]
     return sorted(records, key=lambda record: (record.dataset, record.source))
 
 
-def release(store: Store, dataset: str, source: str) -> bool:
+def release(store: StoreFiles, dataset: str, source: str) -> bool:
     """Drop the note about a source that is accepted now; returns whether there was one."""
     return store.remove("catalog", "quarantine", _quarantine_name(dataset, source))
 
@@ -155,19 +154,19 @@ def _read_json(place: Location) -> dict[str, Any]:
     return fields
 
 
-def _files(store: Store, folder: str, suffix: str = _SUFFIX) -> list[Location]:
+def _files(store: StoreFiles, folder: str, suffix: str = _SUFFIX) -> list[Location]:
     return [place for place in _children(store, folder) if place.name.endswith(suffix)]
 
 
-def _merged_files(store: Store) -> list[Location]:
+def _merged_files(store: StoreFiles) -> list[Location]:
     return [place for place in _children(store) if place.name.startswith(_COMPACT)]
 
 
-def _children(store: Store, *folder: str) -> list[Location]:
+def _children(store: StoreFiles, *folder: str) -> list[Location]:
     return store.children("catalog", *folder)
 
 
-def _merged_table(store: Store) -> pa.Table:
+def _merged_table(store: StoreFiles) -> pa.Table:
     while merged := _merged_files(store):
         try:
             return _read_rows(merged[-1])

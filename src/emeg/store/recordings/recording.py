@@ -15,7 +15,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import FsspecStore, LocalStore
 
 from emeg.errors import RecordingError, UserError
-from emeg.sensors import Sensors
+from emeg.sensors import Sensors, SensorType
 from emeg.store.catalog.records import RecordingAttributes
 from emeg.store.connection_errors import connection_to
 from emeg.store.digests import write_digest
@@ -259,7 +259,37 @@ class Recording:
         self.chunk: int = self._signal.chunks[1]
 
     def __repr__(self) -> str:
-        return f"Recording({self.id!r}, {len(self.sensors)} channels, {self.n_samples / self.sfreq:.1f} s)"
+        kinds = ", ".join(f"{n} {name}" for name, n in self._channel_counts().items())
+        about = self.attributes
+        return (
+            f"<Recording {self.id} | {about.dataset}/{about.subject}, {about.device or 'unknown device'}, {kinds},"
+            f" {self.n_samples / self.sfreq:.1f} s at {self.sfreq:g} Hz>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of what the recording is, for a notebook."""
+        from emeg.store.catalog.summary import html_table
+
+        about = self.attributes
+        rows = {
+            "Recording": self.id,
+            "Dataset": about.dataset,
+            "Subject": about.subject,
+            "Source": about.source,
+            "Device": about.device or "unknown",
+            "Channels": ", ".join(f"{n} {name}" for name, n in self._channel_counts().items()),
+            "Duration": f"{self.n_samples / self.sfreq:.1f} s",
+            "Sampling rate": f"{self.sfreq:g} Hz",
+            "Pass band": f"{about.pass_band[0]:g}-{about.pass_band[1]:g} Hz",
+            "Notches": ", ".join(f"{frequency:g} Hz" for frequency in about.notches) or "none",
+            "Licence": about.licence or "not stated",
+        }
+        return html_table(("", ""), rows.items())
+
+    def _channel_counts(self) -> dict[str, int]:
+        counts = {kind.name.lower(): int(np.count_nonzero(self.sensors.types == kind)) for kind in SensorType}
+        named = {"eeg": "EEG", "magnetometer": "magnetometers", "gradiometer": "gradiometers"}
+        return {named.get(name, name): n for name, n in counts.items() if n}
 
     @property
     def sfreq(self) -> float:
