@@ -296,9 +296,8 @@ def test_a_diagnosis_from_the_table_of_subjects_is_a_task_from_end_to_end(root):
     tuned = finetune(config)
     table = read_predictions(store, "models", tuned.model).to_pandas()
     assert {f"d/{subject}" for subject in groups} == set(table.subject)
-    assert {s.split("/")[1]: ("patient", "control").index(c) for s, c in _class_of(table).items()} == {
-        subject: int(group == "HC") for subject, group in groups.items()
-    }
+    label_of = {subject: set(own.label) for subject, own in table.groupby("subject")}
+    assert label_of == {f"d/{subject}": {("HC", "MDD").index(group)} for subject, group in groups.items()}
     assert finetune(config).done_before
     figures = read_summary(store, evaluate(evaluate_config(root, baselines=())).evaluation)
     assert figures.task.definition["label"] == "group"
@@ -306,7 +305,3 @@ def test_a_diagnosis_from_the_table_of_subjects_is_a_task_from_end_to_end(root):
     label({**groups, held_out[0]: "HC"})
     assert finetune(config).model != tuned.model
     assert store.names("corpora") == corpora
-
-
-def _class_of(table) -> dict[str, str]:
-    return {subject: ("patient", "control")[int(own.label.iloc[0])] for subject, own in table.groupby("subject")}

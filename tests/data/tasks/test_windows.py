@@ -121,7 +121,7 @@ def test_labels_of_subjects_and_of_recordings_are_classes(store, add_recording):
     write_facts(store, "scans", "d", drugs)
     task = TaskConfig(name="m", label="scan_drug", classes={"on": ("on",), "off": ("off",)}, window_s=4.0, stride_s=2.0)
     windows = task_windows(store, task)
-    assert windows.labels.tolist() == [0] * 16 + [1] * 16
+    assert windows.labels.tolist() == [1] * 16 + [0] * 16  # classes are ordered by name
     with pytest.raises(UserError, match=r"columns there: drug, group.*participants\.tsv"):
         task_windows(store, task.model_copy(update={"label": "diagnosis"}))
     with pytest.raises(UserError, match="MDD 2×"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, field_validator
 
 from emeg.config import Config
 from emeg.errors import UserError
@@ -50,6 +50,12 @@ class TaskConfig(Config):
     """Use only recordings of this device."""
     dataset: str | None = None
     """Use only recordings of this dataset."""
+
+    @field_validator("classes")
+    @classmethod
+    def _by_name(cls, classes: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Order the classes by name: stored JSON has sorted keys, and a label is an index into the classes."""
+        return dict(sorted(classes.items()))
 
     def product_fields(self) -> dict[str, Any]:
         """Return the fields that can change a result; without `label`, those of versions that had no such field."""
