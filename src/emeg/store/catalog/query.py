@@ -120,7 +120,8 @@ def query_catalog(config: CatalogConfig, *, progress: Progress = silent) -> Cata
     store = Store.open(config.root)
     if config.compact:
         compact_catalog(store)
-    tables = {"rows": catalog_table(store), **{name: read_facts(store, name) for name in KEYS}}
+    tables: dict[str, pa.Table] = {"rows": catalog_table(store)}
+    tables |= {name: read_facts(store, name) for name in KEYS}
     progress(1, 2, f"{tables['rows'].num_rows} recordings")
     table = _ask(_question(config), tables)
     rows = tuple(zip(*(column.to_pylist(maps_as_pydicts="strict") for column in table.columns), strict=True))
