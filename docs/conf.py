@@ -1,5 +1,6 @@
 """Sphinx configuration: ``make docs`` builds the site into ``build/docs``."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,18 @@ def resolve_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnod
     return contnode if from_signature else None
 
 
+def escape_bars(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Escape ``|x|`` outside code in docstrings: there it means an absolute value, not a substitution."""
+    del app, what, name, obj, options
+    for number, line in enumerate(lines):
+        if "|" in line and not line.lstrip().startswith(("|", "+")):
+            parts = re.split(r"(`+[^`]*`+)", line)
+            lines[number] = "".join(part if at % 2 else part.replace("|", "\\|") for at, part in enumerate(parts))
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Write the generated pages before Sphinx looks for sources."""
     write_pages(HERE / "reference" / "generated")
     app.connect("missing-reference", resolve_name)
+    app.connect("autodoc-process-docstring", escape_bars, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -116,7 +117,7 @@ def _option_lists(verb: str, config: type[Config]) -> Iterator[str]:
         facts += [] if field.changes_result else ["cannot change a result"]
         yield f".. option:: {field.flag}"
         yield ""
-        yield from _indented([option.description, "", ", ".join(facts), ""])
+        yield from _indented([escape_plain(option.description), "", ", ".join(facts), ""])
 
 
 # ---------------------------------------------------------------------------------------------------------- recipes
@@ -195,7 +196,7 @@ def _meaning(field: str, meanings: dict[str, FieldEntry]) -> str:
     entry = meanings.get(field) or meanings.get(field.rpartition(".")[0])
     if entry is None:
         raise ExtensionError(f"recipe field {field} is no field of its configuration class")
-    return entry.meaning
+    return escape_plain(entry.meaning)
 
 
 def _leading_comment(text: str) -> Iterator[str]:
@@ -297,7 +298,7 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
         )
         kind = annotation_text(field.annotation) if isinstance(field.annotation, type) else type_text(field)
         yield f"``{field_name}`` : {kind}{end}"
-        yield f"    {' '.join((field.description or '').split()) or 'Not described.'}"
+        yield f"    {escape_plain(' '.join((field.description or '').split())) or 'Not described.'}"
         yield ""
 
 
@@ -379,7 +380,7 @@ def _tables_page() -> list[str]:
         if issubclass(value, BaseModel):
             lines += _table(
                 ("column", "type", "meaning"),
-                [(_code(option.path), option.type, option.meaning) for option in options_of(value)],
+                [(_code(option.path), option.type, escape_plain(option.meaning)) for option in options_of(value)],
             )
         else:
             types = inspect.get_annotations(value, eval_str=True)
@@ -416,6 +417,21 @@ def _title(text: str, underline: str = "=") -> list[str]:
 
 def _label(name: str) -> list[str]:
     return [f".. _{name}:", ""]
+
+
+_SPANS = re.compile(r"(``.*?``|`[^`]*`_?|\*\*[^*]+\*\*)")
+
+
+def escape_plain(text: str) -> str:
+    """Escape signs of reStructuredText in a plain sentence; code between backticks stays code.
+
+    Parameters
+    ----------
+    text : str
+        A description without markup other than backticks.
+    """
+    parts = _SPANS.split(text)
+    return "".join(part if number % 2 else re.sub(r"([*|_\\])", r"\\\1", part) for number, part in enumerate(parts))
 
 
 def _code(text: str) -> str:
