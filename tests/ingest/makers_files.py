@@ -245,3 +245,27 @@ def write_ctf(path: Path, told: Told, n: int = 24) -> None:
         f"NAME:\n{told.name}\nCOMMENT:\n{told.name}\nCOLOR:\ngreen\nNUMBER OF SAMPLES:\n1\nLIST OF SAMPLES:\n"
         "TRIAL NUMBER\t\tTIME FROM SYNC POINT (in seconds)\n                  +0\t\t\t\t\t+1.5\n"
     )
+
+
+def write_gdf_of_rates(path: Path, rates: dict[str, int], *, seconds: int) -> dict[str, NDArray[np.float64]]:
+    """GDF 2.10 whose signals have other rates; returns what it holds, volts."""
+    rng = np.random.default_rng(7)
+    n, steps = len(rates), {}
+    for name, rate in rates.items():
+        steps[name] = np.round(np.cumsum(rng.standard_normal(seconds * rate)) * 10).astype("<i2")
+    head = b"GDF 2.10" + b"X X".ljust(66) + bytes(14) + b"X X".ljust(64) + bytes(16) + bytes(16)
+    head += np.uint16(1 + n).tobytes() + bytes(6 + 8 + 6 + 6 + 24)
+    head += np.int64(seconds).tobytes() + np.array([1, 1], "<u4").tobytes() + np.uint16(n).tobytes() + bytes(2)
+    head += b"".join(name.ljust(16).encode() for name in rates)
+    head += bytes(80 * n) + b"uV    " * n + np.full(n, 4275, "<u2").tobytes()
+    head += b"".join(np.full(n, value, "<f8").tobytes() for value in (-3276.8, 3276.7, -32768, 32767))
+    head += bytes(68 * n) + b"".join(np.full(n, value, "<f4").tobytes() for value in (60.0, 0.1, 50.0))
+    head += np.array(list(rates.values()), "<i4").tobytes() + np.full(n, 3, "<i4").tobytes()
+    head += bytes(12 * n) + b"\xff" * n + bytes(19 * n)
+    assert len(head) == 256 * (1 + n)
+    records = [
+        b"".join(steps[name][second * rate : (second + 1) * rate].tobytes() for name, rate in rates.items())
+        for second in range(seconds)
+    ]
+    path.write_bytes(head + b"".join(records))
+    return {name: values * 0.1e-6 for name, values in steps.items()}

@@ -18,7 +18,7 @@ from emeg.store import CatalogRow, Store, open_recording, read_catalog, read_eve
 FAULTS = corpus()
 _TOLD = re.compile(
     r"Omitted (\d+) annotation"
-    r"|(\d+) (?:of \d+ (?:events lie outside|rows have no onset)|events have an onset that is NaN)"
+    r"|(\d+) (?:of \d+ (?:events lie (?:outside|in a pause)|rows have no onset)|events have an onset that is NaN)"
 )
 
 

@@ -7,6 +7,7 @@ shifted.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,14 @@ def plan_block(n_in: int, ratio: Fraction, half: int, block: int) -> Plan:
 
 
 def standardise(
-    signal_CN: NDArray[np.float32], band: Band, *, sfreq_in: float, sfreq_out: float, block: int | None = None
+    signal_CN: NDArray[np.float32],
+    band: Band,
+    *,
+    sfreq_in: float,
+    sfreq_out: float,
+    block: int | None = None,
+    n_out: int | None = None,
+    lead_s: float = 0.0,
 ) -> NDArray[np.float32]:
     """Filter and resample a recording without shifting time.
 
@@ -100,32 +108,40 @@ def standardise(
         Rates, Hz.
     block : int, optional
         Samples of a block; chosen by the filters' length if left out.
+    n_out : int, optional
+        Samples of the result; ``round(samples · sfreq_out / sfreq_in)`` if left out.
+    lead_s : float, optional
+        Time of the result's first sample, s after the first source sample; less than a sample either way.
 
     Returns
     -------
-    float32, shape (channels, round(samples · sfreq_out / sfreq_in))
-        Sample k lies at k / sfreq_out seconds after the first source sample. The ends are filtered as if the signal
-        went on as its mirror image.
+    float32, shape (channels, n_out)
+        In the unit of the signal. Sample k lies at lead_s + k / sfreq_out seconds after the first source sample. The
+        ends are filtered as if the signal went on as its mirror image.
     """
     taps = design(band, sfreq_in)
     half = half_length(taps)
     n_in = signal_CN.shape[1]
     ratio = rate_fraction(sfreq_in, sfreq_out, n_in)
     plan = plan_block(n_in, ratio, half, block or max(SHORTEST_BLOCK, HALVES_AT_ONCE * half))
-    gain = response(taps, plan.length_in)[: plan.length_out // 2 + 1].astype(np.float32)
-    result = np.empty((len(signal_CN), n_samples_at(n_in, sfreq_in, sfreq_out)), np.float32)
+    gain: NDArray[Any] = response(taps, plan.length_in)[: plan.length_out // 2 + 1].astype(np.float32)
+    if lead_s:
+        frequencies = np.arange(len(gain)) * (sfreq_in / plan.length_in)
+        gain = (gain * np.exp(2j * np.pi * frequencies * lead_s)).astype(np.complex64)
+    length = n_samples_at(n_in, sfreq_in, sfreq_out) if n_out is None else n_out
+    result = np.empty((len(signal_CN), length), np.float32)
     for first in range(0, len(signal_CN), ROWS_AT_ONCE):
         rows = signal_CN[first : first + ROWS_AT_ONCE]
         # A pass band above 0 Hz has no use for the mean, and float32 keeps more of the signal without it.
         centred = rows - rows.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
-        for number in range(-(-n_in // plan.step_in)):
+        for number in range(-(-length // plan.step_out)):
             kept = result[first : first + ROWS_AT_ONCE, number * plan.step_out : (number + 1) * plan.step_out]
             context = _mirrored(centred, number * plan.step_in - plan.front, plan.length_in)
             kept[:] = _one_block(context, gain, plan)[:, plan.front_out : plan.front_out + kept.shape[1]]
     return result
 
 
-def _one_block(padded: NDArray[np.float32], gain: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
+def _one_block(padded: NDArray[np.float32], gain: NDArray[Any], plan: Plan) -> NDArray[np.float32]:
     spectrum = rfft(padded, axis=1)[:, : len(gain)]
     spectrum *= gain[: spectrum.shape[1]]
     out: NDArray[np.float32] = irfft(spectrum, n=plan.length_out, axis=1)

@@ -7,7 +7,7 @@ import numpy as np
 
 from emeg.ingest.facts import RecordingFacts, Standardised
 from emeg.sensors import SensorType
-from emeg.store import BadReason, CatalogRow, RecordingAttributes
+from emeg.store import BadReason, CatalogRow, RecordingAttributes, Stretch
 from emeg.version import __version__
 
 
@@ -26,7 +26,14 @@ def recording_attributes(facts: RecordingFacts, signal: Standardised) -> Recordi
         licence=source.licence,
         config_hash=config.standardise.product_hash(),
         version=__version__,
+        stretches=stored_stretches(facts) if facts.breaks else (),
     )
+
+
+def stored_stretches(facts: RecordingFacts) -> tuple[Stretch, ...]:
+    """Return the stretches of a recording in samples of the store, the nearest to those of the source."""
+    ratio = facts.config.standardise.sfreq / facts.sfreq_source
+    return tuple(Stretch(round(one.start * ratio), round(one.stop * ratio), one.onset_s) for one in facts.stretches)
 
 
 def _pass_band(facts: RecordingFacts, signal: Standardised) -> tuple[float, float]:

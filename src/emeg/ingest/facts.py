@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from emeg.dsp.response import Band
 from emeg.errors import RecordingError
 from emeg.ingest.config import IngestConfig
+from emeg.ingest.readers.breaks import Break, Stretch
+from emeg.ingest.readers.rates import RateGroup
 from emeg.ingest.signal.bad_channels import BadChannels
 from emeg.ingest.signal.interpolation import Interpolation
 from emeg.ingest.signal.meg_state import State
@@ -68,10 +70,16 @@ class RecordingFacts:
     """The open file; its header changes as tables are applied."""
     sidecars: Sidecars = field(init=False, metadata={"step": "open_header"})
     table: ChannelTable = field(init=False, metadata={"step": "open_header"})
+    breaks: tuple[Break, ...] = field(init=False, metadata={"step": "open_header"})
+    """Interruptions that the files state."""
     excluded: dict[str, str] = field(init=False, metadata={"step": "open_header"})
     """Channels that the dataset's entry leaves out, and why."""
     events: FoundEvents = field(init=False, metadata={"step": "open_header"})
     picked: PickedSensors = field(init=False, metadata={"step": "pick_sensors"})
+    groups: tuple[RateGroup, ...] = field(init=False, metadata={"step": "pick_sensors"})
+    """The chosen channels by their rate in the file; one group where the file has one rate."""
+    stretches: tuple[Stretch, ...] = field(init=False, metadata={"step": "pick_sensors"})
+    """Samples of the source that were recorded without a pause."""
     misplaced: RecordingError | None = field(init=False, metadata={"step": "pick_sensors"})
     """What is wrong with the sensor positions. It is raised later, together with a wrong unit of the signal."""
     compensation_grade: int = field(init=False, metadata={"step": "prepare"})

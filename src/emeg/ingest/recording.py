@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from emeg.dsp.standardise import n_samples_at
 from emeg.errors import RecordingError
 from emeg.ingest.attributes import catalog_row, recording_attributes, rounding_note
@@ -15,7 +17,15 @@ from emeg.ingest.channel_rows import ChannelRows
 from emeg.ingest.config import IngestConfig
 from emeg.ingest.facts import RecordingFacts
 from emeg.ingest.pseudonyms import header_texts
+from emeg.ingest.readers.breaks import (
+    find_breaks,
+    mark_breaks,
+    set_file_times,
+    stretches_of,
+    table_in_file_time,
+)
 from emeg.ingest.readers.opening import open_recording, read_signal, reading
+from emeg.ingest.readers.rates import RateGroup, pick_rates
 from emeg.ingest.signal.cleaning import check_cleaning, clean
 from emeg.ingest.signal.meg_state import find_state, refuse_shielded
 from emeg.ingest.signal.standardising import finished, standardise_recording
@@ -38,6 +48,8 @@ if TYPE_CHECKING:
     import mne
 
 _CTF_GRADES = (1, 2, 3)
+_OMITTED = "outside data range"
+"""MNE-Python's remark on annotations that it left out."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +144,21 @@ def open_header(facts: RecordingFacts, folder: Path) -> None:
     opened = open_recording(source, folder)
     facts.raw = opened.raw
     facts.secrets = header_texts(opened.raw.info)
-    facts.sidecars = read_sidecars(source, folder)
+    sidecars = read_sidecars(source, folder)
     # A damaged header shows here as often as on opening: an unknown type, a unit that is none, a singular transform.
     with reading(source, folder):
+        facts.breaks = find_breaks(facts.raw, source, folder, sidecars)
+        notes = opened.notes
+        moved = set_file_times(facts.raw, source, folder, facts.breaks)
+        if moved is not None:
+            sidecars = table_in_file_time(sidecars, facts.breaks)
+            notes = (*(note for note in notes if _OMITTED not in note), *moved)
+        facts.sidecars = sidecars
         table = apply_channels(facts.raw, facts.sidecars)
         placed = apply_electrodes(facts.raw, facts.sidecars)
         facts.events = find_events(facts.raw, facts.sidecars)
         facts.table, facts.excluded = treat(facts.raw, table, source.treatment)
-        facts.add_notes([*opened.notes, *facts.sidecars.notes, *facts.table.notes, *placed])
+        facts.add_notes([*notes, *facts.sidecars.notes, *facts.table.notes, *placed])
 
 
 def pick_sensors(facts: RecordingFacts, folder: Path) -> None:
@@ -156,10 +175,37 @@ def pick_sensors(facts: RecordingFacts, folder: Path) -> None:
             facts.raw.info, montage=_montage(source, config), meg_frame=config.standardise.meg_frame
         )
         facts.picked = picked._replace(dropped={**picked.dropped, **facts.excluded})
-        facts.add_notes([*compare(facts.raw, facts.sidecars), *count_note(len(picked.sensors), source.treatment)])
-    if not len(facts.picked.sensors):
-        raise _no_usable_channel(facts.picked)
+        if not len(picked.sensors):
+            raise _no_usable_channel(facts.picked)
+        whole = facts.raw
+        _read_at_own_rates(facts)
+        facts.stretches = stretches_of(facts.breaks, facts.raw.n_times, facts.sfreq_source)
+        if facts.breaks:
+            facts.add_notes([_pause_note(facts)])
+        rate, n_times = facts.sfreq_source, facts.raw.n_times
+        facts.add_notes(compare(whole, facts.sidecars, sfreq=rate, n_times=n_times))
+        facts.add_notes(count_note(len(picked.sensors), source.treatment))
     facts.misplaced = _geometry_fault(facts.picked.sensors)
+
+
+def _read_at_own_rates(facts: RecordingFacts) -> None:
+    """Replace the open file by the chosen channels at their own rates where the file has signals of several rates."""
+    found = pick_rates(facts.raw, facts.picked.picks)
+    if found is None:
+        facts.groups = (RateGroup(facts.raw, facts.picked.picks),)
+        return
+    facts.raw, facts.groups = found.raw, found.groups
+    facts.picked = facts.picked._replace(picks=np.arange(len(facts.picked.picks)))
+    facts.add_notes(found.notes)
+
+
+def _pause_note(facts: RecordingFacts) -> str:
+    known = [one.pause_s for one in facts.breaks if one.pause_s]
+    lasted = f", {sum(known):.3f} s of pauses without samples" if known else ""
+    return (
+        f"the recording is interrupted: {len(facts.stretches)} stretches{lasted}; each was standardised by itself, and"
+        " times count the samples of the file"
+    )
 
 
 def prepare(facts: RecordingFacts, folder: Path) -> None:
@@ -173,6 +219,7 @@ def prepare(facts: RecordingFacts, folder: Path) -> None:
     source = facts.source
     with reading(source, folder):
         facts.compensation_grade = _compensate(facts.raw)
+        mark_breaks(facts.raw, facts.stretches)
         facts.raw, cleaned = clean(facts.raw, facts.config.standardise.cleaning, facts.table.bad)
         refuse_shielded(facts.raw)
         facts.state = find_state(facts.raw, facts.picked.picks, source.path)
@@ -193,7 +240,7 @@ def write_signal(facts: RecordingFacts, folder: Path, store: Store) -> None:
     scratch, limit = facts.scratch_folder(), round(config.memory_mib * 2**20)
     with ChannelRows(len(picks), n_samples, in_memory_bytes=limit, folder=scratch) as values:
         with ChannelRows(len(picks), raw.n_times, in_memory_bytes=limit, folder=scratch) as source_rows:
-            read_signal(facts.source, folder, raw, picks, source_rows)
+            read_signal(facts, folder, source_rows)
             signal = standardise_recording(source_rows, values, facts)
         marks = marked_seconds(facts.events.bad, signal.sensors.names, signal.bad.shape[1], facts.source.treatment)
         signal = replace(signal, bad=signal.bad | marks)

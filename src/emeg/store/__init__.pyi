@@ -15,6 +15,7 @@ from .catalog.records import (
     Event as Event,
     QuarantineRecord as QuarantineRecord,
     RecordingAttributes as RecordingAttributes,
+    Stretch as Stretch,
 )
 from .catalog.tables import (
     catalog_table as catalog_table,

@@ -208,10 +208,27 @@ def set_counts_other_channels_than_its_data(archive: Path) -> None:
     _set(archive, nbchan=64.0)
 
 
+def _set_of_epochs(archive: Path, n: int) -> None:
+    length = truth().shape[1] // n
+    data = (truth() * 1e6).astype(np.float32).reshape(len(NAMES), n, length).transpose(0, 2, 1)
+    _set(archive, data=data, trials=float(n), pnts=float(length), xmin=0.0, xmax=(length - 1) / SFREQ)
+
+
+@fault(Ready(notes=("6 stretches",)), extension="set")
+def set_of_epochs_as_long_as_a_window(archive: Path) -> None:
+    """Some published datasets have nothing else: each epoch is a stretch of its own."""
+    _set_of_epochs(archive, 6)
+
+
+@fault(Refused("epochs", more=("1.2 s",)), extension="set")
+def set_of_epochs_shorter_than_a_window(archive: Path) -> None:
+    _set_of_epochs(archive, 10)
+
+
 @fault(Refused("epochs"), extension="set")
-def set_of_epochs(archive: Path) -> None:
+def set_of_epochs_of_another_length_than_it_says(archive: Path) -> None:
     data = (truth() * 1e6).astype(np.float32).reshape(len(NAMES), 6, 400).transpose(0, 2, 1)
-    _set(archive, data=data, trials=6.0, pnts=400.0)
+    _set(archive, data=data, trials=6.0, pnts=400.0, xmin=0.0, xmax=12.0)
 
 
 @fault(Ready(events=7, lost=1, notes=("outside",)), extension="set")

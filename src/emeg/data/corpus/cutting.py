@@ -76,11 +76,12 @@ def _known(field: str, asked: Sequence[str], there: set[str]) -> None:
 
 
 def cut(recording: Recording, n_segment: int, max_bad_channels: float) -> Cut:
-    """Cut a recording into adjacent segments from its first sample on; the remainder at the end is dropped.
+    """Cut each stretch of a recording into adjacent segments; the remainder at a stretch's end is dropped.
 
-    A segment is left out where, in any second, more than `max_bad_channels` of the channels are flat or not a number.
+    A recording without a pause is one stretch. A segment is left out where, in any second, more than
+    `max_bad_channels` of the channels are flat or not a number.
     """
-    starts = range(0, recording.n_samples - n_segment + 1, n_segment)
+    starts = [s for one in recording.stretches for s in range(one.start, one.stop - n_segment + 1, n_segment)]
     good = [s for s in starts if is_usable(recording.bad, s, s + n_segment, recording.sfreq, max_bad_channels)]
     return Cut(tuple(good), len(starts) - len(good), recording.n_samples, recording.sfreq, recording.chunk)
 

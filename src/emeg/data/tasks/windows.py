@@ -113,6 +113,8 @@ def task_windows(store: Store, task: TaskConfig, subjects: Sequence[str] | None 
                 for start in _starts(event, tiled, recording.sfreq):
                     if not 0 <= start <= recording.n_samples - n_samples:
                         left_out["outside the recording"] += 1
+                    elif not recording.is_continuous(start, start + n_samples):
+                        left_out["across a pause of the recording"] += 1
                     elif not is_usable(recording.bad, start, start + n_samples, recording.sfreq, MAX_BAD_CHANNELS):
                         left_out["no signal in most channels"] += 1
                     else:

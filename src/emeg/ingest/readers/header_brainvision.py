@@ -3,6 +3,7 @@
 import math
 import re
 import unicodedata
+from datetime import datetime
 from pathlib import Path
 
 from emeg.errors import RecordingError
@@ -37,6 +38,7 @@ def check_brainvision(path: Path, name: str, *, events_elsewhere: bool = False) 
     fields = _fields(lines)
     if not fields.get("datafile"):
         raise RecordingError(f"{name}: the header names no data file", next_action="repair the header")
+    _refuse_pieces(name, fields)
     data = _named(path, name, fields, "DataFile", "data file")
     _check_owner(path, name, data)
     if fields.get("markerfile"):
@@ -50,6 +52,63 @@ def check_brainvision(path: Path, name: str, *, events_elsewhere: bool = False) 
     _check_interval(name, fields)
     if fields.get("dataformat", "binary").lower() == "binary":
         _check_size(name, data, fields, sum(bool(_CHANNEL.match(line)) for line in _section(lines, "channel infos")))
+
+
+def new_segments(path: Path) -> list[tuple[int, datetime | None]]:
+    """Return the markers ``New Segment`` of a recording, where the amplifier was started: samples from 0, and dates.
+
+    Parameters
+    ----------
+    path : Path
+        The header.
+    """
+    fields = _fields(path.read_bytes().decode("latin-1").splitlines())
+    if not fields.get("markerfile"):
+        return []
+    try:
+        markers = _named(path, path.name, fields, "MarkerFile", "marker file")
+    except FileNotFoundError:  # an events table stands in for it, as `check_brainvision` has made sure
+        return []
+    found: dict[int, datetime | None] = {}
+    for line in _section(markers.read_bytes().decode("latin-1").splitlines(), "marker infos"):
+        parts = line.partition("=")[2].split(",")
+        if _MARKER.match(line) and parts[0].strip().lower() == "new segment" and len(parts) >= 3:
+            found[max(0, int(parts[2]) - 1)] = _date(parts[5] if len(parts) > 5 else "")
+    return sorted(found.items())
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text.strip(), "%Y%m%d%H%M%S%f")
+    except ValueError:
+        return None
+
+
+_NOT_CONTINUOUS = (
+    (
+        "datatype",
+        lambda value: value not in {"", "timedomain"},
+        "holds spectra ({key}={value}), not a signal over time",
+    ),
+    ("averaged", lambda value: value == "yes", "is an average of segments ({key}={value}), not a recording"),
+    (
+        "segmentationtype",
+        lambda value: value not in {"", "notsegmented"},
+        "holds segments that were cut out ({key}={value}), not a continuous recording",
+    ),
+)
+"""Keys of the header, what they must not be, and what it means; as BrainVision Analyzer writes them."""
+
+
+def _refuse_pieces(name: str, fields: dict[str, str]) -> None:
+    """Refuse what is no continuous recording and says so."""
+    for key, is_wrong, meaning in _NOT_CONTINUOUS:
+        value = fields.get(key, "")
+        if is_wrong(value.lower()):
+            told = meaning.format(key=key, value=quoted(value).strip("'"))
+            raise RecordingError(
+                f"{name}: the file {told}", next_action="ingest the continuous recording that it was made from"
+            )
 
 
 def _fields(lines: list[str]) -> dict[str, str]:

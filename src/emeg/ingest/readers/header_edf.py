@@ -3,10 +3,14 @@
 MNE-Python infers, replaces or ignores several wrong fields; what they meant is then a guess.
 """
 
+import itertools
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+
+import numpy as np
 
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import REPAIR_HEADER, contradiction, malformed, short
@@ -44,7 +48,7 @@ class _Header(NamedTuple):
 
 
 def check_edf(path: Path, name: str) -> None:
-    """Refuse a header that contradicts itself or the file's size, and records with gaps between them.
+    """Refuse a header that contradicts itself or the file's size, and records whose times run backwards.
 
     A record count of -1 stands for a recording in progress and is taken for unknown.
 
@@ -82,8 +86,7 @@ def check_edf(path: Path, name: str) -> None:
         raise contradiction(
             name, f"{header.n_records} records are counted, {held} are there: what follows is of unknown origin"
         )
-    if header.discontinuous:
-        _check_gaps(path, name, header, held)
+    record_pauses(path, name)
 
 
 def stated_units(path: Path, name: str) -> list[str]:
@@ -143,27 +146,115 @@ def _number(data: bytes, start: int, width: int, convert: Callable[[str], T], na
         raise malformed(name, error) from error
 
 
-def _check_gaps(path: Path, name: str, header: _Header, n_records: int) -> None:
-    """EDF+D: every record begins with its start time, in the first annotation signal."""
+def record_pauses(path: Path, name: str) -> list[tuple[float, float]]:
+    """Return the gaps between the records of a discontinuous file (EDF+D, BDF+D).
+
+    Returns
+    -------
+    list of (float, float)
+        Time at which a gap lies, s of signal before it, and its length, s. Empty for a continuous file.
+
+    Raises
+    ------
+    RecordingError
+        A record has no start time, or begins before the one before it ends.
+    """
+    header = _read_header(path, name)
+    if not header.discontinuous:
+        return []
+    n_records = max(0, path.stat().st_size - header.header_bytes) // header.record_bytes
+    starts = _record_starts(path, name, header, n_records)
+    tolerance = _GAP_SHARE * header.record_s / max(header.samples[i] for i in header.signals)
+    found = []
+    for record, (before, start) in enumerate(itertools.pairwise(starts), start=1):
+        gap = start - before - header.record_s
+        if gap < -tolerance:
+            raise RecordingError(
+                f"{name}: time stamps go back, so there is an overlap: record {record} begins at {start:g} s, the one"
+                f" before at {before:g} s and lasts {header.record_s:g} s",
+                next_action="cut the file there into two recordings",
+            )
+        if gap > tolerance:
+            found.append((record * header.record_s, gap))
+    return found
+
+
+def _record_starts(path: Path, name: str, header: _Header, n_records: int) -> list[float]:
+    """Return start times of records, s; each begins with its own, in the first annotation signal."""
     first = next((i for i, label in enumerate(header.labels) if label in _ANNOTATIONS), None)
     if first is None:
         raise contradiction(name, "it is declared discontinuous (EDF+D) and has no annotations with start times")
     offset = header.sample_bytes * sum(header.samples[:first])
     width = header.sample_bytes * header.samples[first]
-    tolerance = _GAP_SHARE * header.record_s / max(header.samples[i] for i in header.signals)
+    starts = []
     with path.open("rb") as file:
-        previous = None
         for record in range(n_records):
             file.seek(header.header_bytes + record * header.record_bytes + offset)
-            start = _record_start(file.read(width), record, name)
-            if previous is not None and abs(start - previous - header.record_s) > tolerance:
-                what = "time stamps go back" if start <= previous else "there is a gap or an overlap"
-                raise RecordingError(
-                    f"{name}: {what}: record {record} begins at {start:g} s, the one before at {previous:g} s and lasts"
-                    f" {header.record_s:g} s",
-                    next_action="cut the file at its gaps into continuous recordings",
-                )
-            previous = start
+            starts.append(_record_start(file.read(width), record, name))
+    return starts
+
+
+_TAL = re.compile(rb"([+-]\d+\.?\d*)(?:\x15(\d+\.?\d*))?\x14([^\x00]*)\x14\x00")
+"""Onset, duration and texts of a list of annotations."""
+
+
+def annotations_by_clock(path: Path) -> list[tuple[float, float, str]]:
+    """Return every annotation of a file: onset on the clock, s after the first sample, duration, s, and text.
+
+    MNE-Python leaves out what lies behind the file's last sample by count, as annotations behind a pause may.
+    """
+    header = _read_header(path, path.name)
+    n_records = max(0, path.stat().st_size - header.header_bytes) // header.record_bytes
+    signals = [i for i, label in enumerate(header.labels) if label in _ANNOTATIONS]
+    begins = [header.sample_bytes * sum(header.samples[:i]) for i in signals]
+    lengths = [header.sample_bytes * header.samples[i] for i in signals]
+    first, found = None, []
+    with path.open("rb") as file:
+        for record in range(n_records):
+            for begin, length in zip(begins, lengths, strict=True):
+                file.seek(header.header_bytes + record * header.record_bytes + begin)
+                for onset, duration, texts in _TAL.findall(file.read(length)):
+                    first = float(onset) if first is None else first
+                    times = float(onset) - first, float(duration or 0.0)
+                    found += [(*times, _text(text)) for text in texts.split(b"\x14") if text]
+    return found
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+_STATUS, _NEW_EPOCH = "status", 1
+"""BioSemi's channel of triggers and states; its bit 16 is set where a new epoch begins, in the third of three bytes."""
+
+
+def epoch_starts(path: Path) -> list[int]:
+    """Return the samples at which BioSemi's ``Status`` says that the acquisition began anew, without the first.
+
+    Returns
+    -------
+    list of int
+        Samples of ``Status``.
+    """
+    header = _read_header(path, path.name)
+    status = next((i for i, label in enumerate(header.labels) if label.lower() == _STATUS), None)
+    if status is None or header.sample_bytes != 3:
+        return []
+    n_records = max(0, path.stat().st_size - header.header_bytes) // header.record_bytes
+    first = 3 * sum(header.samples[:status]) + 2
+    data = np.memmap(path, np.uint8, "r", header.header_bytes, (n_records, header.record_bytes))
+    high = (data[:, first : first - 2 + 3 * header.samples[status] : 3] & _NEW_EPOCH).ravel()
+    return (np.flatnonzero((high[1:] == 1) & (high[:-1] == 0)) + 1).tolist()
+
+
+def status_rate(path: Path) -> float:
+    """Return the rate of the channel ``Status``, Hz; 0 where there is none."""
+    header = _read_header(path, path.name)
+    status = next((i for i, label in enumerate(header.labels) if label.lower() == _STATUS), None)
+    return header.samples[status] / header.record_s if status is not None else 0.0
 
 
 def _record_start(data: bytes, record: int, name: str) -> float:

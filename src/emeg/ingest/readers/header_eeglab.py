@@ -10,8 +10,11 @@ from emeg.errors import RecordingError
 from emeg.ingest.readers.header_matlab import check_matlab
 from emeg.ingest.refusals import contradiction, file_named, malformed, short
 
+SHORTEST_EPOCH_S = 2.0
+"""Epochs are used as stretches of a recording where each holds a window of the tokenizer."""
+
 _SAMPLE_BYTES = 4
-_NUMBERS = ("srate", "nbchan", "pnts", "trials")
+_NUMBERS = ("srate", "nbchan", "pnts", "trials", "xmin", "xmax")
 _HDF5 = b"MATLAB 7.3"
 
 
@@ -22,6 +25,9 @@ class _Set(NamedTuple):
     nbchan: float
     pnts: float
     trials: float
+    xmin: float
+    """First and last time of an epoch, s."""
+    xmax: float
     data: tuple[int, ...] | str
 
 
@@ -31,7 +37,7 @@ def check_eeglab(path: Path, name: str) -> None:
     Raises
     ------
     RecordingError
-        It is no EEGLAB set, holds epochs, has no rate, contradicts itself, or its data are absent or cut.
+        It is no EEGLAB set, holds short epochs, has no rate, contradicts itself, or its data are absent or cut.
     """
     found = _read(path, name)
     if not (math.isfinite(found.srate) and found.srate > 0.0):
@@ -40,18 +46,36 @@ def check_eeglab(path: Path, name: str) -> None:
         value = getattr(found, field)
         if not (math.isfinite(value) and value >= 1 and value == round(value)):
             raise malformed(name, f"{field} is {value:g}, a whole number from 1 on is needed")
-    if found.trials > 1:
+    if found.trials > 1 and found.pnts < SHORTEST_EPOCH_S * found.srate:
         raise RecordingError(
-            f"{name}: the set holds {found.trials:.0f} epochs, not a continuous recording",
+            f"{name}: the set holds {found.trials:.0f} epochs of {found.pnts / found.srate:.3g} s, not a continuous"
+            f" recording, and an epoch shorter than {SHORTEST_EPOCH_S:g} s cannot be used",
             next_action="ingest the continuous recording that the epochs were cut from",
         )
+    if found.trials > 1 and not abs((found.xmax - found.xmin) * found.srate + 1.0 - found.pnts) < 1.0:
+        raise contradiction(name, f"epochs go from {found.xmin:g} to {found.xmax:g} s and have {found.pnts:.0f} points")
     if isinstance(found.data, str):
         _check_fdt(path, name, found, found.data)
         return
     shape = found.data if len(found.data) > 1 else (1, *found.data)
-    for field, stated, held in zip(("nbchan", "pnts"), (found.nbchan, found.pnts), shape, strict=False):
+    if found.trials > 1 and found.nbchan == 1 and len(shape) == 2:
+        shape = (1, *shape)
+    lengths = (found.nbchan, found.pnts, found.trials)
+    for field, stated, held in zip(("nbchan", "pnts", "trials"), lengths, shape, strict=False):
         if stated != held:
             raise contradiction(name, f"{field} is {stated:.0f}, the data are {' x '.join(map(str, shape))}")
+
+
+def n_epochs(path: Path, name: str) -> int:
+    """Return the number of epochs in a set; 1 for a continuous recording.
+
+    Raises
+    ------
+    RecordingError
+        The file is no EEGLAB set.
+    """
+    trials = _read(path, name).trials
+    return int(trials) if math.isfinite(trials) else 1
 
 
 def _check_fdt(path: Path, name: str, found: _Set, stated: str) -> None:
@@ -66,8 +90,8 @@ def _check_fdt(path: Path, name: str, found: _Set, stated: str) -> None:
             f"{name}: the set names the data file {file_named(stated[:100])}, which is absent",
             next_action="put the .fdt beside the set",
         )
-    size, promised = data.stat().st_size, int(_SAMPLE_BYTES * found.nbchan * found.pnts)
-    what = f"{found.pnts:.0f} samples of {found.nbchan:.0f} channels"
+    size, promised = data.stat().st_size, int(_SAMPLE_BYTES * found.nbchan * found.pnts * found.trials)
+    what = f"{found.pnts * found.trials:.0f} samples of {found.nbchan:.0f} channels"
     if size < promised:
         raise short(f"{name} ({data.name})", size=size, promised=promised, what=what)
     if size > promised:
@@ -87,8 +111,8 @@ def _read(path: Path, name: str) -> _Set:
             f"{name}: there is no EEGLAB structure in the file (no field 'data')",
             next_action="check that the file is what its extension says",
         )
-    srate, nbchan, pnts, trials = (_scalar(fields.get(key, 1.0 if key == "trials" else math.nan)) for key in _NUMBERS)
-    return _Set(srate, nbchan, pnts, trials, fields["data"])
+    numbers = {key: _scalar(fields.get(key, 1.0 if key == "trials" else math.nan)) for key in _NUMBERS}
+    return _Set(**numbers, data=fields["data"])
 
 
 def _scalar(value: object) -> float:

@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 
 from emeg.errors import EmegError, RecordingError
 from emeg.ingest.channel_rows import ChannelRows
+from emeg.ingest.facts import RecordingFacts
 from emeg.ingest.pseudonyms import without_dates, without_quotes
+from emeg.ingest.readers.epoched import read_eeglab
 from emeg.ingest.readers.header_bci2000 import apply_bci2000
 from emeg.ingest.readers.header_ctf import check_markers
 from emeg.ingest.readers.header_edf import stated_units
 from emeg.ingest.readers.headers import check_promises
 from emeg.ingest.readers.presence import check_files
+from emeg.ingest.readers.rates import RateGroup, correct_header_rate, interpolate
+from emeg.ingest.refusals import FETCH_AGAIN
 from emeg.ingest.source import Source
 from emeg.ingest.units import volts
 
@@ -71,16 +75,15 @@ def open_recording(source: Source, folder: Path) -> Opened:
     )
     with reading(source, folder) as remarks:
         raw = _READERS.get(source.format, _read_any)(folder / source.path, _companions(source, folder))
+        correct_header_rate(raw)
     _check_companions(source, folder, raw)
     _check_frames(source, raw)
     _check_extent(source, raw)
     return Opened(raw, _judge(source, folder, remarks))
 
 
-def read_signal(
-    source: Source, folder: Path, raw: "mne.io.BaseRaw", picks: NDArray[np.intp], into: ChannelRows
-) -> None:
-    """Read channels of the whole recording, a stretch at a time; channel means of the start removed.
+def read_signal(facts: RecordingFacts, folder: Path, into: ChannelRows) -> None:
+    """Read the chosen channels of the whole recording; the mean of each stretch's start is removed.
 
     A channel's offset (hundreds of millivolts in direct-coupled amplifiers) would cost float32 the signal's last
     digits; the pass band has no use for it. What MNE reads whatever is asked for (some EEGLAB and EGI files) is in
@@ -88,30 +91,71 @@ def read_signal(
 
     Parameters
     ----------
+    facts : RecordingFacts
+        The open file, its groups of channels of one rate, and its stretches.
+    folder : Path
+        Folder with the archive's files.
     into : ChannelRows
-        Table (picks, samples) that is filled.
+        Table (channels, samples) that is filled; volts, teslas or teslas per metre.
 
     Raises
     ------
     RecordingError
         The file ends or breaks before its last sample.
     """
-    length = max(1, STRETCH_SAMPLES // max(1, len(raw.ch_names)))
-    offset_C1: NDArray[np.float64] | None = None
-    for start in range(0, raw.n_times, length):
-        stop = min(start + length, raw.n_times)
-        with reading(source, folder) as remarks:
-            stretch_CN = raw.get_data(picks=picks, start=start, stop=stop)
-        _judge(source, folder, remarks)
-        if stretch_CN.shape[1] != stop - start:
-            raise RecordingError(f"{source.path}: the file ends after {start + stretch_CN.shape[1]} samples")
-        # what float32 cannot hold is infinite and is refused as such
-        with np.errstate(over="ignore", invalid="ignore"):
-            if offset_C1 is None:
-                mean_C1 = stretch_CN.mean(axis=1, keepdims=True)
-                offset_C1 = np.where(np.isfinite(mean_C1), mean_C1, 0.0)
-            stretch_CN -= offset_C1
-            into.put(0, start, stretch_CN.astype(np.float32))
+    fastest, *slower = facts.groups
+    picks = np.arange(len(fastest.rows))
+    if not slower or facts.raw.preload:  # a step of cleaning loads, and replaces, the whole recording
+        picks, slower = facts.picked.picks, []
+        fastest = RateGroup(facts.raw, np.arange(len(picks)))
+    length = max(1, STRETCH_SAMPLES // max(1, len(facts.raw.ch_names)))
+    for stretch in facts.stretches:
+        offset_C1: NDArray[np.float64] | None = None
+        for start in range(stretch.start, stretch.stop, length):
+            block_CN = _read_block(facts.source, folder, fastest.raw, picks, start, min(start + length, stretch.stop))
+            # what float32 cannot hold is infinite and is refused as such
+            with np.errstate(over="ignore", invalid="ignore"):
+                if offset_C1 is None:
+                    offset_C1 = _means(block_CN)
+                block_CN -= offset_C1
+                _put_rows(into, fastest.rows, start, block_CN)
+    for group in slower:
+        for channel, row in enumerate(group.rows.tolist()):
+            one = np.array([channel])
+            row_1N = _read_block(facts.source, folder, group.raw, one, 0, group.raw.n_times)
+            full_N = interpolate(row_1N[0], into.shape[1])
+            for stretch in facts.stretches:
+                part_1N = full_N[None, stretch.start : stretch.stop]
+                with np.errstate(over="ignore", invalid="ignore"):
+                    _put_rows(into, np.array([row]), stretch.start, part_1N - _means(part_1N))
+
+
+def _read_block(
+    source: Source, folder: Path, raw: "mne.io.BaseRaw", picks: NDArray[np.intp], start: int, stop: int
+) -> NDArray[np.float64]:
+    with reading(source, folder) as remarks:
+        block_CN: NDArray[np.float64] = raw.get_data(picks=picks, start=start, stop=stop)
+    _judge(source, folder, remarks)
+    if block_CN.shape[1] != stop - start:
+        raise RecordingError(
+            f"{source.path}: the file ends after {start + block_CN.shape[1]} samples", next_action=FETCH_AGAIN
+        )
+    return block_CN
+
+
+def _means(block_CN: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of each channel, 0 where it is no number, shape (channels, 1)."""
+    mean_C1 = block_CN.mean(axis=1, keepdims=True)
+    return np.where(np.isfinite(mean_C1), mean_C1, 0.0)
+
+
+def _put_rows(into: ChannelRows, rows: NDArray[np.intp], start: int, block_CN: NDArray[np.float64]) -> None:
+    """Write a block whose channels need not be neighbours in the table."""
+    if len(rows) == len(into):
+        into.put(0, start, block_CN.astype(np.float32))
+        return
+    for row, values_N in zip(rows.tolist(), block_CN, strict=True):
+        into.put(row, start, values_N[None].astype(np.float32))
 
 
 @contextlib.contextmanager
@@ -315,6 +359,10 @@ def _read_egi(path: Path, _: Companions) -> Any:  # noqa: ANN401
     return mne.io.read_raw_egi(path, preload=False, events_as_annotations=True)
 
 
+def _read_eeglab(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    return read_eeglab(path)
+
+
 def _read_fif(path: Path, _: Companions) -> Any:  # noqa: ANN401
     """Open FIF, unprocessed internal active shielding too: `meg_state.refuse_shielded` refuses it with its name."""
     import mne
@@ -373,6 +421,7 @@ _READERS: dict[str, Callable[[Path, Companions], Any]] = {
     "dat": _read_dat,
     "fil": _read_fil,
     "edf": _read_edf,
+    "eeglab": _read_eeglab,
     "egi-mff": _read_egi,
     "egi-raw": _read_egi,
     "fif": _read_fif,

@@ -14,6 +14,7 @@ from emeg.dsp.standardise import ROWS_AT_ONCE, standardise
 from emeg.errors import RecordingError
 from emeg.ingest.channel_rows import ChannelRows
 from emeg.ingest.facts import RecordingFacts, Standardised
+from emeg.ingest.readers.breaks import Stretch
 from emeg.ingest.signal.bad_channels import (
     BadChannels,
     bad_seconds,
@@ -66,7 +67,7 @@ def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: 
     notes: list[str] = []
     _scale(source_rows, picked, table)
     refuse_nan(source_rows, sensors)
-    mains = _mains(_middle(source_rows, sfreq), facts, notes)
+    mains = _mains(_middle(source_rows, facts.stretches, sfreq), facts, notes)
     band = plan_band(
         sfreq=sfreq,
         l_freq=config.l_freq,
@@ -76,7 +77,7 @@ def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: 
     )
     n_seconds = -(-values.shape[1] // round(config.sfreq))
     seen = SourceLook(*source_rows.shape, n_seconds, sfreq=sfreq, mains=mains)
-    _filter(source_rows, values, band, seen, sfreq_in=sfreq, sfreq_out=config.sfreq)
+    _filter(source_rows, values, band, seen, facts)
     flat_C = flat_channels(source_rows, values, sensors)
     _refuse_units(values, sensors, flat_C, facts.misplaced)
     judged_CN = _evenly(values, config.sfreq)
@@ -94,15 +95,32 @@ def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: 
     return Standardised(values.shape[1], sensors, bad_CS, measures, channels, replaced, band, mains, tuple(notes))
 
 
-def _filter(
-    source_rows: ChannelRows, values: ChannelRows, band: Band, seen: SourceLook, *, sfreq_in: float, sfreq_out: float
-) -> None:
-    """Filter and resample all channels, some at a time, and look at the source while it is in memory."""
+def _filter(source_rows: ChannelRows, values: ChannelRows, band: Band, seen: SourceLook, facts: RecordingFacts) -> None:
+    """Filter and resample all channels, some at a time, and look at the source while it is in memory.
+
+    Every stretch is taken by itself and goes on as its mirror image where it ends, as a recording does. What lies
+    between stretches is zero.
+    """
+    sfreq_in, sfreq_out = facts.sfreq_source, facts.config.standardise.sfreq
+    n_out = values.shape[1]
     at_once = ROWS_AT_ONCE * max(1, ROWS_BYTES // (4 * ROWS_AT_ONCE * source_rows.shape[1]))
     for first in range(0, len(source_rows), at_once):
         rows_CN = source_rows.rows(first, first + at_once)
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond single precision are refused by their size
-            values.put(first, 0, standardise(rows_CN, band, sfreq_in=sfreq_in, sfreq_out=sfreq_out))
+        for stretch in facts.stretches:
+            # Sample k of the store lies at k / sfreq_out whatever the rates: a stretch begins between two samples.
+            start, stop = (min(round(at * sfreq_out / sfreq_in), n_out) for at in (stretch.start, stretch.stop))
+            if stop <= start:
+                continue
+            with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond float32 are refused by their size
+                done_CN = standardise(
+                    rows_CN[:, stretch.start : stretch.stop],
+                    band,
+                    sfreq_in=sfreq_in,
+                    sfreq_out=sfreq_out,
+                    n_out=stop - start,
+                    lead_s=start / sfreq_out - stretch.start / sfreq_in if stretch.start else 0.0,
+                )
+            values.put(first, start, done_CN)
         seen.look(first, rows_CN)
 
 
@@ -112,10 +130,11 @@ def _scale(source_rows: ChannelRows, picked: PickedSensors, table: ChannelTable)
             source_rows.put(channel, 0, source_rows[channel][None] * np.float32(table.scales[name]))
 
 
-def _middle(source_rows: ChannelRows, sfreq: float) -> NDArray[np.float32]:
-    """Return two minutes from the middle, or all there is."""
-    middle, half = source_rows.shape[1] // 2, round(60 * sfreq)
-    return source_rows.columns(max(0, middle - half), middle + half)
+def _middle(source_rows: ChannelRows, stretches: tuple[Stretch, ...], sfreq: float) -> NDArray[np.float32]:
+    """Return two minutes from the middle of the longest stretch, or all of it."""
+    longest = max(stretches, key=lambda one: one.stop - one.start)
+    middle, half = (longest.start + longest.stop) // 2, round(60 * sfreq)
+    return source_rows.columns(max(longest.start, middle - half), min(longest.stop, middle + half))
 
 
 def _evenly(values: ChannelRows, sfreq: float) -> NDArray[np.float32]:

@@ -22,11 +22,21 @@ _READ: dict[str, Callable[[object], float | None]] = {"SamplingFrequency": hertz
 _COUNTS = {"EEGChannelCount": "eeg", "EOGChannelCount": "eog", "ECGChannelCount": "ecg", "EMGChannelCount": "emg"}
 
 
-def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
+def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars, *, sfreq: float, n_times: int) -> tuple[str, ...]:
     """Compare rate, length and numbers of channels, and say in notes what differs.
 
     The file's rate stands: a sidecar is often copied from before resampling. But a sidecar whose rate and length agree
     with each other, and with the number of samples, says that the file's rate is wrong.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+        The open file with all its channels.
+    sidecars : Sidecars
+    sfreq : float
+        Rate of the chosen channels, Hz.
+    n_times : int
+        Samples of the chosen channels.
 
     Raises
     ------
@@ -34,7 +44,6 @@ def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> tuple[str, ...]:
         Such a sidecar: every frequency and every latency would be wrong by the same factor.
     """
     notes: list[str] = []
-    sfreq, n_times = float(raw.info["sfreq"]), int(raw.n_times)
     rate, length = (_stated(sidecars, key, read, notes) for key, read in _READ.items())
     if rate > 0.0 and not _close(rate, sfreq):
         if length > _SHORTEST_S and _close(n_times / rate, length) and not _close(n_times / sfreq, length):

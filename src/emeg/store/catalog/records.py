@@ -21,6 +21,17 @@ class BadReason(IntFlag):
     UNCORRELATED = 128
 
 
+class Stretch(NamedTuple):
+    """Part of a recording that the amplifier recorded without a pause; no filter and no segment reaches beyond it."""
+
+    start: int
+    """First sample."""
+    stop: int
+    """Sample after the last."""
+    onset_s: float | None = None
+    """When it began on the amplifier's clock, s after the recording's first sample; None where no file states it."""
+
+
 class RecordingAttributes(Config):
     """What a recording's Zarr group says about itself, beside its sensors."""
 
@@ -46,6 +57,8 @@ class RecordingAttributes(Config):
     """Hash of the standardising configuration."""
     version: str
     """Version of emeg that wrote the recording."""
+    stretches: tuple[Stretch, ...] = ()
+    """Stretches of an interrupted recording, in order; empty for one without interruption."""
 
 
 class CatalogRow(Config):

@@ -16,7 +16,7 @@ from zarr.storage import FsspecStore, LocalStore
 
 from emeg.errors import RecordingError, UserError
 from emeg.sensors import Sensors, SensorType
-from emeg.store.catalog.records import RecordingAttributes
+from emeg.store.catalog.records import RecordingAttributes, Stretch
 from emeg.store.connection_errors import connection_to
 from emeg.store.digests import write_digest
 from emeg.store.products import Store
@@ -103,7 +103,10 @@ def _kept_band(attributes: RecordingAttributes) -> KeptBand:
 
 
 def _group_attributes(sensors: Sensors, attributes: RecordingAttributes) -> dict[str, Any]:
-    return {**attributes.model_dump(mode="json"), "sensors": sensors.to_records()}
+    stated = attributes.model_dump(mode="json")
+    if not attributes.stretches:  # recordings without interruption are written as they were before there were stretches
+        del stated["stretches"]
+    return {**stated, "sensors": sensors.to_records()}
 
 
 def _compressors() -> tuple[BloscCodec, Crc32cCodec]:
@@ -295,6 +298,19 @@ class Recording:
     def sfreq(self) -> float:
         """Sampling rate, Hz."""
         return self.attributes.sfreq
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Stretches without a pause, in order: the whole recording is one where nothing interrupted it.
+
+        Samples are counted as stored: sample k of the recording lies at k / `sfreq` seconds of its events. What no
+        stretch covers was not recorded and is zero.
+        """
+        return self.attributes.stretches or (Stretch(0, self.n_samples, 0.0),)
+
+    def is_continuous(self, start: int, stop: int) -> bool:
+        """Return whether samples `start` to `stop` were recorded without a pause."""
+        return any(one.start <= start and stop <= one.stop for one in self.stretches)
 
     @property
     def n_chunks(self) -> int:

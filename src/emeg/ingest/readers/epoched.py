@@ -1,0 +1,40 @@
+"""EEGLAB sets of epochs, as one file in which they lie end to end.
+
+A set of epochs is opened where nothing else was published of a recording. Each epoch is a stretch of its own.
+
+Shape letters: C channels, N samples.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from emeg.ingest.readers.header_eeglab import n_epochs
+
+if TYPE_CHECKING:
+    import mne
+
+
+EPOCH_SAMPLES = "emeg_epoch_samples"
+"""Key under which an open file keeps the length of its epochs, samples."""
+
+
+def read_eeglab(path: Path) -> "mne.io.BaseRaw":
+    """Open an EEGLAB set, continuous or of epochs; epochs are read into memory."""
+    import mne
+
+    n = n_epochs(path, path.name)
+    if n < 2:
+        return mne.io.read_raw(path, preload=False)
+    # Own events: those of the set need not be unique, and only the first of each epoch would be kept.
+    events = np.stack([np.arange(n), np.zeros(n, int), np.ones(n, int)], axis=1)
+    epochs = mne.read_epochs_eeglab(path, events=events, event_id={"epoch": 1})
+    values = epochs.get_data()
+    length = values.shape[2]
+    raw = mne.io.RawArray(values.transpose(1, 0, 2).reshape(values.shape[1], -1), epochs.info)
+    raw._filenames = (path,)
+    # Latencies in a set of epochs count samples of all epochs, laid end to end.
+    raw.set_annotations(mne.read_annotations(path), emit_warning=False)
+    raw._raw_extras[0][EPOCH_SAMPLES] = length
+    return raw
