@@ -66,7 +66,7 @@ def test_a_rate_with_its_unit_is_compared_and_an_unreadable_one_is_named(tmp_pat
 
     raw = mne.io.RawArray(np.zeros((1, 2560)), mne.create_info(["Fz"], 256.0, "eeg"), verbose="ERROR")
     stated = {"SamplingFrequency": "256 Hz", "RecordingDuration": "10 s", "EEGChannelCount": "one"}
-    [note] = compare(raw, read(tmp_path, json=json.dumps(stated)))
+    [note] = compare(raw, read(tmp_path, json=json.dumps(stated)), sfreq=256.0, n_times=2560)
     assert "EEGChannelCount" in note
-    [note] = compare(raw, read(tmp_path, json=json.dumps({"SamplingFrequency": "0,5 kHz"})))
+    [note] = compare(raw, read(tmp_path, json=json.dumps({"SamplingFrequency": "0,5 kHz"})), sfreq=256.0, n_times=2560)
     assert "500 Hz" in note
