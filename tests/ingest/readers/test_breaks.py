@@ -149,7 +149,7 @@ def test_an_events_table_beside_edf_plus_d_counts_by_the_clock(tmp_path):
     row = made.rows["sub-01"]
     found = [(event.trial_type, event.onset_s) for event in read_events(made.store, row.recording)]
     assert [one for one in found if one[0] in "abclost"] == [("a", 3.5), ("b", 12.25), ("c", 20.0)]
-    assert any("1 of 4 events lie outside" in note for note in row.notes)
+    assert any("1 of 4 events lie in a pause" in note for note in row.notes)
 
 
 def test_a_recording_of_short_pieces_is_refused_with_their_length(tmp_path):

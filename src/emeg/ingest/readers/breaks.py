@@ -294,18 +294,23 @@ def set_file_times(
 
 
 def table_in_file_time(sidecars: Sidecars, breaks: tuple[Break, ...]) -> Sidecars:
-    """Return sidecars whose events table is in file time; rows inside a pause lie outside the data and are dropped."""
-    if not sidecars.events or not any(one.pause_s for one in breaks):
+    """Return sidecars whose events table is in file time; rows inside a pause are left out, and a note counts them."""
+    if not sidecars.events:
         return sidecars
-    rows = []
+    rows, n_paused = [], 0
     for row in sidecars.events:
         try:
             time = to_file_time(float(row["onset"].replace(",", ".")), breaks)
         except (KeyError, ValueError):
             rows.append(row)
             continue
-        rows.append({**row, "onset": "-1" if time is None else repr(time), "sample": ""})
-    return replace(sidecars, events=rows)
+        n_paused += time is None
+        if time is not None:
+            rows.append({**row, "onset": repr(time), "sample": ""})
+    notes = sidecars.notes
+    if n_paused:
+        notes = (*notes, f"events.tsv: {n_paused} of {len(sidecars.events)} events lie in a pause of the recording")
+    return replace(sidecars, events=rows, notes=notes)
 
 
 _EARLIER = 0.3
