@@ -267,3 +267,20 @@ def test_lstms_run_in_the_precision_of_their_weights_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         model.training_loss(*signal(samples=512)).total.backward()
     assert set(seen) == {(torch.float32, False)}
+
+
+def test_tokens_and_reconstructions_take_no_tf32_whatever_the_process_has_set():
+    model = BrainTokenizer(PRESETS["nano"]).eval()
+    settings_of = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [setting.fp32_precision for setting in settings_of]
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda *_: seen.append([s.fp32_precision for s in settings_of]))
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        model.tokenize(*signal(samples=512))
+        model.reconstruct(*signal(samples=512))
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before[0]
+    assert seen == [["ieee"] * 3] * 2
+    assert [setting.fp32_precision for setting in settings_of] == before

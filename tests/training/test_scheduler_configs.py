@@ -1,3 +1,4 @@
+import json
 import stat
 import subprocess
 from pathlib import Path
@@ -7,6 +8,7 @@ import yaml
 
 from emeg.errors import EmegError, TransientError, UserError
 from emeg.training import PretrainConfig
+from emeg.training.launch.launcher import rendezvous_id
 from emeg.training.launch.slurm import dump_for_node, slurm_script, submit_slurm
 from emeg.training.launch.trainjob import check_trainjob, submit_trainjob, trainjob_manifest
 
@@ -18,6 +20,7 @@ def config(tmp_path):
         tokens="t",
         nodes=2,
         processes=4,
+        micro_batches=8,
         slurm={"partition": "gpu", "gpus_per_node": 4, "directives": ("--exclusive",), "setup": ("module load x",)},
         kubernetes={"gpus_per_node": 4, "memory": "64Gi", "claim": "archive", "secret": "bucket", "image": "r/emeg:1"},
     )
@@ -35,6 +38,7 @@ def test_the_batch_script_is_bash_and_says_what_was_asked(config, tmp_path):
         "--gpus-per-node=4",
         "--exclusive",
         "--requeue",
+        "--cpus-per-task=32",
     ):
         assert f"#SBATCH {line}" in lines
     # sbatch reads its directives up to the first command
@@ -42,6 +46,20 @@ def test_the_batch_script_is_bash_and_says_what_was_asked(config, tmp_path):
     assert max(i for i, line in enumerate(lines) if line.startswith("#SBATCH")) < first_command
     assert f"'{folder}/job.yaml'" in script
     assert "--account" not in script
+    assert "srun --kill-on-bad-exit=0 --wait=0 --cpus-per-task=32 " in script
+
+
+def test_jobs_meet_at_ports_and_under_names_of_their_own(config, tmp_path):
+    script = slurm_script("pretrain", config, tmp_path)
+    (line,) = (line for line in script.splitlines() if line.startswith("port="))
+    ports = {
+        subprocess.run(["bash", "-c", f"{line}; echo $port"], env={"SLURM_JOB_ID": job}, capture_output=True).stdout
+        for job in ("100", "101")
+    }
+    assert len(ports) == 2
+    names = {rendezvous_id("pretrain", config, {"SLURM_JOB_ID": job}) for job in ("100", "101")}
+    names.add(rendezvous_id("pretrain", config.model_copy(update={"seed": 1}), {}))
+    assert len(names) == 3
 
 
 def test_what_a_node_reads_is_the_same_training(config):
@@ -79,6 +97,11 @@ def test_the_manifest_fits_the_schema_and_starts_the_same_training(config, tmp_p
     trainer = manifest["spec"]["trainer"]
     assert (trainer["numNodes"], trainer["numProcPerNode"], trainer["image"]) == (2, 4, "r/emeg:1")
     assert trainer["resourcesPerNode"]["limits"] == {"memory": "64Gi", "nvidia.com/gpu": "4"}
+    (patch,) = manifest["spec"]["runtimePatches"]
+    assert '"medium": "Memory"' in json.dumps(patch)
+    bare = config.model_copy(update={"kubernetes": config.kubernetes.model_copy(update={"gpus_per_node": None})})
+    resources = trainjob_manifest("pretrain", bare, "0123")["spec"]["trainer"]["resourcesPerNode"]
+    assert resources["limits"]["nvidia.com/gpu"] == "4"
     # the argument is a shell script: what it writes and starts is what was asked
     fake(tmp_path, "torchrun", 'echo "$@"')
     script = trainer["args"][0].replace("/tmp/job.yaml", str(tmp_path / "job.yaml"))

@@ -26,6 +26,7 @@ from emeg.tokenizers.braintokenizer.losses import (
     spectrum,
     target,
 )
+from emeg.tokenizers.braintokenizer.precision import exact_float32
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
 from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer, normalise_latents
 from emeg.tokenizers.braintokenizer.spatial import SpatialDecoder, SpatialEncoder
@@ -128,7 +129,7 @@ class BrainTokenizer(nn.Module):
         UserError
             Shapes, types or values cannot be used.
         """
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), exact_float32(x.device.type):
             latents_BSTD = self._latents(x, pos, sensor_type, overlap, channel_mask).flatten(2, 3)
             codes_BSTQ = self.quantizer.encode(latents_BSTD)
             return Tokens(self.features_from_codes(codes_BSTQ), codes_BSTQ)
@@ -224,7 +225,7 @@ class BrainTokenizer(nn.Module):
         float32, shape (batch, channels, windows, samples)
             In the units of `targets`; 0 in padded channels.
         """
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), exact_float32(x.device.type):
             check_input(x, pos, sensor_type, channel_mask)
             if seen is not None and (seen.shape != sensor_type.shape or seen.dtype != torch.bool):
                 raise UserError(f"seen: expected bool {tuple(sensor_type.shape)}, got {seen.dtype} {tuple(seen.shape)}")

@@ -117,6 +117,8 @@ class TrainingConfig(FromRecipe):
     """CPU threads of one rank, 0 for torch's default; results are bitwise equal only at equal threads."""
     device: Literal["auto", "cpu", "cuda", "mps"] = runtime_field("auto")
     """Device to train on."""
+    deterministic: bool = runtime_field(False)
+    """Use only operations that repeat bit for bit on a GPU, which are slower; a CPU repeats in any case."""
     run_dir: str | None = runtime_field(None)
     """Folder for work in progress; default: <root>/runs, or a temporary folder if root is a bucket."""
     launched: bool = runtime_field(True)

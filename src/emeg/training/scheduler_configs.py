@@ -1,4 +1,4 @@
-"""Parameters of the schedulers that a training can be handed to."""
+"""Parameters of the schedulers that can run a training."""
 
 from pydantic import Field, PositiveInt
 
@@ -6,54 +6,56 @@ from emeg.config import Config
 
 
 class SlurmConfig(Config):
-    """How a run is handed to Slurm (``launcher=slurm``)."""
+    """Settings of ``launcher=slurm``."""
 
     partition: str | None = None
     """Partition; default: the cluster's."""
     account: str | None = None
-    """Account that pays."""
+    """Account to charge."""
     time_limit: str = "24:00:00"
-    """Longest run of one start, as sbatch takes it."""
-    gpus_per_node: int = Field(0, ge=0)
-    """GPUs of a node; 0 asks for none."""
-    cpus_per_task: int = Field(0, ge=0)
-    """Cores of a node's training; 0 leaves it to the cluster."""
+    """Longest run of one start, in the form that sbatch takes."""
+    gpus_per_node: int | None = Field(None, ge=0)
+    """GPUs of a node; default: one for each process, none with --device cpu."""
+    cpus_per_task: PositiveInt | None = None
+    """CPU cores of a node's training; default: 8 for each process, or its --threads."""
     memory: str | None = None
-    """Memory of a node, as sbatch takes it (64G)."""
+    """Memory of a node in the form that sbatch takes, such as 64G."""
     signal_s: PositiveInt = 120
-    """Seconds before the time limit at which the run is told to checkpoint and to be queued again."""
+    """Seconds before the time limit at which the run checkpoints and is queued again."""
     max_restarts: PositiveInt = 100
-    """Times the job is queued again at most."""
-    port: int = Field(29400, ge=1024, le=65535)
-    """Port of the first node at which the nodes meet."""
+    """Largest number of times the job is queued again."""
+    port: int | None = Field(None, ge=1024, le=65535)
+    """Port of the first node where the nodes meet; default: derived from the job's number."""
     directives: tuple[str, ...] = ()
     """Further #SBATCH lines, without the #SBATCH."""
     setup: tuple[str, ...] = ()
-    """Shell lines before the training: modules, an environment."""
+    """Shell lines before the training, such as loading modules."""
     submit: bool = True
-    """Submit with sbatch; off: write the script only."""
+    """Submit with sbatch; off: only write the script."""
 
 
 class KubernetesConfig(Config):
-    """How a run is handed to Kubeflow Trainer (``launcher=kubernetes``)."""
+    """Settings of ``launcher=kubernetes``."""
 
     image: str = "emeg:latest"
-    """Container image with emeg in it."""
+    """Container image that contains emeg."""
     namespace: str = "default"
     """Namespace of the job."""
     runtime: str = "torch-distributed"
     """ClusterTrainingRuntime that sets torchrun's variables."""
-    gpus_per_node: int = Field(0, ge=0)
-    """GPUs of a node; 0 asks for none."""
+    gpus_per_node: int | None = Field(None, ge=0)
+    """GPUs of a node; default: one for each process, none with --device cpu."""
     cpu: str | None = None
-    """Cores of a node (16)."""
+    """CPU cores of a node, such as 16."""
     memory: str | None = None
-    """Memory of a node (64Gi)."""
+    """Memory of a node, such as 64Gi."""
+    shared_memory: str | None = "8Gi"
+    """Size of /dev/shm, which the ranks of a node exchange data through; null for the container's own."""
     claim: str | None = None
-    """PersistentVolumeClaim mounted at `mount`, where the store is no bucket."""
+    """PersistentVolumeClaim mounted at `mount`, if the store is not a bucket."""
     mount: str = "/data"
-    """Where the claim is mounted; `root` lies below it."""
+    """Folder where the claim is mounted; `root` lies below it."""
     secret: str | None = None
     """Secret whose keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY open the bucket."""
     submit: bool = False
-    """Hand the manifest to kubectl; off: write it only."""
+    """Apply the manifest with kubectl; off: only write it."""

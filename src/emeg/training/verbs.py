@@ -12,6 +12,7 @@ from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.training.exclusive import training_alone
 from emeg.training.launch.launcher import is_launched, launch
+from emeg.training.launch.preflight import check_launch
 from emeg.training.loop.rank import find_run
 from emeg.training.product_names import brainomni_name, finished, tokenizer_name
 
@@ -76,6 +77,7 @@ def _train(
 
 def _run(verb: str, config: TrainingConfig, name: str, progress: Progress) -> TrainResult:
     if config.launched and not is_launched(os.environ):
+        check_launch(config)
         return _elsewhere(verb, config, name, progress)
     from emeg.training.launch.worker import find_verb
 

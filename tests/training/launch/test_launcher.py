@@ -28,7 +28,7 @@ def child(monkeypatch, tmp_path):
     def use(script):
         path = tmp_path / "child.py"
         path.write_text("import json, os, sys\nmodule, verb, asked, answer = sys.argv[1:]\n" + script)
-        monkeypatch.setattr("emeg.training.launch.launcher._starter", lambda config: [sys.executable, str(path)])
+        monkeypatch.setattr("emeg.training.launch.launcher._starter", lambda *_: [sys.executable, str(path)])
         monkeypatch.setattr("emeg.training.launch.launcher.WORKER", ("worker",))
 
     return use
@@ -72,7 +72,23 @@ def test_a_crash_is_told_with_its_last_line_and_exit_code(child):
 
 def test_a_killed_child_is_told(child):
     child("import signal\nprint('step 3', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n")
-    with pytest.raises(RuntimeError, match=r"exit code -9.*step 3"):
+    with pytest.raises(TransientError, match=r"SIGKILL.*step 3"):
+        launch("pretrain", CONFIG)
+
+
+def test_a_rank_that_a_signal_ended_is_a_lost_rank_under_torchrun_too(tmp_path, monkeypatch):
+    """As NCCL's watchdog ends one: SIGABRT, without an answer."""
+    path = tmp_path / "child.py"
+    path.write_text("import os, time\nif os.environ['RANK'] == '1':\n    os.abort()\ntime.sleep(60)\n")
+    monkeypatch.setattr("emeg.training.launch.launcher.WORKER", (str(path),))
+    config = PretrainConfig(root="store", processes=2, micro_batches=2)
+    with pytest.raises(TransientError, match="SIGABRT"):
+        launch("pretrain", config)
+
+
+def test_a_crash_of_ours_is_not_taken_for_a_lost_rank(child):
+    child("json.dump({'error': {'kind': 'ValueError', 'message': 'shape'}}, open(answer, 'w'))\nos.abort()\n")
+    with pytest.raises(RuntimeError, match="ValueError: shape"):
         launch("pretrain", CONFIG)
 
 
@@ -116,7 +132,7 @@ def test_signals_reach_the_ranks_and_the_launcher_waits_for_them(tmp_path):
     launcher = (
         "import sys\nfrom emeg.training import PretrainConfig\nfrom emeg.training.launch import launcher\n"
         "from emeg.errors import StoppedError\n"
-        f"launcher._starter = lambda config: [sys.executable, {str(rank)!r}]\n"
+        f"launcher._starter = lambda *_: [sys.executable, {str(rank)!r}]\n"
         "launcher.WORKER = ()\n"
         "try:\n"
         "    launcher.launch('pretrain', PretrainConfig(root='x'), progress=lambda *a: print('up', flush=True))\n"
@@ -180,8 +196,8 @@ def test_an_orphan_ends_itself(tmp_path):
 
 def test_several_machines_need_a_place_to_meet():
     with pytest.raises(UserError, match="rendezvous=host:port"):
-        _starter(PretrainConfig(root="x", nodes=2))
-    command = _starter(PretrainConfig(root="x", nodes=2, processes=4, rendezvous="a:1234"))
+        _starter("pretrain", PretrainConfig(root="x", nodes=2))
+    command = _starter("pretrain", PretrainConfig(root="x", nodes=2, processes=4, rendezvous="a:1234"))
     assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=a:1234"} <= set(command)
 
 

@@ -4,8 +4,22 @@ from pathlib import Path
 
 import pytest
 
+from emeg.training import TrainTokenizerConfig, train_tokenizer
 from emeg.training.loop.rank import RunContext
-from emeg.training.loop.watchdog import BACKWARD, FORWARD, WAITING, LostRankError, Watchdog, name_lagging
+from emeg.training.loop.save_checkpoints import SaveCheckpoints
+from emeg.training.loop.watchdog import (
+    BACKWARD,
+    FORWARD,
+    PHASES,
+    SAVING,
+    UPDATING,
+    VALIDATING,
+    WAITING,
+    LostRankError,
+    Watchdog,
+    name_lagging,
+)
+from emeg.training.stages.tokenizer_training import TokenizerTraining
 
 NOW = 1000.0
 
@@ -35,6 +49,8 @@ def test_a_rank_that_died_is_named():
         ({"phase": WAITING}, "waits for data"),
         ({"phase": FORWARD}, "computes the loss"),
         ({"n_batches": 4}, "gradients"),
+        ({"phase": VALIDATING}, "validates"),
+        ({"phase": SAVING}, "writes a checkpoint"),
     ],
 )
 def test_a_rank_that_hangs_is_named_with_what_it_does(late, what):
@@ -66,7 +82,6 @@ def test_a_broken_collective_becomes_an_error_that_names_the_rank(tmp_path, monk
 def test_a_rank_that_cannot_move_leaves_word_and_ends(tmp_path, monkeypatch):
     ended = []
     monkeypatch.setattr("emeg.training.loop.watchdog.os._exit", lambda code: ended.append(code))
-    monkeypatch.setattr("emeg.training.loop.watchdog.GRACE_S", 0.2)
     watchdog = Watchdog(RunContext(Path(tmp_path), 0, 1), stall_after_s=0.2)
     watchdog.setup(None, None, "fit")
     deadline = time.monotonic() + 10
@@ -75,3 +90,53 @@ def test_a_rank_that_cannot_move_leaves_word_and_ends(tmp_path, monkeypatch):
     watchdog.on_fit_end(None, None)
     assert ended[0] == 75
     assert "no progress" in (tmp_path / "heartbeats" / "rank-00000.lost").read_text()
+
+
+def test_the_watchdog_knows_what_a_training_does(root, tmp_path, monkeypatch):
+    """Each phase is asked for from inside: the loss, the backward pass, the optimiser, a checkpoint, validation."""
+    seen = []
+
+    def look(where, inner):
+        def wrapped(self, *given, **named):
+            trainer = getattr(self, "trainer", None) or given[0]
+            (watchdog,) = (c for c in trainer.callbacks if isinstance(c, Watchdog))
+            seen.append((where, watchdog._phase))
+            return inner(self, *given, **named)
+
+        return wrapped
+
+    for owner, name in (
+        (TokenizerTraining, "training_step"),
+        (TokenizerTraining, "on_after_backward"),
+        (TokenizerTraining, "follow"),
+        (TokenizerTraining, "on_save_checkpoint"),
+        (TokenizerTraining, "validation_step"),
+        (SaveCheckpoints, "on_train_batch_end"),
+    ):
+        monkeypatch.setattr(owner, name, look(name, getattr(owner, name)))
+    train_tokenizer(
+        TrainTokenizerConfig(
+            root=root,
+            overrides={"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16},
+            sampling={"budget_channel_seconds": 60, "crop_s": 2.0, "micro_batches": 2},
+            steps=4,
+            validate_every=2,
+            checkpoint_every=1,
+            seed=77,
+            run_dir=str(tmp_path),
+            device="cpu",
+            launched=False,
+        )
+    )
+    expected = {
+        "training_step": FORWARD,
+        "on_after_backward": BACKWARD,
+        "follow": UPDATING,
+        "validation_step": VALIDATING,
+        "on_train_batch_end": WAITING,
+    }
+    final = max(i for i, (where, _) in enumerate(seen) if where == "follow")
+    for where, phase in seen[:final]:
+        if where in expected:
+            assert PHASES[phase] == PHASES[expected[where]], where
+    assert {where for where, _ in seen} == {*expected, "on_save_checkpoint"}

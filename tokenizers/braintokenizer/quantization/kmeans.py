@@ -10,6 +10,9 @@ KMEANS_ITERATIONS = 10
 KMEANS_SAMPLES = 4096
 ROWS_AT_ONCE = 1 << 16
 """Rows whose distances to all vectors are in memory at the same time: 128 MiB for 512 vectors."""
+FIXED_POINT = 2.0**32
+"""Latents are summed as 64-bit integers in units of 1 / FIXED_POINT, so that a sum is the same in any order, on any
+device and with any number of ranks. The unit of 2e-10 is finer than float32 near 1; sums may reach 2e9."""
 
 
 def nearest(x_BD: Tensor, vectors_KD: Tensor) -> Tensor:
@@ -74,7 +77,44 @@ def cluster(x_BD: Tensor, n_clusters: int, generator: torch.Generator | None) ->
     for _ in range(KMEANS_ITERATIONS):
         codes_B = nearest(rows_BD, centres_KD)
         counts_K = torch.bincount(codes_B, minlength=n_clusters).to(x_BD.dtype)
-        sums_KD = torch.zeros_like(centres_KD).index_add_(0, codes_B, rows_BD)
+        sums_KD = _sums_of_clusters(rows_BD, codes_B, n_clusters)
         means_KD = sums_KD / counts_K.clamp(min=1)[:, None]
         centres_KD = torch.where(counts_K[:, None] > 0, means_KD, centres_KD)
     return centres_KD, counts_K * (len(x_BD) / len(rows_BD))
+
+
+def _sums_of_clusters(rows_BD: Tensor, codes_B: Tensor, n_clusters: int) -> Tensor:
+    if rows_BD.device.type == "cpu":
+        return rows_BD.new_zeros(n_clusters, rows_BD.shape[1]).index_add_(0, codes_B, rows_BD)
+    return sum_exactly(rows_BD, codes_B, n_clusters)
+
+
+def sum_exactly(rows_BD: Tensor, codes_B: Tensor, n_clusters: int) -> Tensor:
+    """Sum the rows of each cluster as integers: the result is the same in any order, such as that of a GPU's atomics.
+
+    Parameters
+    ----------
+    rows_BD : float32, shape (rows, features)
+        Latents or residuals, features below 2e9.
+    codes_B : int64, shape (rows,)
+        Index of each row's cluster.
+    n_clusters : int
+
+    Returns
+    -------
+    float32, shape (n_clusters, features)
+    """
+    whole_BD = fixed_point(rows_BD)
+    sums_KD = whole_BD.new_zeros(n_clusters, rows_BD.shape[1]).index_add_(0, codes_B, whole_BD)
+    return sums_KD.to(rows_BD.dtype) / FIXED_POINT
+
+
+def fixed_point(x: Tensor) -> Tensor:
+    """Convert numbers below 2e9 to int64 in units of 1 / `FIXED_POINT`.
+
+    Parameters
+    ----------
+    x : float, any shape
+        Dimensionless features.
+    """
+    return (x * FIXED_POINT).round().long()

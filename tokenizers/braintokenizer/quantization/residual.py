@@ -12,16 +12,19 @@ from torch.nn import functional as F
 
 from emeg.tokenizers.braintokenizer.losses import at_least_float32
 from emeg.tokenizers.braintokenizer.quantization import ranks
-from emeg.tokenizers.braintokenizer.quantization.kmeans import cluster, draw_integers, nearest
+from emeg.tokenizers.braintokenizer.quantization.kmeans import (
+    FIXED_POINT,
+    cluster,
+    draw_integers,
+    fixed_point,
+    nearest,
+)
 
 DECAY = 0.99
 """Decay of the running counts and sums at each update."""
 SMOOTHING = 1e-6
 """Added to every count before sums are divided by them (Laplace)."""
 COMMITMENT_WEIGHT = 0.25
-FIXED_POINT = 2.0**32
-"""Latents are summed as 64-bit integers in units of 1 / FIXED_POINT, so that a sum is the same in any order, on any
-device and with any number of ranks. The unit of 2e-10 is finer than float32 near 1; sums may reach 2e9."""
 DEAD_COUNT = 2.0
 """A code is replaced if its running count falls below this, or below half of an equal share if that is less."""
 
@@ -382,17 +385,6 @@ class ResidualQuantizer(nn.Module):
             codebook.used = watched["used"][level] if watched else None
             codebook.replaced = watched["replaced"][level] if watched else None
         self._latents = watched["latents"] if watched else None
-
-
-def fixed_point(x: Tensor) -> Tensor:
-    """Convert numbers below 2e9 to int64 in units of 1 / `FIXED_POINT`.
-
-    Parameters
-    ----------
-    x : float, any shape
-        Dimensionless features.
-    """
-    return (x * FIXED_POINT).round().long()
 
 
 def normalise_latents(latents: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ log. What it returns, or the error that ended it, comes back in a file.
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from emeg.errors import EmegError, MachineError, RecordingError, StoppedError, TransientError, UserError
 from emeg.progress import Progress, silent
@@ -47,6 +48,9 @@ LAUNCHER = "launcher.pid"
 
 RANK_SUFFIX = ".rank.pid"
 """End of the names of the files in which ranks say their process ids."""
+
+_DEATH = re.compile(r"exitcode\s*:\s*-(\d+)")
+"""Where torchrun's summary says that a signal ended a rank."""
 
 FAILURE_GRACE_S = 45.0
 """Seconds that ranks have to end after one of them has failed."""
@@ -104,35 +108,58 @@ def launch(
         asked.write_text(config.model_dump_json(), encoding="utf-8")
         (folder / LAUNCHER).write_text(str(os.getpid()))
         began = time.time()
-        command = [*_starter(config), *WORKER, verb, str(asked), str(answer)]
-        last_line, code = _run(command, folder, progress)
+        command = [*_starter(verb, config), *WORKER, verb, str(asked), str(answer)]
+        ending = _run(command, folder, progress)
         reply = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
         # of several nodes only the first has rank 0, which alone gives a result
-        if code == 0 and not reply and config.nodes > 1:
+        if ending.code == 0 and not reply and config.nodes > 1:
             reply = _result_of(folder)
-    if "result" in reply and code == 0:
+    if "result" in reply and ending.code == 0:
         result: dict[str, Any] = reply["result"]
         return result
-    raise _failure(verb, reply.get("error"), _word_of_lost(signs, began) or last_line, code)
+    ending = ending._replace(last_line=_word_of_lost(signs, began) or ending.last_line)
+    raise _failure(verb, reply.get("error"), ending)
 
 
-def _starter(config: TrainingConfig) -> list[str]:
-    """Give the command that starts the ranks of this machine."""
+def _starter(verb: str, config: TrainingConfig) -> list[str]:
+    """Return the command that starts the ranks of this machine."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={config.processes}"]
     if config.nodes > 1:
         if config.rendezvous is None:
             raise UserError(
                 f"nodes={config.nodes} need rendezvous=host:port, the first machine's name and a free port there"
             )
-        run = ["--rdzv-backend=c10d", f"--rdzv-endpoint={config.rendezvous}", "--rdzv-id=emeg", "--max-restarts=0"]
+        run = [
+            "--rdzv-backend=c10d",
+            f"--rdzv-endpoint={config.rendezvous}",
+            f"--rdzv-id={rendezvous_id(verb, config, os.environ)}",
+            "--max-restarts=0",
+        ]
         return [*torchrun, f"--nnodes={config.nodes}", *run]
     return [sys.executable] if config.processes == 1 else [*torchrun, "--standalone"]
 
 
-def _run(command: list[str], folder: Path, progress: Progress) -> tuple[str, int]:
-    """Forward the child's lines until it ends; its last words and exit code."""
+def rendezvous_id(verb: str, config: TrainingConfig, environment: Mapping[str, str]) -> str:
+    """Return the name under which the machines of a run meet: the same on all of them, another for another job."""
+    parts = [verb, config.product_hash(), *(environment.get(n, "") for n in ("SLURM_JOB_ID", "SLURM_RESTART_COUNT"))]
+    return "-".join(["emeg", *filter(None, parts)])
+
+
+class Ending(NamedTuple):
+    """How a child ended."""
+
+    last_line: str
+    code: int
+    """Exit code; negative for a signal."""
+    death: int
+    """Number of the signal that ended the child or, under torchrun, one of its ranks; 0 for none."""
+
+
+def _run(command: list[str], folder: Path, progress: Progress) -> Ending:
+    """Forward the child's lines until it ends."""
     environment = {**PATIENCE, **os.environ, **ALLOCATOR, "PYTHONUNBUFFERED": "1"}
     last = deque([""], maxlen=1)
+    death = 0
     # a session of its own: what a terminal or a scheduler sends to all processes comes to the ranks from here, once
     child = subprocess.Popen(
         command,
@@ -154,6 +181,8 @@ def _run(command: list[str], folder: Path, progress: Progress) -> tuple[str, int
                     _report(text.removeprefix(PROGRESS_PREFIX), progress)
                 elif text:
                     last.append(text)
+                    found = _DEATH.search(text)
+                    death = int(found[1]) if found else death
                     logger.info("%s", text)
             code = child.wait()
     except BaseException:
@@ -163,7 +192,7 @@ def _run(command: list[str], folder: Path, progress: Progress) -> tuple[str, int
         ended.set()
         if child.stdout is not None:
             child.stdout.close()
-    return last[0], code
+    return Ending(last[0], code, -code if code < 0 else death)
 
 
 @contextmanager
@@ -241,13 +270,19 @@ def _end(child: subprocess.Popen[str], folder: Path) -> None:
         child.wait()
 
 
-def _failure(verb: str, error: dict[str, str] | None, last_line: str, code: int) -> Exception:
+def _failure(verb: str, error: dict[str, str] | None, ending: Ending) -> Exception:
     if error is not None and error["kind"] in ERRORS:
         return ERRORS[error["kind"]](error["message"])
-    if code in (RETRY_CODE, -RETRY_CODE):
-        return StoppedError(f"{verb}: {last_line}. Run the same command again to continue from the checkpoint")
-    said = f"{error['kind']}: {error['message']}" if error else last_line or "it said nothing"
+    if ending.code in (RETRY_CODE, -RETRY_CODE):
+        return StoppedError(f"{verb}: {ending.last_line}. Run the same command again to continue from the checkpoint")
+    if error is None and ending.death:
+        return TransientError(
+            f"{verb}: a rank was ended by {signal.Signals(ending.death).name}; last line: {ending.last_line or 'none'}."
+            " Causes are a lack of memory (SIGKILL) or a broken connection between GPUs (SIGABRT). Run the same command"
+            " again to continue from the newest checkpoint"
+        )
+    said = f"{error['kind']}: {error['message']}" if error else ending.last_line or "none"
     return RuntimeError(
-        f"{verb}: the training process ended with exit code {code}; its last words: {said}."
-        " The lines before are in the log at level INFO; the same command goes on from the newest checkpoint."
+        f"{verb}: the training process ended with exit code {ending.code}; last line: {said}."
+        " The log has the lines before it at level INFO; the same command continues from the newest checkpoint."
     )

@@ -13,6 +13,7 @@ import yaml
 from emeg.config import Config
 from emeg.errors import TransientError, UserError
 from emeg.training.configs import TrainingConfig
+from emeg.training.launch.preflight import cpus_per_node, gpus_per_node
 from emeg.uri import locate
 
 logger = logging.getLogger(__name__)
@@ -86,4 +87,6 @@ def slurm_script(verb: str, config: TrainingConfig, folder: Path) -> str:
         nodes=config.nodes,
         python=sys.executable,
         slurm=config.slurm,
+        gpus_per_node=gpus_per_node(config),
+        cpus_per_task=cpus_per_node(config),
     )

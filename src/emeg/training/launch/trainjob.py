@@ -15,7 +15,9 @@ import yaml
 
 from emeg.errors import EmegError, UserError
 from emeg.training.configs import TrainingConfig
+from emeg.training.launch.preflight import gpus_per_node
 from emeg.training.launch.slurm import dump_for_node
+from emeg.training.scheduler_configs import KubernetesConfig
 from emeg.uri import locate
 
 CONTAINER = "node"
@@ -72,7 +74,7 @@ def trainjob_manifest(verb: str, config: TrainingConfig, run: str) -> dict[str, 
             {"name": key, "valueFrom": {"secretKeyRef": {"name": wanted.secret, "key": key}}}
             for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
         ]
-    asked = {"cpu": wanted.cpu, "memory": wanted.memory, "nvidia.com/gpu": wanted.gpus_per_node or None}
+    asked = {"cpu": wanted.cpu, "memory": wanted.memory, "nvidia.com/gpu": gpus_per_node(config) or None}
     amounts = {name: str(value) for name, value in asked.items() if value is not None}
     if amounts:
         trainer["resourcesPerNode"] = {"requests": amounts, "limits": amounts}
@@ -80,8 +82,8 @@ def trainjob_manifest(verb: str, config: TrainingConfig, run: str) -> dict[str, 
         "runtimeRef": {"name": wanted.runtime, "kind": "ClusterTrainingRuntime"},
         "trainer": trainer,
     }
-    if wanted.claim:
-        spec["runtimePatches"] = [_mounted(wanted.claim, wanted.mount)]
+    if wanted.claim or wanted.shared_memory:
+        spec["runtimePatches"] = [_volumes(wanted)]
     return {
         "apiVersion": "trainer.kubeflow.org/v1alpha1",
         "kind": "TrainJob",
@@ -102,11 +104,17 @@ def _start(verb: str, config: TrainingConfig) -> str:
     )
 
 
-def _mounted(claim: str, mount: str) -> dict[str, Any]:
-    pod = {
-        "volumes": [{"name": "store", "persistentVolumeClaim": {"claimName": claim}}],
-        "containers": [{"name": CONTAINER, "volumeMounts": [{"name": "store", "mountPath": mount}]}],
-    }
+def _volumes(wanted: KubernetesConfig) -> dict[str, Any]:
+    """Return a patch of the runtime that mounts the claim and enough shared memory."""
+    volumes: list[dict[str, Any]] = []
+    mounts: list[dict[str, Any]] = []
+    if wanted.claim:
+        volumes.append({"name": "store", "persistentVolumeClaim": {"claimName": wanted.claim}})
+        mounts.append({"name": "store", "mountPath": wanted.mount})
+    if wanted.shared_memory:
+        volumes.append({"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": wanted.shared_memory}})
+        mounts.append({"name": "shm", "mountPath": "/dev/shm"})
+    pod = {"volumes": volumes, "containers": [{"name": CONTAINER, "volumeMounts": mounts}]}
     job = {"name": CONTAINER, "template": {"spec": {"template": {"spec": pod}}}}
     return {
         "manager": "emeg.example/launcher",

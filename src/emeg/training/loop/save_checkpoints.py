@@ -2,6 +2,7 @@
 
 import math
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class SaveCheckpoints(Checkpoint):
         Micro-batches of a step on this rank.
     monitor : tuple of str
         Validation metric and ``"min"`` or ``"max"``.
+    after_save : callable, optional
+        Called with the step after each checkpoint.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class SaveCheckpoints(Checkpoint):
         validate_every: int,
         share: int,
         monitor: tuple[str, str],
+        after_save: Callable[[int], None] = lambda step: None,
     ) -> None:
         self.folder = folder
         self._io = io
@@ -51,6 +55,7 @@ class SaveCheckpoints(Checkpoint):
         self._validate_every = validate_every
         self._share = share
         self._metric, self._mode = monitor
+        self._after_save = after_save
         self._saved = -1
         self._rng: dict[str, Any] | None = None
         self.best = math.nan
@@ -105,7 +110,11 @@ class SaveCheckpoints(Checkpoint):
         """Save now, unless this step is saved."""
         if trainer.global_step != self._saved:
             self._saved = trainer.global_step
-            trainer.save_checkpoint(self.folder.last(trainer.global_step))
+            self._write(trainer, self.folder.last(trainer.global_step))
+
+    def _write(self, trainer: Trainer, path: str, *, weights_only: bool = False) -> None:
+        trainer.save_checkpoint(path, weights_only=weights_only)
+        self._after_save(trainer.global_step)
 
     def save_and_wait(self, trainer: Trainer) -> None:
         """Save now; the checkpoint is complete when this returns, on every rank."""
@@ -126,7 +135,7 @@ class SaveCheckpoints(Checkpoint):
         value = float(trainer.callback_metrics[self._metric])
         if math.isnan(self.best) or (value > self.best if self._mode == "max" else value < self.best):
             self.best, self.best_step = value, trainer.global_step
-            trainer.save_checkpoint(self.folder.best(self.best_step), weights_only=True)
+            self._write(trainer, self.folder.best(self.best_step), weights_only=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Leave nothing unwritten: what comes next reads the best weights, and may be killed."""

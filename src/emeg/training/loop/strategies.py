@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from emeg.training.configs import TrainingConfig
 from emeg.training.loop.rank import RunContext
+from emeg.training.loop.watchdog import GRACE_S
 
 FORWARD_METHODS = ("training_loss", "pretraining_loss", "encode_latents", "reconstruct")
 """Methods of our networks that need their parameters whole: FSDP2 itself knows of ``forward`` only."""
@@ -27,7 +28,7 @@ FORWARD_METHODS = ("training_loss", "pretraining_loss", "encode_latents", "recon
 
 def make_strategy(config: TrainingConfig, run: RunContext) -> Strategy | str:
     """Turn ``strategy`` into Lightning's; ``auto`` is DDP where there are several ranks."""
-    timeout = timedelta(seconds=config.stall_after_s)
+    timeout = timedelta(seconds=config.stall_after_s + GRACE_S)
     if config.strategy == "fsdp2":
         return ShardedStrategy(data_parallel_size=run.world, tensor_parallel_size=1, timeout=timeout)
     if run.world == 1:

@@ -81,6 +81,7 @@ def make_trainer(
     folder = checkpoint_folder(config, run)
     io = AtomicCheckpointIO(in_background=config.checkpoint_in_background, after=folder.prune)
     validate_every = min(config.validate_every, n_steps)
+    watchdog = Watchdog(run, stall_after_s=config.stall_after_s)
     saving = SaveCheckpoints(
         folder,
         io,
@@ -88,6 +89,7 @@ def make_trainer(
         validate_every=validate_every,
         share=share,
         monitor=monitor,
+        after_save=watchdog.note_waiting,
     )
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", str(run.world)))
     with quiet():
@@ -97,6 +99,7 @@ def make_trainer(
             num_nodes=run.world // local_world,
             strategy=make_strategy(config, run),
             precision=pick_precision(config.precision, device),
+            deterministic=config.deterministic,
             max_steps=n_steps,
             max_epochs=-1,
             accumulate_grad_batches=share,
@@ -107,7 +110,7 @@ def make_trainer(
             plugins=[io, TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()],
             callbacks=[
                 StopOnSignal(saving, every_n_steps=SIGNAL_CHECK_STEPS),
-                Watchdog(run, stall_after_s=config.stall_after_s),
+                watchdog,
                 ReportProgress(progress, n_steps, every_n_steps=config.log_every),
                 saving,
             ],
@@ -150,7 +153,7 @@ def fit(
     UserError
         A loss is not finite.
     """
-    newest = checkpoint_folder(config, run).newest() if config.resume == "auto" else None
+    newest = choose_checkpoint(trainer, module, config=config, run=run)
     if newest is not None:
         logger.info("going on from %s", newest)
     watchdog, saving = _callback(trainer, Watchdog), _callback(trainer, SaveCheckpoints)
@@ -164,6 +167,34 @@ def fit(
             ckpt_path=newest,
             weights_only=True,
         )
+
+
+def choose_checkpoint(
+    trainer: Trainer, module: LightningModule, *, config: TrainingConfig, run: RunContext
+) -> str | None:
+    """Return the checkpoint to resume from, the same on every rank: the newest that rank 0 finds.
+
+    Raises
+    ------
+    UserError
+        Other ranks cannot read it.
+    """
+    newest = checkpoint_folder(config, run).newest() if run.is_first and config.resume == "auto" else None
+    if run.world == 1:
+        return newest
+    trainer.strategy.connect(module)
+    trainer.strategy.setup_environment()  # the process group, which `Trainer.fit` would create later
+    newest = trainer.strategy.broadcast(newest)
+    is_missing = newest is not None and not locate(newest).exists()
+    missing = trainer.strategy.reduce(
+        torch.tensor(float(is_missing), device=trainer.strategy.root_device), reduce_op="sum"
+    )
+    if float(missing):
+        raise UserError(
+            f"{newest}: {float(missing):.0f} of {run.world} ranks cannot read this checkpoint of rank 0. Give a folder"
+            " or URI that all machines can reach with --checkpoints"
+        )
+    return newest
 
 
 def _callback(trainer: Trainer, kind: type[T]) -> T:

@@ -12,10 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.optim import Optimizer
 
 from emeg.errors import TransientError
 from emeg.training.loop.rank import RunContext
@@ -23,12 +25,21 @@ from emeg.uri import locate
 
 logger = logging.getLogger(__name__)
 
-PHASES = ("waits for data", "computes the loss", "computes gradients and talks to the other ranks", "validates")
-WAITING, FORWARD, BACKWARD, VALIDATING = range(4)
+PHASES = (
+    "validates",
+    "writes a checkpoint",
+    "waits for data",
+    "computes the loss",
+    "computes gradients and exchanges them with the other ranks",
+    "updates weights and codebooks",
+)
+"""What a rank does, in the order in which it happens between the end of one micro-batch and that of the next."""
+VALIDATING, SAVING, WAITING, FORWARD, BACKWARD, UPDATING = range(6)
 EVERY_S = 2.0
 """Seconds between two signs of life."""
 GRACE_S = 30.0
-"""Seconds after the time limit of collective operations after which a rank that cannot move ends itself."""
+"""Seconds between the end of a rank that has stalled and the time limit of collective operations. The limit comes
+second: NCCL's own watchdog kills a rank with SIGABRT, and neither rank nor phase would be named."""
 LOST_EXIT_CODE = 75
 """Exit code of a rank that ended itself: worth another try (EX_TEMPFAIL)."""
 
@@ -80,6 +91,26 @@ class Watchdog(Callback):
         self._n_batches += 1
         self._note(WAITING, trainer.global_step)
 
+    def note_waiting(self, step: int) -> None:
+        """Record that the next batch is awaited, after a checkpoint."""
+        self._note(WAITING, step)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Record that the gradients are complete."""
+        self._note(UPDATING, trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Record that a checkpoint is being written."""
+        self._note(SAVING, trainer.global_step)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record that validation has begun."""
+        self._note(VALIDATING, trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Record that the next batch is awaited."""
+        self._note(WAITING, trainer.global_step)
+
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -107,7 +138,7 @@ class Watchdog(Callback):
                 locate(self._folder / f"rank-{self._rank:05d}.lost").write_bytes(message.encode())
             if still_s < 0.5 * self._stall_after_s:
                 warned = False
-            if still_s > self._stall_after_s + GRACE_S:
+            if still_s > self._stall_after_s:
                 # The main thread sits in a call that no exception reaches.
                 logger.critical("rank %d: still no progress; this process ends itself", self._rank)
                 os._exit(LOST_EXIT_CODE)

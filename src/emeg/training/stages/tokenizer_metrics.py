@@ -11,7 +11,7 @@ from torch import Tensor
 
 from emeg import metrics
 from emeg.tokenizers.braintokenizer import pcc
-from emeg.tokenizers.braintokenizer.quantization.residual import FIXED_POINT
+from emeg.tokenizers.braintokenizer.quantization.kmeans import FIXED_POINT
 
 MIN_PCC = 0.4
 """Correlation on unseen people below which a tokenizer that has passed its ramp has not left the plateau."""
