@@ -211,7 +211,11 @@ def test_the_caller_wins_over_the_recipe(tmp_path):
     own = tmp_path / "mine.yaml"
     own.write_text("steps: 5\noptimiser: {learning_rate: 0.25}\n")
     mine = TrainTokenizerConfig(root="store", recipe=str(own))
-    assert (mine.steps, mine.optimiser.learning_rate, mine.network) == (5, 0.25, "nano")
+    assert (mine.steps, mine.optimiser.learning_rate, mine.network) == (
+        5,
+        0.25,
+        TrainTokenizerConfig(root="store").network,
+    )
 
 
 def test_a_recipe_of_ones_own_extends_another(tmp_path):
