@@ -4,6 +4,7 @@ from prefect import flow
 
 from emeg import training
 from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
+from emeg.flows.following import follow_job, show_start
 from emeg.training import PretrainConfig, TrainResult
 
 
@@ -18,8 +19,11 @@ def run_pretrain(config: PretrainConfig) -> TrainResult:
 @flow(name="pretrain")
 def pretrain_flow(config: PretrainConfig) -> TrainResult:
     """Train BrainOmni on the codes of a corpus, in separate processes."""
+    show_start("pretrain", config)
     result = run_pretrain(config)
+    if result.job:
+        result = follow_job("pretrain", config, result)
     show("pretrain", config, result)
-    if not result.done_before and not result.job:  # a job that was only submitted has published nothing
+    if not result.done_before:
         publish("model", config.root, result.model, network="brainomni")
     return result

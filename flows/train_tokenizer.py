@@ -4,6 +4,7 @@ from prefect import flow
 
 from emeg import training
 from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
+from emeg.flows.following import follow_job, show_start
 from emeg.training import TrainResult, TrainTokenizerConfig
 
 
@@ -18,8 +19,11 @@ def run_train_tokenizer(config: TrainTokenizerConfig) -> TrainResult:
 @flow(name="train-tokenizer")
 def train_tokenizer_flow(config: TrainTokenizerConfig) -> TrainResult:
     """Train a BrainTokenizer on a corpus, in separate processes."""
+    show_start("train-tokenizer", config)
     result = run_train_tokenizer(config)
+    if result.job:
+        result = follow_job("train-tokenizer", config, result)
     show("train-tokenizer", config, result)
-    if not result.done_before and not result.job:  # a job that was only submitted has published nothing
+    if not result.done_before:
         publish("model", config.root, result.model, network="braintokenizer")
     return result

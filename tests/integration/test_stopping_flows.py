@@ -13,7 +13,7 @@ import psutil
 import pytest
 import yaml
 from benchmarks._tiny import NETWORK, make_store
-from tests.integration.prefect_server import Server, running_server, running_worker, stop, wait_for
+from tests.integration.prefect_server import PYTHON, Server, running_server, running_worker, stop, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +92,7 @@ def test_a_dead_run_is_marked_and_a_stopped_process_is_not(server: Server):
         server.ask("POST", f"/flow_runs/{hanging}/set_state", state={"type": "RUNNING", "name": "Running"}, force=True)
         code = "import time\nfrom pathlib import Path\nfrom emeg.flows.processes import register\n"
         code += f"register(Path({str(server.home)!r}), {hanging!r}, {server.url!r})\ntime.sleep(300)\n"
-        child = subprocess.Popen([psutil.Process().exe(), "-c", code], env=server.environment)
+        child = subprocess.Popen([PYTHON, "-c", code], env=server.environment)
         try:
             note = server.home / "emeg" / "processes" / f"{hanging}.json"
             wait_for(lambda: note.exists() or None, 30, "its note")

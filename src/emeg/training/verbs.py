@@ -5,12 +5,14 @@ This side loads no network library, so that finding a finished model takes no ti
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.training.exclusive import training_alone
+from emeg.training.launch.jobs import JobNote, find_job, job_state, note_job
 from emeg.training.launch.launcher import is_launched, launch
 from emeg.training.launch.preflight import check_launch
 from emeg.training.loop.rank import find_run
@@ -85,6 +87,15 @@ def _run(verb: str, config: TrainingConfig, name: str, progress: Progress) -> Tr
     return TrainResult.model_validate(here(config, progress=progress).model_dump())
 
 
+def _note(config: TrainingConfig, folder: Path, job: str) -> None:
+    """Note a job that was submitted; a script or manifest that was only written is none."""
+    if config.launcher == "slurm" and config.slurm.submit:
+        note_job(folder, JobNote(launcher="slurm", job=job.rpartition(" ")[2]))
+    elif config.launcher == "kubernetes" and config.kubernetes.submit:
+        note = JobNote(launcher="kubernetes", job=job.rpartition(" ")[2], namespace=config.kubernetes.namespace)
+        note_job(folder, note)
+
+
 def _elsewhere(verb: str, config: TrainingConfig, name: str, progress: Progress) -> TrainResult:
     """Train in other processes, here or on a scheduler's machines; those are not waited for."""
     run = find_run(config, name, {})
@@ -94,5 +105,10 @@ def _elsewhere(verb: str, config: TrainingConfig, name: str, progress: Progress)
         from emeg.training.launch.slurm import submit_slurm as submit
     else:
         from emeg.training.launch.trainjob import submit_trainjob as submit
-    job = submit(verb, config, run.folder)
+    running = find_job(run.folder)
+    if running is not None and job_state(running)[0] != "ended":
+        job = f"{running.launcher} job {running.job}"  # one job trains a model at a time
+    else:
+        job = submit(verb, config, run.folder)
+        _note(config, run.folder, job)
     return TrainResult(model=name, run=name, steps=0, seconds=0.0, metrics={}, done_before=False, job=job)
