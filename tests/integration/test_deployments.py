@@ -142,6 +142,10 @@ def test_the_secret_of_a_notification_is_shown_nowhere(server: Server, receiver:
         ),
         ({"maintenance": {"verify": {"cron": "late"}}}, ("maintenance.verify.cron",)),
         ({"storse": {}}, ("storse",)),
+        (
+            {"trainings": {"x": {"verb": "pretrain", "store": "main", "options": {"stepz": 3}}}},
+            ("trainings.x", "stepz"),
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_the_field(server: Server, changes: dict[str, Any], words: tuple[str, ...]):

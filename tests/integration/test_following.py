@@ -90,7 +90,7 @@ def test_a_killed_job_is_adopted_submitted_again_and_followed_to_its_model(slurm
     assert Store.open(slurm).has("models", result.model)
     assert find_job(run.folder).attempts == 2
     assert any("step 1" in message and "loss" in message for message in heard)
-    assert "continu" in (run.folder / f"slurm-{find_job(run.folder).job}.log").read_text()
+    assert f"{run.checkpoints}/last-" in (run.folder / f"slurm-{find_job(run.folder).job}.log").read_text()
 
 
 def test_cancelling_the_follower_cancels_the_job_for_good(slurm: Path):

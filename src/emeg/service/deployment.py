@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from emeg.config import Config, option
 from emeg.errors import UserError
+from emeg.ingest import IngestConfig
 from emeg.progress import Progress, silent
 from emeg.service import server
 from emeg.service.api import Api
 from emeg.service.settings import ServiceConfig, read_settings
 from emeg.service.wanted import Resource, wanted
+from emeg.training import PretrainConfig, TrainTokenizerConfig
 
 Action = Literal["create", "update", "remove"]
 SIGNS: dict[Action, str] = {"create": "+", "update": "~", "remove": "-"}
@@ -80,6 +82,7 @@ def deploy(config: DeployConfig, *, progress: Progress = silent) -> DeployResult
         The server does not answer.
     """
     settings = with_secrets(read_settings(Path(config.file)))
+    check_options(settings)
     with Api() as api:
         resources = wanted(settings)
         known = server.read_server(api, settings)
@@ -92,6 +95,22 @@ def deploy(config: DeployConfig, *, progress: Progress = silent) -> DeployResult
         return DeployResult(
             url=api.url, changes=tuple(map(str, changes)), n_same=n_same, applied=config.apply and bool(changes)
         )
+
+
+def check_options(settings: ServiceConfig) -> None:
+    """Check the options of every archive and training as their verbs would.
+
+    Raises
+    ------
+    UserError
+        An option is unknown or refused; the message names the entry and the option.
+    """
+    for name, archive in settings.archives.items():
+        fields = {"archive": archive.archive, "root": settings.stores[archive.store], **archive.options}
+        IngestConfig.checked(fields, source=f"archives.{name}.options")
+    for name, training in settings.trainings.items():
+        kind = PretrainConfig if training.verb == "pretrain" else TrainTokenizerConfig
+        kind.checked({"root": settings.stores[training.store], **training.options}, source=f"trainings.{name}.options")
 
 
 def with_secrets(settings: ServiceConfig) -> ServiceConfig:
