@@ -49,6 +49,7 @@ VERB_GROUPS = {
         "catalog": Verb("emeg.store", "query_catalog", "CatalogConfig", "Query the catalogue of recordings in SQL."),
         "quality": Verb("emeg.reports", "quality", "QualityConfig", "Write a quality page for each dataset."),
         "copies": Verb("emeg.curation", "copies", "CopiesConfig", "Find recordings that hold the same data."),
+        "lineage": Verb("emeg.curation", "lineage", "LineageConfig", "Trace a product to its sources, and onwards."),
         "withdraw": Verb("emeg.curation", "withdraw", "WithdrawConfig", "Remove a subject from every product."),
         "verify": Verb("emeg.store", "verify", "VerifyConfig", "Check every product of a store for damage."),
         "export-bids": Verb("emeg.export", "export_bids", "ExportBidsConfig", "Write recordings as a BIDS derivative."),

@@ -1,3 +1,4 @@
 from .copy_search import CopiesConfig as CopiesConfig, CopiesResult as CopiesResult, copies as copies
 from .quality_counts import QualityCount as QualityCount, count_quality as count_quality
+from .trace import LineageConfig as LineageConfig, LineageResult as LineageResult, lineage as lineage
 from .withdrawal import WithdrawConfig as WithdrawConfig, WithdrawResult as WithdrawResult, withdraw as withdraw

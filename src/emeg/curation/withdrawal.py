@@ -5,10 +5,9 @@ JSON files, worked off from the right, so that a run that was stopped finds the 
 """
 
 import logging
-from collections.abc import Iterator
-from typing import Any
 
 from emeg.config import Config, runtime_field
+from emeg.curation.product_graph import WITHDRAWN, ProductGraph
 from emeg.curation.unfinished_runs import HeldRuns, find_runs, forget_in_logs
 from emeg.errors import UserError
 from emeg.ingest.dataset_records import KeptDataset, Withdrawn, note_withdrawn, read_kept, read_withdrawn
@@ -20,9 +19,6 @@ from emeg.store.copies import read_copies, write_copies
 from emeg.store.removal import remove_recording
 
 logger = logging.getLogger(__name__)
-
-MARK = "withdrawn.json"
-"""File in a model's folder that names the people in its training data who were withdrawn since."""
 
 
 BEYOND = (
@@ -162,57 +158,28 @@ def _also_in(store: Store, kept: KeptDataset | None, dataset: str, subject: str)
 
 
 class _Holders:
-    """Products that name the person, one of their recordings, or a product that does."""
+    """Products that name the subject, one of their recordings, or a product that does."""
 
     def __init__(self, store: Store, person: str, recordings: set[str]) -> None:
         self.other_rooms = sorted(set(MARKERS) - {"recordings", "corpora", "tokens", "models"})
-        rooms = ["corpora", "tokens", "models", *self.other_rooms]
-        said = {(room, name): _texts(store, room, name) for room in rooms for name in store.names(room)}
-        self._store, self._every = store, set(said)
-        self._held: set[tuple[str, str]] = set()
-        names = {person, *recordings}
-        grown = True
-        while grown:
-            fresh = {key for key, texts in said.items() if key not in self._held and texts & names}
-            self._held |= fresh
-            names |= {name for _, name in fresh}
-            grown = bool(fresh)
+        graph = ProductGraph(store)
+        self._store, self._every = store, set(graph.texts)
+        self._held = graph.holders({person, *recordings})
 
     def names(self, room: str) -> set[str]:
-        """Names of the products of one room."""
+        """Return the names of the held products of one kind."""
         return {name for held, name in self._held if held == room}
 
     def runs(self) -> HeldRuns:
-        """Work in progress that was made from one of them."""
+        """Return the work in progress that was made from one of them."""
         held = {name for _, name in self._held}
         return find_runs(self._store, held, {name for _, name in self._every} - held)
 
 
-def _texts(store: Store, *product: str) -> frozenset[str]:
-    """Every text in the JSON files of a product's folder, keys too; the mark of earlier withdrawals left out."""
-    texts: set[str] = set()
-    for place in store.children(*product):
-        if place.name.endswith(".json") and place.name != MARK:
-            texts.update(_walk(store.read_json(*product, place.name)))
-    return frozenset(texts)
-
-
-def _walk(value: Any) -> Iterator[str]:  # noqa: ANN401 - JSON
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from value
-        for one in value.values():
-            yield from _walk(one)
-    elif isinstance(value, list):
-        for one in value:
-            yield from _walk(one)
-
-
 def _marks(store: Store, model: str) -> set[str]:
-    if not store.exists("models", model, MARK):
+    if not store.exists("models", model, WITHDRAWN):
         return set()
-    return set(store.read_json("models", model, MARK)["people"])
+    return set(store.read_json("models", model, WITHDRAWN)["people"])
 
 
 def _forget_copies(store: Store, gone: set[str]) -> None:
@@ -229,7 +196,7 @@ def _take_out(store: Store, result: WithdrawResult, kept: KeptDataset | None) ->
     for other in result.others:
         store.remove(*other.split("/", 1))
     for model in result.models:
-        store.write_json({"people": sorted(_marks(store, model) | {result.person})}, "models", model, MARK)
+        store.write_json({"people": sorted(_marks(store, model) | {result.person})}, "models", model, WITHDRAWN)
     for room, names in (("tokens", result.tokens), ("corpora", result.corpora)):
         for name in names:
             store.remove(room, name)
