@@ -70,3 +70,8 @@ def test_a_rate_with_its_unit_is_compared_and_an_unreadable_one_is_named(tmp_pat
     assert "EEGChannelCount" in note
     [note] = compare(raw, read(tmp_path, json=json.dumps({"SamplingFrequency": "0,5 kHz"})), sfreq=256.0, n_times=2560)
     assert "500 Hz" in note
+
+
+def test_quotes_and_blank_cells_of_spreadsheets_are_no_content(tmp_path):
+    found = read(tmp_path, channels='"name"\t"type"\t\n"Fz"\tEEG\t\t\nCz\t"EEG"\n')
+    assert found.channels == [{"name": "Fz", "type": "EEG"}, {"name": "Cz", "type": "EEG"}]

@@ -75,3 +75,11 @@ def test_near_agrees_with_all_distances():
     expected = np.abs(times[:, None] - taken[None]).min(axis=1) <= 0.1
     assert np.array_equal(near(times, taken, 0.1), expected)
     assert not near(times, np.empty(0), 0.1).any()
+
+
+def test_a_channel_that_is_a_trigger_channel_by_its_name_alone_counts_if_it_holds_codes():
+    raw = recording(TRIG={100: (3, 20), 500: (7, 20)}, TRIG2={})
+    raw.set_channel_types({"TRIG": "eeg", "TRIG2": "eeg"}, on_unit_change="ignore")
+    raw._data[2] = np.random.default_rng(0).integers(-50, 50, 2000)
+    raw._data[0] = np.random.default_rng(1).integers(0, 3, 2000)
+    assert shown(raw) == [(100, "TRIG/3", "3"), (500, "TRIG/7", "7")]

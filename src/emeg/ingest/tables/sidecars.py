@@ -15,6 +15,7 @@ from emeg.ingest.text_files import ABSENT, decode_text
 from emeg.ingest.units import hertz
 
 _LOW_PASS = re.compile(r"low.?pass|anti.?alias", re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*"')
 _CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
 
 Rows = list[dict[str, str]]
@@ -137,8 +138,8 @@ def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
     text = _text(folder, path, notes)
     if "\0" in text:
         raise RecordingError(f"{path}: no table but binary data", next_action="repair or remove the table")
-    # BIDS knows no quotes, and `splitlines` would also split at characters that stand in names.
-    lines = [line.split("\t") for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
+    # `splitlines` would also split at characters that stand in names
+    lines = [_cells(line) for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if not lines:
         return []
     header = _header(lines[0], path, notes)
@@ -155,19 +156,26 @@ def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
                 f"{path}, line {number_}: {len(line)} fields under {len(header)} names; fields are separated by tabs",
                 next_action="repair the table",
             )
-        rows.append({name: value.strip() for name, value in zip(header, line, strict=False)})
+        rows.append(dict(zip(header, line, strict=False)))
     return rows
+
+
+def _cells(line: str) -> list[str]:
+    """Split a line at its tabs; blank cells at its end and quotes around a whole cell come from spreadsheets."""
+    cells = [cell.strip() for cell in line.split("\t")]
+    while len(cells) > 1 and not cells[-1]:
+        cells.pop()
+    return [cell[1:-1].strip() if _QUOTED.fullmatch(cell) else cell for cell in cells]
 
 
 def _header(cells: list[str], path: str, notes: list[str]) -> list[str]:
     """Return the names of columns; known ones that are spelt otherwise, such as ``Onset``, get the spelling of BIDS."""
-    names = [cell.strip() for cell in cells]
-    folded = {name: _COLUMNS.get(re.sub(r"[\s_\-]+", "", name).lower(), name) for name in names}
-    renamed = {name: known for name, known in folded.items() if name != known and known not in names}
+    folded = {name: _COLUMNS.get(re.sub(r"[\s_\-]+", "", name).lower(), name) for name in cells}
+    renamed = {name: known for name, known in folded.items() if name != known and known not in cells}
     if renamed:
         listed = ", ".join(f"{name!r} as {known!r}" for name, known in renamed.items())
         notes.append(f"{path}: columns are not named as in BIDS; read {listed}")
-    return [renamed.get(name, name) for name in names]
+    return [renamed.get(name, name) for name in cells]
 
 
 def _text(folder: Path, path: str, notes: list[str]) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from emeg.ingest.tables.type_setting import channel_types
 from emeg.ingest.units import volts
+from emeg.sensors import other_kind
 from emeg.store import Event
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ _SMALLEST_PULSE = 0.5
 """Range of an analogue trigger line from which it has pulses and no noise alone, V."""
 
 
+_MOST_CHANGES = 0.1
+"""Share of samples at which the value of a trigger channel changes at most; a signal changes at almost all."""
+
+
 class _Channel(NamedTuple):
     """Rises of one trigger channel: samples, and the value after each."""
 
@@ -49,8 +54,14 @@ class _Channel(NamedTuple):
 
 def trigger_names(raw: "mne.io.BaseRaw") -> list[str]:
     """Return the names of the trigger channels, those that combine other lines first."""
-    names = [name for name, kind in zip(raw.ch_names, channel_types(raw), strict=True) if kind == "stim"]
+    kinds = zip(raw.ch_names, channel_types(raw), strict=True)
+    names = [name for name, kind in kinds if kind == "stim" or _may_be_trigger(name, kind)]
     return sorted(names, key=lambda name: _COMBINED.index(name) if name in _COMBINED else len(_COMBINED))
+
+
+def _may_be_trigger(name: str, kind: str) -> bool:
+    """Check whether a channel without a type of its own, as in EDF, is a trigger channel by its name."""
+    return kind in {"eeg", "misc"} and other_kind(name) == "trigger"
 
 
 def trigger_events(raw: "mne.io.BaseRaw") -> list[Event]:
@@ -61,7 +72,11 @@ def trigger_events(raw: "mne.io.BaseRaw") -> list[Event]:
     """
     sfreq = float(raw.info["sfreq"])
     names = trigger_names(raw)
-    channels = [_rises(name, values_N, sfreq) for name, values_N in zip(names, _read(raw, names), strict=True)]
+    kinds = dict(zip(raw.ch_names, channel_types(raw), strict=True))
+    channels = [
+        _rises(name, values_N, certain=kinds[name] == "stim")
+        for name, values_N in zip(names, _read(raw, names), strict=True)
+    ]
     channels = [channel for channel in channels if len(channel.starts)]
     taken = np.empty(0, np.intp)
     events = []
@@ -104,10 +119,13 @@ def _factor(raw: "mne.io.BaseRaw", name: str, values_N: NDArray[np.float64]) -> 
     return unit if unit is not None and 0.0 < largest < 1.0 else 1.0
 
 
-def _rises(name: str, values_N: NDArray[np.float64], sfreq: float) -> _Channel:
+def _rises(name: str, values_N: NDArray[np.float64], *, certain: bool) -> _Channel:
+    """Find the rises of a channel; one that is a trigger channel by its name alone must have codes that hold."""
     codes_N = values_N.round().astype(np.int64)
     if np.mean(np.abs(values_N - codes_N) < _WHOLE) < _WHOLE_SHARE:
-        codes_N = _pulses(values_N)
+        codes_N = _pulses(values_N) if certain else np.zeros_like(codes_N)
+    if not certain and np.count_nonzero(np.diff(codes_N)) > _MOST_CHANGES * len(codes_N):
+        codes_N = np.zeros_like(codes_N)
     if name.upper() == "STATUS":
         codes_N &= _STATUS_MASK
     # Bits that are on from beginning to end are no trigger: 4D's codes return to 256, active-low ones to 255.
