@@ -181,7 +181,7 @@ def cut_off(scratch: Path, nodes: list[Node]) -> dict[str, Any]:
 
 
 def resume(scratch: Path, nodes: list[Node], newest: int) -> dict[str, Any]:
-    """Start both again, for the same run; it must go on after `newest`, and is told to stop some steps later."""
+    """Start both again, for the same run; it must continue after `newest`; stop it some steps later."""
     root = scratch / "cut"
     launchers = start_all(nodes, config_of(root, nodes, 400), scratch / "again")
     wait_for_checkpoint(root, 120.0, after=newest + 5)

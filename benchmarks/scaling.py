@@ -4,7 +4,7 @@ The recordings are equal EDF files of a minute of 32 channels at 500 Hz. Each si
 the round, whose workers have ingested a few others before the clock starts; rounds alternate, medians. `ratio` is wall
 time of one over that of two: on a machine whose cores are busy with other work it says more about that work.
 `cores_ratio` is what two processes with nothing in common do in the time in which one does 1, right after; client and
-scheduler, whose CPU seconds are told apart, have no core of their own where there are but two.
+scheduler, whose CPU seconds are reported separately, have no core of their own where there are but two.
 """
 
 import json

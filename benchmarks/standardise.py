@@ -2,7 +2,7 @@
 
 Both sides in one process, one thread, the same signal: 64 and 306 channels, 10 minutes, 1 kHz, mains 50 Hz; CPU seconds
 (user and system), medians of rounds that take turns. Against MNE's defaults (`ratio`) and against its fastest setting
-that shifts no time, ``npad=0`` (`ratio_npad0`); the smaller of the two sizes is told. Ours takes and gives float32, MNE
+that shifts no time, ``npad=0`` (`ratio_npad0`); the smaller of both is reported. Ours takes and gives float32, MNE
 works in float64, each what it has in memory when a file was read.
 
 `correlation_min` is the worst channel's correlation with MNE's ``npad=0`` result on files of ``../shared/data`` of a

@@ -141,6 +141,6 @@ def test_a_browser_shows_the_report(way: Way, tmp_path: Path):
         check=True,
         timeout=120,
     )
-    for heading in ("What was ingested", "Reconstruction of unseen people", "Training", "Task", "provenance"):
+    for heading in ("What was ingested", "Reconstruction of unseen subjects", "Training", "Task", "provenance"):
         assert heading in done.stdout
     assert done.stdout.count("<svg") > 15

@@ -215,8 +215,8 @@ def _network_outcomes(store: Store, finetuned: str, task: Task) -> dict[str, lis
     for name in (name for name in NETWORKS if name in chosen):
         rows = {(row["fold"], row["window"]): row for row in table if row["model"] == name}
         outcomes = []
-        for fold, people in enumerate(task.folds):
-            tested = windows.of(people.test).tolist()
+        for fold, sides in enumerate(task.folds):
+            tested = windows.of(sides.test).tolist()
             own = [rows.get((fold, i)) for i in tested]
             if any(
                 row is None or (row["recording"], row["start"], row["label"]) != places[i]
@@ -254,8 +254,8 @@ def _task_figures(task: Task, inferred: bool, channels: tuple[str, ...], runs: l
     )
 
 
-def _shares(task: Task, people: tuple[str, ...]) -> NDArray[np.float64]:
-    rows = task.windows.of(people)
+def _shares(task: Task, subjects: tuple[str, ...]) -> NDArray[np.float64]:
+    rows = task.windows.of(subjects)
     return np.bincount(task.windows.labels[rows], minlength=len(task.windows.classes)) / max(len(rows), 1)
 
 

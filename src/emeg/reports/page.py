@@ -62,9 +62,10 @@ def page_context(
 
 def _subtitle(rows: Sequence[CatalogRow], lineage: Lineage) -> str:
     devices = Counter(row.device for row in rows)
-    people = len({(row.dataset, row.subject) for row in rows})
+    n_subjects = len({(row.dataset, row.subject) for row in rows})
     return (
-        f"{people} people, {len(devices)} {'device' if len(devices) == 1 else 'devices'}, "
+        f"{n_subjects} {'subject' if n_subjects == 1 else 'subjects'},"
+        f" {len(devices)} {'device' if len(devices) == 1 else 'devices'}, "
         f"{sum(row.duration_s for row in rows) / 3600:.2f} hours; "
         f"emeg {lineage.version}"
     )

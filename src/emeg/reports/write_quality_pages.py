@@ -131,7 +131,7 @@ def _context(
     unmeasured = sum(row.bad_share is None for row in rows)
     return {
         "title": f"Quality of {rows[0].dataset}",
-        "subtitle": f"{len({row.subject for row in rows})} people, {hours:.2f} hours; emeg {__version__}",
+        "subtitle": f"{len({row.subject for row in rows})} subjects, {hours:.2f} hours; emeg {__version__}",
         "tiles": _tiles(judged, refused),
         "unmeasured": unmeasured,
         "overview": overview(judged),

@@ -7,7 +7,7 @@ import torch
 from emeg.reports.sections.networks import DRAWINGS, _drawings
 from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
 from emeg.training.loop.history import History
-from emeg.training.stages.tokenizer_metrics import Group, ReconstructionFigures
+from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def tokenizer_history() -> pa.Table:
     network = BrainTokenizer(config).eval()
     signal, pos, kind = torch.randn(2, 3, 512), torch.randn(2, 3, 6), torch.zeros(2, 3, dtype=torch.int32)
     group = Group("cap", 3)
-    validation = ReconstructionFigures([group], n_quantizers=3, n_codes=16, n_dim=8)
+    validation = ReconstructionMetrics([group], n_quantizers=3, n_codes=16, n_dim=8)
     with torch.inference_mode():
         tokens = network.tokenize(signal, pos, kind)
         made, target = network.reconstruct(signal, pos, kind), network.targets(signal)
@@ -27,8 +27,8 @@ def tokenizer_history() -> pa.Table:
     history = History()
     for step in (10, 20):
         history.add(step, "train", dict.fromkeys(("loss", "time", "amplitude", "phase", "commitment"), 1.0))
-        history.add(step, "validation", validation.figures())
-    rows = history.figures
+        history.add(step, "validation", validation.metrics())
+    rows = history.metrics
     return pa.table({name: [getattr(row, name) for row in rows] for name in ("step", "split", "name", "value")})
 
 

@@ -65,8 +65,8 @@ def _not_applicable(name: str, spectra: Spectra | None) -> str:
 
 
 def _fit(task: Task, name: str, spectra: Spectra | None, fold: int) -> Outcome:
-    windows, people = task.windows, task.folds[fold]
-    rows = people.map(windows.of)
+    windows = task.windows
+    rows = task.folds[fold].map(windows.of)
     fitted = fit_baseline(name, spectra, windows.labels, len(windows.classes), rows)
     return Outcome(fitted.probabilities, _setting(fitted.setting))
 

@@ -55,9 +55,9 @@ def corpus_section(manifest: dict[str, Any]) -> dict[str, Any]:
     segments: dict[str, int] = defaultdict(int)
     for shard in manifest["shards"]:
         segments[shard["split"]] += shard["n_segments"]
-    people: dict[str, list[str]] = defaultdict(list)
-    for person, split in sorted(manifest["subjects"].items()):
-        people[split].append(person)
+    subjects: dict[str, list[str]] = defaultdict(list)
+    for subject, split in sorted(manifest["subjects"].items()):
+        subjects[split].append(subject)
     seconds = float(manifest["segment_s"])
     return {
         "note": (
@@ -67,10 +67,10 @@ def corpus_section(manifest: dict[str, Any]) -> dict[str, Any]:
         "splits": [
             {
                 "split": split.replace("_", " "),
-                "people": len(people[split]),
+                "subjects": len(subjects[split]),
                 "segments": segments[split],
                 "hours": f"{segments[split] * seconds / 3600:.2f}",
-                "names": shorten(people[split]),
+                "names": shorten(subjects[split]),
             }
             for split in ("train", "validation", "held_out")
         ],
@@ -96,7 +96,7 @@ def _device(device: str, group: Sequence[CatalogRow]) -> dict[str, Any]:
     return {
         "device": device,
         "recordings": len(group),
-        "people": len({(row.dataset, row.subject) for row in group}),
+        "subjects": len({(row.dataset, row.subject) for row in group}),
         "minutes": f"{sum(row.duration_s for row in group) / 60:.1f}",
         "channels": _span(row.n_channels for row in group),
         "source": _span(row.sfreq_source for row in group),
