@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emeg.ingest.pseudonyms import REMARK, is_technical, markers, without_dates
+from emeg.ingest.pseudonyms import REMARK, header_texts, is_technical, markers, without_dates
 from emeg.ingest.tables.event_table import events_of_table
 from emeg.ingest.tables.sidecars import Sidecars
 from emeg.ingest.tables.triggers import near, trigger_events, trigger_names
@@ -127,7 +127,13 @@ def _public(events: list[Event], raw: "mne.io.BaseRaw") -> list[Event]:
         texts = _with_types(events, texts)
     own_names = set(trigger_names(raw))
     if reader in _NAMED_MARKERS:
-        own_names |= {event.trial_type for event in events if len(event.trial_type) <= _LONGEST_NAME}
+        persons = [text.lower() for text in header_texts(raw.info)]
+        own_names |= {
+            event.trial_type
+            for event in events
+            if len(event.trial_type) <= _LONGEST_NAME
+            and not any(person in event.trial_type.lower() for person in persons)
+        }
     kept = []
     for event, text in zip(events, texts, strict=True):
         reserved = _RESERVED.match(event.trial_type)
