@@ -59,13 +59,13 @@ def attend(
         True for keys to attend to; the result is 0 in a row that has none.
     dropout_p : float
         Share of the attention weights to drop; callers pass 0 outside training. PyTorch's fused kernels accept no
-        generator, so the weights are computed explicitly when there is dropout.
+        generator, so with one, and on a CPU, the weights are computed explicitly when there is dropout.
     generator : torch.Generator, optional
         Source of the dropout draws.
     """
     mask = None if key_mask is None else key_mask[:, None, None, :].expand(-1, 1, query.shape[-2], -1)
-    if dropout_p == 0.0:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    if dropout_p == 0.0 or (generator is None and query.device.type != "cpu"):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout_p)
     scores = query @ key.transpose(-2, -1) / sqrt(query.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)

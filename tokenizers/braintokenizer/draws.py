@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class TokenizerDraws(NamedTuple):
@@ -86,6 +87,8 @@ def dropout(x: Tensor, p: float, *, training: bool, generator: torch.Generator |
     """
     if not training or p == 0.0:
         return x
+    if generator is None and x.device.type != "cpu":
+        return F.dropout(x, p)  # one kernel, which compiled code can contain
     origin = x.device if generator is None else generator.device
     kept = torch.rand(x.shape, generator=generator, device=origin) >= p
     return x * kept.to(x.device, x.dtype) / (1.0 - p)

@@ -173,7 +173,8 @@ class BrainOmni(nn.Module):
         codes : int, shape (batch, sources, steps, levels)
             Codes of `BrainTokenizer.tokenize` at the overlap of this model.
         generator : torch.Generator, optional
-            Source of masks and dropout; PyTorch's default generator if omitted.
+            Source of masks and, on a CPU, of dropout; PyTorch's default generator if omitted. Elsewhere dropout draws
+            from the device's default generator, as fused kernels do: seed it for each micro-batch.
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
         """
@@ -188,7 +189,7 @@ class BrainOmni(nn.Module):
             draws = draw_pretraining_step(generator, shape=shape, device=features.device)
         masked_BST = draws.uniform_mask <= self.config.mask_ratio
         hidden = self._enter(self._mask(features, masked_BST, draws))
-        hidden = self._run(hidden, self.config.lm_depth, generator)
+        hidden = self._run(hidden, self.config.lm_depth, generator if values_at_hand(hidden.device) else None)
         return self._score(hidden, codes[..., : self.config.num_quantizers_used].long(), masked_BST)
 
     def _score(self, hidden: Tensor, codes_BSTQ: Tensor, masked_BST: Tensor) -> PretrainingLosses:

@@ -147,7 +147,8 @@ class Training(LightningModule):
         """Clip by the norm over all parameters, and keep the norm for the history."""
         clip = self._optimiser.gradient_clip
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf))
+        foreach = True if self.device.type == "cuda" and not self._unsharded else None
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf, foreach=foreach))
         # Where the gradient is no number the fused optimiser leaves the weights alone, without asking the host;
         # the guard stops the run at its next look, with the recordings of this step.
         if self._is_fused and not self._unsharded:
@@ -159,8 +160,11 @@ class Training(LightningModule):
         self._sums["gradient_norm"] = self._sums.get("gradient_norm", 0.0) + norm.detach().to(self._width)
 
     def draw(self, step: int, micro_batch: int) -> torch.Generator:
-        """Give the generator of one micro-batch's draws."""
-        return torch.Generator(device=self.device).manual_seed(draw_seed(self._seed, step, micro_batch))
+        """Return the generator of one micro-batch's draws, and seed the one that fused kernels draw dropout from."""
+        seed = draw_seed(self._seed, step, micro_batch)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed ^ 1)  # another stream than that of the generator below
+        return torch.Generator(device=self.device).manual_seed(seed)
 
     def count(self, step: int, segments: tuple[int, ...], loss: Tensor, values: Mapping[str, Tensor]) -> None:
         """Add one micro-batch to the running means; they stay on the device until they are logged."""
