@@ -1,9 +1,11 @@
 """Triggers of every channel that has them, counted as MNE-Python counts them."""
 
+import edfio
 import mne
 import numpy as np
 import pytest
 
+from emeg.ingest.readers.rates import correct_header_rate
 from emeg.ingest.tables.triggers import near, trigger_events
 
 SFREQ = 200.0
@@ -83,3 +85,20 @@ def test_a_channel_that_is_a_trigger_channel_by_its_name_alone_counts_if_it_hold
     raw._data[2] = np.random.default_rng(0).integers(-50, 50, 2000)
     raw._data[0] = np.random.default_rng(1).integers(0, 3, 2000)
     assert shown(raw) == [(100, "TRIG/3", "3"), (500, "TRIG/7", "7")]
+
+
+@pytest.mark.parametrize(("rate", "label"), [(50, "TRIG"), (1000, "Status"), (512, "STI 014")])
+def test_triggers_at_another_rate_than_the_eeg_keep_their_times_and_codes(tmp_path, rate, label):
+    rng = np.random.default_rng(0)
+    pulses = np.zeros(rate * 60)
+    samples = np.arange(2, 58) * rate + rng.integers(0, rate // 2, 56)
+    for k, sample in enumerate(samples):
+        pulses[sample : sample + max(2, rate // 20)] = 1 + k % 7
+    eeg = edfio.EdfSignal(20.0 * rng.standard_normal(200 * 60), 200, label="Fz", physical_dimension="uV")
+    line = edfio.EdfSignal(pulses, rate, label=label, physical_range=(-32768, 32767))
+    edfio.Edf([eeg, line]).write(tmp_path / "rec.edf")
+    raw = mne.io.read_raw_edf(tmp_path / "rec.edf", verbose="ERROR")
+    correct_header_rate(raw)
+    found = trigger_events(raw)
+    assert [event.value for event in found] == [str(1 + k % 7) for k in range(56)]
+    np.testing.assert_allclose([event.onset_s for event in found], samples / rate, atol=1e-9)

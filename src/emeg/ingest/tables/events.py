@@ -148,7 +148,7 @@ def _public(events: list[Event], raw: "mne.io.BaseRaw") -> list[Event]:
 
 
 def _with_types(events: list[Event], texts: list[str]) -> list[str]:
-    """Keep BrainVision markers whose description is a code; the type before the slash names the marker channel."""
+    """Restore BrainVision markers whose description is a code; the type before the slash names their channel."""
     parts = [event.trial_type.partition("/") for event in events]
     codes = markers([description or kind for kind, _, description in parts])
     return [

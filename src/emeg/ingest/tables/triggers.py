@@ -1,6 +1,6 @@
 """Events of trigger channels: when their value changes, on every such channel of a recording.
 
-Shape letters: C channels, N samples.
+Shape letters: N samples.
 """
 
 import re
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emeg.ingest.readers.rates import pick_rates
 from emeg.ingest.tables.type_setting import channel_types
 from emeg.ingest.units import volts
 from emeg.sensors import other_kind
@@ -44,12 +45,21 @@ _MOST_CHANGES = 0.1
 """Share of samples at which the value of a trigger channel changes at most; a signal changes at almost all."""
 
 
-class _Channel(NamedTuple):
-    """Rises of one trigger channel: samples, and the value after each."""
+class _Line(NamedTuple):
+    """A trigger channel as it was read: its values and its rate in the file, Hz."""
 
     name: str
-    starts: NDArray[np.intp]
+    values: NDArray[np.float64]
+    sfreq: float
+
+
+class _Channel(NamedTuple):
+    """Rises of one trigger channel: times in seconds, the value after each, and how exactly the times are known."""
+
+    name: str
+    onsets_s: NDArray[np.float64]
     codes: NDArray[np.int64]
+    tolerance_s: float
 
 
 def trigger_names(raw: "mne.io.BaseRaw") -> list[str]:
@@ -70,25 +80,21 @@ def trigger_events(raw: "mne.io.BaseRaw") -> list[Event]:
     The value is the event's code. Its class is the code too, or the channel's name where the name tells lines apart
     that have one code each. A line whose trigger the combined channel shows as well makes no second event.
     """
-    sfreq = float(raw.info["sfreq"])
     names = trigger_names(raw)
     kinds = dict(zip(raw.ch_names, channel_types(raw), strict=True))
-    channels = [
-        _rises(name, values_N, certain=kinds[name] == "stim")
-        for name, values_N in zip(names, _read(raw, names), strict=True)
-    ]
-    channels = [channel for channel in channels if len(channel.starts)]
-    taken = np.empty(0, np.intp)
+    channels = [_rises(line, certain=kinds[line.name] == "stim") for line in _read(raw, names)]
+    channels = [channel for channel in channels if len(channel.onsets_s)]
+    taken_s = np.empty(0)
     events = []
     for channel in channels:
         alone = channel.name in _COMBINED and channel is channels[0]
-        new = ~near(channel.starts, taken, max(_SAME_SAMPLES, _SAME_S * sfreq))
+        new = ~near(channel.onsets_s, taken_s, channel.tolerance_s)
         events += [
-            Event(int(start) / sfreq, 0.0, _label(channel, int(code), alone=alone, n_channels=len(names)), str(code))
-            for start, code in zip(channel.starts[new], channel.codes[new], strict=True)
+            Event(float(onset_s), 0.0, _label(channel, int(code), alone=alone, n_channels=len(names)), str(code))
+            for onset_s, code in zip(channel.onsets_s[new], channel.codes[new], strict=True)
         ]
         if alone:
-            taken = channel.starts
+            taken_s = channel.onsets_s
     return events
 
 
@@ -101,15 +107,28 @@ def _label(channel: _Channel, code: int, *, alone: bool, n_channels: int) -> str
     return str(code) if n_channels == 1 else f"{channel.name}/{code}"
 
 
-def _read(raw: "mne.io.BaseRaw", names: list[str]) -> list[NDArray[np.float64]]:
-    """Read trigger channels in as few passes over the file as fit in memory."""
+def _read(raw: "mne.io.BaseRaw", names: list[str]) -> list[_Line]:
+    """Read trigger channels at their own rates, in as few passes over the file as fit in memory."""
+    found = pick_rates(raw, np.array([raw.ch_names.index(name) for name in names], np.intp)) if names else None
+    if found is not None:
+        lines = {}
+        for group in found.groups:
+            for row, values_N in zip(group.rows, group.raw.get_data(), strict=True):
+                name = names[int(row)]
+                lines[name] = _Line(name, _codes(raw, name, values_N), float(group.raw.info["sfreq"]))
+        return [lines[name] for name in names]
     at_once = max(1, _READ_BYTES // (8 * max(1, int(raw.n_times))))
-    rows: list[NDArray[np.float64]] = []
+    read: list[_Line] = []
     for first in range(0, len(names), at_once):
         picks = names[first : first + at_once]
         for name, values_N in zip(picks, raw.get_data(picks=picks), strict=True):
-            rows.append(np.nan_to_num(values_N / _factor(raw, name, values_N)))
-    return rows
+            read.append(_Line(name, _codes(raw, name, values_N), float(raw.info["sfreq"])))
+    return read
+
+
+def _codes(raw: "mne.io.BaseRaw", name: str, values_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values of a trigger channel as the file has them, NaN as 0."""
+    return np.nan_to_num(values_N / _factor(raw, name, values_N))
 
 
 def _factor(raw: "mne.io.BaseRaw", name: str, values_N: NDArray[np.float64]) -> float:
@@ -119,20 +138,22 @@ def _factor(raw: "mne.io.BaseRaw", name: str, values_N: NDArray[np.float64]) -> 
     return unit if unit is not None and 0.0 < largest < 1.0 else 1.0
 
 
-def _rises(name: str, values_N: NDArray[np.float64], *, certain: bool) -> _Channel:
+def _rises(line: _Line, *, certain: bool) -> _Channel:
     """Find the rises of a channel; one that is a trigger channel by its name alone must have codes that hold."""
+    values_N = line.values
     codes_N = values_N.round().astype(np.int64)
     if np.mean(np.abs(values_N - codes_N) < _WHOLE) < _WHOLE_SHARE:
         codes_N = _pulses(values_N) if certain else np.zeros_like(codes_N)
     if not certain and np.count_nonzero(np.diff(codes_N)) > _MOST_CHANGES * len(codes_N):
         codes_N = np.zeros_like(codes_N)
-    if name.upper() == "STATUS":
+    if line.name.upper() == "STATUS":
         codes_N &= _STATUS_MASK
     # Bits that are on from beginning to end are no trigger: 4D's codes return to 256, active-low ones to 255.
     always = np.bitwise_and.reduce(codes_N)
     changed_N = np.diff(codes_N, prepend=codes_N[:1]) != 0
     starts = np.flatnonzero(changed_N & (codes_N != max(always, 0)))
-    return _Channel(name, starts, codes_N[starts])
+    tolerance_s = max(_SAME_S, _SAME_SAMPLES / line.sfreq)
+    return _Channel(line.name, starts / line.sfreq, codes_N[starts], tolerance_s)
 
 
 def _pulses(values_N: NDArray[np.float64]) -> NDArray[np.int64]:
