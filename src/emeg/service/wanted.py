@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from emeg.hashing import canonical_json, hash_json
+from emeg.service.forms import with_choices
 from emeg.service.settings import Archive, Schedule, ServiceConfig
 from emeg.version import __version__
 
@@ -156,7 +157,7 @@ def _deployment(
             "description": description,
             "entrypoint": FLOWS[flow],
             "parameters": parameters,
-            "parameter_openapi_schema": schema,
+            "parameter_openapi_schema": with_choices(schema, settings, settings.stores[store]),
             "enforce_parameter_schema": True,
             "tags": sorted([owner_tag(settings), "emeg", QUEUE_OF[flow]]),
             "work_pool_name": settings.work_pool,

@@ -1,0 +1,154 @@
+"""The operator's day on PostgreSQL: up, two pretrainings by form on two ranks, their evaluations and reports, down."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+from benchmarks._tiny import NETWORK, make_store
+from tests.integration.postgres import find_binaries, running_postgres
+from tests.integration.prefect_server import PYTHON, free_port, wait_for
+
+from emeg.store import Store, model_config
+
+pytestmark = pytest.mark.slow
+
+
+class Service:
+    """What `emeg up` has started in a folder, asked as an operator would."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.port = folder, port
+
+    def emeg(self, *arguments: str, code: int = 0) -> str:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
+        command = [PYTHON, "-m", "emeg.cli", *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def ask(self, method: str, path: str, **body: Any) -> Any:
+        user, password = (self.folder / "emeg-service/password").read_text().strip().split(":")
+        url = f"http://127.0.0.1:{self.port}/api{path}"
+        answer = httpx.request(method, url, json=body or None, auth=(user, password), timeout=60)
+        answer.raise_for_status()
+        return answer.json()
+
+    def run(self, deployment: str, **config: Any) -> str:
+        found = self.ask("GET", f"/deployments/name/{deployment}")
+        parameters = {"config": found["parameters"]["config"] | config}
+        path = f"/deployments/{found['id']}/create_flow_run"
+        return str(
+            self.ask("POST", path, parameters=parameters, state={"type": "SCHEDULED", "name": "Scheduled"})["id"]
+        )
+
+    def completed(self, run: str, seconds: float) -> None:
+        def ended() -> str | None:
+            state = self.ask("GET", f"/flow_runs/{run}")["state"]
+            return f"{state['type']}: {state['message']}" if state["type"] in FINAL else None
+
+        found = wait_for(ended, seconds, f"the end of run {run}")
+        assert found.startswith("COMPLETED"), found
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        found = self.ask("GET", "/deployments/name/evaluate/main")
+        return self.ask("POST", "/flow_runs/filter", deployments={"id": {"any_": [found["id"]]}})
+
+
+FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL on this machine")
+    folder = tmp_path_factory.mktemp("operator")
+    make_store(folder / "store", people=6, seconds=40.0)
+    tiny = {"device": "cpu", "threads": 1, "validate_every": 10, "validation_segments": 2, "final_segments": 2}
+    sampling = {"budget_channel_seconds": 40, "crop_s": 2.0, "micro_batches": 2}
+    trainings = {
+        "tiny": {
+            "verb": "train-tokenizer",
+            "store": "main",
+            "options": {**tiny, "steps": 10, "ramp_steps": 5, "overrides": NETWORK, "sampling": sampling},
+        },
+        "nano": {"verb": "pretrain", "store": "main", "options": {**tiny, "steps": 6, "micro_batches": 2}},
+    }
+    settings = {"name": "lab", "stores": {"main": "store"}, "trainings": trainings}
+    (folder / "emeg.yaml").write_text(yaml.safe_dump(settings))
+    service = Service(folder, free_port())
+    with running_postgres(binaries, free_port()) as database:
+        began = time.monotonic()
+        service.emeg("up", "--port", str(service.port), "--database", database)
+        print(f"up after {time.monotonic() - began:.0f} s")  # noqa: T201 - shown with a failure
+        try:
+            yield service
+        finally:
+            service.emeg("down")
+
+
+def test_up_again_starts_nothing_and_status_finds_all_four(service: Service):
+    before = json.loads((service.folder / "emeg-service/processes.json").read_text())
+    service.emeg("up", "--port", str(service.port))
+    assert json.loads((service.folder / "emeg-service/processes.json").read_text()) == before
+    status = service.emeg("status")
+    assert status.count("running (process") == 4
+    assert (service.folder / "emeg-service/password").read_text().strip() not in status
+    assert (service.folder / "emeg-service/password").stat().st_mode & 0o077 == 0
+
+
+def test_the_server_asks_for_the_password(service: Service):
+    answer = httpx.get(f"http://127.0.0.1:{service.port}/api/deployments/name/evaluate/main", timeout=30)
+    assert answer.status_code == 401
+
+
+def test_the_form_offers_stores_and_recipes(service: Service):
+    schema = service.ask("GET", "/deployments/name/pretrain/nano")["parameter_openapi_schema"]
+    fields = schema["definitions"]["PretrainConfig"]["properties"]
+    assert fields["root"]["enum"] == [str(service.folder / "store")]
+    assert "brainomni-tiny" in fields["recipe"]["anyOf"][0]["enum"]
+    assert "default" not in fields["network"]  # a form that filled it in would override the recipe
+    found = service.ask("GET", "/deployments/name/pretrain/nano")
+    path = f"http://127.0.0.1:{service.port}/api/deployments/{found['id']}/create_flow_run"
+    user, password = (service.folder / "emeg-service/password").read_text().strip().split(":")
+    wrong = {"config": found["parameters"]["config"] | {"recipe": "brainomni-huge"}}
+    assert httpx.post(path, json={"parameters": wrong}, auth=(user, password), timeout=30).status_code in (409, 422)
+
+
+def test_two_pretrainings_are_each_evaluated_and_reported(service: Service):
+    service.completed(service.run("train-tokenizer/tiny"), 200)
+    service.completed(service.run("tokenize/main"), 120)
+    for seed in (0, 1):
+        service.completed(service.run("pretrain/nano", recipe="brainomni-nano", seed=seed, processes=2), 240)
+        wait_for(lambda n=seed + 1: found if len(found := service.evaluations()) >= n else None, 60, "an evaluation")
+    for run in service.evaluations():
+        service.completed(run["id"], 240)
+    store = Store.open(service.folder / "store")
+    models = {name for name in store.names("models") if model_config(store, name)["kind"] == "brainomni"}
+    assert len(models) == 2
+    assert {run["parameters"]["config"]["model"] for run in service.evaluations()} == models
+    assert len(store.names("evaluations")) == 2
+    reports = store.names("reports")
+    assert len(reports) == 2
+    listed = httpx.get(f"http://127.0.0.1:{service.port + 1}/", timeout=30).text
+    assert all(report in listed for report in reports)
+    page = httpx.get(f"http://127.0.0.1:{service.port + 1}/0/{reports[0]}", timeout=30)
+    assert page.is_success
+    assert httpx.get(f"http://127.0.0.1:{service.port + 1}/0/../../emeg.yaml", timeout=30).status_code == 404
+
+
+def test_down_leaves_no_process(service: Service):
+    noted = json.loads((service.folder / "emeg-service/processes.json").read_text())
+    numbers = [entry["process"] for name, entry in noted.items() if name != "environment"]
+    assert all(psutil.pid_exists(number) for number in numbers)
+    service.emeg("down")
+    assert not any(psutil.pid_exists(number) for number in numbers)
+    service.emeg("status", code=1)
