@@ -66,14 +66,14 @@ def ingest_all(endpoint: str, root: str, scratch: str, workers: int, notes: str)
     retry.FIRST_WAIT_S *= WAITS
     whole_wait = retryhandler.delay_exponential
     retryhandler.delay_exponential = lambda **settings: WAITS * whole_wait(**settings)
-    bring_in = recording._bring_in
+    work = recording._ingest
 
-    def noted(store: Any, name: str, *others: Any) -> Any:  # noqa: ANN401 - passed through
+    def noted(store: Any, facts: Any) -> Any:  # noqa: ANN401 - passed through
         with Path(notes).open("a") as file:
-            file.write(f"{name}\n")
-        return bring_in(store, name, *others)
+            file.write(f"{facts.recording}\n")
+        return work(store, facts)
 
-    recording._bring_in = noted
+    recording._ingest = noted
     transfer = TransferConfig(timeout_s=TIMEOUT_S, piece_mib=1 / 16, scratch=scratch, attempts=10)
     try:
         for name in DATASETS:

@@ -13,27 +13,30 @@ from emeg.curation import count_quality
 from emeg.flows.engine import ArtifactProgress, show, show_rows, verb_flow, verb_task
 from emeg.flows.on_dask import as_they_end, on_dask
 from emeg.ingest import IngestConfig, IngestResult, Source
-from emeg.ingest.workers.executor import Done
+from emeg.ingest.workers.processes import Done
 
 
 @verb_task("ingest-batch")
-def run_batch(sources: list[Source], config: IngestConfig) -> list[tuple[Source, ingest.Outcome | str]]:
+def run_batch(sources: list[Source], config: IngestConfig) -> list[tuple[Source, ingest.Outcome]]:
     """Call the library, on a worker of the cluster."""
     return ingest.ingest_batch(sources, config)
 
 
 def by_task_runs(sources: list[Source], config: IngestConfig) -> Done:
-    """Submit batches to the task runner of the flow; yield their outcomes as they end."""
+    """Submit batches to the flow's task runner and yield the outcome of each source as its batch ends."""
     runs = {run_batch.submit(batch, config): batch for batch in ingest.batches(sources)}
     for batch, found in as_they_end(runs):
-        yield from found if not isinstance(found, str) else ((source, found) for source in batch)
+        if isinstance(found, str):
+            yield from ((source, ingest.Outcome(source.shown, "", "failed", found, made=False)) for source in batch)
+        else:
+            yield from found
 
 
 @verb_task("ingest")
 def run_ingest(config: IngestConfig) -> IngestResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("ingest") as progress:
-        return ingest.ingest(config, progress=progress, hands=by_task_runs if config.dask else None)
+        return ingest.ingest(config, progress=progress, executor=by_task_runs if config.dask else None)
 
 
 @flow(name="ingest-on-dask")

@@ -131,7 +131,7 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str, wor
     ("archive", "root", "words"),
     [
         ("absent", "store", "no such archive"),
-        ("empty", "store", "no recording was found in it.*notes 1|not a recording 1"),
+        ("empty", "store", r"no recording was found in it.*not a recording: 1, such as \S+\.txt"),
         ("good", "file/store", "cannot be made"),
         ("good", "taken", "is not empty"),
     ],
@@ -221,7 +221,7 @@ def test_the_help_shows_groups_choices_and_the_defaults_of_the_verb(capsys, monk
     assert re.search(r"\nslurm:\n( .*\n)*  --slurm.partition TEXT", page)
     main(["ingest", "--help", "standardise.h-freq"])
     text = capsys.readouterr().out
-    assert "Upper end of the pass band" in text
+    assert "Upper edge of the pass band" in text
     assert "default: 96" in text
 
 

@@ -14,7 +14,7 @@ def hapless(source: Source, config: IngestConfig) -> Outcome:
     """Stands for a recording on a cluster: its child crashes or hangs, or its worker is killed, frozen, or works."""
     with claimed(Store.open(config.root), source.path) as ours:
         if not ours:
-            return Outcome(source.path, source.path, "elsewhere")
+            return Outcome(source.path, source.path, "claimed")
         tries = Path(source.archive) / f"{source.path}.tries"
         with tries.open("a") as file:
             file.write("x")

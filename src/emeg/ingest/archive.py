@@ -1,70 +1,80 @@
-"""The verb: list an archive, skip what is settled, bring in the rest."""
+"""The verb ingest: list an archive, skip what is settled, ingest the rest."""
 
 import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
 from emeg.errors import TransientError, UserError
 from emeg.ingest.config import IngestConfig, IngestResult
+from emeg.ingest.dataset_identity import note_origin, refuse_clash, was_here
 from emeg.ingest.dataset_records import KeptDataset, keep, read_kept, read_withdrawn
 from emeg.ingest.listing.sources import Listing, list_archive
-from emeg.ingest.recording import Outcome
+from emeg.ingest.outcome import Outcome
 from emeg.ingest.source import Source
 from emeg.ingest.transfer.checksums import identify
 from emeg.ingest.transfer.download import clear_scratch, recording_id, scratch_name
-from emeg.ingest.workers.executor import Hands, fan_out
-from emeg.ingest.workers.progress_log import Ledger
+from emeg.ingest.workers.executor import Executor, fan_out
+from emeg.ingest.workers.progress_log import ProgressLog
 from emeg.progress import Progress, silent
 from emeg.store import CatalogRow, Store, read_catalog, read_quarantine, release
 from emeg.store.catalog.tables import compact_if_scattered
-from emeg.store.claims import sweep_claims
+from emeg.store.claims import claimed, sweep_claims
 from emeg.store.removal import remove_recording
 from emeg.uri import locate
 
 logger = logging.getLogger(__name__)
 
+_NAME_WAIT_S, _NAME_CHECK_S = 120.0, 0.1
+"""How long another run may hold the claim to a dataset's name, and the time between two attempts to get it, s."""
+
 
 class _Settled(NamedTuple):
-    """Sources that an earlier run has brought in or refused, with the same content and settings."""
+    """Sources that an earlier run has ingested or refused, with the same content and settings; and all others."""
 
     outcomes: list[Outcome]
     remaining: list[Source]
 
 
-def ingest(config: IngestConfig, *, progress: Progress = silent, hands: Hands | None = None) -> IngestResult:
-    """Bring every recording of an archive into the store, or into quarantine with the reason.
+def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Executor | None = None) -> IngestResult:
+    """Ingest every recording of an archive into the store, or quarantine it with the reason.
 
-    What is there already with the same content and settings is left alone, and nothing of it is fetched again. A source
-    that has changed replaces its older recording. Each recording is complete or absent, whenever the run is stopped;
-    running again finishes it, and the store's bytes are those of an undisturbed run.
+    A recording that is in the store with the same content and settings is left alone, and none of its files is fetched
+    again. A source that has changed replaces its older recording. Each recording is complete or absent, whenever the
+    run is stopped; running again finishes it, and the store's bytes are those of an undisturbed run.
 
     Parameters
     ----------
     config : IngestConfig
     progress : Progress
-    hands : callable, optional
-        Works on sources and gives what became of each, in the place of the processes or the cluster of `config`.
+    executor : callable, optional
+        Processes the sources in place of the processes or the cluster that `config` names.
 
     Raises
     ------
     UserError
-        There is no such archive or no recording in it, or the store is none.
+        The archive does not exist or has no recording, the store is none, or the store holds another dataset of the
+        same name.
     TransientError
         Some recordings could not be fetched, or a worker process died; all others are done. Run again.
     """
-    listing = list_archive(config)  # before the store, which is not made where there is nothing to put in
+    listing = list_archive(config)  # before the store, which is not made for an archive without recordings
     store = _open_store(config, listing)
     leftovers = store.sweep()
     if leftovers:
         logger.info("removed %d unfinished products of an interrupted run", leftovers)
-    listing = _without_withdrawn(store, listing)
-    listing = replace(listing, sources=identify(store, listing.sources, max(1, config.workers)))
+    here = was_here(store, listing, config)
+    identified = identify(store, listing.sources, max(1, config.workers))
+    listing = _without_withdrawn(store, replace(listing, sources=identified))
+    _take_name(store, listing, config, here=here)
     names = {source.shown: recording_id(source, config) for source in listing.sources}
     rows = [row for row in read_catalog(store) if row.dataset == listing.dataset]
     settled = _settle(store, listing.sources, names, {row.recording for row in rows}, config)
     if not locate(config.archive).is_local:
         clear_scratch(config.archive, config.transfer, {scratch_name(source) for source in settled.remaining})
-    outcomes = _bring_in(store, settled, listing, config, progress, hands)
+    outcomes = _process(store, settled, listing, config, progress, executor)
     config_hash = config.standardise.product_hash()
     before = read_kept(store, listing.dataset)
     ready = {outcome.source: outcome.recording for outcome in outcomes if outcome.state == "ready"}
@@ -72,41 +82,80 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, hands: Hands | 
     vanished = tuple(sorted({row.source for row in rows if row.config_hash == config_hash} - names.keys()))
     if vanished:
         logger.warning("%d sources have vanished from %s, first %s", len(vanished), config.archive, vanished[0])
-    keep(store, listing, config_hash, ready, before)
+    keep(store, listing, {**(before.recordings if before is not None else {}), config_hash: ready})
     compact_if_scattered(store)
-    store.sweep()  # once more: a killed run's workers live a moment longer than the run
+    store.sweep()  # once more: the workers of a killed run live a moment longer than the run
     sweep_claims(store)
+    n_new = sum(outcome.made for outcome in outcomes[len(settled.outcomes) :])
     return IngestResult(
         dataset=listing.dataset,
         ready=tuple(sorted(o.recording for o in outcomes if o.state == "ready")),
         quarantined=tuple(sorted(o.source for o in outcomes if o.state == "quarantined")),
         skipped=listing.skipped,
+        skipped_examples=listing.skipped_examples,
         vanished=vanished,
         replaced=replaced,
         snapshot=listing.snapshot,
         people=listing.pseudonyms.told,
-        n_new=len(settled.remaining),
-        n_known=len(settled.outcomes),
+        n_new=n_new,
+        n_known=len(outcomes) - n_new,
+    )
+
+
+def _take_name(store: Store, listing: Listing, config: IngestConfig, *, here: bool) -> None:
+    """Record what the dataset is, before anything of it is in the store; refuse a name that another dataset has.
+
+    Two runs that begin at once with one name for two datasets meet here: the second finds the record of the first.
+
+    Raises
+    ------
+    UserError
+        The store holds another dataset of this name.
+    TransientError
+        Another run holds the claim to the name.
+    """
+    with _name_claimed(store, listing.dataset):
+        refuse_clash(store, listing, config, here=here)
+        kept = read_kept(store, listing.dataset)
+        keep(store, listing, kept.recordings if kept is not None else {})
+        note_origin(store, listing, config)
+
+
+@contextmanager
+def _name_claimed(store: Store, dataset: str) -> Iterator[None]:
+    deadline = time.monotonic() + _NAME_WAIT_S
+    while time.monotonic() < deadline:
+        with claimed(store, f"dataset-{dataset}") as ours:
+            if ours:
+                yield
+                return
+        time.sleep(_NAME_CHECK_S)
+    raise TransientError(
+        f"{store.root}: another run has held the claim to the dataset name {dataset!r} for {_NAME_WAIT_S:g} s; end that"
+        " run, then run again"
     )
 
 
 def _open_store(config: IngestConfig, listing: Listing) -> Store:
-    """Open or make the store; refuse an archive in which there is no recording now, and was none before."""
+    """Open or create the store; refuse an archive that has no recording now and had none before."""
     if listing.sources:
         return Store.open(config.root, create=True)
     if (locate(config.root) / "store.json").exists():
         store = Store.open(config.root, create=True)
         if any(row.dataset == listing.dataset for row in read_catalog(store)):
             return store
-    skipped = ", ".join(f"{reason} {n}" for reason, n in listing.skipped.items()) or "it is empty"
+    skipped = "; ".join(
+        f"{reason}: {n}, such as {', '.join(listing.skipped_examples.get(reason, ()))}"
+        for reason, n in listing.skipped.items()
+    )
     raise UserError(
-        f"{config.archive}: no recording was found in it ({skipped}); give the folder in which sub-… folders or"
-        " recordings lie; other layouts need --recipe FILE.yaml"
+        f"{config.archive}: no recording was found in it ({skipped or 'it is empty'}); give the folder that contains"
+        " the sub-… folders or the recordings; for other layouts give --recipe FILE.yaml"
     )
 
 
 def _without_withdrawn(store: Store, listing: Listing) -> Listing:
-    withdrawn = {person.subject for person in read_withdrawn(store) if person.dataset == listing.dataset}
+    withdrawn = {subject.subject for subject in read_withdrawn(store) if subject.dataset == listing.dataset}
     sources = tuple(source for source in listing.sources if source.subject not in withdrawn)
     if len(sources) == len(listing.sources):
         return listing
@@ -133,36 +182,43 @@ def _settle(
     return settled
 
 
-def _bring_in(
-    store: Store, settled: _Settled, listing: Listing, config: IngestConfig, progress: Progress, hands: Hands | None
+def _process(
+    store: Store,
+    settled: _Settled,
+    listing: Listing,
+    config: IngestConfig,
+    progress: Progress,
+    executor: Executor | None,
 ) -> list[Outcome]:
+    """Process the remaining sources and return the outcomes of all, settled ones first."""
     outcomes = list(settled.outcomes)
     failures: list[str] = []
     total = len(listing.sources)
-    ledger = Ledger(store, listing.dataset, len(settled.remaining), len(settled.outcomes))
+    log = ProgressLog(store, listing.dataset, len(settled.remaining), len(settled.outcomes))
     try:
-        for source, outcome in fan_out(settled.remaining, config, hands):
-            pace = ledger.note(source.shown, source.size, outcome)
-            if isinstance(outcome, str):
-                failures.append(outcome)
+        for source, outcome in fan_out(settled.remaining, config, executor):
+            pace = log.note(source.shown, source.size, outcome)
+            if not outcome.is_settled:
+                failures.append(outcome.reason)
                 continue
             outcomes.append(outcome)
             logger.info("%s %s %s", outcome.source, outcome.state, outcome.reason or outcome.recording)
             progress(len(outcomes), total, f"{outcome.source}: {outcome.state}; {pace}")
     finally:
         if settled.remaining:
-            ledger.close()
+            log.close()
     if failures:
-        raise TransientError(f"{len(failures)} of {total} recordings could not be worked on, first {failures[0]}")
+        raise TransientError(f"{len(failures)} of {total} recordings could not be processed, first {failures[0]}")
     return outcomes
 
 
 def _replace_older(
     store: Store, rows: list[CatalogRow], before: KeptDataset | None, ready: dict[str, str], config_hash: str
 ) -> tuple[str, ...]:
-    """Remove recordings of an older content of sources that are ready; what was refused keeps its older recording.
+    """Remove recordings of an older content of sources that are ready; a refused source keeps its older recording.
 
-    The kept list says so too, for a run that was stopped after an older row was gone and before all of it was.
+    The record of the last ingest is used besides the rows: a run may have been stopped between the removal of an older
+    row and that of its signal.
     """
     older = {(row.source, row.recording) for row in rows if row.config_hash == config_hash}
     if before is not None:

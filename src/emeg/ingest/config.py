@@ -1,4 +1,4 @@
-"""What ingest is told and what it answers."""
+"""Configuration and result of the verb ingest."""
 
 from typing import Any, ClassVar, Literal
 
@@ -11,20 +11,19 @@ class CleaningConfig(Config):
     """Steps before standardising, all off by default; each needs the whole recording in memory."""
 
     remove_hpi: bool = False
-    """Take out continuous head position coils, by MNE-Python's `filter_chpi`."""
+    """Remove the signals of continuous head position coils with MNE-Python's `filter_chpi`."""
     maxwell: bool = False
-    """Signal space separation of MEG, by MNE-Python's `maxwell_filter`, without calibration files."""
+    """Apply signal space separation to MEG with MNE-Python's `maxwell_filter`, without calibration files."""
     maxwell_window_s: PositiveFloat | None = None
-    """Window of temporal signal space separation, s; none by default."""
+    """Window of temporal signal space separation, s; not applied by default."""
     reference: str | None = None
-    """Reference of EEG: ``average``, or channels joined by commas; as recorded by default."""
+    """EEG reference: ``average``, or channel names joined by commas; as recorded by default."""
     ica_labels: bool = False
-    """Take out independent components of EEG that ICLabel calls eye, muscle, heart, mains or channel noise;
-    the rest has the average reference."""
+    """Remove EEG components that ICLabel classifies as artefacts; the rest has the average reference."""
     ica_min_probability: float = Field(default=0.8, ge=0.0, le=1.0)
-    """How sure ICLabel must be of a component."""
+    """Least probability with which ICLabel must classify a component that is removed."""
     ica_min_channels: PositiveInt = 16
-    """With fewer EEG channels nothing is taken apart."""
+    """Least number of EEG channels for a decomposition; with fewer, no component is removed."""
 
 
 class StandardiseConfig(Config):
@@ -33,22 +32,22 @@ class StandardiseConfig(Config):
     sfreq: PositiveFloat = 256.0
     """Sampling rate after resampling, Hz."""
     l_freq: PositiveFloat = 0.1
-    """Lower end of the pass band, Hz."""
+    """Lower edge of the pass band, Hz."""
     h_freq: PositiveFloat = 96.0
-    """Upper end of the pass band, Hz; lower where the source's rate or low-pass is."""
+    """Upper edge of the pass band, Hz; lower where the source's sampling rate or low-pass requires it."""
     notch: bool = True
-    """Take out the mains frequency and its harmonics below the upper end of the pass band."""
+    """Remove the mains frequency and its harmonics below the upper edge of the pass band."""
     bad_channels: Literal["interpolate", "mark"] = "interpolate"
-    """What becomes of a bad channel: its neighbours' estimate, or its own signal with a mark."""
+    """Replace a bad channel by an estimate from its neighbours, or keep its signal and mark it."""
     meg_frame: Literal["device", "head"] = "device"
-    """Frame of MEG sensor positions."""
+    """Coordinate frame of MEG sensor positions."""
     max_bad_share: float = Field(default=0.5, ge=0.0, le=1.0)
-    """A recording with a larger share of bad channels is quarantined."""
+    """Largest share of bad channels; a recording with more is quarantined."""
     cleaning: CleaningConfig = CleaningConfig()
-    """Steps of other libraries before it, off by default."""
+    """Steps of other libraries before standardising, off by default."""
 
     def product_fields(self) -> dict[str, Any]:
-        """Fields that can change a result; steps that are off leave names as they were before there were such steps."""
+        """Return the fields that can change a result; steps that are off leave the names of recordings unchanged."""
         fields = super().product_fields()
         if self.cleaning == CleaningConfig():
             del fields["cleaning"]
@@ -56,60 +55,62 @@ class StandardiseConfig(Config):
 
 
 class TransferConfig(Config):
-    """How files of a bucket are fetched; nothing of it can change a result."""
+    """How files are fetched from a bucket; no field can change a result."""
 
     connections: PositiveInt = runtime_field(8)
-    """Files of a recording that are fetched at once, in each worker."""
+    """Files of a recording that a worker fetches at once."""
     attempts: PositiveInt = runtime_field(8)
-    """How often a request is made before it is given up, with growing, random waits between."""
+    """Attempts at a request before it fails, with growing random waits between them."""
     timeout_s: PositiveFloat = runtime_field(30.0)
-    """A request without an answer, or without a further byte, for so long has failed, s."""
+    """Time without a further byte after which a request has failed, s."""
     piece_mib: PositiveFloat = runtime_field(8.0)
-    """Bytes asked for in one request, MiB; what has arrived need not be fetched again."""
+    """Bytes of one request, MiB; an interrupted transfer resumes after the last complete request."""
     scratch: str | None = runtime_field(None)
-    """Folder for files on their way; a folder for temporary files by default."""
+    """Folder for fetched files; the system's folder for temporary files by default."""
     scratch_gib: PositiveFloat = runtime_field(64.0)
-    """Files of all workers on their way take no more than this, GiB; a larger recording goes alone."""
+    """Most space that fetched files of all workers take at once, GiB; a larger recording is fetched alone."""
 
     @property
     def piece_bytes(self) -> int:
-        """Bytes asked for in one request."""
+        """Bytes of one request."""
         return max(1, round(self.piece_mib * 2**20))
 
 
 class IngestConfig(Config):
-    """Bring an archive into the store, recording by recording."""
+    """Ingest an archive into the store, recording by recording."""
 
     option_group: ClassVar[str] = "data"
 
     archive: str
-    """Folder or URI of recordings, BIDS where possible: a path, s3://…, anonymous:s3://…, openneuro:ds000117."""
+    """Folder or URI with recordings, BIDS or not: a path, s3://…, anonymous:s3://…, openneuro:ds000117."""
     root: str
     """Store to write to: folder or fsspec URI."""
     dataset: str | None = None
-    """Short name of the dataset; the archive's last folder by default."""
+    """Short name of the dataset in the store; the archive's last folder by default."""
+    same_dataset: bool = runtime_field(False, group="data")
+    """Accept the archive as a newer version of the dataset of the same name, whatever its content."""
     recipe: str | None = None
-    """YAML file that says what the files of a folder are that is not BIDS."""
+    """YAML file that maps the files of an archive without BIDS names to subjects, sessions, tasks and runs."""
     montage: str | None = None
-    """MNE montage for electrode names that the 10-05 system does not know, such as ``biosemi128``."""
+    """MNE montage for electrode names that the 10-05 system does not have, such as ``biosemi128``."""
     standardise: StandardiseConfig = StandardiseConfig()
     """Signal processing."""
     transfer: TransferConfig = runtime_field(TransferConfig())
     """How files are fetched from a bucket."""
     memory_mib: PositiveFloat = runtime_field(256.0)
-    """A signal that is longer lies in a scratch file while a worker standardises it, MiB."""
+    """Largest signal that a worker holds in memory, MiB; a larger one is held in a scratch file."""
     workers: NonNegativeInt = runtime_field(2)
-    """Processes that ingest side by side; 0: all in the calling process, for a debugger, without a time limit."""
+    """Worker processes; 0 works in the calling process, for a debugger, without a time limit."""
     dask: str | None = runtime_field(None, group="cluster")
-    """Scheduler of a Dask cluster that ingests instead of processes here, such as ``tcp://host:8786``."""
+    """Scheduler of a Dask cluster to work on instead of processes of this machine, such as ``tcp://host:8786``."""
     time_limit_s: PositiveFloat = runtime_field(7200.0)
-    """A recording that takes longer is given up and quarantined, s."""
+    """Time limit of a recording, s; one that takes longer is stopped and quarantined."""
     retry_quarantined: bool = runtime_field(False, group="data")
-    """Try sources again that were refused before, though neither they nor the settings have changed."""
+    """Try quarantined sources again although neither they nor the settings have changed."""
 
 
 class IngestResult(Config):
-    """What one ingest found and did."""
+    """Result of one ingest."""
 
     dataset: str
     """Short name of the dataset."""
@@ -118,19 +119,21 @@ class IngestResult(Config):
     quarantined: tuple[str, ...]
     """Sources that were refused, as paths in the dataset, sorted."""
     skipped: dict[str, int]
-    """Files left aside by rule (derivatives, empty rooms, …) and how many."""
+    """Files left aside by rule (derivatives, empty rooms, …): reason and number."""
+    skipped_examples: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """The first files left aside for each reason, as paths in the dataset."""
     vanished: tuple[str, ...] = ()
-    """Sources of recordings in the store that the archive does not have any more; their recordings stay."""
+    """Sources of recordings in the store that the archive no longer has; their recordings stay."""
     replaced: tuple[str, ...] = ()
     """Recordings that were removed, since their source has changed and the new one is in the store."""
     snapshot: str = ""
-    """Version tag that the archive bears, where it has one."""
+    """Version tag of the archive, where it has one."""
     people: str = ""
-    """How people are named: keyed, or, where no key was set, what that means."""
+    """How subjects are named: with a key, or what the lack of one means."""
     n_new: int
-    """Sources worked on in this run."""
+    """Recordings and refusals that this run itself made."""
     n_known: int
-    """Sources that an earlier run had settled."""
+    """Sources that an earlier run, or another run at the same time, had settled."""
 
     @property
     def done_before(self) -> bool:

@@ -1,12 +1,12 @@
-"""What the store keeps of every dataset it was filled from: its facts, its listing, and who was withdrawn.
+"""What the store records of every dataset: its facts, its listing, and which subjects were withdrawn.
 
 ``catalog/datasets/<dataset>.json``
-    licence, snapshot, registry entry, why it must not be pretrained on, datasets with the same people; and, for each
-    standardising configuration, which source became which recording
+    name, DOI, licence, snapshot, registry entry, why it must not be pretrained on, datasets with the same people; and,
+    for each standardising configuration, which source became which recording
 ``catalog/listings/<dataset>.parquet``
     every file of the archive at the last ingest: path, size, etag (bucket) or sha256 (folder, recordings' files only)
 ``catalog/withdrawn/<hash>.json``
-    a person whose recordings were removed and are not taken in again
+    a subject whose recordings were removed and are not ingested again
 """
 
 import io
@@ -19,8 +19,10 @@ from pydantic import Field
 from emeg.config import Config
 from emeg.hashing import hash_json
 from emeg.ingest.listing.sources import Listing
+from emeg.ingest.source import ListedFile
 from emeg.registry import Registry
 from emeg.store import Store
+from emeg.store.catalog.parquet import table_of
 
 LISTING_SCHEMA = pa.schema(
     [("path", pa.string()), ("size", pa.int64()), ("etag", pa.string()), ("sha256", pa.string())]
@@ -33,26 +35,30 @@ class KeptDataset(Config):
 
     dataset: str
     """Short name."""
+    title: str = ""
+    """``Name`` in its `dataset_description.json`; empty where it states none, or an earlier version ingested it."""
+    doi: str = ""
+    """``DatasetDOI`` in its `dataset_description.json`, without the version."""
     licence: str = ""
     """Licence as declared."""
     snapshot: str = ""
-    """Version tag that the archive bore, where it has one."""
+    """Version tag of the archive, where it has one."""
     entry: str = ""
     """Id of its entry in the registry; empty where it has none."""
     never_pretrain: str = ""
     """Why it must not be pretrained on; empty where it may."""
     unseen_device: str = ""
-    """Why its device is to stay unseen in pretraining; empty where it may be seen."""
+    """Why its device must stay unseen in pretraining; empty where it need not."""
     same_people: tuple[str, ...] = ()
-    """Other datasets with the same people."""
+    """Other datasets with the same subjects."""
     suspected: tuple[str, ...] = ()
-    """Datasets that are suspected to share people with it."""
+    """Datasets that may share subjects with it."""
     recordings: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Hash of the standardising configuration -> source -> recording, of all sources that are ready."""
 
 
 class Withdrawn(Config):
-    """A person who is not to be in the store."""
+    """A subject whose recordings must not be in the store."""
 
     dataset: str
     """Short name of the dataset."""
@@ -61,21 +67,36 @@ class Withdrawn(Config):
 
 
 def read_kept(store: Store, dataset: str) -> KeptDataset | None:
-    """Facts of a dataset that was ingested before; `None` for another."""
+    """Read the facts of a dataset; `None` where it was not ingested before."""
     parts = ("catalog", "datasets", f"{dataset}.json")
     if not store.exists(*parts):
         return None
     return KeptDataset.checked(store.read_json(*parts), source="/".join(parts))
 
 
-def keep(
-    store: Store, listing: Listing, config_hash: str, ready: Mapping[str, str], before: KeptDataset | None
-) -> None:
-    """Write the dataset's listing and facts, each only where it differs from what is there."""
+def read_kept_listing(store: Store, dataset: str) -> dict[str, ListedFile]:
+    """Read the listing of a dataset at its last ingest, by public path; empty where it was not ingested before."""
+    parts = ("catalog", "listings", f"{dataset}.parquet")
+    if not store.exists(*parts):
+        return {}
+    rows = table_of(store.read_bytes(*parts)).to_pylist()
+    return {row["path"]: ListedFile(**{name: row[name] for name in LISTING_SCHEMA.names}) for row in rows}
+
+
+def keep(store: Store, listing: Listing, recordings: Mapping[str, Mapping[str, str]]) -> None:
+    """Write the dataset's listing and facts, each only where it differs from what is in the store.
+
+    Parameters
+    ----------
+    recordings : mapping
+        Hash of a standardising configuration -> source -> recording.
+    """
     registry = Registry.load()
     entry = listing.entry.id if listing.entry is not None else ""
     facts = KeptDataset(
         dataset=listing.dataset,
+        title=listing.title,
+        doi=listing.doi,
         licence=listing.licence,
         snapshot=listing.snapshot,
         entry=entry,
@@ -83,10 +104,10 @@ def keep(
         unseen_device=registry.unseen(entry) if entry else "",
         same_people=tuple(sorted(registry.sharing_with(entry) - {entry})) if entry else (),
         suspected=tuple(sorted(registry.suspected(entry))) if entry else (),
-        recordings={**(before.recordings if before is not None else {}), config_hash: dict(sorted(ready.items()))},
+        recordings={name: dict(sorted(ready.items())) for name, ready in recordings.items()},
     )
     _write_if_new(store, _listing_bytes(listing), "catalog", "listings", f"{listing.dataset}.parquet")
-    if facts != before:
+    if facts != read_kept(store, listing.dataset):
         store.write_json(facts.model_dump(mode="json"), "catalog", "datasets", f"{listing.dataset}.json")
 
 
@@ -106,14 +127,14 @@ def _listing_bytes(listing: Listing) -> bytes:
 
 
 def read_withdrawn(store: Store) -> frozenset[Withdrawn]:
-    """Everybody who was withdrawn."""
+    """Read which subjects were withdrawn."""
     folder = ("catalog", "withdrawn")
-    names = [place.name for place in store.children(*folder)]
+    names = [location.name for location in store.children(*folder)]
     return frozenset(Withdrawn.checked(store.read_json(*folder, name), source=name) for name in names)
 
 
-def note_withdrawn(store: Store, people: Iterable[Withdrawn]) -> None:
-    """Remember that people are not to be taken in again."""
-    for person in people:
-        fields = person.model_dump(mode="json")
+def note_withdrawn(store: Store, subjects: Iterable[Withdrawn]) -> None:
+    """Record that subjects must not be ingested again."""
+    for subject in subjects:
+        fields = subject.model_dump(mode="json")
         store.write_json(fields, "catalog", "withdrawn", f"{hash_json(fields)}.json")

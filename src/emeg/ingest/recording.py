@@ -4,9 +4,9 @@
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from emeg.ingest.attributes import catalog_row, recording_attributes, rounding_n
 from emeg.ingest.channel_rows import ChannelRows
 from emeg.ingest.config import IngestConfig
 from emeg.ingest.facts import RecordingFacts
+from emeg.ingest.outcome import Outcome
 from emeg.ingest.pseudonyms import header_texts
 from emeg.ingest.readers.breaks import (
     find_breaks,
@@ -41,7 +42,7 @@ from emeg.ingest.tables.sidecars import read_sidecars
 from emeg.ingest.tables.treatment import count_note, treat
 from emeg.ingest.transfer.download import fetched, recording_id
 from emeg.sensors import PickedSensors, Sensors, check_geometry, sensors_from_info
-from emeg.store import QuarantineRecord, Store, has_row, publish_row, quarantine, release, write_recording
+from emeg.store import QuarantineRecord, Store, find_refusal, has_row, publish_row, quarantine, release, write_recording
 from emeg.store.claims import claimed
 
 if TYPE_CHECKING:
@@ -52,22 +53,12 @@ _OMITTED = "outside data range"
 """MNE-Python's remark on annotations that it left out."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Result of ingesting one source."""
-
-    source: str
-    recording: str
-    state: Literal["ready", "quarantined", "elsewhere"]
-    """``elsewhere``: another worker has claimed the recording and may still be working on it."""
-    reason: str = ""
-
-
 def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     """Ingest one source: write its recording to the store, or a quarantine record with the reason.
 
     Nothing is visible before it is complete; the catalogue row is written last. A recording that another worker has
-    claimed is left to that worker (`Outcome.state` is ``elsewhere``), and one that is in the store is not made again.
+    claimed is left to that worker (`Outcome.state` is ``claimed``), and one that another worker has made or refused is
+    not made again (`Outcome.made` is false).
 
     Raises
     ------
@@ -78,10 +69,13 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
     facts = RecordingFacts(source, config, recording_id(source, config))
     with claimed(store, facts.recording) as ours:
         if not ours:
-            return Outcome(source.shown, facts.recording, "elsewhere")
-        if not has_row(store, facts.recording):
-            return _ingest(store, facts)
-    return Outcome(source.shown, facts.recording, "ready")
+            return Outcome(source.shown, facts.recording, "claimed", made=False)
+        if has_row(store, facts.recording):
+            return Outcome(source.shown, facts.recording, "ready", made=False)
+        refusal = None if config.retry_quarantined else find_refusal(store, source.dataset, source.shown)
+        if refusal is not None and refusal.recording == facts.recording:
+            return Outcome(source.shown, facts.recording, "quarantined", refusal.reason, made=False)
+        return _ingest(store, facts)
 
 
 def refuse(source: Source, config: IngestConfig, error: RecordingError) -> Outcome:

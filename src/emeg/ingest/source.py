@@ -1,9 +1,13 @@
 """What the listing of an archive knows of one recording: its names, its files and its sidecars."""
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from emeg.ingest.pseudonyms import scrub
 from emeg.registry import Treatment
+
+DATATYPES = ("ieeg", "nirs", "meg", "eeg")
+"""BIDS datatypes of recordings; where a path has several, the first of them in this order is the recording's."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,10 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class Source:
-    """One recording in an archive: what it is called, its files, and its sidecars, general ones first.
+    """One recording in an archive: its names, its files, and its sidecars, general ones first.
 
-    `treatment` is what the registry or a recipe says of it; `declared` is whether the names come from there. `path` and
-    `files` are for fetching only: `shown` and `public` are what products, logs and messages may hold.
+    `treatment` is what the registry or a file mapping says of it; `declared` is whether the names come from there.
+    `path` and `files` are for fetching only: products, logs and messages hold `shown`.
     """
 
     archive: str
@@ -44,15 +48,22 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """Path as products and messages have it."""
+        """Path as products and messages hold it."""
         return self.public or self.path
 
+    @property
+    def datatype(self) -> str:
+        """BIDS datatype by folder (``sub-01/ieeg/…``) or suffix (``…_ieeg.edf``); empty where the path has neither."""
+        path = PurePosixPath(self.path)
+        stated = {*path.parts[:-1], path.name.partition(".")[0].rpartition("_")[2]}
+        return next((datatype for datatype in DATATYPES if datatype in stated), "")
+
     def scrubbed(self, text: str, secrets: tuple[str, ...] = ()) -> str:
-        """Text about this recording as products and messages may have it."""
+        """Return a text about this recording as products and messages may hold it."""
         return scrub(text, self.hidden, secrets)
 
     def sidecars_named(self, kind: str) -> tuple[str, ...]:
-        """Paths of one kind: ``json``, ``channels``, ``events``, ``electrodes`` or ``coordsystem``."""
+        """Return the sidecars of a kind: ``json``, ``channels``, ``events``, ``electrodes`` or ``coordsystem``."""
         return tuple(file.path for name, file in self.sidecars if name == kind)
 
     @property

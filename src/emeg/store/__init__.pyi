@@ -20,6 +20,7 @@ from .catalog.records import (
 from .catalog.tables import (
     catalog_table as catalog_table,
     compact_catalog as compact_catalog,
+    find_refusal as find_refusal,
     has_row as has_row,
     publish_row as publish_row,
     quarantine as quarantine,

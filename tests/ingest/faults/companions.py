@@ -308,6 +308,42 @@ def split_second_part_of_another_recording(archive: Path) -> None:
     second.with_name("x_raw.fif").replace(second)
 
 
+@fault({f"{FOLDER}/rest_raw.fif": Ready(), f"{FOLDER}/rest_raw-1.fif": Ready(), f"{FOLDER}/rest_raw-2.fif": Ready()})
+def numbered_recordings(archive: Path) -> None:
+    """Complete recordings whose names are those that MNE gives to parts."""
+    for name in ("rest_raw.fif", "rest_raw-1.fif", "rest_raw-2.fif"):
+        put(archive, "fif").rename(archive / FOLDER / name)
+
+
+SPLIT = f"{FOLDER}/sub-01_task-rest_split-0{{}}_eeg.fif"
+
+
+@fault({SPLIT.format(1): Refused("split-02")})
+def complete_recordings_named_as_a_split(archive: Path) -> None:
+    for i in (1, 2):
+        put(archive, "fif").rename(archive / SPLIT.format(i))
+
+
+@fault(
+    {
+        LONG: Refused("part_raw-1.fif"),
+        f"{FOLDER}/part_raw-1.fif": Refused("later part"),
+        f"{FOLDER}/part_raw-2.fif": Refused("later part"),
+    }
+)
+def split_refers_to_a_file_of_another_name(archive: Path) -> None:
+    """All parts are there, and the later ones are not the recording's by their names."""
+    first, second = _split(archive)
+    write(
+        raw_eeg(np.tile(truth(), (1, 16))),
+        archive / FOLDER / "part_raw.fif",
+        split_size="2MB",
+        buffer_size_sec=1.0,
+    )
+    (archive / FOLDER / "part_raw.fif").replace(first)
+    second.unlink()
+
+
 @fault(Refused("gzip"), extension="fif.gz")
 def compressed_fif_cut(archive: Path) -> None:
     (archive / FOLDER).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Folders that are not BIDS, and what registry and recipes do to a recording."""
+"""Archives without BIDS names, and what registry and file mappings do to a recording."""
 
 import shutil
 
@@ -10,7 +10,7 @@ from tests.ingest.conftest import ingested
 from emeg.errors import RecordingError, UserError
 from emeg.ingest import IngestConfig, list_sources
 from emeg.ingest.listing import sources
-from emeg.ingest.listing.file_mapping import FilePattern, Recipe, matches
+from emeg.ingest.listing.file_mapping import FileMapping, FilePattern, matches
 from emeg.ingest.listing.sources import list_archive
 from emeg.ingest.pseudonyms import Pseudonyms
 from emeg.ingest.tables.channels import ChannelTable
@@ -71,12 +71,12 @@ def test_globs(path, glob, expected):
 
 def test_an_unknown_name_in_a_pattern_is_refused(tmp_path):
     with pytest.raises(UserError, match="person"):
-        Recipe.from_yaml("files: [{path: '{person}.edf'}]", source="r.yaml")
-    with pytest.raises(UserError, match="no such file"):
-        Recipe.read(str(tmp_path / "absent.yaml"))
+        FileMapping.from_yaml("files: [{path: '{person}.edf'}]", source="r.yaml")
+    with pytest.raises(UserError, match=r"--recipe .*absent.yaml"):
+        FileMapping.read(str(tmp_path / "absent.yaml"))
 
 
-def test_a_recipe_maps_files_to_people_tasks_and_events(shared, tmp_path):
+def test_a_file_mapping_maps_files_to_people_tasks_and_events(shared, tmp_path):
     folder = tmp_path / "lab"
     (folder / "anna/events").mkdir(parents=True)
     shutil.copy(shared / "data/devices/edf-bci2000-128hz/test_edf_overlapping_annotations.edf", folder / "anna/S04.edf")
@@ -100,14 +100,17 @@ def test_a_recipe_maps_files_to_people_tasks_and_events(shared, tmp_path):
     assert [(e.onset_s, e.trial_type) for e in events if e.trial_type not in own] == [(1.5, "left"), (9, "right")]
     # the table lists none of the 38 annotations of the file, so they count beside it
     assert len(events) == 2 + 38
-    assert made.result.skipped == {"matches no pattern of the recipe": 1}
+    assert made.result.skipped == {"matches no pattern of the file mapping": 1}
+    assert made.result.skipped_examples["matches no pattern of the file mapping"] == (
+        Pseudonyms().path("anna/notes.edf", "anna"),
+    )
 
 
-def test_an_absent_sidecar_that_the_recipe_names_is_told(tmp_path):
+def test_an_absent_sidecar_that_the_mapping_names_is_reported(tmp_path):
     make(tmp_path / "lab", "anna/S04.edf")
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     config = IngestConfig(archive=str(tmp_path / "lab"), root="unused", recipe=str(tmp_path / "recipe.yaml"))
-    assert list_sources(config)[0].problem == "the recipe names anna/events/04.tsv, which is not in the archive"
+    assert "anna/events/04.tsv" in list_sources(config)[0].problem
 
 
 def test_a_registered_dataset_keeps_its_globs_and_its_people(tmp_path):
@@ -131,7 +134,7 @@ def test_what_needs_an_agreement_is_not_fetched(monkeypatch):
     faced = Registry.load().get("faced")
     closed = faced.model_copy(update={"source": faced.source.model_copy(update={"uri": "memory://closed/faced"})})
     monkeypatch.setattr(Registry, "find", lambda *_: closed)
-    with pytest.raises(UserError, match="given out by agreement only"):
+    with pytest.raises(UserError, match=r"faced .*agreement.*memory://closed/faced.*your copy"):
         list_archive(IngestConfig(archive="memory://closed/faced", root="unused"))
     assert list_archive(IngestConfig(archive="memory://ours/faced", root="unused")).sources == ()
 

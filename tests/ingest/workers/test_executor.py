@@ -23,15 +23,15 @@ from emeg.store.claims import claimed, sweep_claims
 RUN = """
 import os, sys
 from emeg.ingest import IngestConfig, ingest, recording
-bring_in = recording._bring_in
-def noted(store, name, source, config):
+work = recording._ingest
+def noted(store, facts):
     with open(sys.argv[3], "a") as file:
-        file.write(name + "\\n")
-    return bring_in(store, name, source, config)
+        file.write(facts.recording + "\\n")
+    return work(store, facts)
 if __name__ == "__main__":
-    recording._bring_in = noted
+    recording._ingest = noted
     result = ingest(IngestConfig(archive=sys.argv[1], root=sys.argv[2], workers=0))
-    print(len(result.ready), len(result.quarantined))
+    print(len(result.ready), len(result.quarantined), result.n_new, result.n_known)
 """
 
 
@@ -64,8 +64,8 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): sha256_file(p) for p in files}
 
 
-def states(outcomes: dict[Source, Outcome | str]) -> dict[str, str]:
-    return {source.path: o if isinstance(o, str) else o.state for source, o in outcomes.items()}
+def states(outcomes: dict[Source, Outcome]) -> dict[str, str]:
+    return {source.path: outcome.state for source, outcome in outcomes.items()}
 
 
 def test_what_kills_or_hangs_a_worker_is_quarantined_and_the_rest_is_done(tmp_path):
@@ -89,7 +89,7 @@ def test_only_without_workers_is_a_recording_done_in_this_process(tmp_path, monk
         "emeg.ingest.workers.executor.ingest_recording", lambda source, _: here.append(source) or ready(source)
     )
     monkeypatch.setattr(
-        "emeg.ingest.workers.executor.in_processes", lambda them, _, crew: [(s, ready(s)) for s in them]
+        "emeg.ingest.workers.executor.in_processes", lambda them, _, pool: [(s, ready(s)) for s in them]
     )
     found = dict(fan_out(sources, config.model_copy(update={"workers": workers})))
     assert states(found) == dict.fromkeys("ab", "ready")
@@ -104,13 +104,14 @@ def test_a_claim_that_is_held_for_too_long_is_told_and_left(tmp_path):
     sources, config = made(tmp_path, ["a", "b"])
     config = config.model_copy(update={"time_limit_s": 0.2})
 
-    def one_elsewhere(them: list[Source], _: IngestConfig):
-        return ((s, Outcome(s.path, s.path, "elsewhere" if s.path == "b" else "ready")) for s in them)
+    def one_claimed(them: list[Source], _: IngestConfig):
+        return ((s, Outcome(s.path, s.path, "claimed" if s.path == "b" else "ready")) for s in them)
 
-    found = dict(fan_out(sources, config, one_elsewhere))
+    found = dict(fan_out(sources, config, one_claimed))
     told = {source.path: outcome for source, outcome in found.items()}
     assert told["a"].state == "ready"
-    assert "held its claim" in told["b"]
+    assert told["b"].state == "failed"
+    assert "held its claim" in told["b"].reason
 
 
 @pytest.fixture(scope="module")
@@ -135,10 +136,19 @@ def test_two_runs_on_one_store_share_the_work_and_leave_the_same_bytes(archive, 
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=120)[0].split() for process in both]
     n_ready = len(clean.result.ready)
-    assert said == [[str(n_ready), "1"]] * 2
-    assert tree(root) == tree(clean.store.root.local_path())
     made = notes.read_text().split()
-    assert sorted(set(made) & set(clean.result.ready)) == sorted(m for m in made if m in clean.result.ready)
+    assert [line[:2] for line in said] == [[str(n_ready), "1"]] * 2
+    assert sum(int(line[2]) for line in said) == len(made) == len(set(made)) == n_ready + 1
+    assert all(int(line[2]) + int(line[3]) == n_ready + 1 for line in said)
+    assert tree(root) == tree(clean.store.root.local_path())
+
+
+def test_an_executor_that_yields_no_outcome_is_an_error_that_names_the_source(tmp_path):
+    sources, config = made(tmp_path, ["a"])
+    with pytest.raises(TypeError, match="a: the executor yields 'timed out'"):
+        list(fan_out(sources, config, lambda them, _: ((s, "timed out") for s in them)))
+    with pytest.raises(ValueError, match="not 'elsewhere'"):
+        Outcome("a", "a", "elsewhere")
 
 
 def test_a_claim_is_one_worker_s_until_it_ends(tmp_path):
@@ -202,5 +212,5 @@ def test_a_run_leaves_a_log_and_counters(clean):
     assert "truncated" in refused["reason"]
     text = (runs / "ingest-small.prom").read_text()
     values = dict(re.findall(r"^([a-z_]+\{.*\}) (\S+)$", text, flags=re.MULTILINE))
-    assert values['emeg_ingest_recordings{dataset="small",state="ready"}'] == str(len(clean.result.ready))
-    assert values['emeg_ingest_remaining{dataset="small"}'] == "0"
+    assert float(values['emeg_ingest_recordings{dataset="small",state="ready"}']) == len(clean.result.ready)
+    assert float(values['emeg_ingest_remaining{dataset="small"}']) == 0

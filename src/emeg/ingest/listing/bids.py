@@ -1,4 +1,4 @@
-"""Names in BIDS: entities, suffix, and which sidecar belongs to which recording."""
+"""Parse names in BIDS, and find which sidecar belongs to which recording."""
 
 import re
 from collections import defaultdict
@@ -12,14 +12,14 @@ DATA_SUFFIXES = frozenset({"eeg", "meg", "ieeg", "nirs"})
 """Suffixes of recordings."""
 
 SIDECAR_EXTENSIONS = (".json", ".tsv")
-"""What a sidecar ends in."""
+"""Extensions of sidecars."""
 
 _FREE_ENTITIES = frozenset({"space", "desc"})
 """Entities that a sidecar may have beyond those of its recording."""
 
 
 class BidsName(NamedTuple):
-    """A file name taken apart: ``sub-01_task-rest_eeg.edf`` → entities, ``eeg``, ``.edf``."""
+    """Parts of a file name: ``sub-01_task-rest_eeg.edf`` → entities, ``eeg``, ``.edf``."""
 
     entities: dict[str, str]
     suffix: str
@@ -27,7 +27,7 @@ class BidsName(NamedTuple):
 
 
 def parse_name(path: str) -> BidsName:
-    """Take a file name apart; a name that is not BIDS has no entities and its whole stem as suffix."""
+    """Split a file name into its parts; a name that is not BIDS has no entities and its whole stem as suffix."""
     name = PurePosixPath(path).name
     stem, dot, extension = name.partition(".")
     if dot and not stem:  # hidden files
@@ -45,7 +45,7 @@ def parse_name(path: str) -> BidsName:
 
 
 def path_entities(path: str) -> dict[str, str]:
-    """Entities of a file and of the folders above it (``sub-01/ses-02/eeg/…``); the file's own name wins."""
+    """Return the entities of a file and of the folders above it; those of the file's own name take precedence."""
     entities: dict[str, str] = {}
     for part in PurePosixPath(path).parts:
         entities.update(parse_name(part).entities)
@@ -53,25 +53,25 @@ def path_entities(path: str) -> dict[str, str]:
 
 
 class SidecarIndex:
-    """Files of a dataset that may be sidecars, found by folder: a recording looks only where one of its own may lie.
+    """Index of a dataset's sidecars by folder, suffix and extension.
 
     Parameters
     ----------
     paths : iterable of str
-        Files of the dataset, relative to it; tables and JSON files are kept.
+        Files of the dataset, relative to it; only tables and JSON files are indexed.
     """
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._by_place: dict[tuple[str, str, str], list[tuple[str, BidsName]]] = defaultdict(list)
+        self._by_folder: dict[tuple[str, str, str], list[tuple[str, BidsName]]] = defaultdict(list)
         self._by_name: dict[str, str] = {}
         for path in paths:
             if path.endswith(SIDECAR_EXTENSIONS):
                 name = parse_name(path)
-                self._by_place[str(PurePosixPath(path).parent), name.suffix, name.extension].append((path, name))
+                self._by_folder[str(PurePosixPath(path).parent), name.suffix, name.extension].append((path, name))
                 self._by_name[path.lower()] = path
 
     def find(self, path: str, *, suffix: str, extension: str) -> tuple[str, ...]:
-        """Pick a recording's sidecars by the BIDS inheritance rule, the most general first.
+        """Return a recording's sidecars by the BIDS inheritance rule, the most general first.
 
         Parameters
         ----------
@@ -89,8 +89,8 @@ class SidecarIndex:
         folder = PurePosixPath(path).parent
         recording = parse_name(path)
         found: set[tuple[int, int, str]] = set()
-        for place in (folder, *folder.parents) if recording.entities else ():
-            for candidate, name in self._by_place.get((str(place), suffix, extension), ()):
+        for above in (folder, *folder.parents) if recording.entities else ():
+            for candidate, name in self._by_folder.get((str(above), suffix, extension), ()):
                 entities = {k: v for k, v in name.entities.items() if k not in _FREE_ENTITIES}
                 if all(recording.entities.get(k) == v for k, v in entities.items()):
                     found.add((len(PurePosixPath(candidate).parts), len(name.entities), candidate))

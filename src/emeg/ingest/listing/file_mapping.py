@@ -1,4 +1,4 @@
-"""What the files of a folder that is not BIDS are, declared: which path is whose recording, and how it is treated."""
+"""File mappings, which declare what the files of an archive without BIDS names are: subject, session, task, run."""
 
 import re
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ from emeg.errors import UserError
 from emeg.ingest.text_files import decode_text
 from emeg.registry import Treatment
 
-PLACES = ("subject", "session", "task", "run", "acquisition")
-"""What a pattern can name."""
+FIELDS = ("subject", "session", "task", "run", "acquisition")
+"""Fields that a pattern can name."""
 
 SidecarKind = Literal["json", "channels", "events", "electrodes", "coordsystem"]
 
@@ -23,7 +23,7 @@ _WILD = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 def matches(path: str, globs: Iterable[str]) -> bool:
-    """Whether a path matches a glob: ``*`` and ``?`` stay within a folder, ``**/`` is any number of folders."""
+    """Return whether a path matches a glob: ``*`` and ``?`` stay within a folder, ``**/`` is any number of folders."""
     return any(_expression(glob).fullmatch(path) is not None for glob in globs)
 
 
@@ -46,8 +46,8 @@ class FilePattern(Config):
     """One kind of recording."""
 
     path: str
-    """Where it lies in the archive: ``{subject}/S{run}.edf``; ``*`` and ``?`` stand for characters, ``**/`` for any
-    folders, ``{subject}``, ``{session}``, ``{task}``, ``{run}`` and ``{acquisition}`` for what they name."""
+    """Path in the archive, such as ``{subject}/S{run}.edf``; ``*`` and ``?`` stand for characters, ``**/`` for any
+    folders, ``{subject}``, ``{session}``, ``{task}``, ``{run}`` and ``{acquisition}`` for these fields."""
     subject: str = ""
     """Subject where the path does not name it."""
     session: str = ""
@@ -59,50 +59,50 @@ class FilePattern(Config):
     acquisition: str = ""
     """Acquisition where the path does not name it."""
     sidecars: dict[SidecarKind, str] = Field(default_factory=dict)
-    """Kind (json, channels, events, electrodes, coordsystem) -> path, with the same ``{…}``, as BIDS would write it."""
+    """Kind (json, channels, events, electrodes, coordsystem) -> path of a sidecar in BIDS format, with ``{…}``."""
 
     @model_validator(mode="after")
     def _names_are_known(self) -> "FilePattern":
         for text in (self.path, *self.sidecars.values()):
-            unknown = [name for name in re.findall(r"\{(\w*)\}", text) if name not in PLACES]
+            unknown = [name for name in re.findall(r"\{(\w*)\}", text) if name not in FIELDS]
             if unknown:
-                raise ValueError(f"{text!r}: {{{unknown[0]}}} is none of {', '.join(PLACES)}")
+                raise ValueError(f"{text!r}: {{{unknown[0]}}} is none of {', '.join(FIELDS)}")
         return self
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Say what a path names; `None` where it is no such recording."""
+        """Return the fields that a path names; `None` where it is no such recording."""
         found = _expression(self.path).fullmatch(path)
         if found is None:
             return None
-        return {name: found.groupdict().get(name) or getattr(self, name) for name in PLACES}
+        return {name: found.groupdict().get(name) or getattr(self, name) for name in FIELDS}
 
     def sidecar(self, kind: SidecarKind, names: dict[str, str]) -> str:
-        """Path of a sidecar of the recording that `match` gave `names` for; empty where there is none."""
+        """Return a sidecar's path for a recording for which `match` returned `names`; empty where none is declared."""
         return re.sub(r"\{(\w+)\}", lambda part: names[part[1]], self.sidecars.get(kind, ""))
 
 
-class Recipe(Config):
-    """How a folder that is not BIDS is read. What matches no pattern is left aside and counted."""
+class FileMapping(Config):
+    """How an archive without BIDS names is read. A file that matches no pattern is left aside and counted."""
 
     dataset: str | None = None
     """Short name of the dataset."""
     licence: str = ""
     """Licence of the data."""
     files: tuple[FilePattern, ...] = Field(min_length=1)
-    """Kinds of recordings; the first pattern that matches counts."""
+    """Kinds of recordings; the first pattern that matches is used."""
     treatment: Treatment = Treatment()
     """Montage, mains, units, renames, exclusions, types."""
 
     @classmethod
-    def read(cls, path: str) -> "Recipe":
-        """Read a recipe from a YAML file.
+    def read(cls, path: str) -> "FileMapping":
+        """Read a file mapping from a YAML file.
 
         Raises
         ------
         UserError
-            There is no such file, or it is no recipe.
+            The file does not exist, or is no file mapping.
         """
         file = Path(path)
         if not file.is_file():
-            raise UserError(f"--recipe {path}: there is no such file")
+            raise UserError(f"--recipe {path}: the file does not exist; give the path of a YAML file")
         return cls.from_yaml(decode_text(file.read_bytes()).text, source=path)

@@ -26,7 +26,7 @@ from emeg.ingest.readers.header_bci2000 import apply_bci2000
 from emeg.ingest.readers.header_ctf import check_markers
 from emeg.ingest.readers.header_edf import stated_units
 from emeg.ingest.readers.headers import check_promises
-from emeg.ingest.readers.presence import check_files
+from emeg.ingest.readers.presence import check_files, check_opened
 from emeg.ingest.readers.rates import RateGroup, correct_header_rate, interpolate
 from emeg.ingest.refusals import FETCH_AGAIN
 from emeg.ingest.source import Source
@@ -79,6 +79,7 @@ def open_recording(source: Source, folder: Path) -> Opened:
     _check_companions(source, folder, raw)
     _check_frames(source, raw)
     _check_extent(source, raw)
+    check_opened(source, raw.filenames)
     return Opened(raw, _judge(source, folder, remarks))
 
 
@@ -293,6 +294,13 @@ def _read_any(path: Path, _: Companions) -> Any:  # noqa: ANN401 - mne is untype
     return mne.io.read_raw(path, preload=False)
 
 
+def _read_artemis123(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    """Open without locating the head, for which MNE needs continuous coil signals and may fail for want of them."""
+    import mne
+
+    return mne.io.read_raw_artemis123(path, add_head_trans=False, preload=False)
+
+
 def _read_bti(path: Path, companions: Companions) -> Any:  # noqa: ANN401
     import mne
 
@@ -414,6 +422,7 @@ def _read_nicolet(path: Path, _: Companions) -> Any:  # noqa: ANN401
 
 
 _READERS: dict[str, Callable[[Path, Companions], Any]] = {
+    "artemis123": _read_artemis123,
     "bdf": _read_edf,
     "bti": _read_bti,
     "cnt": _read_cnt,

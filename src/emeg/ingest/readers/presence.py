@@ -1,10 +1,11 @@
 """Whether a recording's files are there, and are recordings rather than what a broken transfer leaves."""
 
 import gzip
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from emeg.errors import RecordingError
-from emeg.ingest.refusals import FETCH_AGAIN
+from emeg.ingest.refusals import FETCH_AGAIN, file_named
 from emeg.ingest.source import Source
 
 _LOOK_AT_BYTES = 512
@@ -41,6 +42,38 @@ def check_files(source: Source, folder: Path) -> None:
         what = next((what for start, what in _STANDS_IN.items() if head.lstrip().lower().startswith(start)), "")
         if what:
             raise RecordingError(f"{file.path}: the file is {what}, not the recording", next_action=FETCH_AGAIN)
+
+
+def check_opened(source: Source, opened: Iterable[Path | None]) -> None:
+    """Refuse a recording whose reader opened other data files than the listing counts as the recording's.
+
+    Parameters
+    ----------
+    source : Source
+    opened : iterable of Path
+        Files that the reader opened, as ``raw.filenames`` has them.
+
+    Raises
+    ------
+    RecordingError
+        A part was not opened, and its signal would be lost; or a file was opened that belongs to no listed file.
+    """
+    names = {Path(path).name for path in opened if path is not None and Path(path).is_file()}
+    listed = {PurePosixPath(file.path).name for file in source.files}
+    foreign = sorted(names - listed)
+    if foreign:
+        raise RecordingError(
+            f"{source.path}: it refers to {file_named(foreign[0])}, which is not among its files",
+            next_action="give the parts and data files the names that the recording states",
+        )
+    lost = sorted(listed - names) if source.format == "fif" else []
+    if lost:
+        raise RecordingError(
+            f"{source.path}: {file_named(lost[0])} is named as a later part of it, and the recording does not refer to"
+            " it",
+            next_action="if the files are recordings of their own, give each a name of its own, such as run-01 and"
+            " run-02",
+        )
 
 
 def _absent(path: Path, name: str) -> RecordingError:

@@ -1,1 +1,1 @@
-"""Download files of an archive: retry, resume, verify their content."""
+"""Fetch files of an archive: list, retry, resume, and identify their content."""

@@ -1,8 +1,8 @@
-"""SHA-256 of a folder's files, each computed once: a nightly run reads only what has changed.
+"""Compute the SHA-256 of a folder's files once: later runs read only files that have changed.
 
-A hash is believed while the file's size, inode, modification and change times are those it was computed at; the change
-time cannot be set by a program. A file touched within the last seconds is hashed again the next time, since a clock
-tick may hide a later change.
+A stored hash is used while the file's size, inode, modification time and change time are those at which it was
+computed; a program cannot set the change time. A file that was written within the last seconds is hashed again the next
+time, since one clock tick may hide a later change.
 """
 
 import time
@@ -17,46 +17,51 @@ from emeg.store import Store
 from emeg.uri import locate
 
 _SETTLED_S = 3.0
-"""Age from which a file's times are believed, s; file systems count in up to 2 s."""
+"""Age from which a file's times are trusted, s; file systems have a resolution of up to 2 s."""
 
 
 def identify(store: Store, sources: tuple[Source, ...], workers: int) -> tuple[Source, ...]:
-    """Give the same sources with the SHA-256 of every file of a folder; a bucket's have their ETags.
+    """Return the sources with the SHA-256 of every file of a folder; files of a bucket have their ETags.
 
     Hashes are kept in ``runs/``, since they are no product.
     """
     if not sources or not locate(sources[0].archive).is_local:
         return sources
     folder = locate(sources[0].archive).local_path()
-    place = ("runs", "ingest", f"{sources[0].dataset}-hashes.json")
-    kept: dict[str, list[Any]] = store.read_json(*place) if store.exists(*place) else {}
+    table = hashes_table(sources[0].dataset)
+    kept: dict[str, list[Any]] = store.read_json(*table) if store.exists(*table) else {}
     files = {file.path: file for source in sources for file in source.all_files}
-    with ThreadPoolExecutor(workers) as pool:  # hashing gives the interpreter's lock away
+    with ThreadPoolExecutor(workers) as pool:  # hashing releases the interpreter's lock
         found = dict(zip(files, pool.map(lambda file: _hash(folder, file, kept), files.values()), strict=True))
     hashes = {path: digest for path, (digest, _) in found.items()}
-    fresh = {_key(folder / path): entry for path, (_, entry) in found.items() if entry is not None}
+    fresh = {file_key(folder / path): entry for path, (_, entry) in found.items() if entry is not None}
     if fresh != kept:
-        store.write_json(fresh, *place)
+        store.write_json(fresh, *table)
     return tuple(_with_hashes(source, hashes) for source in sources)
+
+
+def hashes_table(dataset: str) -> tuple[str, str, str]:
+    """Return where the hashes of a dataset's files are kept in the store."""
+    return ("runs", "ingest", f"{dataset}-hashes.json")
 
 
 def _hash(folder: Path, file: ListedFile, kept: dict[str, list[Any]]) -> tuple[str, list[Any] | None]:
     path = folder / file.path
     try:
         stamp = _stamp(path)
-        entry = kept.get(_key(path))
+        entry = kept.get(file_key(path))
         if entry is not None and entry[1:] == stamp:
             return str(entry[0]), entry
         digest = sha256_file(path)
         after = _stamp(path)
-    except OSError:  # a link to nothing, a file that nobody may read: `recording_id` says so
+    except OSError:  # a broken link, a file without read permission: `recording_id` says so
         return "", None
     settled = after == stamp and time.time() - max(stamp[2], stamp[3]) / 1e9 > _SETTLED_S
     return digest, [digest, *stamp] if settled else None
 
 
-def _key(path: Path) -> str:
-    """Name a file in the table without saying its name: archives of labs have people in theirs."""
+def file_key(path: Path) -> str:
+    """Return a file's key in the table, a hash, since paths in archives of labs may hold people's names."""
     return hash_json(str(path))
 
 

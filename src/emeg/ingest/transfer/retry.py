@@ -1,4 +1,4 @@
-"""Asking again: what is worth another try, and how long to wait before it.
+"""Repeat a request that failed: which faults may pass, and how long to wait before the next attempt.
 
 Waiting times are drawn from 0 to a bound that doubles (exponential back-off with full jitter), so that many workers
 that were turned away together do not come back together:
@@ -7,10 +7,10 @@ https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
 import errno
 import logging
-import random
-import time
 from collections.abc import Callable
 from typing import TypeVar
+
+import tenacity
 
 from emeg.errors import TransientError
 from emeg.store.connection_errors import connection_faults, credential_faults
@@ -20,31 +20,28 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FIRST_WAIT_S = 0.25
-"""Bound of the first waiting time."""
+"""Bound of the first waiting time, s."""
 
 LONGEST_WAIT_S = 20.0
-"""Bound of all waiting times."""
+"""Bound of all waiting times, s."""
 
-_HOPELESS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_PERMANENT = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-
-# Never for secrets or results: only when to ask again, which must differ between processes.
-_chance = random.SystemRandom()
 
 
 class SpoiltError(Exception):
-    """What arrived is not what was asked for: cut short, of another version, or an error page."""
+    """What arrived is not what was requested: cut short, of another version, or an error page."""
 
 
-def patiently(action: Callable[[], T], *, what: str, attempts: int) -> T:
-    """Do `action`; on a fault that may pass, wait and do it again.
+def with_retries(action: Callable[[], T], *, what: str, attempts: int) -> T:
+    """Call `action` and return its result; after a fault that may pass, wait and call it again.
 
     Parameters
     ----------
     action : callable
         Must be safe to repeat.
     what : str
-        Names it in errors.
+        Names the request in errors.
     attempts : int
         How often it is tried in all.
 
@@ -53,33 +50,46 @@ def patiently(action: Callable[[], T], *, what: str, attempts: int) -> T:
     TransientError
         It failed `attempts` times.
     OSError
-        What no other try can change: not there, not allowed, or no space left.
+        What no other attempt can change: the file does not exist, access is denied, or no space is left.
     """
-    for attempt in range(1, attempts + 1):
-        try:
-            return action()
-        except Exception as error:
-            if isinstance(error, credential_faults()):
-                raise PermissionError(f"{what}: {error}") from error
-            if not _may_pass(error):
-                raise
-            if attempt == attempts:
-                raise TransientError(
-                    f"{what}: {attempts} attempts failed, the last with {_describe(error)}; run again later"
-                ) from error
-            wait_s = _chance.uniform(0.0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (attempt - 1)))
-            logger.info("%s: %s; attempt %d of %d in %.2f s", what, _describe(error), attempt + 1, attempts, wait_s)
-            time.sleep(wait_s)
-    raise AssertionError("attempts is at least one")
+
+    def log(state: tenacity.RetryCallState) -> None:
+        fault, wait_s = _describe(_error(state)), state.upcoming_sleep
+        logger.info("%s: %s; attempt %d of %d in %.2f s", what, fault, state.attempt_number + 1, attempts, wait_s)
+
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception(_may_pass),
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=tenacity.wait_random_exponential(multiplier=FIRST_WAIT_S, max=LONGEST_WAIT_S),
+        before_sleep=log,
+    )
+    try:
+        return retrying(action)
+    except tenacity.RetryError as failure:
+        error = failure.last_attempt.exception()
+        assert isinstance(error, Exception)
+        raise TransientError(
+            f"{what}: {attempts} attempts failed, the last with {_describe(error)}; run again later"
+        ) from error
+    except credential_faults() as error:
+        raise PermissionError(f"{what}: {error}") from error
 
 
-def _may_pass(error: Exception) -> bool:
+def _error(state: tenacity.RetryCallState) -> BaseException:
+    error = state.outcome.exception() if state.outcome is not None else None
+    assert error is not None, "a request is repeated only after a fault"
+    return error
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, credential_faults()):
+        return False
     if isinstance(error, OSError):
-        return not isinstance(error, _HOPELESS) and error.errno not in _FULL
+        return not isinstance(error, _PERMANENT) and error.errno not in _FULL
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
     return isinstance(error, (SpoiltError, ClientError, *connection_faults()))
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]

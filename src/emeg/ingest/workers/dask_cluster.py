@@ -1,21 +1,21 @@
-"""The same unit of work on a Dask cluster, one task a recording.
+"""Ingest on a Dask cluster, one task a recording.
 
-A worker of the cluster does a recording in a child process (`in_a_child`): what crashes or hangs there costs the child,
-and the worker with its place in the cluster lives on. When a worker itself is lost, with its machine or its line, Dask
-gives what it held to another. Workers need the same emeg, and the archive and the store under the same URI.
+A worker of the cluster ingests a recording in a child process (`in_a_child`): a crash or a hang ends the child, and the
+worker stays in the cluster. When a worker itself is lost, with its machine or its connection, Dask gives its tasks to
+another. Workers need the same version of emeg, and the archive and the store under the same URI.
 """
 
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from emeg.errors import TransientError, UserError
 from emeg.ingest.config import IngestConfig
-from emeg.ingest.recording import Outcome, ingest_recording, refuse
+from emeg.ingest.outcome import Outcome
+from emeg.ingest.recording import ingest_recording, refuse
 from emeg.ingest.source import Source
-from emeg.ingest.workers.processes import Unit, died, in_a_child
+from emeg.ingest.workers.processes import Done, Unit, died, in_a_child
 from emeg.version import __version__
 
 if TYPE_CHECKING:
@@ -25,19 +25,17 @@ CONNECT_S = 30.0
 """How long a scheduler may take to answer, s."""
 
 PATIENCE_S = 120.0
-"""How long a cluster may be without a worker, s: those that were lost may be on their way back."""
+"""How long a cluster may be without a worker, s; lost workers may be starting again."""
 
 _PER_THREAD = 2
-"""Recordings for each thread of the cluster: the one in hand, and the next."""
+"""Recordings for each thread of the cluster: the current one and the next."""
 
-_LOOK_S = 5.0
-"""Between two looks for workers, when nothing ends."""
+_CHECK_S = 5.0
+"""Time between two checks for workers while no recording ends, s."""
 
 
-def on_cluster(
-    sources: list[Source], config: IngestConfig, unit: Unit = ingest_recording
-) -> Iterator[tuple[Source, Outcome | str]]:
-    """Ingest on the cluster at ``config.dask``; what ends its process twice is quarantined.
+def on_cluster(sources: list[Source], config: IngestConfig, unit: Unit = ingest_recording) -> Done:
+    """Ingest on the cluster at ``config.dask``; a recording that ends its process twice is quarantined.
 
     Raises
     ------
@@ -49,17 +47,25 @@ def on_cluster(
     with _connected(str(config.dask)) as client:
         suspects: list[Source] = []
         for source, outcome in _on_cluster(client, sources, config, unit):
-            if outcome is None:
+            if outcome.state == "died":
                 suspects.append(source)
             else:
                 yield source, outcome
         for source in suspects:
             for _, outcome in _on_cluster(client, [source], config, unit):
-                yield source, outcome if outcome is not None else refuse(source, config, died(source))
+                yield source, outcome if outcome.state != "died" else refuse(source, config, died(source))
 
 
 def check_cluster(address: str) -> None:
-    """See that a scheduler answers and has workers with this version of emeg; errors as of `on_cluster`."""
+    """Check that a scheduler answers and has workers with this version of emeg.
+
+    Raises
+    ------
+    UserError
+        Dask is not installed, or the workers have another version of emeg.
+    TransientError
+        No scheduler answers, or it has no workers.
+    """
     _connected(address).close()
 
 
@@ -87,10 +93,8 @@ def _version() -> str:
     return __version__
 
 
-def _on_cluster(
-    client: "Client", sources: list[Source], config: IngestConfig, unit: Unit
-) -> Iterator[tuple[Source, Outcome | str | None]]:
-    """Give out recordings, large ones first; `None` for one that its process, or worker after worker, died on."""
+def _on_cluster(client: "Client", sources: list[Source], config: IngestConfig, unit: Unit) -> Done:
+    """Yield sources with their outcomes, ``died`` where the process, or one worker after another, died on it."""
     from distributed import wait
 
     waiting = deque(sorted(sources, key=lambda source: (-source.size, source.path)))
@@ -106,12 +110,12 @@ def _on_cluster(
             source = waiting.popleft()
             running[client.submit(in_a_child, source, config, unit, pure=False)] = source
         try:
-            with client.as_current():  # `wait` asks whose futures they are
-                done = wait(list(running), timeout=min(_LOOK_S, PATIENCE_S), return_when="FIRST_COMPLETED").done
+            with client.as_current():  # `wait` needs to know the client of the futures
+                done = wait(list(running), timeout=min(_CHECK_S, PATIENCE_S), return_when="FIRST_COMPLETED").done
         except TimeoutError:
             continue
         for future in done:
-            yield running[future], _outcome(future, config)
+            yield running[future], _outcome(future, running[future], config)
             del running[future]
 
 
@@ -122,25 +126,27 @@ def _n_threads(client: "Client", config: IngestConfig) -> int:
         raise _gone(config) from error
 
 
-def _outcome(future: "Future[Any]", config: IngestConfig) -> Outcome | str | None:
+def _outcome(future: "Future[Any]", source: Source, config: IngestConfig) -> Outcome:
     from distributed import KilledWorker
 
     try:
-        outcome: Outcome | str | None = future.result()
+        outcome: Outcome = future.result()
     except KilledWorker:
-        return None
+        return Outcome(source.shown, "", "died", "its Dask workers were lost, one after another", made=False)
     except CancelledError as error:
         raise _gone(config) from error
     return outcome
 
 
 def _gone(config: IngestConfig) -> TransientError:
-    return TransientError(f"{config.dask}: the Dask scheduler went away; what is done is done, run again")
+    return TransientError(
+        f"{config.dask}: the connection to the Dask scheduler was lost; finished recordings are kept, run again"
+    )
 
 
 def _deserted(config: IngestConfig, held: list[Source]) -> TransientError:
     names = ", ".join(source.shown for source in held[:4])
     return TransientError(
         f"{config.dask}: the Dask cluster has had no worker for {PATIENCE_S:g} s; the last had {names}; start workers"
-        " (a nanny starts lost ones again), run again"
+        " (a nanny restarts lost ones), then run again"
     )

@@ -1,18 +1,18 @@
-"""Recordings to workers: in this process, in processes beside it, on a Dask cluster, or as task runs of a flow.
+"""Distribute recordings to workers: this process, child processes, a Dask cluster, or task runs of a flow.
 
-Whatever the way, the unit is `ingest_recording` on one source, and what comes back is an outcome, or a text where the
-same call may succeed later. In this process (``workers=0``) a debugger sees everything, and a recording that crashes
-its reader ends the run.
+In every case the unit of work is `ingest_recording` on one source, and its result is an `Outcome`. In this process
+(``workers=0``) a debugger sees everything, and a recording that crashes its reader ends the run.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from emeg.errors import TransientError
 from emeg.ingest.config import IngestConfig
-from emeg.ingest.recording import Outcome, ingest_recording
+from emeg.ingest.outcome import Outcome
+from emeg.ingest.recording import ingest_recording
 from emeg.ingest.source import Source
-from emeg.ingest.workers.processes import Crew, in_processes, kept_crew
+from emeg.ingest.workers.processes import Done, WorkerPool, failed, in_processes, kept_pool
 
 NATIVE_FORMATS = frozenset({"cnt"})
 """Formats that are read by a library in C, which a damaged file can crash or hang: never in this process."""
@@ -20,69 +20,74 @@ NATIVE_FORMATS = frozenset({"cnt"})
 BATCH_BYTES, BATCH_RECORDINGS = 256 * 2**20, 16
 """A batch is full with so many bytes, or so many recordings: a task run of Prefect costs a fifth of a second."""
 
-Done = Iterator[tuple[Source, Outcome | str]]
-"""Recordings as they end, with what became of them."""
-
-Hands = Callable[[list[Source], IngestConfig], Done]
-"""Whoever works on sources in the place of what the configuration names."""
+Executor = Callable[[list[Source], IngestConfig], Done]
+"""Processes sources in place of the workers that the configuration names, and yields each with its outcome."""
 
 _WAIT_S = 0.5
-"""Between two looks at a recording that another run has claimed."""
+"""Time between two checks of a recording that another run has claimed, s."""
 
 _CLAIM_LIMITS = 2.0
 """Time limits of a recording after which a claim on it is waited for no longer."""
 
 
-def fan_out(sources: list[Source], config: IngestConfig, hands: Hands | None = None) -> Done:
-    """Ingest sources; a text instead of an outcome is a fault worth another try.
+def fan_out(sources: list[Source], config: IngestConfig, executor: Executor | None = None) -> Done:
+    """Ingest sources and yield each with its outcome: ready, quarantined or failed.
 
-    A recording that another run is working on is waited for, and taken over should that run end without it; a claim
-    that is held for longer than any recording may take is told and left to the next run.
+    A recording that another run is working on is waited for, and worked on here should that run end without it. A
+    claim that is held for longer than any recording may take is reported as failed and left to the next run.
+
+    Raises
+    ------
+    TypeError
+        The executor yields something that is no outcome.
     """
-    round_, moved = sources, time.monotonic()
-    with Crew() as crew:
-        while round_:
-            elsewhere = []
-            for source, outcome in hands(round_, config) if hands else _workers(round_, config, crew):
-                if isinstance(outcome, Outcome) and outcome.state == "elsewhere":
-                    elsewhere.append(source)
+    waiting, moved = sources, time.monotonic()
+    with WorkerPool() as pool:
+        while waiting:
+            claimed = []
+            for source, outcome in executor(waiting, config) if executor else _workers(waiting, config, pool):
+                if not isinstance(outcome, Outcome):
+                    raise TypeError(f"{source.shown}: the executor yields {outcome!r} where an Outcome is due")
+                if outcome.state == "claimed":
+                    claimed.append(source)
                 else:
                     yield source, outcome
-            if len(elsewhere) < len(round_):
+            if len(claimed) < len(waiting):
                 moved = time.monotonic()
             elif time.monotonic() - moved > _CLAIM_LIMITS * config.time_limit_s:
-                yield from ((source, _stuck(source, config)) for source in elsewhere)
+                yield from ((source, _stuck(source, config)) for source in claimed)
                 return
             else:
                 time.sleep(_WAIT_S)
-            round_ = elsewhere
+            waiting = claimed
 
 
-def _stuck(source: Source, config: IngestConfig) -> str:
-    return (
+def _stuck(source: Source, config: IngestConfig) -> Outcome:
+    reason = (
         f"{source.shown}: another worker has held its claim for {_CLAIM_LIMITS * config.time_limit_s:g} s without"
         " finishing it; end that worker, then run again"
     )
+    return Outcome(source.shown, "", "failed", reason, made=False)
 
 
-def _workers(sources: list[Source], config: IngestConfig, crew: Crew) -> Done:
+def _workers(sources: list[Source], config: IngestConfig, pool: WorkerPool) -> Done:
     if config.dask is not None:
         from emeg.ingest.workers.dask_cluster import on_cluster
 
         return on_cluster(sources, config)
     if config.workers and not any(_in_memory(uri) for uri in (config.archive, config.root)):
-        return in_processes(sources, config, crew=crew)
+        return in_processes(sources, config, pool=pool)
     native = [source for source in sources if source.format in NATIVE_FORMATS]
     rest = [source for source in sources if source.format not in NATIVE_FORMATS]
-    return _chained(_in_this_process(rest, config), in_processes(native, config, crew=crew))
+    return _chained(_in_this_process(rest, config), in_processes(native, config, pool=pool))
 
 
 def _in_memory(uri: str) -> bool:
-    """Whether no other process can see what lies there."""
+    """Return whether the files lie in this process's memory, where no other process sees them."""
     return uri.startswith("memory:")
 
 
-def _chained(*parts: Iterable[tuple[Source, Outcome | str]]) -> Done:
+def _chained(*parts: Iterable[tuple[Source, Outcome]]) -> Done:
     for part in parts:
         yield from part
 
@@ -92,22 +97,22 @@ def _in_this_process(sources: list[Source], config: IngestConfig) -> Done:
         try:
             yield source, ingest_recording(source, config)
         except TransientError as error:
-            yield source, source.scrubbed(str(error))
+            yield source, failed(source, error)
 
 
 def batches(sources: list[Source]) -> list[list[Source]]:
-    """Part sources into batches that each are worth a task run, large recordings first."""
+    """Split sources into batches that are each worth a task run, large recordings first."""
     parts: list[list[Source]] = []
-    room = 0
+    free = 0
     for source in sorted(sources, key=lambda source: (-source.size, source.path)):
-        if not parts or source.size > room or len(parts[-1]) == BATCH_RECORDINGS:
+        if not parts or source.size > free or len(parts[-1]) == BATCH_RECORDINGS:
             parts.append([])
-            room = BATCH_BYTES
+            free = BATCH_BYTES
         parts[-1].append(source)
-        room -= source.size
+        free -= source.size
     return parts
 
 
-def ingest_batch(sources: list[Source], config: IngestConfig) -> list[tuple[Source, Outcome | str]]:
-    """Ingest a few recordings one after another, in a child of this process that is kept for the next batch."""
-    return list(in_processes(sources, config.model_copy(update={"workers": 1}), crew=kept_crew()))
+def ingest_batch(sources: list[Source], config: IngestConfig) -> list[tuple[Source, Outcome]]:
+    """Ingest a few recordings one after another, in a child process that is kept for the next batch."""
+    return list(in_processes(sources, config.model_copy(update={"workers": 1}), pool=kept_pool()))

@@ -1,7 +1,7 @@
-"""Work in processes beside this one, each of which may die or hang without another.
+"""Work in child processes, each of which may die or hang without ending another.
 
-A process that dies takes nothing with it but the recording in its hands, which is tried once more, alone; one that
-takes too long is ended. What ends its process twice, or hangs, is quarantined.
+A process that dies takes with it only the recording it works on, which is tried once more, alone. A process that takes
+too long is ended. A recording that ends its process twice, or hangs, is quarantined.
 """
 
 import multiprocessing
@@ -18,18 +18,22 @@ from typing import Self
 
 from emeg.errors import RecordingError, TransientError, UserError
 from emeg.ingest.config import IngestConfig
-from emeg.ingest.recording import Outcome, ingest_recording, refuse
+from emeg.ingest.outcome import Outcome
+from emeg.ingest.recording import ingest_recording, refuse
 from emeg.ingest.source import Source
 
 POOL_FROM_BYTES = 64 * 2**20
-"""Less than this is done by one worker before a second has started."""
+"""Sources with fewer bytes in all are done by one worker before a second has started."""
 
 Unit = Callable[[Source, IngestConfig], Outcome]
 """What a worker does with a source; importable by name, since other processes do it."""
 
+Done = Iterator[tuple[Source, Outcome]]
+"""Sources in the order in which the work on them ends, with the result."""
+
 
 class _Worker:
-    """One process; its death is nobody else's."""
+    """One process; its death ends no other."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -48,12 +52,12 @@ class _Worker:
         return self._pid.done() and self._pid.exception() is None
 
     def left_s(self, limit_s: float) -> float:
-        if not self.started:  # still importing: that is not the recording's time
+        if not self.started:  # time spent on imports does not count towards the recording's limit
             self._began = time.monotonic()
         return self._began + limit_s - time.monotonic()
 
     def end(self) -> None:
-        """Kill the process: what it holds comes back as broken."""
+        """End the process; its future then raises `BrokenProcessPool`."""
         self.overdue = True
         with suppress(ProcessLookupError):
             os.kill(self._pid.result(), signal.SIGKILL)
@@ -62,8 +66,8 @@ class _Worker:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Crew:
-    """Workers that have nothing to do; starting one takes seconds, so that they are kept for the next recording."""
+class WorkerPool:
+    """Idle workers, kept for the next recording since starting one takes seconds."""
 
     def __init__(self) -> None:
         self._idle: list[_Worker] = []
@@ -76,70 +80,69 @@ class Crew:
             worker.close()
 
     def start(self, unit: Unit, source: Source, config: IngestConfig) -> tuple[Future[Outcome], _Worker]:
-        """Give a recording to a worker, a new one where all are busy."""
+        """Submit a recording to an idle worker, or to a new one where all are busy."""
         while self._idle:
             worker = self._idle.pop()
             try:
                 return worker.start(unit, source, config), worker
-            except BrokenProcessPool:  # died with nothing in its hands
+            except BrokenProcessPool:  # it died while it was idle
                 worker.close()
         worker = _Worker()
         return worker.start(unit, source, config), worker
 
-    def rest(self, worker: _Worker) -> None:
-        """Take back a worker that has done its recording and lives."""
+    def release(self, worker: _Worker) -> None:
+        """Put back a worker that has finished its recording and is alive."""
         self._idle.append(worker)
 
 
 def in_processes(
-    sources: list[Source], config: IngestConfig, unit: Unit = ingest_recording, crew: Crew | None = None
-) -> Iterator[tuple[Source, Outcome | str]]:
-    """Work in processes, then on what ended its worker once more, one at a time."""
-    if crew is None:
-        with Crew() as own:
+    sources: list[Source], config: IngestConfig, unit: Unit = ingest_recording, pool: WorkerPool | None = None
+) -> Done:
+    """Process sources in child processes; a source on which its worker died is tried once more, alone."""
+    if pool is None:
+        with WorkerPool() as own:
             yield from in_processes(sources, config, unit, own)
         return
     suspects: list[Source] = []
     many = sum(source.size for source in sources) >= POOL_FROM_BYTES
-    for source, outcome in _in_processes(sources, config, crew, max(1, config.workers) if many else 1, unit):
-        if outcome is None:
+    for source, outcome in _in_processes(sources, config, pool, max(1, config.workers) if many else 1, unit):
+        if outcome.state == "died":
             suspects.append(source)
         else:
             yield source, outcome
     for source in suspects:
-        for _, outcome in _in_processes([source], config, crew, 1, unit):
-            yield source, outcome if outcome is not None else refuse(source, config, died(source))
+        for _, outcome in _in_processes([source], config, pool, 1, unit):
+            yield source, outcome if outcome.state != "died" else refuse(source, config, died(source))
 
 
 _kept = threading.local()
 
 
-def kept_crew() -> Crew:
-    """Give the workers of this thread that live as long as this process: what a worker of a cluster works with.
+def kept_pool() -> WorkerPool:
+    """Return this thread's pool of workers, which lives as long as the process.
 
-    It outlives its recordings so, and keeps their time limit.
+    A worker of a cluster runs its recordings in such a pool: it survives their crashes, and their time limit holds.
     """
-    # Dask's workers are daemons, which may have no children, lest these outlive them; ours end with their parent.
+    # Dask's workers are daemons, which may have no children, so that none outlive them; ours end with their parent.
     if multiprocessing.current_process().daemon:
         multiprocessing.current_process().daemon = False
-    if not hasattr(_kept, "crew"):
-        _kept.crew = Crew()
-    crew: Crew = _kept.crew
-    return crew
+    if not hasattr(_kept, "pool"):
+        _kept.pool = WorkerPool()
+    pool: WorkerPool = _kept.pool
+    return pool
 
 
-def in_a_child(source: Source, config: IngestConfig, unit: Unit = ingest_recording) -> Outcome | str | None:
-    """Work on one recording in a process that is kept for the next; `None` if that died on it."""
-    ((_, outcome),) = _in_processes([source], config, kept_crew(), 1, unit)
+def in_a_child(source: Source, config: IngestConfig, unit: Unit = ingest_recording) -> Outcome:
+    """Process one recording in a child process that is kept for the next recording."""
+    ((_, outcome),) = _in_processes([source], config, kept_pool(), 1, unit)
     return outcome
 
 
-def _in_processes(
-    sources: list[Source], config: IngestConfig, crew: Crew, n_workers: int, unit: Unit
-) -> Iterator[tuple[Source, Outcome | str | None]]:
-    """Keep the workers busy, with no more on its way than the scratch space holds; `None` for a worker that died.
+def _in_processes(sources: list[Source], config: IngestConfig, pool: WorkerPool, n_workers: int, unit: Unit) -> Done:
+    """Yield sources with their outcomes, ``died`` where the worker did; large sources are started first.
 
-    Large ones first, so that no worker is left alone with one at the end.
+    Large ones first, so that no worker ends alone with a large one. What is in progress together has no more bytes than
+    the scratch space admits.
     """
     bound = config.transfer.scratch_gib * 2**30
     waiting = deque(sorted(sources, key=lambda source: (-source.size, source.path)))
@@ -149,7 +152,7 @@ def _in_processes(
             held = sum(worker.source.size for worker in running.values() if worker.source is not None)
             while waiting and len(running) < n_workers and (not running or held + waiting[0].size <= bound):
                 held += waiting[0].size
-                future, worker = crew.start(unit, waiting.popleft(), config)
+                future, worker = pool.start(unit, waiting.popleft(), config)
                 running[future] = worker
             for future in _next_done(running, config.time_limit_s):
                 worker = running[future]
@@ -157,10 +160,10 @@ def _in_processes(
                 assert finished is not None
                 outcome = _outcome(future, worker, finished, config)
                 del running[future]
-                if outcome is None or worker.overdue:
+                if outcome.state == "died" or worker.overdue:
                     worker.close()
                 else:
-                    crew.rest(worker)
+                    pool.release(worker)
                 yield finished, outcome
     finally:
         for worker in running.values():
@@ -178,40 +181,48 @@ def _next_done(running: dict[Future[Outcome], _Worker], limit_s: float) -> set[F
                 worker.end()
 
 
-def _outcome(future: Future[Outcome], worker: _Worker, source: Source, config: IngestConfig) -> Outcome | str | None:
+def _outcome(future: Future[Outcome], worker: _Worker, source: Source, config: IngestConfig) -> Outcome:
     try:
         return future.result()
     except TransientError as error:
-        return source.scrubbed(str(error))
+        return failed(source, error)
     except BrokenProcessPool as error:
         if not worker.started:
             raise UserError(
-                "a worker process did not start: a script must call it under `if __name__ == '__main__':`, since"
-                " workers import it; or give workers=0, and all is done in one process"
+                "a worker process did not start: a script that calls ingest must do so under"
+                " `if __name__ == '__main__':`, since workers import the script; or set workers=0, and all work is done"
+                " in one process"
             ) from error
-        return refuse(source, config, overdue(source, config)) if worker.overdue else None
+        if worker.overdue:
+            return refuse(source, config, overdue(source, config))
+        return Outcome(source.shown, "", "died", "the worker process died", made=False)
+
+
+def failed(source: Source, error: Exception) -> Outcome:
+    """Return the outcome of a source whose work met a fault that may pass."""
+    return Outcome(source.shown, "", "failed", source.scrubbed(str(error)), made=False)
 
 
 def died(source: Source) -> RecordingError:
-    """Say that a source has ended its worker twice."""
+    """Return the error of a source that ended its worker twice."""
     return RecordingError(
-        f"{source.shown}: the worker process died on it twice, the second time with nothing beside it",
-        next_action="the file may crash its reader, or need more memory than there is; look at it, then run with"
+        f"{source.shown}: the worker process died on it twice, the second time with no other recording in progress",
+        next_action="the file may crash its reader, or need more memory than there is; inspect it, then run with"
         " retry_quarantined",
     )
 
 
 def overdue(source: Source, config: IngestConfig) -> RecordingError:
-    """Say that a source was given up."""
+    """Return the error of a source that took longer than the time limit."""
     return RecordingError(
-        f"{source.shown}: was not finished after {config.time_limit_s:g} s and was given up",
-        next_action="the file may hang its reader; look at it, then run with a larger time_limit_s and"
+        f"{source.shown}: was not finished after {config.time_limit_s:g} s and was stopped",
+        next_action="the file may hang its reader; inspect it, then run with a larger time_limit_s and"
         " retry_quarantined",
     )
 
 
 def _start_worker() -> None:
-    """One thread for arithmetic, since the workers share the cores; and no life after the parent's death."""
+    """Limit arithmetic to one thread, since the workers share the cores, and end this process with its parent."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     threadpool_limits(1)

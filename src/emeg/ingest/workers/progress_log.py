@@ -1,8 +1,8 @@
-"""What a run leaves for machines to read: a line of JSON for each recording, and counters for a scraper.
+"""What a run of ingest leaves for other programs to read: a line of JSON for each recording, and gauges for a scraper.
 
-``runs/ingest-<time>-<random>/log.jsonl`` has a line for each recording as it ends; ``runs/ingest-<dataset>.prom`` the
-counters of the latest run in Prometheus' text format, replaced whole, as node_exporter's textfile collector wants it.
-Neither is a product: both bear times, and nothing reads them back.
+``runs/ingest-<time>-<random>/log.jsonl`` has a line for each recording as it ends. ``runs/ingest-<dataset>.prom``
+holds the gauges of the latest run in Prometheus' text format and is replaced as a whole, as node_exporter's textfile
+collector requires. Neither is a product: both hold times, and emeg reads neither.
 """
 
 import json
@@ -12,17 +12,15 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
-from emeg.ingest.recording import Outcome
+from emeg.ingest.outcome import Outcome
 from emeg.store import Store
 
 _EVERY_S = 10.0
-"""Between two writes of the counters, and of the log in a bucket, which cannot be added to."""
-
-_LABEL = re.compile(r'[\\"\n]')
+"""Time between two writes of the gauges, and of the log in a bucket, where a file cannot be appended to, s."""
 
 
-class Ledger:
-    """Counts, logs and estimates one run of ingest.
+class ProgressLog:
+    """Log, count and estimate one run of ingest.
 
     Parameters
     ----------
@@ -47,19 +45,18 @@ class Ledger:
         """Recordings that have ended in this run."""
         return self._counts.total()
 
-    def note(self, source: str, size: int, outcome: Outcome | str) -> str:
-        """Record how a recording ended; returns rate and time left, for people."""
-        state = "failed" if isinstance(outcome, str) else outcome.state
-        reason = outcome if isinstance(outcome, str) else outcome.reason
-        self._counts[state] += 1
+    def note(self, source: str, size: int, outcome: Outcome) -> str:
+        """Record how the work on a recording ended; return rate and time left for a progress message."""
+        self._counts[outcome.state] += 1
         self._bytes += size
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "dataset": self._dataset,
             "source": source,
-            "recording": "" if isinstance(outcome, str) else outcome.recording,
-            "state": state,
-            "reason": reason,
+            "recording": outcome.recording,
+            "state": outcome.state,
+            "reason": outcome.reason,
+            "made": outcome.made,
             "bytes": size,
             "done": self.done,
             "total": self._total,
@@ -70,14 +67,14 @@ class Ledger:
             self._write_log()
         if time.monotonic() - self._written > _EVERY_S:
             self._written = time.monotonic()
-            self._write_counters()
+            self._write_gauges()
         return self._pace()
 
     def close(self) -> None:
-        """Write what is not yet written; a run that had nothing to do leaves its counters alone."""
+        """Write what is not yet written."""
         if self._lines:
             self._write_log()
-        self._write_counters()
+        self._write_gauges()
 
     def _pace(self) -> str:
         rate = self.done / max(time.monotonic() - self._began, 1e-3)
@@ -96,28 +93,27 @@ class Ledger:
             file.write(data)
         self._lines.clear()
 
-    def _write_counters(self) -> None:
+    def _write_gauges(self) -> None:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", self._dataset)
-        self._store.write_bytes(self.counters().encode(), "runs", f"ingest-{name}.prom")
+        self._store.write_bytes(self.gauges(), "runs", f"ingest-{name}.prom")
 
-    def counters(self) -> str:
-        """Counters in Prometheus' text exposition format, version 0.0.4."""
-        dataset = _LABEL.sub("_", self._dataset)
-        seconds = time.monotonic() - self._began
-        lines = [
-            "# HELP emeg_ingest_recordings Recordings by how they ended in the latest run.",
-            "# TYPE emeg_ingest_recordings gauge",
-            *(
-                f'emeg_ingest_recordings{{dataset="{dataset}",state="{state}"}} {count}'
-                for state, count in sorted({**self._counts, "known": self._known}.items())
-            ),
-        ]
-        gauges = {
-            "emeg_ingest_remaining": ("Recordings not yet worked on.", self._total - self.done),
-            "emeg_ingest_source_bytes": ("Bytes of sources worked on.", self._bytes),
-            "emeg_ingest_seconds": ("Time since the run began.", round(seconds, 3)),
-            "emeg_ingest_updated_timestamp_seconds": ("When this was written.", round(time.time(), 3)),
+    def gauges(self) -> bytes:
+        """Return the run's gauges in Prometheus' text exposition format, UTF-8."""
+        from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+        registry = CollectorRegistry()
+        by_state = Gauge(
+            "emeg_ingest_recordings", "Recordings by how they ended in the latest run.", ("dataset", "state"),
+            registry=registry,
+        )  # fmt: skip
+        for state, count in sorted({**self._counts, "known": self._known}.items()):
+            by_state.labels(self._dataset, state).set(count)
+        values = {
+            "emeg_ingest_remaining": ("Recordings that are still to be worked on.", self._total - self.done),
+            "emeg_ingest_source_bytes": ("Bytes of the sources that were worked on.", self._bytes),
+            "emeg_ingest_seconds": ("Time since the run began, s.", round(time.monotonic() - self._began, 3)),
+            "emeg_ingest_updated_timestamp_seconds": ("When this file was written, Unix time.", round(time.time(), 3)),
         }
-        for name, (meaning, value) in gauges.items():
-            lines += [f"# HELP {name} {meaning}", f"# TYPE {name} gauge", f'{name}{{dataset="{dataset}"}} {value}']
-        return "\n".join(lines) + "\n"
+        for name, (meaning, value) in values.items():
+            Gauge(name, meaning, ("dataset",), registry=registry).labels(self._dataset).set(value)
+        return generate_latest(registry)

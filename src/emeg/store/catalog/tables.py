@@ -126,6 +126,14 @@ def read_quarantine(store: StoreFiles) -> list[QuarantineRecord]:
     return sorted(records, key=lambda record: (record.dataset, record.source))
 
 
+def find_refusal(store: StoreFiles, dataset: str, source: str) -> QuarantineRecord | None:
+    """Return the record of a refused source; `None` where it is not refused."""
+    parts = ("catalog", "quarantine", _quarantine_name(dataset, source))
+    if not store.exists(*parts):
+        return None
+    return QuarantineRecord.checked(_read_json(store.location(*parts)), source="/".join(parts))
+
+
 def release(store: StoreFiles, dataset: str, source: str) -> bool:
     """Drop the note about a source that is accepted now; returns whether there was one."""
     return store.remove("catalog", "quarantine", _quarantine_name(dataset, source))
