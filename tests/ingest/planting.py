@@ -175,4 +175,4 @@ def outputs(store: Store, root: Path) -> dict[str, str]:
 
 def assert_private(found: dict[str, str], forbidden: tuple[str, ...]) -> None:
     told = [(where, word) for where, text in found.items() for word in forbidden if word in text.lower()]
-    assert not told
+    assert not told, told

@@ -37,10 +37,33 @@ _DATE = re.compile(
     r")(?!\d)",
     re.IGNORECASE,
 )
-_ENTITY = re.compile(r"[a-z]+-[A-Za-z0-9+]+")
+_LABEL, _INDEX = r"[A-Za-z0-9+]{1,40}", r"\d{1,6}"
+_VALUES = {
+    **dict.fromkeys(("run", "echo", "split", "flip", "inv", "chunk"), _INDEX),
+    "hemi": "[LR]",
+    "mt": "on|off",
+    "part": "mag|phase|real|imag",
+}
+_LABELLED = """
+    sub ses sample task tracksys acq nuc voi ce trc stain rec dir mod proc space recording seg res den label desc atlas
+    scale
+"""
+ENTITIES = {**dict.fromkeys(_LABELLED.split(), _LABEL), **_VALUES}
+"""Entities of BIDS 1.11 and the values that each may have, as regular expressions."""
+
+_SUFFIXES_TEXT = """
+    annotations beh bold channels coordsystem digitizer eeg electrodes events headshape ieeg markers meg mrk nirs
+    optodes participants photo physio scans sessions stim t1w t2w
+"""
+_SUFFIXES = frozenset(_SUFFIXES_TEXT.split())
+"""Last parts of BIDS names."""
+
 _SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
-_INDICES = frozenset({"run", "echo", "split"})
-_INITIALS = re.compile(r"[A-Z]{1,4}-?\d{1,5}")
+_LONG_NUMBER = re.compile(r"(?<!\d)\d{7,}(?!\d)")
+"""Hospital and insurance numbers; numbers of studies are shorter."""
+_LETTERS = re.compile(r"(?:sub-)?((?:[A-Za-z][.\-_ ]?){2,3})")
+_WITH_YEAR = re.compile(r"\b[A-Z]{2,4}-?(?:19|20)\d\d\b")
+_CODE_OF_SUBJECT = re.compile(r"[A-Z]{1,4}-?\d{1,5}")
 _HASHED = re.compile(rf"(?:sub-)?x[0-9a-f]{{{DIGITS}}}")
 _EXTENSION = re.compile(r"(?:\.(?:gz|[A-Za-z][A-Za-z0-9]{0,7}))+$")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.+-]{1,80}")
@@ -92,6 +115,10 @@ ROLES = frozenset(_ROLES.split())
 """Words of subjects' labels that say what somebody is in a study, not who."""
 
 
+_STATES = frozenset({"ec", "eo", "md", "hv", "eog", "ecg", "ref", "rs", "vep", "aep", "sep", "erp", "mmn", "p3"})
+"""Short words for states and stimuli that are no initials."""
+
+
 @dataclass(frozen=True)
 class Pseudonyms:
     """Public names of people and files.
@@ -119,9 +146,10 @@ class Pseudonyms:
         """Name a person: keyed where there is a key; else a plain label stays, and anything else is hashed."""
         if self.key:
             return f"sub-{self.digest(label)}"
-        plain = (_SUBJECT.fullmatch(label) or _INITIALS.fullmatch(label)) and not _DATE.search(label)
+        plain = (_SUBJECT.fullmatch(label) or _CODE_OF_SUBJECT.fullmatch(label)) and not _DATE.search(label)
         plain = plain and not looks_like_a_name(label.removeprefix("sub-"))
-        return label if plain or is_technical(label) else f"sub-x{self.digest(label)}"
+        identifies = _LONG_NUMBER.search(label) or looks_like_initials(label) or _WITH_YEAR.fullmatch(label)
+        return label if (plain or is_technical(label)) and not identifies else f"sub-x{self.digest(label)}"
 
     @property
     def told(self) -> str:
@@ -136,7 +164,8 @@ class Pseudonyms:
 
     def index(self, label: str) -> str:
         """Name a run: BIDS has numbers there."""
-        return label if label.isdigit() and not _DATE.search(label) else label and f"x{self.digest(label)}"
+        plain = re.fullmatch(_INDEX, label) and not _DATE.search(label)
+        return label if plain or not label else f"x{self.digest(label)}"
 
     def path(self, path: str, person: str | None = None) -> str:
         """Name a file of an archive: BIDS names with public labels; other parts by their hash, extension kept.
@@ -157,11 +186,12 @@ class Pseudonyms:
         if _HASHED.fullmatch(stem):
             return part
         pieces = stem.split("_")
-        if _ENTITY.fullmatch(pieces[0]):
+        if is_entity(pieces[0]):
             return "_".join(self._piece(piece) for piece in pieces) + extension
         if self.key and not is_technical(stem, names=False):
             return f"x{self.digest(stem)}{extension}"
-        if is_technical(stem) or (person is not None and self._says_nothing_of(person, stem)):
+        named = person is not None and not self._says_nothing_of(person, stem)
+        if (is_technical(stem) and not has_initials(stem)) or (person is not None and not named):
             return part
         return f"x{self.digest(stem)}{extension}"
 
@@ -169,16 +199,18 @@ class Pseudonyms:
         """Whether a name of plain characters has words in small letters or technical ones only, none the person's."""
         others = [word for word in _WORDS.findall(stem) if word.lower() not in TECHNICAL and not word.isdigit()]
         hers = {word.lower() for word in _WORDS.findall(person)} if self.subject(person) != person else set()
-        plain = _PLAIN_NAME.fullmatch(stem) is not None and not _DATE.search(stem)
+        plain = _PLAIN_NAME.fullmatch(stem) is not None and not _DATE.search(stem) and not _LONG_NUMBER.search(stem)
+        plain = plain and not has_initials(stem)
         return plain and all(word.islower() and word not in hers for word in others)
 
     def _piece(self, piece: str) -> str:
         if _SUBJECT.fullmatch(piece):
             return self.subject(piece)
-        kind, dash, label = piece.partition("-")
-        if dash and kind.isalpha() and kind.islower():
-            return f"{kind}-{self.index(label) if kind in _INDICES else self.label(label)}"
-        return self.label(piece)
+        if is_entity(piece):
+            kind, _, label = piece.partition("-")
+            return f"{kind}-{label if kind in _VALUES and not _DATE.search(label) else self.label(label)}"
+        plain = piece.lower() in _SUFFIXES or (is_technical(piece, names=not self.key) and not has_initials(piece))
+        return piece if plain or not piece else f"x{self.digest(piece)}"
 
     def hidden(self, paths: Iterable[str], person: str | None = None) -> tuple[tuple[str, str], ...]:
         """List what must be replaced in texts about these files of a person, and by what; the longest first."""
@@ -192,6 +224,27 @@ class Pseudonyms:
                 if _SUBJECT.fullmatch(piece) and self.subject(piece) != piece:
                     pairs[piece] = self.subject(piece)
         return tuple(sorted(pairs.items(), key=lambda pair: (-len(pair[0]), pair[0])))
+
+
+def is_entity(piece: str) -> bool:
+    """Return whether a part of a name is an entity of BIDS with a value that BIDS allows there."""
+    name, dash, value = piece.partition("-")
+    return bool(dash) and name in ENTITIES and re.fullmatch(ENTITIES[name], value) is not None
+
+
+def looks_like_initials(label: str) -> bool:
+    """Return whether a subject's label may be initials: two or three letters that are no technical word or role."""
+    found = _LETTERS.fullmatch(label)
+    letters = re.sub(r"[^a-z]", "", found[1].lower()) if found is not None else ""
+    return bool(letters) and letters not in TECHNICAL | ROLES | _STATES
+
+
+def has_initials(stem: str) -> bool:
+    """Return whether a name of a file or folder has initials in it: two or three capitals of no known meaning."""
+    words = re.findall(r"(?<![A-Za-z0-9])[A-Z]{2,3}(?![A-Za-z0-9])", stem.replace("_", " "))
+    spaced = re.search(r"(?<![A-Za-z0-9])(?:[A-Z]\.){2,3}", stem)
+    whole = looks_like_initials(stem) or _WITH_YEAR.search(stem)
+    return bool(whole) or bool(spaced) or any(word.lower() not in TECHNICAL | ROLES | _STATES for word in words)
 
 
 def is_technical(text: str, *, names: bool = True) -> bool:
@@ -221,12 +274,16 @@ def looks_like_a_name(label: str) -> bool:
     odd = [word for word in words if len(word) >= 3 and word.lower() not in TECHNICAL | ROLES]
     digits = re.findall(r"\d+", label)
     year = len(digits) == 1 and re.fullmatch(r"(?:19|20)\d\d", digits[0]) is not None
-    few = sum(map(len, digits)) < 2 and not _INITIALS.fullmatch(label)
+    few = sum(map(len, digits)) < 2 and not _CODE_OF_SUBJECT.fullmatch(label)
     return bool(odd) and (few or year)
 
 
 def _plain_label(label: str) -> bool:
-    return re.fullmatch(r"[A-Za-z0-9+]*", label) is not None and not _DATE.search(label) and len(label) <= 40
+    return (
+        re.fullmatch(r"[A-Za-z0-9+]{0,40}", label) is not None
+        and not _DATE.search(label)
+        and not _LONG_NUMBER.search(label)
+    )
 
 
 def markers(texts: Sequence[str]) -> list[str]:
@@ -307,6 +364,8 @@ def header_texts(info: "mne.Info") -> tuple[str, ...]:
         fields = info.get(key) or {}
         found.update(str(value) for value in fields.values() if isinstance(value, str))
     found.update(str(info.get(key) or "") for key in ("experimenter", "description", "proj_name"))
+    # readers also quote parts of a field: KIT's system, model and comment stand together in the description
+    found.update(word for text in tuple(found) for word in re.findall(r"[^\W\d_]{4,}", text))
     return tuple(
         sorted((text for text in found if len(text) >= 3 and not is_technical(text)), key=lambda t: (-len(t), t))
     )
