@@ -10,7 +10,8 @@ from emeg.ingest.subjects.private import rule_on_name, rule_on_values
     [
         "name", "Name", "first_name", "lastName", "Surname", "patient name", "dob", "DateOfBirth", "birth_date",
         "birth", "year_of_birth", "geburtsdatum", "address", "home_address", "zip", "Postcode", "phone", "Email",
-        "hospital_id", "hospital number", "patient_id", "MRN", "mrn", "case_number", "initials", "physician", "examiner", "comments",
+        "hospital_id", "hospital number", "patient_id", "MRN", "mrn", "case_number",
+        "initials", "physician", "examiner", "comments",
         "Notes", "acq_time", "test_date", "guid", "contact", "subject_name",
     ],
 )  # fmt: skip
