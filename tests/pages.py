@@ -13,6 +13,9 @@ NOT_HERE = {
     "openneuro:": "reads a public bucket",
     "--launcher": "needs a scheduler",
     "--rendezvous": "needs several machines",
+    **dict.fromkeys(
+        ("emeg up", "emeg down", "emeg status", "emeg deploy", "emeg watch"), "starts a service; tests/service runs it"
+    ),
     "emeg push-to-hub": "writes to a Hugging Face hub",
     "emeg import-reference": "needs the published weights",
     "/shared/": "needs a cluster's file system",
@@ -26,8 +29,20 @@ def named(page: Path) -> str:
 
 
 def commands_of(page: Path) -> list[str]:
-    """Return every line `$ …` of a page, in order."""
-    return re.findall(r"^\$ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    """Return every line `$ …` of a page, and every `emeg …` of a block of shell lines, in order."""
+    text = page.read_text(encoding="utf-8")
+    shell = r"```sh\n(.*?)```"
+    found = [(match.start(), match[1]) for match in re.finditer(r"^\$ (.*)$", text, flags=re.MULTILINE)]
+    for block in re.finditer(shell, text, flags=re.DOTALL):
+        lines = re.finditer(r"^(emeg .*?)(?:\s+#.*)?$", block[1], flags=re.MULTILINE)
+        found += [(block.start(1) + line.start(), line[1]) for line in lines]
+    return [command for _, command in sorted(found)]
+
+
+def mentions_of(page: Path) -> list[str]:
+    """Return every `emeg …` and `make …` that a sentence of a page mentions between backticks."""
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [" ".join(code.split()) for code in re.findall(r"`((?:emeg|make) [^`]+)`", prose)]
 
 
 def files_of(page: Path) -> dict[str, str]:

@@ -6,9 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
-from tests.pages import GUIDES, PAGES, ROOT, commands_of, files_of, named, python_of
+from tests.pages import GUIDES, PAGES, ROOT, commands_of, files_of, mentions_of, named, python_of
 
 from emeg.cli import VERBS, parse_config
+from emeg.options import list_options
 
 PYTHON_IS_RUN_BY = {
     "docs/tutorial.md": "test_the_tutorials_python_runs",
@@ -45,6 +46,26 @@ def test_links_lead_somewhere(page: Path):
         if "reference/generated/" in (page.parent / path).as_posix():
             continue  # written when the site is built, which checks these links (tests/test_site.py)
         assert (page.parent / path).exists(), f"{named(page)}: {link}"
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=named)
+def test_commands_that_a_sentence_mentions_exist(page: Path):
+    """A mention names a verb and options of it, without the values that a whole command needs."""
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for mention in mentions_of(page):
+        program, *words = mention.split()
+        if program == "make":
+            assert {word for word in words if "=" not in word} <= targets, f"{named(page)}: {mention}"
+            continue
+        verb = words[0]
+        if verb.startswith(("-", "VERB", "<")):
+            continue
+        assert verb in VERBS, f"{named(page)}: {mention}"
+        config = getattr(importlib.import_module(VERBS[verb].module), VERBS[verb].config)
+        flags = {f"--{option.name}" for option in list_options(config)} | {"--config", "--help"}
+        for word in words[1:]:
+            known = not word.startswith("--") or word.partition("=")[0] in flags or word.replace("--no-", "--") in flags
+            assert known, f"{named(page)}: {mention}"
 
 
 def test_every_python_example_is_run_by_a_test():

@@ -18,7 +18,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 from emeg.cli import VERBS
 from emeg.config import Config
-from emeg.options import GROUPS, list_options
+from emeg.options import list_options
 from emeg.registry import Registry
 from generate.names import public_names
 from generate.options import FieldEntry, annotation_text, default_of, default_text, options_of, type_text
@@ -85,7 +85,8 @@ def _verb_pages() -> Iterator[tuple[str, list[str]]]:
             *_label("verbs"),
             *_title("Commands"),
             "Every command takes its options as flags, or from a YAML file (``--config FILE.yaml``) under the same",
-            "names; flags win. ``emeg VERB --help`` prints the same options.",
+            "names; flags win. ``emeg VERB --help`` prints the same options. Options that cannot change a result are",
+            "not part of the names of products.",
             "",
             "Exit codes: 0 done, 1 a check failed, 2 the input or a setting must be changed, 75 the same command may",
             "succeed later, 130 interrupted.",
@@ -108,7 +109,7 @@ def _option_lists(verb: str, config: type[Config]) -> Iterator[str]:
     for option in list_options(config):
         if option.group != group:
             group = option.group
-            yield from _title(group.capitalize() if group in GROUPS else group, "-")
+            yield from _title(group.capitalize(), "-")
         field = fields[f"--{option.name}"]
         facts = [f"*{field.type}*"]
         facts += ["required"] if option.required else []
@@ -458,7 +459,7 @@ def _indented(lines: Iterable[str]) -> list[str]:
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
-    lines = [".. list-table::", "   :header-rows: 1", "   :class: reference", ""]
+    lines = [".. list-table::", "   :header-rows: 1", f"   :class: reference{' wide' if len(header) > 2 else ''}", ""]
     for row in (header, *rows):
         lines += [
             f"   {'*' if first else ' '} - {cell}"
