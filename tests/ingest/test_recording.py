@@ -192,3 +192,13 @@ def test_a_long_recording_through_scratch_files_is_the_same(tmp_path):
     for file in files:
         if file.parts[0] in {"recordings", "catalog"}:
             assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "scratch" / file).read_bytes(), file
+
+
+def test_a_recording_in_which_every_second_of_every_channel_is_flat_is_quarantined(tmp_path):
+    """Each second has a value of its own, so that no channel is constant throughout."""
+    rng = np.random.default_rng(4)
+    steps = 1e-5 * rng.standard_normal((10, 20))
+    bids(tmp_path, np.repeat(steps, round(SFREQ), axis=1), extension="fif")
+    record = run(tmp_path).refused["sub-01"]
+    assert "all 10 channels are flat" in record.reason
+    assert "amplifier" in record.next_action

@@ -21,7 +21,7 @@ _TEEG_BYTES = 9
 _EVENT_BYTES = {1: 8, 2: 19, 3: 19}
 _SPLICE = 14
 """Upper half of a code of acceptance: the recording was interrupted here."""
-_HIGHEST_RATE_HZ = 65_535
+_BEGINNING = b"Version"
 
 DataFormat = Literal["int16", "int32"]
 
@@ -52,6 +52,9 @@ def check_cnt(path: Path, name: str) -> None:
     RecordingError
         The file is short, or its header contradicts itself.
     """
+    with path.open("rb") as file:
+        if file.read(len(_BEGINNING)) != _BEGINNING:
+            raise malformed(name, "it begins neither as a CNT file of ANT Neuro nor as one of Neuroscan")
     setup = _read_setup(path, name)
     if setup.n_channels < 1 or setup.sfreq < 1:
         raise malformed(name, f"{setup.n_channels} channels at {setup.sfreq} Hz")

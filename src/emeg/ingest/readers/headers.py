@@ -9,6 +9,7 @@ from pathlib import Path
 
 from emeg.errors import RecordingError
 from emeg.ingest.readers.header_brainvision import check_brainvision
+from emeg.ingest.readers.header_cnt import check_cnt, is_neuroscan
 from emeg.ingest.readers.header_edf import check_edf
 from emeg.ingest.readers.header_eeglab import check_eeglab
 from emeg.ingest.refusals import malformed, short
@@ -97,6 +98,9 @@ def _check_gdf(path: Path, name: str) -> None:
 
 def _check_riff(path: Path, name: str) -> None:
     """ANT Neuro's .cnt is a RIFF container: its chunks must lie inside the file. The reader's C library trusts them."""
+    if is_neuroscan(path):
+        check_cnt(path, name)
+        return
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)

@@ -6,11 +6,11 @@ Nothing is loaded on opening. Warnings become notes, or refusals where they say 
 import contextlib
 import io
 import re
-import struct
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from emeg.errors import EmegError, RecordingError
 from emeg.ingest.channel_rows import ChannelRows
 from emeg.ingest.facts import RecordingFacts
-from emeg.ingest.pseudonyms import without_dates, without_quotes
 from emeg.ingest.readers.epoched import read_eeglab
 from emeg.ingest.readers.header_bci2000 import apply_bci2000
-from emeg.ingest.readers.header_ctf import check_markers
+from emeg.ingest.readers.header_cnt import data_format, is_neuroscan
+from emeg.ingest.readers.header_ctf import check_averages, check_markers
 from emeg.ingest.readers.header_edf import stated_units
 from emeg.ingest.readers.headers import check_promises
 from emeg.ingest.readers.presence import check_files, check_opened
 from emeg.ingest.readers.rates import RateGroup, correct_header_rate, interpolate
+from emeg.ingest.readers.reader_errors import as_remark, translated
 from emeg.ingest.refusals import FETCH_AGAIN
 from emeg.ingest.source import Source
 from emeg.ingest.units import volts
@@ -161,7 +162,18 @@ def _put_rows(into: ChannelRows, rows: NDArray[np.intp], start: int, block_CN: N
 
 @contextlib.contextmanager
 def reading(source: Source, folder: Path) -> Iterator[list[str]]:
-    """Run what touches the file through MNE: warnings are collected, exceptions become one `RecordingError`."""
+    """Collect the warnings of code that reads a file through MNE-Python, and translate its exceptions.
+
+    Yields
+    ------
+    list of str
+        Filled with the warnings on leaving.
+
+    Raises
+    ------
+    RecordingError
+        Any exception, in words that say what to do.
+    """
     import mne
 
     remarks: list[str] = []
@@ -178,38 +190,12 @@ def reading(source: Source, folder: Path) -> Iterator[list[str]]:
             raise
         # The one place where any exception is caught: readers of two dozen formats meet damaged files with ValueError,
         # OSError, struct.error, KeyError, XML and pickle-like errors, even a bare Exception (EDF annotations), and one
-        # bad file must not end the run. What was raised is kept in the reason.
+        # bad file must not end the run.
         except Exception as error:
-            raise RecordingError(
-                f"{source.path}: the reader for {source.format} gave up: {_cause(error, folder)}",
-                next_action="check that the file and its companions are complete and what their extensions say",
-            ) from error
+            raise translated(error, source, folder) from error
         finally:
-            remarks += [_clean(warning.message, folder) for warning in caught]
-            remarks += [_clean(line, folder) for line in printed.getvalue().splitlines()]
-
-
-_STUMBLES = (
-    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError, TypeError),
-    *(UnboundLocalError, UnicodeError, struct.error),
-)
-"""What readers raise where a header says something they never asked about; the text alone would tell a user nothing."""
-
-
-def _cause(error: Exception, folder: Path) -> str:
-    text = _clean(error, folder)
-    if isinstance(error, _STUMBLES):
-        return f"the file's header or content is damaged ({type(error).__name__}: {text})"
-    return text
-
-
-def _clean(message: object, folder: Path) -> str:
-    """Make a reader's message one line without the place of the archive on this machine."""
-    text = " ".join(str(message).split()) or type(message).__name__
-    text = text.replace(f"{folder}/", "").replace(str(folder), "the archive")
-    # A reader that is out of step with a header quotes whatever lies there, the patient's name as well.
-    text = without_dates(without_quotes(text))
-    return text if len(text) <= 300 else f"{text[:300]}…"
+            remarks += [as_remark(warning.message, folder) for warning in caught]
+            remarks += [as_remark(line, folder) for line in printed.getvalue().splitlines()]
 
 
 def _judge(source: Source, folder: Path, remarks: list[str]) -> tuple[str, ...]:
@@ -282,6 +268,8 @@ def _part_name(source: Source) -> str:
 
 
 Companions = list[Path]
+_CURRY_EXTENSIONS = frozenset({".cdt", ".dap"})
+"""Read with a package of its own, an extra of emeg; looked for first, so that its absence is what is reported."""
 
 
 def _first(companions: Companions, *words: str) -> Path | None:
@@ -291,6 +279,8 @@ def _first(companions: Companions, *words: str) -> Path | None:
 def _read_any(path: Path, _: Companions) -> Any:  # noqa: ANN401 - mne is untyped
     import mne
 
+    if path.suffix.lower() in _CURRY_EXTENSIONS:
+        import_module("curryreader")
     return mne.io.read_raw(path, preload=False)
 
 
@@ -310,18 +300,18 @@ def _read_bti(path: Path, companions: Companions) -> Any:  # noqa: ANN401
 
 
 def _read_cnt(path: Path, _: Companions) -> Any:  # noqa: ANN401
-    """ANT Neuro files are RIFF containers; Neuroscan's begin with ``Version``."""
+    """Open a file of ANT Neuro, which is a RIFF container, or of Neuroscan, whose samples have 2 or 4 bytes."""
     import mne
 
-    with path.open("rb") as file:
-        head = file.read(4)
-    reader = mne.io.read_raw_ant if head in {b"RIFF", b"RF64"} else mne.io.read_raw_cnt
-    return reader(path, preload=False)
+    if not is_neuroscan(path):
+        return mne.io.read_raw_ant(path, preload=False)
+    return mne.io.read_raw_cnt(path, data_format=data_format(path, path.name), preload=False)
 
 
 def _read_ctf(path: Path, _: Companions) -> Any:  # noqa: ANN401
     import mne
 
+    check_averages(path)
     check_markers(path)
     return mne.io.read_raw_ctf(path, system_clock="ignore", preload=False)
 
@@ -349,6 +339,7 @@ def _read_dat(path: Path, _: Companions) -> Any:  # noqa: ANN401
     with path.open("rb") as file:
         head = file.read(64)
     if b"HeaderLen" not in head:
+        import_module("curryreader")
         return mne.io.read_raw_curry(path, preload=False)
     raw = mne.io.read_raw_bci2k(path, preload=True)  # MNE reads these whole or not at all
     apply_bci2000(raw, path)

@@ -88,6 +88,7 @@ def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: 
     measures = measure(values, sensors, flat_C, seen, band, sfreq=config.sfreq)
     bad_CS = bad_seconds(values, channels, seen.bad, sfreq=config.sfreq)
     bad_CS |= np.repeat(bad_segments(measures, sensors, flat_C), round(SEGMENT_S), axis=1)[:, :n_seconds]
+    _refuse_flat_seconds(bad_CS)
     wanted = channels.indices if config.bad_channels == "interpolate" else np.empty(0, np.intp)
     replaced = interpolation(sensors, wanted, facts.raw.info, picked.picks)
     bad_CS[replaced.channels] |= int(BadReason.INTERPOLATED)
@@ -162,6 +163,16 @@ def _refuse_units(
         ) from error
     if misplaced is not None:
         raise misplaced
+
+
+def _refuse_flat_seconds(bad_CS: NDArray[np.uint8]) -> None:
+    """Refuse a recording without a second of signal in any channel, though its channels are not constant throughout."""
+    if ((bad_CS & int(BadReason.FLAT)) != 0).all():
+        raise RecordingError(
+            f"all {len(bad_CS)} channels are flat in each of {bad_CS.shape[1]} seconds: the recording holds no signal",
+            stage="signal",
+            next_action="check that the amplifier was connected",
+        )
 
 
 def _refuse_bad_share(channels: BadChannels, sensors: Sensors, most: float) -> None:

@@ -1,0 +1,161 @@
+"""Refusals by readers: the file, the format, a cause in words and the next action; nothing of anybody's code."""
+
+import re
+import struct
+import sys
+from pathlib import Path
+
+import mne
+import numpy as np
+import pytest
+from tests.ingest.conftest import ingested
+
+from emeg.errors import RecordingError
+from emeg.ingest.readers.header_cnt import check_cnt, data_format
+from emeg.ingest.readers.opening import reading
+from emeg.ingest.readers.reader_errors import translated
+from emeg.ingest.source import Source
+
+FRAGMENTS = re.compile(
+    r"Error\b|Traceback|line \d+|\.py\b|object at|\bNone\b|\w+\(\)|/work|/tmp|[a-z]+_[a-z]+_[a-z]+|\{|\["
+)
+
+
+def refusal(error, path="sub-01/x.cdt", format_="mne"):
+    return translated(error, Source("a", "d", path, format_, "s"), Path("/tmp/a"))
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "action"),
+    [
+        (KeyError("trials"), "Curry file is damaged", "complete"),
+        (AssertionError(), "Curry file is damaged", "complete"),
+        (IndexError("list index out of range"), "is damaged", "complete"),
+        (struct.error("unpack requires a buffer of 4 bytes"), "holds less than its header says", "fetch"),
+        (ValueError("cannot reshape array of size 7 into shape (3,4)"), "holds less than its header says", "fetch"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "no known encoding", "repair"),
+        (FileNotFoundError("no corresponding header file found ['.cdt.dpa']"), "is absent", "put the file"),
+        (PermissionError(13, "denied"), "cannot be read", "let this user"),
+        (
+            ValueError("Expected int16/int32 data in _read_segment(fid) of <RawCurry object at 0x7f12>"),
+            "Curry",
+            "complete",
+        ),
+        (
+            RuntimeError("/tmp/a/sub-01/x.cdt is neither ASCII nor BINARY. It is odd."),
+            "neither ASCII nor BINARY",
+            "complete",
+        ),
+    ],
+)
+def test_an_error_becomes_file_format_cause_and_next_action(error, words, action):
+    made = refusal(error)
+    text = str(made)
+    assert text.startswith("sub-01/x.cdt: ")
+    assert words in text
+    assert action in made.next_action
+    assert not FRAGMENTS.search(text.removeprefix("sub-01/x.cdt: ")), text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("For read file header to work, the module curryreader is needed, but it could not be imported."),
+        ModuleNotFoundError("No module named 'curryreader'"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(error):
+    made = refusal(error)
+    assert "Curry files are read with the package curryreader" in str(made)
+    assert "emeg[curry]" in made.next_action
+    assert "--retry-quarantined" in made.next_action
+
+
+def test_a_curry_recording_without_the_package_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "curryreader", None)
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    (folder / "x.cdt").write_bytes(bytes(400))
+    (folder / "x.cdt.dpa").write_text("FILE_INFO START\n")
+    (record,) = ingested(folder, tmp_path / "store").refused.values()
+    assert "curryreader" in record.reason
+    assert "emeg[curry]" in record.next_action
+
+
+def test_every_exception_of_a_reader_is_a_recording_s(tmp_path):
+    source = Source("a", "d", "x.edf", "edf", "s")
+    with pytest.raises(RecordingError, match=r"x\.edf"), reading(source, tmp_path):
+        raise Exception("Encountered invalid byte")  # noqa: TRY002 - as MNE-Python does
+
+
+def test_texts_of_readers_hold_no_words_that_look_like_private_paths(tmp_path):
+    """Where a text has words with a slash, messages replaced them by invented ones."""
+    folder = tmp_path / "archive/anna-schmidt"
+    folder.mkdir(parents=True)
+    (folder / "rec.nedf").write_bytes(b"<EEGData>" + bytes(2000))
+    (record,) = ingested(tmp_path / "archive", tmp_path / "store").refused.values()
+    assert record.source in record.reason
+    assert not re.search(r"[A-Za-z]+/[a-z0-9]{6,}", record.reason.replace(record.source, ""))
+
+
+def write_cnt(path, *, width, n_samples=2000, n_channels=9, stated=None, events_at=None):
+    """Neuroscan CNT 3.0 as Paul Bourke describes it; returns volts, shape (channels, samples)."""
+    rng = np.random.default_rng(2)
+    names = ["FP1", "FP2", "F3", "F4", "C3", "C4", "P3", "P4", "OZ"][:n_channels]
+    steps = np.round(np.cumsum(rng.standard_normal((n_channels, n_samples)), axis=1) * 10).astype(f"<i{width}")
+    head = bytearray(900)
+    head[:12] = b"Version 3.0\0"
+    head[370:372] = n_channels.to_bytes(2, "little")
+    head[376:378] = (250).to_bytes(2, "little")
+    head[864:868] = (n_samples if stated is None else stated).to_bytes(4, "little")
+    data_at = 900 + 75 * n_channels
+    at = data_at + steps.nbytes if events_at is None else events_at
+    head[886:890] = at.to_bytes(4, "little")
+    for name in names:
+        channel = bytearray(75)
+        channel[: len(name)] = name.encode()
+        channel[47:49] = (0).to_bytes(2, "little")
+        channel[59:63] = np.float32(204.8).tobytes()  # sensitivity: 204.8 / 204.8 is one microvolt a step
+        channel[71:75] = np.float32(1.0).tobytes()
+        head += channel
+    events = struct.pack("<HBci", 7, 0, b"\0", data_at + width * n_channels * 500)
+    table = b"\1" + struct.pack("<ii", len(events), 0) + events
+    path.write_bytes(bytes(head) + steps.T.tobytes() + table)
+    return steps * 1e-6
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_neuroscan_files_of_both_widths_are_read_as_they_were_written(tmp_path, width):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    truth = write_cnt(folder / "x.cnt", width=width)
+    assert data_format(folder / "x.cnt", "x") == f"int{8 * width}"
+    made = ingested(folder, tmp_path / "store")
+    (name,) = made.rows or [r.reason for r in made.refused.values()]
+    recording = made.recording(name)
+    ours = mne.filter.filter_data(recording.read(0, recording.n_samples).astype(float), 256, 2, 30, verbose=False)
+    theirs = mne.filter.resample(truth, 256, 250, npad=100, verbose=False)
+    theirs = mne.filter.filter_data(theirs, 256, 2, 30, verbose=False)
+    assert len(recording.sensors) == 9
+    for ours_N, theirs_N in zip(ours, theirs, strict=True):
+        assert np.corrcoef(ours_N[256:-256], theirs_N[256 : len(ours_N) - 256])[0, 1] > 0.99
+
+
+def test_a_wrong_number_of_samples_still_tells_two_bytes_from_four(tmp_path):
+    write_cnt(tmp_path / "x.cnt", width=4, stated=1999)
+    assert data_format(tmp_path / "x.cnt", "x") == "int32"
+    write_cnt(tmp_path / "y.cnt", width=2, stated=2001)
+    assert data_format(tmp_path / "y.cnt", "y") == "int16"
+
+
+def test_a_neuroscan_file_whose_numbers_fit_no_format_is_refused(tmp_path):
+    write_cnt(tmp_path / "x.cnt", width=2, stated=600)
+    with pytest.raises(RecordingError, match="neither 16-bit nor 32-bit") as caught:
+        check_cnt(tmp_path / "x.cnt", "x.cnt")
+    assert "number of samples" in caught.value.next_action
+
+
+def test_a_file_that_is_neither_ant_s_nor_neuroscan_s_is_refused(tmp_path):
+    (tmp_path / "x.cnt").write_bytes(b"hello" * 1000)
+    with pytest.raises(RecordingError, match="neither as a CNT file of ANT Neuro nor"):
+        check_cnt(tmp_path / "x.cnt", "x.cnt")
