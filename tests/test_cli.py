@@ -4,8 +4,10 @@ import errno
 import importlib
 import os
 import re
+import signal
 import subprocess
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, get_args
@@ -13,7 +15,7 @@ from typing import ClassVar, get_args
 import pytest
 from pydantic import Field
 
-from emeg.cli import VERB_GROUPS, VERBS, main, parse_config
+from emeg.cli import VERB_GROUPS, VERBS, Verb, main, parse_config
 from emeg.config import Config, option, runtime_field
 from emeg.errors import UserError
 from emeg.options import list_options
@@ -174,6 +176,23 @@ def test_a_bucket_without_credentials_is_one_line(tmp_path: Path, monkeypatch, c
         assert "anonymous:s3://" in message
         assert message.count("\n") == 1
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_sigterm_ends_a_verb_with_code_75(monkeypatch, capsys: pytest.CaptureFixture[str]):
+    def verb(config: Example, *, progress: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    module = types.SimpleNamespace(Example=Example, verb=verb)
+    monkeypatch.setitem(sys.modules, "verb_of_this_test", module)
+    monkeypatch.setitem(VERBS, "example", Verb("verb_of_this_test", "verb", "Example", "An example."))
+    with pytest.raises(SystemExit) as caught:
+        main(["example", "--archive", "x"])
+    assert caught.value.code == 75
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert "SIGTERM" in message
+    assert "run the same command again" in message.lower()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])

@@ -148,3 +148,24 @@ def test_faulty_input_is_told_in_a_line(model, tmp_path):
 
 def test_the_name_at_the_top_is_the_same():
     assert emeg.Embedder is Embedder
+
+
+@pytest.mark.parametrize(
+    ("parameters", "container", "word"),
+    [
+        ({"batch_size": 0}, None, "batch_size"),
+        ({"pooling": "max"}, None, "pooling"),
+        ({"pooling": "none"}, "pandas", "pooling"),
+    ],
+)
+def test_parameters_are_refused_by_name_when_fitting(model, parameters, container, word):
+    embedder = Embedder(model, **parameters)
+    if container is not None:
+        embedder.set_output(transform=container)
+    with pytest.raises(UserError, match=word):
+        embedder.fit(None)
+
+
+def test_features_that_are_no_row_have_no_names(model):
+    with pytest.raises(UserError, match="pooling"):
+        Embedder(model, pooling="none").get_feature_names_out()

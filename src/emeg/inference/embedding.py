@@ -75,9 +75,28 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return embedder
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ANN401 - scikit-learn's signature
-        """Learn nothing; the network is loaded."""
+        """Check the parameters and load the network; nothing is learned.
+
+        Raises
+        ------
+        UserError
+            A parameter is refused, or the model cannot be loaded.
+        """
+        self._check()
         self._network()
         return self
+
+    def _check(self) -> None:
+        if self.pooling not in ("mean", "mean_std", "none"):
+            raise UserError(f"pooling: {self.pooling!r} is none of mean, mean_std, none")
+        if self.batch_size < 1:
+            raise UserError(f"batch_size: {self.batch_size} is no number of windows; give 1 or more")
+        container = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
+        if self.pooling == "none" and container != "default":
+            raise UserError(
+                f"pooling: 'none' gives four dimensions, which set_output(transform={container!r}) cannot hold;"
+                " use mean or mean_std, or leave the output as an array"
+            )
 
     def transform(self, X: Any) -> NDArray[np.float32]:  # noqa: ANN401 - scikit-learn's signature
         """Embed windows.
@@ -98,8 +117,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         UserError
             The model or the data do not fit; see `windows_of`.
         """
-        if self.pooling not in ("mean", "mean_std", "none"):
-            raise UserError(f"pooling: {self.pooling!r} is none of mean, mean_std, none")
+        self._check()
         network = self._network()
         windows = windows_of(X, info=self.info, montage=self.montage, window_s=self.window_s)
         parts = [
@@ -109,7 +127,15 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate(parts)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ANN401
-        """Name the features: ``source<q>_<d>``, with ``_std`` behind for standard deviations."""
+        """Name the features: ``source<q>_<d>``, with ``_std`` behind for standard deviations.
+
+        Raises
+        ------
+        UserError
+            ``pooling="none"``: the features of one window are an array, not a row.
+        """
+        if self.pooling == "none":
+            raise UserError("pooling: 'none' gives an array for each window, whose entries have no names; use mean")
         network = self._network()
         names = [
             f"source{q}_{d}" for q in range(network.tokenizer.config.n_neuro) for d in range(network.config.lm_dim)
