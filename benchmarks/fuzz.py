@@ -1,9 +1,12 @@
-"""Ingest 1,000 files with seeded damage in their headers: each must be ready, or refused with file and cause.
+"""Ingest 2,000 files with seeded damage: each must be ready, or refused with file and cause.
 
-250 each of EDF, FIF (EEG and MEG), BrainVision and EEGLAB SET (one file, and with ``.fdt``), made from the small good
-recordings of the corpus of faults: bytes flipped, blocks cut, doubled, zeroed or exchanged, numbers at their extremes.
-Every file goes through the same function as a real one, in a child process with a time limit and a limit of memory, so
-that a crash of native code or an endless loop is counted and does not end the run.
+200 each of EDF, FIF (EEG and MEG), BrainVision, EEGLAB SET (one file, and with ``.fdt``), BDF, GDF, Neuroscan CNT, the
+``.fdt`` of a set, tables (channels, events, electrodes) and JSON sidecars. They are made from the small good recordings
+of the corpus of faults: bytes flipped, blocks cut, doubled, zeroed or exchanged, numbers at their extremes. Every file
+goes through the same function as a real one, in a child process with a time limit and a limit of memory, so that a
+crash of native code or an endless loop is counted and does not end the run.
+
+``python -m benchmarks.fuzz [--files 2000] [--seed N] [--kinds tsv json …]``
 """
 
 import argparse
@@ -18,15 +21,18 @@ import struct
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tests.ingest.faults.good import STEM, good
+from tests.ingest.faults.good import LABELS, NAMES, ONSETS_S, SFREQ, STEM, good, places
+from tests.ingest.faults.written import cnt, gdf
 
-KINDS = ("edf", "fif", "vhdr", "set")
-N_FILES = 1000
+KINDS = ("edf", "fif", "vhdr", "set", "bdf", "gdf", "cnt", "fdt", "tsv", "json")
+"""The order is part of the seed: a new kind is added at the end."""
+
+N_FILES = 2000
 SEED = 20261125
 LIMIT_S = 60.0
 """Wall time for one file; a sound one takes 0.2 s."""
@@ -43,22 +49,67 @@ def mutated(kind: str, number: int, folder: Path, *, seed: int = SEED) -> Path:
     The same numbers give the same bytes, whatever else is made.
     """
     rng = np.random.default_rng([seed, KINDS.index(kind), number])
-    base = {"fif": ("fif", "meg"), "set": ("set", "fdt")}.get(kind, (kind,))
-    files = dict(good(base[number % len(base)]))
-    target = f".{kind}" if kind != "vhdr" or rng.random() < 0.75 else ".vmrk"
+    files, target = _sound(kind, number, rng)
     data = files[target]
     for _ in range(int(rng.integers(1, 4))):
         data = _damage(data, kind, rng)
     files[target] = data
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix, content in files.items():
-        (folder / f"{STEM}{suffix}").write_bytes(content)
-    return folder / f"{STEM}.{kind}"
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder / target if kind not in {"fdt", "tsv", "json"} else folder / next(iter(files))
+
+
+def _sound(kind: str, number: int, rng: np.random.Generator) -> tuple[dict[str, bytes], str]:
+    """Return a good recording's files by name, its leading file first, and which of them is to be damaged."""
+    if kind in {"gdf", "cnt"}:
+        return {f"{STEM}.{kind}": gdf() if kind == "gdf" else cnt()}, f"{STEM}.{kind}"
+    base = {"fif": ("fif", "meg"), "set": ("set", "fdt"), "tsv": ("edf",), "json": ("edf",)}.get(kind, (kind,))
+    files = {f"{STEM}{suffix}": content for suffix, content in good(base[number % len(base)]).items()}
+    if kind in {"tsv", "json"}:
+        tables = _sidecars()
+        named = sorted(name for name in tables if name.endswith(kind))
+        return {**files, **tables}, named[number % len(named)]
+    suffix = f".{kind}" if kind != "vhdr" or rng.random() < 0.75 else ".vmrk"
+    lead = {"fdt": ".set"}.get(kind, f".{kind}")
+    return {f"{STEM}{lead}": files.pop(f"{STEM}{lead}"), **files}, f"{STEM}{suffix}"
+
+
+def _sidecars() -> dict[str, bytes]:
+    """Return the sidecars of a good recording by name."""
+    stem = STEM.rpartition("_")[0]
+    events = zip(ONSETS_S, LABELS, strict=True)
+    tables = {
+        f"{stem}_channels.tsv": [("name", "type", "units", "status"), *((n, "EEG", "uV", "good") for n in NAMES)],
+        f"{stem}_events.tsv": [("onset", "duration", "trial_type"), *((str(t), "0.5", label) for t, label in events)],
+        f"{stem}_electrodes.tsv": [
+            ("name", "x", "y", "z"),
+            *((name, *(f"{value:.5f}" for value in position)) for name, position in places().items()),
+        ],
+    }
+    objects = {
+        f"{STEM}.json": {
+            "PowerLineFrequency": 50,
+            "SamplingFrequency": SFREQ,
+            "RecordingDuration": 12,
+            "EEGReference": "Cz",
+        },
+        f"{stem}_coordsystem.json": {"EEGCoordinateSystem": "CapTrak", "EEGCoordinateUnits": "m"},
+    }
+    texts = {name: "".join("\t".join(row) + "\n" for row in rows) for name, rows in tables.items()}
+    return {name: text.encode() for name, text in {**texts, **{n: json.dumps(o) for n, o in objects.items()}}.items()}
+
+
+_HEADERS = {"edf": 256 * 21, "bdf": 256 * 21, "gdf": 256 * 21, "cnt": 900 + 75 * 20, "set": 20_000, "fif": 6_000}
+"""Bytes from the beginning in which damage is done; of other kinds the whole file."""
+
+_TEXT_KINDS = frozenset({"edf", "bdf", "vhdr", "tsv", "json"})
+"""Kinds whose numbers are text."""
 
 
 def _damage(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
     """Damage a header once, in one of nine ways."""
-    end = max(1, min(len(data), {"edf": 256 * 21, "set": 20_000, "fif": 6_000}.get(kind, len(data))))
+    end = max(1, min(len(data), _HEADERS.get(kind, len(data))))
     at = int(rng.integers(0, end))
     length = int(rng.choice([1, 2, 4, 8, 16, 80, 256]))
     to = int(rng.integers(0, end))
@@ -92,13 +143,13 @@ def _flip(data: bytes, end: int, rng: np.random.Generator) -> bytes:
 
 def _number(data: bytes, kind: str, end: int, rng: np.random.Generator) -> bytes:
     """Set a number that the header holds to an extreme: as text, as a FIF tag's word, as a MATLAB number."""
-    if kind in {"edf", "vhdr"}:
+    if kind in _TEXT_KINDS:
         found = list(re.finditer(rb"-?\d+(?:\.\d+)?", data[:end]))
         if not found:
             return data
         match = found[int(rng.integers(0, len(found)))]
         text = _NUMBERS[int(rng.integers(0, len(_NUMBERS)))]
-        if kind == "edf":
+        if kind in {"edf", "bdf"}:
             text = text.ljust(len(match[0]))[: max(len(match[0]), 1)]
         return data[: match.start()] + text + data[match.end() :]
     if kind == "fif":
@@ -125,8 +176,11 @@ def _tag(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def unexplained(reason: str, path: str) -> str:
-    """Say what a reason lacks: the file's name, or a cause in words; empty when nothing."""
-    if Path(path).stem not in reason:
+    """Return what a reason lacks: the file's name, or a cause in words; empty when nothing.
+
+    A reason may name a sidecar instead of the recording.
+    """
+    if Path(path).stem.rpartition("_")[0] not in reason:
         return "does not name the file"
     cause = reason.partition("gave up: ")[2] or reason
     if len(cause.split()) < 3 or re.search(r"^\w*(Error|Exception)$", cause):
@@ -136,7 +190,7 @@ def unexplained(reason: str, path: str) -> str:
 
 @dataclass
 class Tally:
-    """What became of the files."""
+    """States and reasons of the files."""
 
     states: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -171,17 +225,17 @@ class Child:
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self.line, other = context.Pipe()
+        self.connection, other = context.Pipe()
         self.process = context.Process(target=_serve, args=(other,), daemon=True)
         self.process.start()
         other.close()
 
     def ingest(self, archive: Path, *, limit_s: float) -> tuple[str, str, int]:
-        """Give state, reason and peak resident memory (KiB); ``hangs`` and ``crashes`` end the child."""
+        """Return state, reason and peak resident memory (KiB); ``hangs`` and ``crashes`` end the child."""
         try:
-            self.line.send(str(archive))
-            if self.line.poll(limit_s):
-                state, reason, peak = self.line.recv()
+            self.connection.send(str(archive))
+            if self.connection.poll(limit_s):
+                state, reason, peak = self.connection.recv()
                 return state, reason, peak
         except (EOFError, ConnectionError):
             self.process.join()
@@ -189,9 +243,9 @@ class Child:
         return "hangs", f"no answer within {limit_s:g} s", 0
 
     def end(self) -> None:
-        """Let it go, by force where it does not answer."""
+        """End the child, by force where it does not answer."""
         with contextlib.suppress(OSError):
-            self.line.send(None)
+            self.connection.send(None)
         self.process.join(1.0)
         self.process.kill()
         self.process.join()
@@ -223,10 +277,10 @@ def run(files: Iterator[tuple[str, int, Path]]) -> Tally:
     return tally
 
 
-def made(n_files: int, folder: Path, seed: int) -> Iterator[tuple[str, int, Path]]:
-    """Make the files one after the other, kinds in turn."""
+def made(n_files: int, folder: Path, seed: int, kinds: Sequence[str] = KINDS) -> Iterator[tuple[str, int, Path]]:
+    """Yield the files one after the other, kinds in turn."""
     for i in range(n_files):
-        kind, number = KINDS[i % len(KINDS)], i // len(KINDS)
+        kind, number = kinds[i % len(kinds)], i // len(kinds)
         yield kind, number, mutated(kind, number, folder / f"{kind}-{number}", seed=seed)
 
 
@@ -235,11 +289,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=N_FILES)
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--reasons", type=Path, help="write what became of every file here")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--reasons", type=Path, help="file for the state and reason of every file")
     arguments = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        tally = run(made(arguments.files, Path(folder), arguments.seed))
+        tally = run(made(arguments.files, Path(folder), arguments.seed, arguments.kinds))
     if arguments.reasons:
         arguments.reasons.write_text("\n".join(tally.reasons) + "\n")
     for failure in tally.failures:

@@ -114,3 +114,32 @@ def test_optically_pumped_magnetometers_of_the_fil_keep_field_and_places(tmp_pat
     check(made, "sub-01", dict(zip(recording.sensors.names, field, strict=True)))
     data.write_bytes(data.read_bytes()[:-3])
     assert "truncated" in ingested(tmp_path / "archive", tmp_path / "cut").refused["sub-01"].reason
+
+
+def artemis(folder: Path) -> dict[str, NDArray[np.float64]]:
+    """Write 60 gradiometers of an Artemis123 by MNE's table of its coils, and return the field in tesla."""
+    from mne.io.artemis123.utils import _load_mne_locs
+
+    folder.mkdir(parents=True)
+    locs = {name: loc for name, loc in _load_mne_locs().items() if name.startswith("MEG") and np.abs(loc[:3]).any()}
+    names = sorted(locs)[:60]
+    rng = np.random.default_rng(5)
+    places = np.array([locs[name][:3] for name in names])
+    field = 3e-12 * (places / 0.11 @ rng.standard_normal((3, 2400)) + 0.5 * rng.standard_normal((len(names), 2400)))
+    stated = {"DAQ Sample Rate": f"{SFREQ:g}", "Subject ID": "x", "Project Name": "", "Purpose": "", "Notes": ""}
+    stated |= dict.fromkeys(("Temporal Filter Active?", "Decimation Active?", "Spatial Filter Active?"), "FALSE")
+    stated |= {f"Head Tracking Channel {i}": "OFF" for i in range(1, 5)}
+    lines = ["<start main header>", *(f"{key}\t{value}" for key, value in stated.items()), "<end main header>"]
+    lines += ["<start per channel header>", *(f"{name}\t1\t1\t1\t0\t0\t0" for name in names)]
+    lines += ["<end per channel header>", "<start length>", str(field.shape[1]), "<end length>"]
+    (folder / "a.txt").write_text("\n".join(lines) + "\n")
+    (folder / "a.bin").write_bytes((field.T * 1e15).astype(">f4").tobytes())
+    return dict(zip(names, field, strict=True))
+
+
+def test_an_artemis123_keeps_its_field_and_its_coils(tmp_path):
+    field = artemis(tmp_path / "archive/S001")
+    made = ingested(tmp_path / "archive", tmp_path / "store")
+    assert not [record.reason for record in made.refused.values()]
+    assert made.rows["S001"].n_gradiometers == 60
+    check(made, "S001", field)
