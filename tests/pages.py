@@ -16,6 +16,8 @@ NOT_HERE = {
     **dict.fromkeys(
         ("emeg up", "emeg down", "emeg status", "emeg deploy", "emeg watch"), "starts a service; tests/service runs it"
     ),
+    "subject_group": "needs a store whose ingest kept the archive's participants table",
+    "depression.yaml": "needs a dataset with several subjects in each group",
     "emeg push-to-hub": "writes to a Hugging Face hub",
     "emeg import-reference": "needs the published weights",
     "/shared/": "needs a cluster's file system",
