@@ -1,4 +1,4 @@
-"""From mne.Info to sensors: rules that the recordings here do not show."""
+"""From mne.Info to sensors: rules that the test recordings do not show."""
 
 import mne
 import numpy as np

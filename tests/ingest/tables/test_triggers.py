@@ -102,3 +102,9 @@ def test_triggers_at_another_rate_than_the_eeg_keep_their_times_and_codes(tmp_pa
     found = trigger_events(raw)
     assert [event.value for event in found] == [str(1 + k % 7) for k in range(56)]
     np.testing.assert_allclose([event.onset_s for event in found], samples / rate, atol=1e-9)
+
+
+def test_codes_that_a_file_holds_as_negative_numbers_are_what_mne_makes_of_them():
+    raw = recording(STI101={100: (-32768, 5), 300: (-32000, 5), 500: (12, 5)})
+    found = mne.find_events(raw, "STI101", uint_cast=True, verbose="ERROR")
+    assert shown(raw) == [(sample, str(code), str(code)) for sample, _, code in found.tolist()]

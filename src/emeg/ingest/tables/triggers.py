@@ -146,8 +146,8 @@ def _rises(line: _Line, *, certain: bool) -> _Channel:
         codes_N = _pulses(values_N) if certain else np.zeros_like(codes_N)
     if not certain and np.count_nonzero(np.diff(codes_N)) > _MOST_CHANGES * len(codes_N):
         codes_N = np.zeros_like(codes_N)
-    if line.name.upper() == "STATUS":
-        codes_N &= _STATUS_MASK
+    if line.name.upper() == "STATUS" or (len(codes_N) and -_STATUS_MASK <= codes_N.min() < 0):
+        codes_N &= _STATUS_MASK  # codes from 32768 are negative in files that hold them as signed numbers
     # Bits that are on from beginning to end are no trigger: 4D's codes return to 256, active-low ones to 255.
     always = np.bitwise_and.reduce(codes_N)
     changed_N = np.diff(codes_N, prepend=codes_N[:1]) != 0
