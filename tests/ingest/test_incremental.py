@@ -33,11 +33,16 @@ def rows(lab):
     return {row.source: row.recording for row in read_catalog(Store.open(lab.root))}
 
 
+def touch_signal(lab):
+    """Change a file that belongs to the content of one recording."""
+    header = next(lab.folder.glob("sub-01/**/*.vhdr"))
+    header.write_text(header.read_text() + "\n; seen again\n")
+
+
 def test_a_changed_source_replaces_its_recording_and_a_vanished_one_is_told(lab):
     before = rows(lab)
     changed, vanished = sorted(before)[:2]
-    events = next(lab.folder.glob("sub-01/**/*_events.tsv"))
-    events.write_text(events.read_text() + "200\t5\t13Hz\n")
+    touch_signal(lab)
     shutil.rmtree(lab.folder / "sub-02")
     result = ingest(lab.config)
     after = rows(lab)
@@ -65,8 +70,7 @@ def test_a_source_that_is_damaged_later_keeps_its_older_recording(lab):
 def test_what_a_killed_run_left_of_an_older_recording_is_removed(lab):
     before = rows(lab)
     source = sorted(before)[0]
-    events = next(lab.folder.glob("sub-01/**/*_events.tsv"))
-    events.write_text(events.read_text() + "200\t5\t13Hz\n")
+    touch_signal(lab)
     undisturbed = ingest(lab.config.model_copy(update={"root": str(lab.root) + "-b"}))
     # as if the run had died between the older recording's row and its signal
     Store.open(lab.root).remove("catalog", "recordings", f"{before[source]}.parquet")

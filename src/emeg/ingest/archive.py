@@ -11,16 +11,25 @@ from emeg.errors import TransientError, UserError
 from emeg.ingest.config import IngestConfig, IngestResult
 from emeg.ingest.dataset_identity import note_origin, refuse_clash, was_here
 from emeg.ingest.dataset_records import KeptDataset, keep, read_kept, read_withdrawn
+from emeg.ingest.event_labels import (
+    Labels,
+    labels_identity,
+    match_older_names,
+    read_labels,
+    with_event_content,
+    write_labels,
+)
 from emeg.ingest.listing.sources import Listing, list_archive
 from emeg.ingest.outcome import Outcome
 from emeg.ingest.source import Source
+from emeg.ingest.subjects.tables import store_facts
 from emeg.ingest.transfer.checksums import identify
 from emeg.ingest.transfer.download import clear_scratch, recording_id, scratch_name
 from emeg.ingest.workers.executor import Executor, fan_out
 from emeg.ingest.workers.progress_log import ProgressLog
 from emeg.progress import Progress, silent
 from emeg.store import CatalogRow, Store, read_catalog, read_quarantine, release
-from emeg.store.catalog.tables import compact_if_scattered
+from emeg.store.catalog.tables import compact_if_scattered, recompact
 from emeg.store.claims import claimed, sweep_claims
 from emeg.store.removal import remove_recording
 from emeg.uri import locate
@@ -66,11 +75,12 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Execu
     if leftovers:
         logger.info("removed %d unfinished products of an interrupted run", leftovers)
     here = was_here(store, listing, config)
-    identified = identify(store, listing.sources, max(1, config.workers))
+    identified = with_event_content(store, identify(store, listing.sources, max(1, config.workers)), config)
     listing = _without_withdrawn(store, replace(listing, sources=identified))
     _take_name(store, listing, config, here=here)
-    names = {source.shown: recording_id(source, config) for source in listing.sources}
     rows = [row for row in read_catalog(store) if row.dataset == listing.dataset]
+    listing, labels = _with_known_names(store, listing, config, {row.recording for row in rows})
+    names = {source.shown: recording_id(source, config) for source in listing.sources}
     settled = _settle(store, listing.sources, names, {row.recording for row in rows}, config)
     if not locate(config.archive).is_local:
         clear_scratch(config.archive, config.transfer, {scratch_name(source) for source in settled.remaining})
@@ -83,6 +93,16 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Execu
     if vanished:
         logger.warning("%d sources have vanished from %s, first %s", len(vanished), config.archive, vanished[0])
     keep(store, listing, {**(before.recordings if before is not None else {}), config_hash: ready})
+    _keep_labels(store, listing, outcomes, labels, {row.recording for row in rows} - set(replaced))
+    dropped = store_facts(
+        store,
+        locate(config.archive),
+        listing.dataset,
+        listing.files,
+        listing.sources,
+        listing.pseudonyms,
+        config.transfer,
+    )
     compact_if_scattered(store)
     store.sweep()  # once more: the workers of a killed run live a moment longer than the run
     sweep_claims(store)
@@ -99,7 +119,33 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Execu
         people=listing.pseudonyms.told,
         n_new=n_new,
         n_known=len(outcomes) - n_new,
+        columns_left_out=dropped,
     )
+
+
+def _with_known_names(store: Store, listing: Listing, config: IngestConfig, ready: set[str]) -> tuple[Listing, Labels]:
+    """Give sources the ids that earlier versions gave to their content, and mark those whose events are out of date."""
+    refused = {record.recording for record in read_quarantine(store) if record.dataset == listing.dataset}
+    known = read_labels(store, listing.dataset)
+    sources, labels = match_older_names(listing.sources, config, ready | refused, known)
+    planned = {recording_id(source, config) for source in sources}
+    write_labels(store, listing.dataset, labels, ready | refused | planned)  # a killed run's recordings are up to date
+    return replace(listing, sources=sources), labels
+
+
+def _keep_labels(store: Store, listing: Listing, outcomes: list[Outcome], labels: Labels, before: set[str]) -> None:
+    """Record which tables of events the recordings have now; compact rows whose number of events has changed."""
+    of_source = {source.shown: source for source in listing.sources}
+    updated = {
+        outcome.recording: labels_identity(of_source[outcome.source])
+        for outcome in outcomes
+        if of_source[outcome.source].relabel and not (outcome.state == "ready" and outcome.reason)
+    }
+    events = {**labels.events, **updated}
+    known = {outcome.recording for outcome in outcomes} | before
+    write_labels(store, listing.dataset, labels.model_copy(update={"events": events}), known)
+    if updated:
+        recompact(store)
 
 
 def _take_name(store: Store, listing: Listing, config: IngestConfig, *, here: bool) -> None:
@@ -171,11 +217,11 @@ def _settle(
     for source in sources:
         name = names[source.shown]
         record = refused.get((source.dataset, source.shown))
-        if name in ready:
+        if name in ready and not source.relabel:
             if record is not None:  # stopped between the row and the release of an older refusal
                 release(store, source.dataset, source.shown)
             settled.outcomes.append(Outcome(source.shown, name, "ready"))
-        elif record is not None and record.recording == name and not config.retry_quarantined:
+        elif record is not None and record.recording == name and not (config.retry_quarantined or source.relabel):
             settled.outcomes.append(Outcome(source.shown, name, "quarantined", record.reason))
         else:
             settled.remaining.append(source)

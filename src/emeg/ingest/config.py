@@ -130,6 +130,9 @@ class IngestResult(Config):
     """Version tag of the archive, where it has one."""
     people: str = ""
     """How subjects are named: with a key, or what the lack of one means."""
+    columns_left_out: dict[str, str] = Field(default_factory=dict)
+    """Columns of participants.tsv, sessions.tsv and scans.tsv that are not kept because they may identify a person, and
+    why."""
     n_new: int
     """Recordings and refusals that this run itself made."""
     n_known: int

@@ -3,6 +3,7 @@
 ``ingest_recording`` ──▶ ``open_header`` ──▶ ``pick_sensors`` ──▶ ``prepare`` ──▶ ``write_signal`` ──▶ catalogue row
 """
 
+import logging
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -43,10 +44,13 @@ from emeg.ingest.tables.treatment import count_note, treat
 from emeg.ingest.transfer.download import fetched, recording_id
 from emeg.sensors import PickedSensors, Sensors, check_geometry, sensors_from_info
 from emeg.store import QuarantineRecord, Store, find_refusal, has_row, publish_row, quarantine, release, write_recording
+from emeg.store.catalog.tables import replace_events
 from emeg.store.claims import claimed
 
 if TYPE_CHECKING:
     import mne
+
+logger = logging.getLogger(__name__)
 
 _CTF_GRADES = (1, 2, 3)
 _OMITTED = "outside data range"
@@ -71,9 +75,13 @@ def ingest_recording(source: Source, config: IngestConfig) -> Outcome:
         if not ours:
             return Outcome(source.shown, facts.recording, "claimed", made=False)
         if has_row(store, facts.recording):
-            return Outcome(source.shown, facts.recording, "ready", made=False)
+            return (
+                _relabel(store, facts)
+                if source.relabel
+                else Outcome(source.shown, facts.recording, "ready", made=False)
+            )
         refusal = None if config.retry_quarantined else find_refusal(store, source.dataset, source.shown)
-        if refusal is not None and refusal.recording == facts.recording:
+        if refusal is not None and refusal.recording == facts.recording and not source.relabel:
             return Outcome(source.shown, facts.recording, "quarantined", refusal.reason, made=False)
         return _ingest(store, facts)
 
@@ -98,6 +106,24 @@ def _ingest(store: Store, facts: RecordingFacts) -> Outcome:
     publish_row(store, row, facts.events.events)
     release(store, facts.source.dataset, facts.source.shown)
     return Outcome(facts.source.shown, facts.recording, "ready")
+
+
+def _relabel(store: Store, facts: RecordingFacts) -> Outcome:
+    """Replace the events of a recording whose tables of events have changed; its signal stays.
+
+    Where the new tables cannot be used, the recording keeps its events and the outcome says why; the next run tries
+    again.
+    """
+    source = facts.source
+    try:
+        with fetched(source, facts.config.transfer) as folder:
+            open_header(facts, folder)
+    except RecordingError as error:
+        reason = f"events not updated: {facts.scrubbed(str(error))}"
+        logger.warning("%s: %s", source.shown, reason)
+        return Outcome(source.shown, facts.recording, "ready", reason)
+    replace_events(store, facts.recording, facts.events.events, facts.events.notes)
+    return Outcome(source.shown, facts.recording, "ready")
 
 
 def _refuse(store: Store, facts: RecordingFacts, error: RecordingError) -> Outcome:

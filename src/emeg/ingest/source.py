@@ -18,6 +18,9 @@ class ListedFile:
     size: int
     etag: str = ""
     sha256: str = ""
+    content: str | None = None
+    """Of a table of events: hash of the rows that belong to the recording's content, empty where there are none. None
+    where the whole file belongs to it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,10 @@ class Source:
     declared: bool = False
     public: str = ""
     hidden: tuple[tuple[str, str], ...] = ()
+    adopted: str = ""
+    """Id that an earlier version gave to a recording of the same content; empty where there is none."""
+    relabel: bool = False
+    """Whether its tables of events have changed since its recording was made or refused."""
 
     @property
     def shown(self) -> str:

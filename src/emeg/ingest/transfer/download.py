@@ -353,9 +353,22 @@ def clear_scratch(archive: str, config: TransferConfig, keep: set[str]) -> int:
 
 
 def identity(source: "Source") -> dict[str, str]:
-    """Identify the content of every file: SHA-256 in a folder, ETag and size in a bucket."""
-    root = locate(source.archive)
-    return {file.path: _file_identity(root.local_path() if root.is_local else None, file) for file in source.all_files}
+    """Identify the content of a recording by file: SHA-256 in a folder, ETag and size in a bucket.
+
+    Of a table of events only the rows count that belong to the content (`ListedFile.content`); one without such rows is
+    left out.
+    """
+    return {
+        file.path: f"rows:{file.content}" if file.content else file_identity(source.archive, file)
+        for file in source.all_files
+        if file.content != ""
+    }
+
+
+def file_identity(archive: str, file: ListedFile) -> str:
+    """Identify the content of one file, whole: SHA-256 in a folder, ETag and size in a bucket."""
+    root = locate(archive)
+    return _file_identity(root.local_path() if root.is_local else None, file)
 
 
 def _file_identity(folder: Path | None, file: ListedFile) -> str:
@@ -371,8 +384,11 @@ def recording_id(source: "Source", config: IngestConfig) -> str:
     """Return the id of the recording that `source` becomes under `config`.
 
     The same files, at the same path in the dataset, standardised in the same way, have the same id, whichever version
-    of emeg ingests them and wherever the archive lies.
+    of emeg ingests them and wherever the archive lies. Rows of tables of events that do not change the signal are no
+    part of it (`emeg.ingest.event_labels`).
     """
+    if source.adopted:
+        return source.adopted
     what: dict[str, Any] = {
         "dataset": source.dataset,
         "path": source.path,

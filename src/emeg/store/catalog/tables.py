@@ -3,6 +3,7 @@
 A recording exists if and only if its row does: the row is written last, after the signal and the events.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -24,6 +25,9 @@ _COMPACT = "compact-"
 
 MOST_SCATTERED = 250
 """Rows that are read from files of their own before ingest merges them: about a second of reading (4 ms each)."""
+
+_ABOUT_EVENTS = re.compile(r".*events\.tsv|\d+ of \d+ events lie outside")
+"""Notes of ingest about a recording's events."""
 
 _COLUMN_TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -52,6 +56,26 @@ def publish_row(store: StoreFiles, row: CatalogRow, events: Sequence[Event]) -> 
     table = pa.Table.from_pylist([event._asdict() for event in events], schema=EVENTS_SCHEMA)
     store.write_bytes(parquet_bytes(table), "catalog", "events", row.recording + _SUFFIX)
     store.write_bytes(parquet_bytes(_rows_table([row])), "catalog", "recordings", row.recording + _SUFFIX)
+
+
+def replace_events(store: StoreFiles, recording: str, events: Sequence[Event], notes: Sequence[str]) -> None:
+    """Replace a recording's events, with their count and the notes about them in its row.
+
+    Parameters
+    ----------
+    store : Store
+    recording : str
+    events : sequence of Event
+    notes : sequence of str
+        What ingest says about the events; earlier notes about a table of events are dropped.
+    """
+    [fields] = _read_rows(store.location("catalog", "recordings", recording + _SUFFIX)).to_pylist(
+        maps_as_pydicts="strict"
+    )
+    row = CatalogRow.model_validate(fields)
+    kept = [note for note in row.notes if not _ABOUT_EVENTS.match(note)]
+    changed = {"n_events": len(events), "notes": tuple(dict.fromkeys((*kept, *notes)))}
+    publish_row(store, row.model_copy(update=changed), events)
 
 
 def has_row(store: StoreFiles, recording: str) -> bool:
@@ -93,6 +117,15 @@ def compact_catalog(store: StoreFiles) -> str:
         if place.name != name:
             store.remove("catalog", place.name)
     return name
+
+
+def recompact(store: StoreFiles) -> None:
+    """Merge the rows again if there is a merged file: a row that it holds has changed."""
+    merged = _merged_files(store)
+    for location in merged:  # rows of a merged file go before those of their own files
+        store.remove("catalog", location.name)
+    if merged:
+        compact_catalog(store)
 
 
 def compact_if_scattered(store: StoreFiles) -> bool:
