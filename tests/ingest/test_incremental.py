@@ -181,7 +181,7 @@ def test_a_person_leaves_every_product_and_stays_away(lab):
 
 
 def test_nobody_of_that_name_is_the_callers_mistake(lab):
-    with pytest.raises(UserError, match="knows nobody called '09' in dataset lab; it has sub-01"):
+    with pytest.raises(UserError, match="no subject '09' in dataset lab; it has sub-01"):
         withdraw(WithdrawConfig(root=str(lab.root), dataset="lab", subject="09"))
 
 

@@ -1,7 +1,7 @@
-"""The verb ``withdraw``: a person leaves the store and every product that holds them, and does not come back.
+"""The verb ``withdraw``: remove a subject from a store and from every product that holds the subject, for good.
 
 recordings ─▶ corpora ─▶ tokens ─▶ models ─▶ evaluations ─▶ reports: found by following the names in every product's own
-JSON files, worked off from the right, so that a run that was stopped finds the rest when it is called again.
+JSON files, and removed from the right, so that a run that was stopped finds the rest when it is called again.
 """
 
 import logging
@@ -11,10 +11,12 @@ from emeg.curation.product_graph import WITHDRAWN, ProductGraph
 from emeg.curation.unfinished_runs import HeldRuns, find_runs, forget_in_logs
 from emeg.errors import UserError
 from emeg.ingest.dataset_records import KeptDataset, Withdrawn, note_withdrawn, read_kept, read_withdrawn
+from emeg.ingest.event_labels import read_labels, write_labels
 from emeg.ingest.pseudonyms import Pseudonyms
 from emeg.progress import Progress, silent
 from emeg.registry import Registry
 from emeg.store import MARKERS, CatalogRow, Store, compact_catalog, read_catalog, read_quarantine, release
+from emeg.store.catalog.facts import remove_subject_facts
 from emeg.store.copies import read_copies, write_copies
 from emeg.store.removal import remove_recording
 
@@ -25,11 +27,11 @@ BEYOND = (
     "not known to the store: BIDS exports (their code/emeg-export.json names recordings), local copies of shards"
     " (emeg cache), models on a hub, copies of the store"
 )
-"""What leaves a store and has to be cleared by whoever took it."""
+"""What may hold the subject outside the store; the people who made these copies have to clear them."""
 
 
 class WithdrawConfig(Config):
-    """Who is withdrawn from which store."""
+    """Remove a subject from a store."""
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
@@ -39,11 +41,11 @@ class WithdrawConfig(Config):
     """Subject label, as in the catalogue or, with the same key in the environment, in the archive; ``sub-`` may be left
     out."""
     dry_run: bool = False
-    """Only list what holds the person."""
+    """Only list what holds the subject."""
 
 
 class WithdrawResult(Config):
-    """Products that held the person: removed, models marked; with a dry run only found."""
+    """Products that held the subject: removed, models marked; with a dry run only found."""
 
     person: str
     """Global name, dataset/subject."""
@@ -56,9 +58,9 @@ class WithdrawResult(Config):
     tokens: tuple[str, ...] = ()
     """Token sets removed."""
     models: tuple[str, ...] = ()
-    """Models marked: their weights cannot forget; whoever uses them must decide."""
+    """Models marked: weights cannot be cleared of a subject, so their users must decide."""
     others: tuple[str, ...] = ()
-    """Evaluations, reports and other products removed, as room/name."""
+    """Evaluations, reports and other products removed, as kind/name."""
     runs: tuple[str, ...] = ()
     """Work in progress removed: checkpoints and logs of trainings, parts of token sets."""
     runs_elsewhere: tuple[str, ...] = ()
@@ -66,9 +68,11 @@ class WithdrawResult(Config):
     runs_unknown: tuple[str, ...] = ()
     """Runs that do not say what they are made from: an earlier version began them. Look at them by hand."""
     log_lines: int = 0
-    """Lines about the person taken out of ingest's logs."""
+    """Lines about the subject removed from ingest's logs."""
+    table_rows: int = 0
+    """Rows about the subject removed from the tables of subjects, sessions and scans."""
     also_in: tuple[str, ...] = ()
-    """Recordings in the store of datasets with the same people under the same label: withdraw these, too."""
+    """Recordings in the store of datasets with the same subjects under the same label: withdraw these, too."""
     beyond: str = BEYOND
     """What a store cannot know."""
     done_before: bool = False
@@ -76,16 +80,16 @@ class WithdrawResult(Config):
 
 
 def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> WithdrawResult:
-    """Take a person out of a store, list every product that held them, and keep them from being ingested again.
+    """Remove a subject from a store, list every product that held the subject, and prevent another ingest.
 
-    Recordings, corpora, token sets, evaluations and reports are removed (all can be made again without the person);
-    models are marked. Of work in progress under ``runs/`` what was made from one of these is removed: stop such
-    trainings first. What lies outside the store is listed as far as it is known.
+    Recordings, corpora, token sets, evaluations and reports are removed (all can be made again without the subject);
+    models are marked. Work in progress under ``runs/`` that was made from one of these is removed: stop such trainings
+    first. What lies outside the store is listed as far as it is known.
 
     Raises
     ------
     UserError
-        The store knows no such person.
+        The store knows no such subject.
     """
     store = Store.open(config.root)
     rows = [row for row in read_catalog(store) if row.dataset == config.dataset]
@@ -107,17 +111,18 @@ def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> Withdraw
         also_in=_also_in(store, kept, config.dataset, subject),
         **found.runs()._asdict(),
     )
-    left = sum(
+    rows_left = remove_subject_facts(store, config.dataset, subject, only_count=True)
+    left = rows_left + sum(
         map(len, (result.recordings, refused, result.corpora, result.tokens, result.models, result.others, result.runs))
     )
     result = result.model_copy(update={"done_before": left == 0})
     sources = {*refused, *(row.source for row in own)}
     lines = forget_in_logs(store, result.recordings, sources, config.dataset, only_count=config.dry_run)
-    result = result.model_copy(update={"log_lines": lines})
+    result = result.model_copy(update={"log_lines": lines, "table_rows": rows_left})
     if config.dry_run:
         return result
     note_withdrawn(store, [person])
-    _take_out(store, result, kept)
+    _remove(store, result, kept)
     progress(left, left, f"{name}: {left} products")
     logger.info("withdrew %s: %d products", name, left)
     return result
@@ -132,11 +137,11 @@ def _known(config: WithdrawConfig, rows: list[CatalogRow], store: Store) -> str:
         if label in subjects:
             return label
     there = f"it has {', '.join(sorted(subjects)[:8])}" if subjects else "it has nothing of that dataset"
-    raise UserError(f"{store.root}: knows nobody called {config.subject!r} in dataset {config.dataset}; {there}")
+    raise UserError(f"{store.root}: no subject {config.subject!r} in dataset {config.dataset}; {there}")
 
 
 def _subject_in(source: str) -> str:
-    """Subject of a refused BIDS source; notes of refusals hold paths only."""
+    """Return the subject of a refused BIDS source; notes of refusals hold paths only."""
     return next((part for part in source.split("/") if part.startswith("sub-")), "")
 
 
@@ -189,7 +194,7 @@ def _forget_copies(store: Store, gone: set[str]) -> None:
         write_copies(store, left)
 
 
-def _take_out(store: Store, result: WithdrawResult, kept: KeptDataset | None) -> None:
+def _remove(store: Store, result: WithdrawResult, kept: KeptDataset | None) -> None:
     """Remove and mark, products made of others first."""
     for run in result.runs:
         store.remove("runs", run)
@@ -203,8 +208,9 @@ def _take_out(store: Store, result: WithdrawResult, kept: KeptDataset | None) ->
     dataset = result.person.split("/", 1)[0]
     for source in result.refused:
         release(store, dataset, source)
+    remove_subject_facts(store, dataset, result.person.split("/", 1)[1])
     _forget_copies(store, set(result.recordings))
-    merged = any(place.name.startswith("compact-") for place in store.children("catalog"))
+    merged = any(location.name.startswith("compact-") for location in store.children("catalog"))
     for recording in result.recordings:
         remove_recording(store, recording)
     if merged and result.recordings:
@@ -215,5 +221,7 @@ def _take_out(store: Store, result: WithdrawResult, kept: KeptDataset | None) ->
             config: {source: name for source, name in ready.items() if name not in gone}
             for config, ready in kept.recordings.items()
         }
+        left = {name for ready in recordings.values() for name in ready.values()}
+        write_labels(store, kept.dataset, read_labels(store, kept.dataset), left)
         facts = kept.model_copy(update={"recordings": recordings})
         store.write_json(facts.model_dump(mode="json"), "catalog", "datasets", f"{kept.dataset}.json")
