@@ -1,4 +1,4 @@
-"""What the dataset as a whole says of itself: sources, licence, people."""
+"""Files about the dataset as a whole: description, licence, README."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -53,7 +53,7 @@ def _url(entry: Entry) -> str:
 
 
 def dataset_description(sources: Sequence[SourceDataset], export: str) -> dict[str, Any]:
-    """Content of ``dataset_description.json``."""
+    """Return the content of ``dataset_description.json``."""
     links = {source.name: source.url for source in sources if source.url}
     described = [source.described for source in sources if source.described]
     return {
@@ -70,30 +70,15 @@ def dataset_description(sources: Sequence[SourceDataset], export: str) -> dict[s
 
 
 def licence(sources: Sequence[SourceDataset]) -> str:
-    """One licence where all agree, else each dataset's; ``n/a`` where none is known."""
+    """Return the licence where all datasets agree, else one for each dataset; ``n/a`` where none is known."""
     stated = {source.name: source.licence or "n/a" for source in sources}
     if len(set(stated.values())) == 1:
         return next(iter(stated.values()))
     return "; ".join(f"{name}: {text}" for name, text in stated.items())
 
 
-def participant_rows(named: Sequence[NamedRecording]) -> list[dict[str, Any]]:
-    """List the people: label in this dataset, dataset, and label there."""
-    people = {one.subject: (one.row.dataset, one.row.subject) for one in named}
-    return [
-        {"participant_id": f"sub-{label}", "dataset": dataset, "source_label": subject}
-        for label, (dataset, subject) in sorted(people.items())
-    ]
-
-
-PARTICIPANT_COLUMNS = {
-    "dataset": {"Description": "Dataset that the person is from."},
-    "source_label": {"Description": "Pseudonym in the store that this was exported from."},
-}
-
-
 def readme(sources: Sequence[SourceDataset], named: Sequence[NamedRecording]) -> str:
-    """Text of ``README.md``."""
+    """Return the text of ``README.md``."""
     people = len({one.subject for one in named})
     hours = sum(one.row.duration_s for one in named) / 3600.0
     listed = "\n".join(
@@ -105,18 +90,19 @@ def readme(sources: Sequence[SourceDataset], named: Sequence[NamedRecording]) ->
 
 _README = """# Standardised EEG and MEG
 
-{n} recordings of {people} people, {hours:.2f} h, from:
+{n} recordings of {people} subjects, {hours:.2f} h, from:
 
 {listed}
 
-emeg {version} brought them to one rate, band and set of units: channels whose place is unknown left out, mains and its
-harmonics taken out, band limited, resampled to the rate in the sidecars. `SoftwareFilters` in each recording's JSON has
-the figures. Licences of the sources go on to hold.
+emeg {version} converted them to one sampling rate, pass band and set of units: it removed channels without a known
+position and the mains frequency with its harmonics, limited the band, and resampled. `SoftwareFilters` in the JSON file
+of each recording has the parameters. The licences of the sources still apply.
 
-EEG is BrainVision with 32-bit floats in µV; MEG, with EEG that was recorded at the same time, is FIFF with 32-bit
-floats in T, T/m and V. `channels.tsv` says which channels are bad and which were interpolated, and why.
-`events.tsv` has the sources' events, and rows `BAD_…` for bad stretches of channels that are good otherwise.
+EEG is BrainVision with 32-bit floats in µV. MEG, with EEG that was recorded at the same time, is FIFF with 32-bit
+floats in T, T/m and V. `channels.tsv` lists which channels are bad, which were interpolated, and why. `events.tsv` has
+the events of the source, and rows `BAD_…` for bad stretches of channels that are good otherwise. `participants.tsv`,
+`sessions.tsv` and `scans.tsv` have the columns of the source that identify nobody.
 
-People bear the pseudonyms of the store that they come from. A person who withdraws from the store must be taken out of
-copies such as this one by whoever keeps them.
+Subjects have the pseudonyms of the store that they come from. If a subject withdraws from the store, remove the subject
+from copies such as this one, too.
 """

@@ -1,4 +1,4 @@
-"""``emeg export-bids``: recordings of a store as one BIDS derivative dataset, there as a whole or not at all."""
+"""The verb ``export-bids``: write recordings of a store as one BIDS derivative dataset, complete or not at all."""
 
 import logging
 import re
@@ -11,10 +11,8 @@ from emeg.bids_files import write_json, write_table
 from emeg.errors import UserError
 from emeg.export.config import ExportBidsConfig, ExportBidsResult
 from emeg.export.description import (
-    PARTICIPANT_COLUMNS,
     SourceDataset,
     dataset_description,
-    participant_rows,
     readme,
     source_datasets,
 )
@@ -27,6 +25,7 @@ from emeg.export.sidecars import (
     event_rows,
     recording_json,
 )
+from emeg.export.tables import ExportedFacts
 from emeg.hashing import NAME_LENGTH, hash_json
 from emeg.locks import locked
 from emeg.progress import Progress, silent
@@ -46,7 +45,7 @@ from emeg.version import __version__
 logger = logging.getLogger(__name__)
 
 MARKER = "code/emeg-export.json"
-"""Which export a folder holds, and which recording is which file; written last. BIDS looks at nothing below code/."""
+"""File that names the export and the files of each recording; written last. BIDS validators skip code/."""
 
 FORMAT = 1
 """Version of what is written; part of an export's name."""
@@ -55,9 +54,9 @@ FORMAT = 1
 def export_bids(config: ExportBidsConfig, *, progress: Progress = silent) -> ExportBidsResult:
     """Write recordings as a BIDS derivative dataset, or find that it is there.
 
-    Work goes on in a folder beside `out`, which becomes `out` when everything is written. A run that was stopped leaves
-    that folder, and the next one goes on from the recordings that are finished. One stretch of a signal is held at a
-    time.
+    The files are written to a folder beside `out`, which becomes `out` when everything is written. A run that was
+    stopped leaves that folder, and the next one continues after the recordings that are finished. One stretch of a
+    signal is held in memory at a time.
 
     Raises
     ------
@@ -69,15 +68,17 @@ def export_bids(config: ExportBidsConfig, *, progress: Progress = silent) -> Exp
     store = Store.open(config.root)
     rows = selected(store, config)
     out = locate(config.out).local_path()
-    export = hash_json({"format": FORMAT, "version": __version__, "recordings": [row.recording for row in rows]})
     named, sources = name_recordings(rows), source_datasets(store, rows)
+    facts = ExportedFacts(store, named)
+    made_of = {"format": FORMAT, "version": __version__, "recordings": [row.recording for row in rows]}
+    export = hash_json({**made_of, **facts.content})
     done_before = _holds(out, export)
     if not done_before:
         with _staging(out, export) as folder:
             for done, one in enumerate(named, start=1):
                 _export_recording(store, one, sources, folder)
                 progress(done, len(named), one.name())
-            _write_dataset(folder, named, sources, export)
+            _write_dataset(folder, facts, sources, export)
             _publish(folder, out)
         logger.info("wrote %s: %d recordings", out, len(named))
     return ExportBidsResult(
@@ -92,7 +93,7 @@ def export_bids(config: ExportBidsConfig, *, progress: Progress = silent) -> Exp
 
 
 def selected(store: Store, config: ExportBidsConfig) -> list[CatalogRow]:
-    """Rows that the configuration asks for, by recording."""
+    """Return the rows that the configuration selects, by recording."""
     answer = query_catalog(CatalogConfig(root=config.root, where=config.where, columns=("recording",)))
     wanted = {str(recording) for (recording,) in answer.rows}
     every = read_catalog(store)
@@ -107,7 +108,7 @@ def selected(store: Store, config: ExportBidsConfig) -> list[CatalogRow]:
 
 
 def _holds(out: Path, export: str) -> bool:
-    """Whether `out` is this export; false where there is room for one."""
+    """Return whether `out` is this export; false where it is empty or missing."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     marker = locate(out) / MARKER
@@ -124,7 +125,7 @@ def _holds(out: Path, export: str) -> bool:
 
 @contextmanager
 def _staging(out: Path, export: str) -> Iterator[Path]:
-    """Give the folder that becomes `out`, with what an earlier run has finished in it; nobody else writes there."""
+    """Yield the folder that becomes `out`, with what an earlier run finished; no other process writes there."""
     out.parent.mkdir(parents=True, exist_ok=True)
     _sweep(out, export)
     folder = out.parent / f".partial-{out.name}-{export}"
@@ -136,7 +137,7 @@ def _staging(out: Path, export: str) -> Iterator[Path]:
 
 
 def _sweep(out: Path, export: str) -> None:
-    """Remove what stopped runs of other exports to the same folder have left."""
+    """Remove what stopped runs of other exports to the same folder left."""
     name = re.compile(rf"\.partial-{re.escape(out.name)}-[0-9a-f]{{{NAME_LENGTH}}}")
     for folder in sorted(out.parent.iterdir()):
         if name.fullmatch(folder.name) and not folder.name.endswith(export):
@@ -178,13 +179,11 @@ def _export_recording(store: Store, one: NamedRecording, sources: Sequence[Sourc
     write_json(sidecar, recording_json(recording, row, [f"bids:{name}:{row.source}" for name in linked]))
 
 
-def _write_dataset(
-    folder: Path, named: Sequence[NamedRecording], sources: Sequence[SourceDataset], export: str
-) -> None:
+def _write_dataset(folder: Path, facts: ExportedFacts, sources: Sequence[SourceDataset], export: str) -> None:
+    named = facts.named
     write_json(folder / "dataset_description.json", dataset_description(sources, export))
     (folder / "README.md").write_text(readme(sources, named), encoding="utf-8")
-    write_table(folder / "participants.tsv", participant_rows(named))
-    write_json(folder / "participants.json", PARTICIPANT_COLUMNS)
+    facts.write(folder)
     files = {one.row.recording: f"{one.folder}/{one.name()}" for one in named}
     (folder / MARKER).parent.mkdir(exist_ok=True)
     write_json(folder / MARKER, {"export": export, "recordings": dict(sorted(files.items()))})
