@@ -218,10 +218,10 @@ def test_names_dates_initials_and_numbers_leave_no_trace_in_a_path(path, private
 def path_subject(path: str) -> str:
     """Return the label of the subject, as the listing of an archive finds it."""
     from emeg.ingest.listing.bids import path_entities
-    from emeg.ingest.listing.sources import _subject_of_folder
+    from emeg.ingest.listing.lister import subject_of_folder
 
     entities = path_entities(path)
-    return f"sub-{entities['sub']}" if "sub" in entities else _subject_of_folder(path)
+    return f"sub-{entities['sub']}" if "sub" in entities else subject_of_folder(path)
 
 
 @pytest.mark.parametrize(
