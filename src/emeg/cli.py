@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import re
 import signal
 import sys
 import threading
@@ -140,7 +141,7 @@ def _run(name: str, verb: Verb, flags: list[str]) -> None:
     if not {"-h", "--help"}.isdisjoint(flags):
         sys.stdout.write(_help(name, verb.summary, config_class, flags))
         return
-    config = parse_config(name, config_class, flags)
+    config = parse_config(name, config_class, _with_long_from(config_class, flags))
     from emeg.terminal import TerminalProgress, show_result
 
     with TerminalProgress(name) as progress, _stoppable():
@@ -208,6 +209,15 @@ def _closest(name: str, known: Sequence[str]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def _with_long_from(config_class: type[Config], flags: list[str]) -> list[str]:
+    """Replace ``--from``, a word of Python, by the option of the field that it stands for."""
+    field = next((name for name in ("from_model", "model") if name in config_class.model_fields), None)
+    if field is None:
+        return flags
+    option = f"--{field.replace('_', '-')}"
+    return [re.sub(r"^--from(?==|$)", option, flag) for flag in flags]
 
 
 def parse_config(name: str, config_class: type[Config], flags: list[str]) -> Config:

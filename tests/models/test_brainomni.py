@@ -247,3 +247,19 @@ def test_a_model_cast_to_bfloat16_still_embeds():
     plain, cast = model.embed(*given).detach(), model.to(torch.bfloat16).embed(*given).detach()
     # Codes flip where the latents' last digits decide, and with them the features.
     assert float((plain * cast).sum(-1).median()) > 0.9
+
+
+def test_layers_are_those_that_the_blocks_give_one_after_the_other():
+    torch.manual_seed(0)
+    model = BrainOmni(PRESETS["nano"], BrainTokenizerConfig(n_filters=2, n_dim=64, codebook_dim=64, n_neuro=3)).eval()
+    latents = torch.randn(2, 3, 8, 64)
+    found = model.embed_latents(latents, layers=(3, 0, 4))
+    assert torch.equal(found[0], model.embed_latents(latents))
+    rotary = model.rotary(8, latents.device)
+    hidden = latents + model.tokenizer.encoder.neuros[:, None]
+    torch.testing.assert_close(found[1], torch.nn.functional.normalize(hidden, dim=-1))
+    for block in model.blocks:
+        hidden = block(hidden, rotary)
+    torch.testing.assert_close(found[2], torch.nn.functional.normalize(hidden, dim=-1))
+    with pytest.raises(UserError, match="layers: 5 is outside 0 to 4"):
+        model.embed_latents(latents, layers=(5,))

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
 
-LATER_OPTIONS = ("equaliser", "target", "spectral_loss", "crossfade", "projections")
+LATER_OPTIONS = ("equaliser", "target", "spectral_loss", "crossfade", "projections", "sensor_gain")
 """Options that the published network does not have. Those that are off stay out of product names, so that models keep
 the names that they had before the option existed."""
 
@@ -63,6 +63,9 @@ class BrainTokenizerConfig(Config):
     crossfade: int = Field(0, ge=0)
     """Samples that successive windows of `reconstruct` share and over which it fades from one to the next. 0: windows
     are reconstructed side by side. Needs `target` signal."""
+    sensor_gain: bool = False
+    """Multiply the features of a channel, on the way to the latent sources and back, by a learned function of its
+    sensor. Attention weights are positive: without it, the orientation of a sensor cannot change a sign."""
     projections: Literal["shared", "level"] = "shared"
     """If `codebook_dim` differs from `n_dim`: one pair of projections for all codebooks (`shared`), or one for each
     level (`level`), as in the published code."""

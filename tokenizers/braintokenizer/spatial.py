@@ -24,6 +24,7 @@ class SpatialEncoder(nn.Module):
         self.backwardsolution = nn.ModuleDict(
             {"v": nn.Linear(config.n_dim, config.n_dim), "proj": nn.Linear(config.n_dim, config.n_dim)}
         )
+        self.sensor_gain = nn.Linear(config.n_dim, config.n_dim) if config.sensor_gain else None
         self.n_head, self.dropout_p = config.n_head, config.dropout
 
     def forward(
@@ -52,6 +53,8 @@ class SpatialEncoder(nn.Module):
         steps = features.shape[2]
         key = self.k_proj(features + sensor_BCD[:, None, None])
         value = self.backwardsolution["v"](features)
+        if self.sensor_gain is not None:
+            value = value * (1.0 + self.sensor_gain(sensor_BCD))[:, None, None]
         query = split_heads(self.neuros.to(key.dtype), self.n_head).expand(batch * windows * steps, -1, -1, -1)
         gathered = attend(
             query,
@@ -77,6 +80,7 @@ class SpatialDecoder(nn.Module):
         self.seanet_decoder = SeanetDecoder(
             config.n_filters, config.ratios, config.n_dim, config.kernel_size, config.last_kernel_size
         )
+        self.sensor_gain = nn.Linear(config.n_dim, config.n_dim) if config.sensor_gain else None
         self.n_head, self.dropout_p = config.n_head, config.dropout
 
     def forward(self, latents_BSWTD: Tensor, sensor_BCD: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -107,6 +111,8 @@ class SpatialDecoder(nn.Module):
             generator=generator,
         )
         features = self.forwardsolution["proj"](join_heads(spread))
+        if self.sensor_gain is not None:
+            features = features * (1.0 + self.sensor_gain(sensor_BCD)).repeat_interleave(windows * steps, dim=0)
         channels = features.shape[1]
         by_channel = torch.unflatten(features, 0, (batch, windows, steps)).permute(0, 3, 1, 2, 4)
         signal = self.seanet_decoder(by_channel.reshape(batch * channels * windows, steps, -1))

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,7 +140,7 @@ def _fit_and_publish(store: Store, plan: Plan, progress: Progress) -> None:
 
 def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Work, "FoldOutcome"]]:
     """Fit every network to every fold; keep the weights of the pretrained networks in the first mode."""
-    from emeg.training import finetune_fold
+    from emeg.training import embed_task, finetune_fold
     from emeg.training.finetune.labelled_windows import in_memory
 
     config = plan.config
@@ -150,18 +150,24 @@ def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Wo
     works = [
         Work(fold, weights, mode) for weights in kinds for mode in config.modes for fold in range(len(plan.task.folds))
     ]
+    embedded: dict[str, NDArray[np.float64]] = {}
     for number, work in enumerate(works):
         progress(number, len(works), f"{work.weights} weights, {work.mode}, fold {work.fold + 1}")
         indices = fold_indices(plan.task, work.fold)
         shown = np.minimum(plan.task.windows.channels[indices.train], config.fit.max_channels or np.inf)
         signal = float(shown.sum()) * plan.task.config.window_s
         recipe = config.fit.model_copy(update={"mode": work.mode, "seed": config.seed})
+        weights: Literal["trained", "random"] = "trained" if work.weights == "pretrained" else "random"
+        if work.mode == "probe" and weights not in embedded:
+            # frozen weights: once for all folds
+            embedded[weights] = embed_task(model, windows, recipe, weights=weights, device=config.device)
         outcome = finetune_fold(
             model,
             windows,
             indices,
             affordable(recipe, signal, config.channel_seconds),
-            weights="trained" if work.weights == "pretrained" else "random",
+            weights=weights,
+            embedded=embedded.get(weights) if work.mode == "probe" else None,
             device=config.device,
             keep_state=work.weights == "pretrained" and work.mode == config.modes[0],
         )

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emeg.data import Corpus, SubjectFold, TaskConfig, TaskWindows, TokenSet, infer_task, subject_folds, task_windows
 from emeg.errors import UserError
@@ -105,9 +105,10 @@ def ancestry(store: Store, model: str) -> Ancestry:
     tokenizer = provenance.get("tokenizer")
     if tokens is not None and store.has("tokens", tokens):
         tokenizer = TokenSet.open(store, tokens).tokenizer
-    names = {corpus}
+    names = {corpus, *_corpora_of(provenance.get("started_from"))}
     if isinstance(tokenizer, str) and store.has("models", tokenizer):
-        names.add((model_config(store, tokenizer).get("provenance") or {}).get("corpus"))
+        of_tokenizer = model_config(store, tokenizer).get("provenance") or {}
+        names |= {of_tokenizer.get("corpus"), *_corpora_of(of_tokenizer.get("started_from"))}
     there = sorted(name for name in names if name is not None and store.has("corpora", name))
     return Ancestry(
         corpus=corpus,
@@ -115,6 +116,15 @@ def ancestry(store: Store, model: str) -> Ancestry:
         tokenizer=tokenizer if isinstance(tokenizer, str) else None,
         corpora={name: Corpus.open(store, name).subjects for name in there},
     )
+
+
+def _corpora_of(started_from: Mapping[str, Any] | None) -> set[str | None]:
+    """Return the corpora of the models that a training began from, back to the first."""
+    found: set[str | None] = set()
+    while started_from:
+        found.add(started_from.get("corpus"))
+        started_from = started_from.get("started_from")
+    return found
 
 
 def _infer(store: Store, subjects: list[str]) -> TaskConfig:

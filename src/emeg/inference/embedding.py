@@ -11,13 +11,14 @@ from sklearn.utils import Tags
 
 from emeg.errors import UserError
 from emeg.inference.input_windows import SignalWindows, windows_of
-from emeg.models import BrainOmni
+from emeg.models import POOLINGS, BrainOmni, pool, pooled_names
 from emeg.tokenizers.braintokenizer import normalise_signal
 
 if TYPE_CHECKING:
     import mne
 
-Pooling = Literal["mean", "mean_std", "none"]
+EmbedderPooling = Literal["mean", "mean_std", "log_std", "power", "mean_power", "none"]
+"""Poolings of `emeg.models.pooling`, and none at all."""
 
 
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -35,8 +36,11 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         One of MNE's montages, for electrode names that the standard set does not know.
     window_s : float
         Length of the windows that a Raw is cut into, s.
-    pooling : {"mean", "mean_std", "none"}
-        What of the steps of a window is given: the mean, mean and standard deviation, or all steps.
+    pooling : {"mean", "mean_std", "log_std", "power", "mean_power", "none"}
+        Features of a window: mean over its steps, mean and standard deviation, logarithm of the standard deviation,
+        log power of the features over time in 8 bands, mean and power, or all steps.
+    layers : tuple of int
+        Numbers of blocks behind the embeddings to average, from 0 to the depth of the model. Empty: the last but one.
     batch_size : int
         Windows computed at once.
     device : str
@@ -55,7 +59,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         info: "mne.Info | None" = None,
         montage: str | None = None,
         window_s: float = 10.0,
-        pooling: Pooling = "mean",
+        pooling: EmbedderPooling = "mean",
+        layers: tuple[int, ...] = (),
         batch_size: int = 16,
         device: str = "auto",
     ) -> None:
@@ -64,6 +69,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.montage = montage
         self.window_s = window_s
         self.pooling = pooling
+        self.layers = layers
         self.batch_size = batch_size
         self.device = device
 
@@ -87,8 +93,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _check(self) -> None:
-        if self.pooling not in ("mean", "mean_std", "none"):
-            raise UserError(f"pooling: {self.pooling!r} is none of mean, mean_std, none")
+        if self.pooling not in (*POOLINGS, "none"):
+            raise UserError(f"pooling: {self.pooling!r} is none of {', '.join((*POOLINGS, 'none'))}")
         if self.batch_size < 1:
             raise UserError(f"batch_size: {self.batch_size} is no number of windows; give 1 or more")
         container = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
@@ -109,8 +115,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         float32, shape (window, features)
-            Features: sources · d for the mean, twice as many for ``"mean_std"``; (window, sources, steps, d) for
-            ``"none"``.
+            Features: `get_feature_names_out` names them. Shape (window, sources, steps, d) for ``"none"``.
 
         Raises
         ------
@@ -127,7 +132,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate(parts)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ANN401
-        """Name the features: ``source<q>_<d>``, with ``_std`` behind for standard deviations.
+        """Name the features: ``source<q>_<d>``, with ``_std``, ``_log_std`` or ``_power<k>`` behind for what is no mean.
 
         Raises
         ------
@@ -137,12 +142,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.pooling == "none":
             raise UserError("pooling: 'none' gives an array for each window, whose entries have no names; use mean")
         network = self._network()
-        names = [
-            f"source{q}_{d}" for q in range(network.tokenizer.config.n_neuro) for d in range(network.config.lm_dim)
-        ]
-        if self.pooling == "mean_std":
-            names += [f"{name}_std" for name in names]
-        return np.array(names, object)
+        return np.array(pooled_names(self.pooling, network.tokenizer.config.n_neuro, network.config.lm_dim), object)
 
     def _embed(self, network: BrainOmni, windows: SignalWindows, rows: slice) -> NDArray[np.float32]:
         place = next(network.parameters()).device
@@ -151,13 +151,11 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         pos = torch.from_numpy(windows.sensors.model_positions()).to(place).expand(n, -1, -1)
         types = torch.from_numpy(windows.sensors.types.astype(np.int64)).to(place).expand(n, -1)
         with torch.inference_mode():
-            out_BQWd = network.embed(normalise_signal(x_BCN, types), pos, types).float()
+            embedded = network.embed(normalise_signal(x_BCN, types), pos, types, layers=self.layers).float()
+            embedded_BSTD = embedded.mean(dim=0) if self.layers else embedded
             if self.pooling == "none":
-                return np.asarray(out_BQWd.cpu().numpy())
-            pooled = [out_BQWd.mean(dim=2).flatten(1)]
-            if self.pooling == "mean_std":
-                pooled.append(out_BQWd.std(dim=2, correction=0).flatten(1))
-            return np.asarray(torch.cat(pooled, dim=1).cpu().numpy())
+                return np.asarray(embedded_BSTD.cpu().numpy())
+            return np.asarray(pool(embedded_BSTD, self.pooling).cpu().numpy())
 
     def _network(self) -> BrainOmni:
         """Load the network when it is first needed, and again when the parameters that name it have changed."""

@@ -1,8 +1,15 @@
 from .brainomni import BrainOmni as BrainOmni, PretrainingLosses as PretrainingLosses
 from .config import BrainOmniConfig as BrainOmniConfig, PRESETS as PRESETS
 from .draws import PretrainingDraws as PretrainingDraws, draw_pretraining_step as draw_pretraining_step
-from .heads import TaskHead as TaskHead
+from .heads import HeadPooling as HeadPooling, TaskHead as TaskHead
 from .hub import PushToHubConfig as PushToHubConfig, PushToHubResult as PushToHubResult, push_to_hub as push_to_hub
+from .pooling import (
+    POOLINGS as POOLINGS,
+    Pooling as Pooling,
+    n_pooled as n_pooled,
+    pool as pool,
+    pooled_names as pooled_names,
+)
 from .parameters import parameter_groups as parameter_groups
 from .reference_import import (
     ImportReferenceConfig as ImportReferenceConfig,

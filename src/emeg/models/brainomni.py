@@ -4,7 +4,7 @@ Shape letters: B batch, S latent sources, T latent steps, D features, Q quantize
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -91,7 +91,15 @@ class BrainOmni(nn.Module):
 
     # Inference
 
-    def embed(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+    def embed(
+        self,
+        x: Tensor,
+        pos: Tensor,
+        sensor_type: Tensor,
+        channel_mask: Tensor | None = None,
+        *,
+        layers: Sequence[int] = (),
+    ) -> Tensor:
         """Embed a signal as the input of the last block, scaled to length 1.
 
         The result is deterministic in evaluation mode. The gradient reaches the transformer but not the tokenizer.
@@ -106,12 +114,14 @@ class BrainOmni(nn.Module):
             Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
         channel_mask : bool, shape (batch, channels), optional
             True for real channels.
+        layers : sequence of int
+            Layers to return instead; see `embed_latents`.
 
         Returns
         -------
         float32, shape (batch, sources, steps, lm_dim)
         """
-        return self.embed_latents(self._features(x, pos, sensor_type, channel_mask))
+        return self.embed_latents(self._features(x, pos, sensor_type, channel_mask), layers=layers)
 
     def logits(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Tensor:
         """Predict the codes of a signal with no token masked.
@@ -133,10 +143,12 @@ class BrainOmni(nn.Module):
             Logits, codebook after codebook.
         """
         hidden = self._enter(self._features(x, pos, sensor_type, channel_mask))
-        out: Tensor = self.predict_head(self._run(hidden, self.config.lm_depth, None))
+        out: Tensor = self.predict_head(self._run(hidden, range(self.config.lm_depth), None))
         return out
 
-    def embed_latents(self, latents: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def embed_latents(
+        self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
+    ) -> Tensor:
         """Embed latents. Differentiable.
 
         Parameters
@@ -145,14 +157,32 @@ class BrainOmni(nn.Module):
             Dimensionless features of the tokenizer, quantized or not.
         generator : torch.Generator, optional
             Source of the dropout draws in training mode; PyTorch's default generator if omitted.
+        layers : sequence of int
+            Number of blocks behind each embedding, from 0 to ``lm_depth``; their results are stacked in front. Empty:
+            the embedding of the last block but one, not stacked.
 
         Returns
         -------
-        float32, shape (batch, sources, steps, lm_dim)
+        float32, shape (batch, sources, steps, lm_dim) or (layers, batch, sources, steps, lm_dim)
+
+        Raises
+        ------
+        UserError
+            There is no such layer.
         """
         self._check_latents(latents)
-        hidden = self._run(self._enter(latents), self.config.lm_depth - 1, generator)
-        return F.normalize(hidden.float(), dim=-1)
+        depth = self.config.lm_depth
+        if wrong := [layer for layer in layers if not 0 <= layer <= depth]:
+            raise UserError(f"layers: {wrong[0]} is outside 0 to {depth}, the number of blocks of this model")
+        hidden = self._enter(latents)
+        if not layers:
+            return F.normalize(self._run(hidden, range(depth - 1), generator).float(), dim=-1)
+        found: dict[int, Tensor] = {}
+        reached = 0
+        for layer in sorted(set(layers)):
+            hidden = self._run(hidden, range(reached, layer), generator)
+            found[layer], reached = F.normalize(hidden.float(), dim=-1), layer
+        return torch.stack([found[layer] for layer in layers])
 
     # Training
 
@@ -189,7 +219,8 @@ class BrainOmni(nn.Module):
             draws = draw_pretraining_step(generator, shape=shape, device=features.device)
         masked_BST = draws.uniform_mask <= self.config.mask_ratio
         hidden = self._enter(self._mask(features, masked_BST, draws))
-        hidden = self._run(hidden, self.config.lm_depth, generator if values_at_hand(hidden.device) else None)
+        drawn = generator if values_at_hand(hidden.device) else None
+        hidden = self._run(hidden, range(self.config.lm_depth), drawn)
         return self._score(hidden, codes[..., : self.config.num_quantizers_used].long(), masked_BST)
 
     def _score(self, hidden: Tensor, codes_BSTQ: Tensor, masked_BST: Tensor) -> PretrainingLosses:
@@ -256,9 +287,9 @@ class BrainOmni(nn.Module):
         out: Tensor = self.projection(features + neuros)
         return out
 
-    def _run(self, hidden: Tensor, n_blocks: int, generator: torch.Generator | None) -> Tensor:
+    def _run(self, hidden: Tensor, blocks: range, generator: torch.Generator | None) -> Tensor:
         rotary = self.rotary(hidden.shape[2], hidden.device)
-        for block in self._calls[:n_blocks]:
+        for block in self._calls[blocks.start : blocks.stop]:
             if self._checkpointing and self.training and torch.is_grad_enabled():
                 hidden = _checkpointed(block, hidden, rotary, generator)
             else:

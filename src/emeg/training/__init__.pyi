@@ -11,6 +11,7 @@ from .finetune.fold import (
     FoldIndices as FoldIndices,
     FoldOutcome as FoldOutcome,
     Windows as Windows,
+    embed_task as embed_task,
     finetune_fold as finetune_fold,
     in_memory as in_memory,
 )

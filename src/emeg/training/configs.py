@@ -63,6 +63,11 @@ class TrainingConfig(FromRecipe):
     """Preset of the network's sizes."""
     overrides: dict[str, NetworkValue] = option({}, group="model")
     """Parameters of the network that differ from its preset."""
+    from_model: str | None = option(None, group="model")
+    """Model to begin from (also --from): a model of the store, a folder, or organisation/name on a hub. Default:
+    initial weights."""
+    transfer: bool = option(False, group="model")
+    """Load only the weights of the other model whose names and shapes agree; the differences are recorded."""
     optimiser: OptimiserConfig = recipe_field()
     """Optimiser and learning rate."""
     steps: PositiveInt | None = None
@@ -250,6 +255,12 @@ class FinetuneRecipe(AdamWConfig):
     """Standardise the head's input over the training windows before training."""
     backbone_dropout: bool = recipe_field()
     """Use dropout in the backbone too; its noise swamps the nano networks."""
+    pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power", "attention"] = recipe_field()
+    """Features of an embedding that the classifier reads: mean over time, mean and standard deviation, logarithm of the
+    standard deviation, log power over time in 8 bands, mean and power, or (full only) learned attention."""
+    layers: tuple[int, ...] = recipe_field()
+    """Number of blocks behind each embedding to use. Several are averaged, with learned weights in full. Empty: the
+    last but one."""
     penalties: tuple[PositiveFloat, ...] = recipe_field()
     """Inverse strengths C of the probe's penalty to try on the validation subjects."""
     overlap: float = recipe_field(ge=0.0, lt=1.0)

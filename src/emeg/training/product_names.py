@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from emeg.config import Config
 from emeg.errors import UserError
-from emeg.hashing import hash_json
+from emeg.hashing import hash_json, sha256_file
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZER_PRESETS
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
@@ -52,7 +52,13 @@ UNUSED_LEARNING_RATE = 3e-4
 
 
 def _name(kind: str, config: TrainingConfig, network: Config) -> str:
-    fields = {key: value for key, value in config.product_fields().items() if key not in {"network", "overrides"}}
+    replaced = {"network", "overrides", "from_model", "transfer"}
+    fields = {key: value for key, value in config.product_fields().items() if key not in replaced}
+    if config.from_model is not None:
+        from emeg.training.warm_start import source_folder
+
+        weights = source_folder(Store.open(config.root), config.from_model) / "model.safetensors"
+        fields["from"] = {"weights": sha256_file(weights), "transfer": config.transfer}
     fields["steps"] = fields["steps"] or UNUSED_STEPS[kind]
     fields["optimiser"] = {"quantizer_learning_rate": UNUSED_LEARNING_RATE, **fields["optimiser"]}
     return hash_json({"kind": kind, "version": __version__, "network": network.product_fields(), "config": fields})

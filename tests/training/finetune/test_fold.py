@@ -9,7 +9,7 @@ from emeg.errors import UserError
 from emeg.metrics import balanced_accuracy
 from emeg.models import BrainOmni, BrainOmniConfig
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig, normalise_signal
-from emeg.training import FinetuneRecipe, FoldIndices, finetune_fold, in_memory
+from emeg.training import FinetuneRecipe, FoldIndices, embed_task, finetune_fold, in_memory
 from emeg.training.finetune.classifier import Classifier
 from emeg.training.finetune.labelled_windows import InMemoryWindows, WindowLoader, class_weights
 from emeg.training.loop.batches import SignalBatch, signal_batch, spread_channels
@@ -62,8 +62,34 @@ def test_fold_is_learned_and_repeats_exactly(model, windows, mode, weights):
     assert first.validation_balanced_accuracy == best
 
 
+def test_a_probe_of_embedded_windows_embeds_nothing_again(model, windows, monkeypatch):
+    recipe = FinetuneRecipe.of(mode="probe", layers=(0, 1))
+    expected = finetune_fold(model, windows, FOLD, recipe, device="cpu")
+    embedded = embed_task(model, windows, recipe, device="cpu")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the windows were embedded again")
+
+    monkeypatch.setattr(BrainOmni, "embed", refuse)
+    for fold in (FOLD, FoldIndices(FOLD.test, FOLD.validation, FOLD.train)):
+        found = finetune_fold(model, windows, fold, recipe, device="cpu", embedded=embedded)
+        if fold is FOLD:
+            assert np.array_equal(found.probabilities, expected.probabilities)
+
+
+def test_attention_needs_a_head_that_is_trained(model, windows):
+    recipe = FinetuneRecipe.of(
+        pooling="attention", layers=(0, 1), backbone_learning_rates=(3e-3,), head_factor=1.0, epochs=2
+    )
+    outcome = finetune_fold(model, windows, FOLD, recipe, device="cpu", keep_state=True)
+    assert outcome.state is not None
+    assert float(outcome.state["head.mix"].abs().sum()) > 0
+    with pytest.raises(UserError, match="a probe needs one of mean"):
+        finetune_fold(model, windows, FOLD, recipe.model_copy(update={"mode": "probe"}), device="cpu")
+
+
 def test_the_head_sees_training_windows_with_mean_zero_and_spread_one(model, windows):
-    recipe = FinetuneRecipe.of(backbone_learning_rates=(1e-3,), epochs=1)
+    recipe = FinetuneRecipe.of(backbone_learning_rates=(1e-3,), epochs=1, pooling="mean")
     state = finetune_fold(model, windows, FOLD, recipe, device="cpu", keep_state=True).state
     network = BrainOmni.from_pretrained(model)
     batch = signal_batch(windows.read(FOLD.train.tolist()))

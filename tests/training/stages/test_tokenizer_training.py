@@ -230,7 +230,7 @@ def test_groups_decay_matrices_only(root):
 def test_a_restored_monitor_moves_to_the_device_with_the_module(root):
     """A checkpoint is read while the module is on the CPU; the meta device stands for a GPU."""
     corpus = Corpus.open(Store.open(root))
-    config = TrainTokenizerConfig(root=root, overrides=SMALL, corpus=corpus.name)
+    config = TrainTokenizerConfig(root=root, overrides={**SMALL, "num_quantizers": 4}, corpus=corpus.name)
     module = tokenizer_training(config, corpus, 1, History())
     watched = {"used": torch.ones(4, 16), "replaced": torch.ones(4), "latents": torch.ones(17, dtype=torch.int64)}
     state = {"history": History().state(), "sums": {"loss": torch.ones(())}, "n_sums": 1, "n_summed_steps": 1}

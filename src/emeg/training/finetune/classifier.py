@@ -39,7 +39,13 @@ class Classifier(nn.Module):
     def __init__(self, backbone: BrainOmni, n_classes: int, recipe: FinetuneRecipe) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = TaskHead.of(backbone, n_classes, dropout=recipe.head_dropout)
+        self.head = TaskHead.of(
+            backbone,
+            n_classes,
+            dropout=recipe.head_dropout,
+            pooling=recipe.pooling,
+            n_layers=max(1, len(recipe.layers)),
+        )
         self._recipe = recipe
 
     def train(self, mode: bool = True) -> Self:
@@ -58,7 +64,8 @@ class Classifier(nn.Module):
         latents_BQWD = self.backbone.tokenizer.encode_latents(
             batch.signal, batch.pos, batch.sensor_type, overlap=self._recipe.overlap, channel_mask=batch.channel_mask
         )
-        return self.backbone.embed_latents(latents_BQWD)
+        embedding = self.backbone.embed_latents(latents_BQWD, layers=self._recipe.layers)
+        return embedding[0] if len(self._recipe.layers) == 1 else embedding
 
     def forward(self, batch: SignalBatch) -> Tensor:
         """Logits (B, classes)."""

@@ -1,7 +1,7 @@
 """Fit a classifier to one fold of a task: the whole network, or a linear probe on its frozen features.
 
 windows ──▶ tokenizer's encoder ──latents, not quantised──▶ BrainOmni ──embedding──▶ TaskHead        (full)
-windows ──▶ embedding, once ──mean over steps──▶ standardised ──▶ logistic regression                (probe)
+windows ──▶ embedding, once ──pooled──▶ standardised ──▶ logistic regression                (probe)
 
 Training people fit, validation people choose (learning rate, epoch, penalty), test people are only predicted.
 """
@@ -10,7 +10,9 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from emeg.errors import UserError
 from emeg.models import BrainOmni
@@ -19,9 +21,18 @@ from emeg.training.configs import FinetuneRecipe
 from emeg.training.device import pick_device
 from emeg.training.finetune.classifier import fit_classifier
 from emeg.training.finetune.labelled_windows import FoldIndices, FoldOutcome, InMemoryWindows, Windows, in_memory
-from emeg.training.finetune.probe import fit_probe
+from emeg.training.finetune.probe import embed_windows, fit_probe
 
-__all__ = ["FoldIndices", "FoldOutcome", "InMemoryWindows", "Weights", "Windows", "finetune_fold", "in_memory"]
+__all__ = [
+    "FoldIndices",
+    "FoldOutcome",
+    "InMemoryWindows",
+    "Weights",
+    "Windows",
+    "embed_task",
+    "finetune_fold",
+    "in_memory",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +48,7 @@ def finetune_fold(
     weights: Weights = "trained",
     device: str = "auto",
     keep_state: bool = False,
+    embedded: NDArray[np.float64] | None = None,
     progress: Progress = silent,
 ) -> FoldOutcome:
     """Fit one fold and predict its test windows.
@@ -55,6 +67,9 @@ def finetune_fold(
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     keep_state : bool
         Return the fitted weights too.
+    embedded : float64, shape (windows, pooled features), optional
+        Output of `embed_task` for the same model, recipe and weights, dimensionless features. A probe uses it in place
+        of embedding the windows again for this fold.
 
     Returns
     -------
@@ -70,8 +85,45 @@ def finetune_fold(
     chosen = pick_device(device)
     with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
         network = load_backbone(model, weights=weights, seed=recipe.seed)
-        fit = fit_probe if recipe.mode == "probe" else fit_classifier
-        return fit(network, windows, fold, recipe, device=chosen, keep_state=keep_state, progress=progress)
+        if recipe.mode == "probe":
+            return fit_probe(
+                network,
+                windows,
+                fold,
+                recipe,
+                device=chosen,
+                keep_state=keep_state,
+                progress=progress,
+                embedded=embedded,
+            )
+        return fit_classifier(network, windows, fold, recipe, device=chosen, keep_state=keep_state, progress=progress)
+
+
+def embed_task(
+    model: Path, windows: Windows, recipe: FinetuneRecipe, *, weights: Weights = "trained", device: str = "auto"
+) -> NDArray[np.float64]:
+    """Embed and pool all windows of a task with frozen weights, once for all folds of a probe.
+
+    Parameters
+    ----------
+    model : Path
+        Folder of a BrainOmni: config.json and model.safetensors.
+    windows : Windows
+        Labelled windows in physical units.
+    recipe : FinetuneRecipe
+    weights : str
+        ``"random"`` takes the model's sizes and fresh weights (seeded by ``recipe.seed``).
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+
+    Returns
+    -------
+    float64, shape (windows, pooled features)
+    """
+    chosen = pick_device(device)
+    with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
+        network = load_backbone(model, weights=weights, seed=recipe.seed)
+        return embed_windows(network, windows, recipe, device=chosen)
 
 
 def load_backbone(model: Path, *, weights: Weights, seed: int) -> BrainOmni:

@@ -1,15 +1,15 @@
 """Linear probe: logistic regression on the frozen embedding, its penalty chosen on validation people."""
 
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from emeg.errors import UserError
 from emeg.metrics import balanced_accuracy
-from emeg.models import BrainOmni
+from emeg.models import POOLINGS, BrainOmni, pool
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training.configs import FinetuneRecipe
@@ -18,19 +18,32 @@ from emeg.training.loop.batches import signal_batch
 
 
 def embed_windows(
-    network: BrainOmni, windows: Windows, indices: Sequence[int], *, batch_size: int, device: torch.device
+    network: BrainOmni, windows: Windows, recipe: FinetuneRecipe, *, device: torch.device
 ) -> NDArray[np.float64]:
-    """Mean embedding over steps, flattened: (windows, sources · d)."""
+    """Embed all windows of a task with frozen weights, and pool them: shape (windows, pooled features).
+
+    The result is the same for every fold, so that one call serves them all.
+
+    Raises
+    ------
+    UserError
+        The recipe asks for attention pooling, which needs a trained head.
+    """
+    if recipe.pooling == "attention":
+        raise UserError("pooling attention is learned with the network; a probe needs one of " + ", ".join(POOLINGS))
     network = network.to(device).eval()
     rows = []
     with torch.inference_mode():
-        for start in range(0, len(indices), batch_size):
-            batch = signal_batch(windows.read([int(i) for i in indices[start : start + batch_size]]))
+        for start in range(0, len(windows.labels), recipe.batch_size):
+            indices = range(start, min(start + recipe.batch_size, len(windows.labels)))
+            batch = signal_batch(windows.read(list(indices)))
             mask = None if batch.channel_mask is None else batch.channel_mask.to(device)
             types = batch.sensor_type.to(device)
             x = normalise_signal(batch.signal.to(device), types, mask)
-            embedding_BQWd = network.embed(x, batch.pos.to(device), types, channel_mask=mask)
-            rows.append(embedding_BQWd.float().mean(dim=2).flatten(1).cpu().double().numpy())
+            embedding = network.embed(x, batch.pos.to(device), types, channel_mask=mask, layers=recipe.layers)
+            if recipe.layers:
+                embedding = embedding.mean(dim=0)
+            rows.append(pool(embedding, recipe.pooling).cpu().double().numpy())
     return np.concatenate(rows)
 
 
@@ -43,17 +56,23 @@ def fit_probe(
     device: torch.device,
     keep_state: bool,
     progress: Progress,
+    embedded: NDArray[np.float64] | None = None,
 ) -> FoldOutcome:
-    """Fit logistic regressions of all penalties to the training windows; the best on validation predicts."""
+    """Fit logistic regressions of all penalties to the training windows; the best on validation predicts.
+
+    Parameters
+    ----------
+    embedded : float64, shape (windows, pooled features), optional
+        Output of `embed_windows` for the same network and recipe, dimensionless features; computed if not given.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    features = {
-        name: embed_windows(network, windows, part.tolist(), batch_size=recipe.batch_size, device=device)
-        for name, part in fold.sides().items()
-    }
+    if embedded is None:
+        embedded = embed_windows(network, windows, recipe, device=device)
+    features = {name: embedded[part] for name, part in fold.sides().items()}
     labels = {name: np.asarray(windows.labels)[part] for name, part in fold.sides().items()}
     history: list[dict[str, float]] = []
     best = None

@@ -43,6 +43,8 @@ class Training(LightningModule):
     history : History
     describe : callable
         Names the recordings of segments, for errors.
+    lineage : mapping, optional
+        Model that the training began from, for the provenance.
     """
 
     verb = ""
@@ -59,6 +61,7 @@ class Training(LightningModule):
         log_every: int,
         history: History,
         describe: Callable[[Sequence[int]], str],
+        lineage: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.meter = SpeedMeter()
@@ -74,6 +77,7 @@ class Training(LightningModule):
         self._seed = seed
         self._log_every = log_every
         self._describe = describe
+        self.lineage = dict(lineage or {})
         self._sums: dict[str, Tensor] = {}
         self._n_sums = 0
         self._suspects: list[tuple[str, int, tuple[int, ...], Tensor]] = []

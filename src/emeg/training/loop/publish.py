@@ -81,6 +81,8 @@ def publish(
         "precision": str(trainer.precision),
         "metrics": metrics,
     }
+    if module.lineage:
+        provenance["started_from"] = module.lineage
     if run.is_first:
         with store.publishing("models", name) as folder:
             module.save(folder, provenance)

@@ -25,6 +25,7 @@ from emeg.training.loop.publish import name_recordings
 from emeg.training.loop.rank import find_run
 from emeg.training.loop.speed import brainomni_operations
 from emeg.training.product_names import brainomni_name, brainomni_network
+from emeg.training.warm_start import begin_from
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +145,7 @@ def brainomni_training(
     tokenizer.requires_grad_(requires_grad=False)
     torch.manual_seed(config.seed)
     network = BrainOmni(sizes, tokenizer).train()
+    lineage = begin_from(network, config, store, kind="brainomni")
     adjust(network, config)
     tokenizer.eval()
     return BrainOmniTraining(
@@ -157,4 +159,5 @@ def brainomni_training(
         log_every=config.log_every,
         history=history,
         describe=lambda segments: name_recordings(corpus, segments),
+        lineage=lineage,
     )

@@ -26,6 +26,7 @@ from emeg.training.loop.schedule import loss_ramp
 from emeg.training.loop.speed import n_windows_of, tokenizer_operations
 from emeg.training.product_names import tokenizer_name, tokenizer_network
 from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics, collapse_metrics, plateau
+from emeg.training.warm_start import begin_from
 
 EQUALISER_SEGMENTS = 32
 """Training segments of each device whose spectra the equaliser is fitted to."""
@@ -201,7 +202,9 @@ def tokenizer_training(
     """Build the module: new weights, every device and channel count of the corpus as a group."""
     torch.manual_seed(config.seed)
     network = BrainTokenizer(tokenizer_network(config))
-    if network.equaliser is not None and network.config.equaliser is not None:
+    lineage = begin_from(network, config, Store.open(config.root), kind="braintokenizer")
+    has_gains = bool(lineage) and "equaliser.gain" not in lineage["missing"]
+    if network.equaliser is not None and network.config.equaliser is not None and not has_gains:
         network.equaliser.fit(measure_power(corpus), network.config.equaliser)
     adjust(network, config)
     sizes = network.config
@@ -213,7 +216,7 @@ def tokenizer_training(
             sorted(set(group_of)), n_quantizers=sizes.num_quantizers, n_codes=sizes.codebook_size, n_dim=sizes.n_dim
         ),
         group_of=group_of,
-        ramp_steps=config.ramp_steps,
+        ramp_steps=0 if lineage and not config.transfer else config.ramp_steps,  # what was learned needs no ramp
         max_channels=config.sampling.max_channels,
         groups=parameter_groups(
             network,
@@ -227,4 +230,5 @@ def tokenizer_training(
         log_every=config.log_every,
         history=history,
         describe=lambda segments: name_recordings(corpus, segments),
+        lineage=lineage,
     )

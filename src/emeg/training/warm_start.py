@@ -1,0 +1,144 @@
+"""Begin a training from the weights of another model: own or released, continued or transferred.
+
+model folder ──names and shapes compared──▶ weights in the new network, differences in its lineage
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from emeg.errors import UserError
+from emeg.hashing import sha256_file
+from emeg.models.hub import resolve
+from emeg.store import Store
+from emeg.tokenizers.braintokenizer.pretrained import WEIGHTS, load_weights, preview, read_card
+from emeg.training.configs import TrainingConfig
+
+logger = logging.getLogger(__name__)
+
+TOKENIZER_PREFIX = "tokenizer."
+
+
+class Differences(NamedTuple):
+    """Names on which a network and stored weights differ."""
+
+    missing: tuple[str, ...]
+    """Names of the network that the weights lack; they keep their initial values."""
+    unknown: tuple[str, ...]
+    """Names of the weights that the network lacks; they are not used."""
+    reshaped: tuple[str, ...]
+    """Names with another shape; they keep their initial values."""
+
+    def __str__(self) -> str:
+        parts = zip(("missing", "unknown", "another shape"), self, strict=True)
+        return "; ".join(f"{what}: {preview(names)}" for what, names in parts if names)
+
+
+def source_folder(store: Store, model: str) -> Path:
+    """Return the folder of the model to begin from: a model of the store, a folder, or organisation/name on a hub.
+
+    Raises
+    ------
+    UserError
+        There is no such model.
+    """
+    if _is_in(store, model):
+        return store.local_copy("models", model)
+    folder = resolve(model)
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(
+            f"--from {model}: neither a model of {store.root} nor a folder with {WEIGHTS}. Give the name of a model, a"
+            " folder, or organisation/name on a hub; convert released weights with import-reference first."
+        )
+    return folder
+
+
+def begin_from(network: nn.Module, config: TrainingConfig, store: Store, *, kind: str) -> dict[str, Any]:
+    """Load the weights that a training begins from, and return its lineage.
+
+    A tokenizer may also begin from the tokenizer inside a BrainOmni. A BrainOmni takes the transformer only: its
+    tokenizer is the one that wrote the tokens.
+
+    Parameters
+    ----------
+    network : nn.Module
+        New network; its parameters change in place.
+    config : TrainingConfig
+        With `from_model` and `transfer`.
+    store : Store
+    kind : str
+        ``braintokenizer`` or ``brainomni``.
+
+    Returns
+    -------
+    dict
+        JSON values for the provenance; empty if the training begins from initial weights.
+
+    Raises
+    ------
+    UserError
+        There is no such model, or names or shapes differ and `transfer` is off; all of them are listed.
+    """
+    if config.from_model is None:
+        return {}
+    folder = source_folder(store, config.from_model)
+    card = read_card(folder, *(("braintokenizer", "brainomni") if kind == "braintokenizer" else ("brainomni",)))
+    state = _of_kind(load_weights(folder), card["kind"], kind)
+    expected = {name: value for name, value in network.state_dict().items() if _is_own(name, kind)}
+    found = compare(expected, state)
+    if any(found) and not config.transfer:
+        raise UserError(
+            f"--from {config.from_model}: its weights differ from the network of this recipe ({found}). Choose the"
+            " sizes of that model with --network or --overrides, or pass --transfer to load what agrees."
+        )
+    agreeing = {name: value for name, value in state.items() if name in expected and name not in found.reshaped}
+    network.load_state_dict({name: value.to(expected[name]) for name, value in agreeing.items()}, strict=False)
+    logger.info(
+        "begin from %s: %d of %d names loaded; %s", folder, len(agreeing), len(expected), found or "no difference"
+    )
+    origin = card.get("provenance") or {}
+    return {
+        "weights_sha256": sha256_file(folder / WEIGHTS),
+        "model": config.from_model if _is_in(store, config.from_model) else None,
+        "kind": card["kind"],
+        "corpus": origin.get("corpus"),
+        "started_from": origin.get("started_from"),
+        "transfer": config.transfer,
+        "n_loaded": len(agreeing),
+        **{name: list(names) for name, names in found._asdict().items()},
+    }
+
+
+def compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Differences:
+    """Compare names and shapes.
+
+    Parameters
+    ----------
+    expected, state : mapping of tensors, any shape and dtype
+        Weights of the network, and stored weights.
+    """
+    return Differences(
+        missing=tuple(name for name in expected if name not in state),
+        unknown=tuple(name for name in state if name not in expected),
+        reshaped=tuple(name for name in expected if name in state and state[name].shape != expected[name].shape),
+    )
+
+
+def _is_in(store: Store, model: str) -> bool:
+    return "/" not in model and not model.startswith(".") and store.has("models", model)
+
+
+def _is_own(name: str, kind: str) -> bool:
+    return kind == "braintokenizer" or not name.startswith(TOKENIZER_PREFIX)
+
+
+def _of_kind(state: Mapping[str, Tensor], source_kind: str, kind: str) -> dict[str, Tensor]:
+    if kind == "brainomni":
+        return {name: value for name, value in state.items() if _is_own(name, kind)}
+    if source_kind == "brainomni":
+        inside = {name: value for name, value in state.items() if name.startswith(TOKENIZER_PREFIX)}
+        return {name.removeprefix(TOKENIZER_PREFIX): value for name, value in inside.items()}
+    return dict(state)

@@ -1,0 +1,100 @@
+"""Beginning a training from another model: what is loaded, what is refused, what is recorded, names of products."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from emeg.errors import UserError
+from emeg.models import BrainOmni, BrainOmniConfig
+from emeg.store import Store
+from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
+from emeg.training import PretrainConfig, TrainTokenizerConfig
+from emeg.training.product_names import tokenizer_name
+from emeg.training.warm_start import begin_from
+
+SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store.open(tmp_path / "store", create=True)
+
+
+def tokenizer(seed: int, **changes: object) -> BrainTokenizer:
+    torch.manual_seed(seed)
+    return BrainTokenizer(BrainTokenizerConfig.model_validate({**SMALL, **changes}))
+
+
+def config(store: Store, **fields: object) -> TrainTokenizerConfig:
+    return TrainTokenizerConfig.model_validate({"root": str(store.root), "overrides": SMALL, **fields})
+
+
+def test_a_tokenizer_continues_from_a_folder_and_from_a_model_of_the_store(store, tmp_path):
+    first = tokenizer(0)
+    first.save_pretrained(tmp_path / "first", provenance={"corpus": "c1"})
+    with store.publishing("models", "a" * 16) as folder:
+        first.save_pretrained(Path(folder), provenance={"corpus": "c2", "started_from": {"corpus": "c0"}})
+    for source, corpus in ((str(tmp_path / "first"), "c1"), ("a" * 16, "c2")):
+        network = tokenizer(1)
+        lineage = begin_from(network, config(store, from_model=source), store, kind="braintokenizer")
+        assert all(torch.equal(value, first.state_dict()[name]) for name, value in network.state_dict().items())
+        assert lineage["corpus"] == corpus
+        assert (lineage["missing"], lineage["unknown"], lineage["reshaped"]) == ([], [], [])
+        assert json.loads(json.dumps(lineage)) == lineage
+    assert lineage["model"] == "a" * 16
+    assert lineage["started_from"] == {"corpus": "c0"}
+
+
+def test_nothing_to_begin_from_is_no_lineage(store):
+    assert begin_from(tokenizer(0), config(store), store, kind="braintokenizer") == {}
+
+
+def test_differences_are_refused_unless_transfer_is_asked_for_and_then_recorded(store, tmp_path):
+    tokenizer(0, n_neuro=6).save_pretrained(tmp_path / "other")
+    network = tokenizer(1, equaliser=0.75, target="signal")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    given = config(store, from_model=str(tmp_path / "other"))
+    with pytest.raises(UserError, match=r"missing: equaliser.gain; another shape: encoder.neuros.*--transfer"):
+        begin_from(network, given, store, kind="braintokenizer")
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    lineage = begin_from(network, given.model_copy(update={"transfer": True}), store, kind="braintokenizer")
+    assert lineage["reshaped"] == ["encoder.neuros"]
+    assert lineage["missing"] == ["equaliser.gain"]
+    state, stored = network.state_dict(), load_file(tmp_path / "other" / "model.safetensors")
+    assert torch.equal(state["encoder.neuros"], before["encoder.neuros"])
+    assert torch.equal(state["encoder.k_proj.weight"], stored["encoder.k_proj.weight"])
+    assert lineage["n_loaded"] == len(before) - 2
+
+
+def test_a_brainomni_gives_its_tokenizer_and_its_transformer(store, tmp_path):
+    torch.manual_seed(0)
+    omni = BrainOmniConfig(lm_dim=16, lm_head=2, lm_depth=2)
+    model = BrainOmni(omni, BrainTokenizerConfig.model_validate(SMALL))
+    model.save_pretrained(tmp_path / "omni")
+    network = tokenizer(1)
+    begin_from(network, config(store, from_model=str(tmp_path / "omni")), store, kind="braintokenizer")
+    assert torch.equal(network.encoder.neuros, model.tokenizer.encoder.neuros)
+    torch.manual_seed(1)
+    other = BrainOmni(omni, tokenizer(2))
+    own_tokenizer = other.tokenizer.encoder.neuros.clone()
+    pretrain = PretrainConfig.model_validate({"root": str(store.root), "from_model": str(tmp_path / "omni")})
+    begin_from(other, pretrain, store, kind="brainomni")
+    assert torch.equal(other.predict_head.weight, model.predict_head.weight)
+    assert torch.equal(other.tokenizer.encoder.neuros, own_tokenizer)
+
+
+def test_product_names_follow_the_weights_and_not_the_path(store, tmp_path):
+    tokenizer(0).save_pretrained(tmp_path / "one")
+    tokenizer(0).save_pretrained(tmp_path / "same")
+    tokenizer(1).save_pretrained(tmp_path / "other")
+    plain, one, same, other = (
+        tokenizer_name(config(store, corpus="c", from_model=source))
+        for source in (None, *(str(tmp_path / name) for name in ("one", "same", "other")))
+    )
+    assert one == same
+    assert len({plain, one, other}) == 3
+    with pytest.raises(UserError, match=r"--from nowhere.*import-reference"):
+        tokenizer_name(config(store, corpus="c", from_model="nowhere"))
