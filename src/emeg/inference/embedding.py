@@ -132,7 +132,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate(parts)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ANN401
-        """Name the features: ``source<q>_<d>``, with ``_std``, ``_log_std`` or ``_power<k>`` behind for what is no mean.
+        """Name the features: ``source<q>_<d>``, with ``_std``, ``_log_std`` or ``_power<k>`` behind.
 
         Raises
         ------
