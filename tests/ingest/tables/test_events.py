@@ -126,13 +126,13 @@ def test_bad_stretches_of_single_channels_and_of_the_table_are_marks():
     raw.set_annotations(
         mne.Annotations([3.0, 5.0], [0.5, 0.0], ["bad anna coughs", "EDGE boundary"], ch_names=[["Fz"], []])
     )
-    found = find_events(raw, Sidecars(events=rows((7.0, 2.0, "BAD_muscle", "n/a"), (9.0, 0.0, "go", "n/a"))))
+    found = find_events(raw, Sidecars(events=rows((7.0, 2.0, "BAD_muscle", "n/a"), (9.0, 1.0, "bad_feedback", "n/a"))))
     assert found.bad == ((3.0, 0.5, ("Fz",)), (7.0, 2.0, ()))
     assert shown(found) == [
         (3.0, "BAD remark", ""),
         (5.0, "EDGE boundary", ""),
         (7.0, "BAD_muscle", ""),
-        (9.0, "go", ""),
+        (9.0, "bad_feedback", ""),
     ]
 
 

@@ -75,7 +75,8 @@ def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
     events = _joined(_public(marked, raw), trigger_events(raw), tolerance_s)
     if sidecars.events is not None:
         table = _table_events(sidecars, duration_s, sfreq, notes)
-        bad += [BadStretch(event.onset_s, event.duration_s) for event in table if _is_bad(event.trial_type)]
+        # in capitals, as MNE-Python writes its annotations: "bad_feedback" is a class of an experiment
+        bad += [BadStretch(e.onset_s, e.duration_s) for e in table if e.trial_type.startswith("BAD")]
         if table:
             events = _with_table(table, events, tolerance_s, notes)
         else:
