@@ -1,4 +1,7 @@
-"""Find the mains frequency where nobody wrote it down."""
+"""Find the mains frequency in the spectrum where no header or sidecar states it.
+
+Shape letters: C channels, N samples.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +22,12 @@ CHANNEL_SHARE = 0.25
 
 
 def detect_mains(signal_CN: NDArray[np.float32], sfreq: float) -> float:
-    """Mains frequency from the spectrum, 50 or 60 Hz; 0 where no line stands out.
+    """Return the mains frequency found in the spectrum, 50 or 60 Hz; 0 where neither stands out.
 
     Parameters
     ----------
     signal_CN : float32, shape (channels, samples)
-        As recorded; two minutes from the middle are looked at.
+        In V, T or T/m, as recorded; two minutes from the middle are used.
     sfreq : float
         Hz.
 

@@ -77,13 +77,13 @@ def plan_band(*, sfreq: float, l_freq: float, h_freq: float, lowpass: float, mai
 
 
 def high_transition(high: float, sfreq: float) -> float:
-    """Width of the upper flank, Hz: a quarter of the edge, at least 2 Hz, at most what Nyquist leaves (MNE's rule)."""
+    """Return the width of the upper flank, Hz: a quarter of the edge, 2 Hz at least, up to Nyquist (MNE's rule)."""
     return min(max(0.25 * high, 2.0), sfreq / 2.0 - high)
 
 
 @lru_cache(maxsize=8)
 def design(band: Band, sfreq: float) -> tuple[NDArray[np.float64], ...]:
-    """FIR taps (odd, symmetric, hamming-windowed) of the band-pass and, where there are notches, of the notches.
+    """Design the FIR filters of a band: taps (odd, symmetric, Hamming window) of the band-pass and of the notches.
 
     Recordings of one archive share them: the last few are kept, since a design takes as long as filtering ten channels.
     """
@@ -110,14 +110,30 @@ def design(band: Band, sfreq: float) -> tuple[NDArray[np.float64], ...]:
 
 
 def half_length(taps: Sequence[NDArray[np.float64]]) -> int:
-    """Count the samples on either side of a point that its filtered value depends on."""
+    """Return how many samples on either side of a point its filtered value depends on.
+
+    Parameters
+    ----------
+    taps : sequence of float64, shape (taps,)
+        Filters of `design`, dimensionless.
+    """
     return sum((len(h) - 1) // 2 for h in taps)
 
 
 def response(taps: Sequence[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
-    """Real gain at the `n // 2 + 1` frequencies of a real transform of length `n`, all filters together.
+    """Return the real gain of all filters together at the frequencies of a real transform.
 
-    `n` must be at least the length of the longest filter.
+    Parameters
+    ----------
+    taps : sequence of float64, shape (taps,)
+        Filters of `design`, dimensionless.
+    n : int
+        Length of the transform, at least that of the longest filter.
+
+    Returns
+    -------
+    float64, shape (n // 2 + 1,)
+        Dimensionless.
     """
     gain = np.ones(n // 2 + 1)
     for h in taps:

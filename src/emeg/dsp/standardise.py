@@ -3,6 +3,8 @@
 Resampling by a ratio p/q is exact in the frequency domain when the transform's length is a multiple of q: bin k of the
 source is bin k of the result. Front and end are padded by multiples of q, so sample 0 stays sample 0 and no time is
 shifted.
+
+Shape letters: C channels, N samples.
 """
 
 from dataclasses import dataclass
@@ -132,7 +134,7 @@ def standardise(
     result = np.empty((len(signal_CN), length), np.float32)
     for first in range(0, len(signal_CN), ROWS_AT_ONCE):
         rows = signal_CN[first : first + ROWS_AT_ONCE]
-        # A pass band above 0 Hz has no use for the mean, and float32 keeps more of the signal without it.
+        # A pass band above 0 Hz does not contain the mean, and float32 keeps more of the signal without it.
         centred = rows - rows.mean(axis=1, dtype=np.float64, keepdims=True).astype(np.float32)
         for number in range(-(-length // plan.step_out)):
             kept = result[first : first + ROWS_AT_ONCE, number * plan.step_out : (number + 1) * plan.step_out]
@@ -151,7 +153,7 @@ def _one_block(padded: NDArray[np.float32], gain: NDArray[Any], plan: Plan) -> N
 
 
 def _mirrored(rows_CN: NDArray[np.float32], start: int, length: int) -> NDArray[np.float32]:
-    """Take a stretch of rows that go on as their mirror image, again and again, beyond both ends.
+    """Return a stretch of rows that continue as their mirror image, repeated, beyond both ends.
 
     33 s of filter have context then, even for a recording of one second.
     """

@@ -1,7 +1,7 @@
 """Channels of a recording, one after another: in memory, or in a file where they are many and long.
 
-A reader gives stretches of all channels, a filter takes whole channels. Between them lies this table; what does not fit
-in memory lies in a file that has no name and is gone with the process.
+A reader returns blocks of all channels, a filter takes whole channels. This table stands between them. What does not
+fit in memory is kept in a temporary file without a name, which ends with the process.
 """
 
 import tempfile
@@ -48,7 +48,7 @@ class ChannelRows:
         return self.shape[0]
 
     def __getitem__(self, channel: int) -> NDArray[np.float32]:
-        """One channel, (samples,)."""
+        """Return one channel, shape (samples,)."""
         row: NDArray[np.float32] = self.rows(channel, channel + 1)[0]
         return row
 
@@ -69,7 +69,15 @@ class ChannelRows:
         return np.stack([self._read(channel, start, stop - start) for channel in range(len(self))])
 
     def put(self, first: int, start: int, block: NDArray[np.float32]) -> None:
-        """Write a block whose first value belongs to channel `first`, sample `start`."""
+        """Write a block of neighbouring channels.
+
+        Parameters
+        ----------
+        first, start : int
+            Channel and sample of the block's first value.
+        block : float32, shape (channels, samples)
+            V, T or T/m.
+        """
         if self._array is not None:
             self._array[first : first + len(block), start : start + block.shape[1]] = block
             return

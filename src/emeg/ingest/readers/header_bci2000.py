@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*((?:mu|\u00b5|
 
 
 def apply_bci2000(raw: "mne.io.BaseRaw", path: Path) -> None:
-    """Give the channels of an open BCI2000 file their names and bring them to volts, (x - offset) · gain.
+    """Set the channel names of an open BCI2000 file and convert its values to volts, (x - offset) · gain.
 
     A gain without a unit is in microvolts a step.
 

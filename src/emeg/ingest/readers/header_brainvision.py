@@ -112,7 +112,7 @@ def _refuse_pieces(name: str, fields: dict[str, str]) -> None:
 
 
 def _fields(lines: list[str]) -> dict[str, str]:
-    """Keys of the header in lower case, without the values' spaces; the first of a name counts."""
+    """Return the header's keys in lower case with their values; the first of a name counts."""
     fields: dict[str, str] = {}
     for line in lines:
         key, equals, value = line.partition("=")
@@ -150,7 +150,7 @@ def _named(path: Path, name: str, fields: dict[str, str], key: str, what: str) -
 
 
 def _last(stated: str) -> str:
-    """Keep a path's last part: the others may name a person's folders."""
+    """Return a path's last part: the others may name a person's folders."""
     return "…/" + re.split(r"[/\\]", stated)[-1]
 
 
@@ -207,7 +207,7 @@ def _check_interval(name: str, fields: dict[str, str]) -> None:
 
 
 def _check_size(name: str, data: Path, fields: dict[str, str], n_listed: int) -> None:
-    """Binary data must be whole sample frames, as many as ``DataPoints`` where that is given."""
+    """Check that binary data are whole sample frames, as many as ``DataPoints`` where that is stated."""
     width = _WIDTHS.get(fields.get("binaryformat", "").lower())
     if width is None:
         raise RecordingError(

@@ -124,7 +124,7 @@ def _scalar(value: object) -> float:
 
 
 def _read_mat(path: Path) -> dict[str, Any]:
-    """MATLAB 5: a structure ``EEG``, or its fields as variables; then the samples need not be read."""
+    """Read a MATLAB 5 file: a structure ``EEG``, or its fields as variables, where no samples need to be read."""
     from scipy.io import loadmat, whosmat
 
     check_matlab(path)
@@ -145,7 +145,7 @@ def _read_mat(path: Path) -> dict[str, Any]:
 
 
 def _read_hdf5(path: Path) -> dict[str, Any]:
-    """MATLAB 7.3: HDF5, arrays transposed, texts as 16-bit codes."""
+    """Read a MATLAB 7.3 file, which is HDF5: arrays are transposed, texts are 16-bit codes."""
     import h5py  # type: ignore[import-untyped]
 
     with h5py.File(path, "r") as file:

@@ -58,7 +58,7 @@ class _Reader:
             n -= len(self.take(min(n, _PIECE_BYTES)))
 
     def part(self, n: int) -> Self:
-        """Give the next `n` bytes as a reader of their own; `self` counts them as read."""
+        """Return the next `n` bytes as a reader of their own; `self` counts them as read."""
         if n > self.left:
             raise DamagedError(f"{n} bytes are announced where {self.left:.0f} are left")
         self.left -= n

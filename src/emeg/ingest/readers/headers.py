@@ -59,7 +59,7 @@ def check_promises(path: Path, format_: str, name: str, *, events_elsewhere: boo
 
 
 def _refuse_text_conversion(path: Path, name: str) -> None:
-    """Binary data holds as many lone line feeds as chance gives; none among many means each was expanded."""
+    """Refuse a file that was sent as text: binary data have line feeds without a carriage return, by chance."""
     with path.open("rb") as file:
         data = file.read(_LOOK_AT_BYTES)
     feeds = data.count(b"\n")
@@ -73,7 +73,7 @@ def _refuse_text_conversion(path: Path, name: str) -> None:
 
 
 def _check_gdf(path: Path, name: str) -> None:
-    """GDF 1 and 2: fixed header, 256 bytes a signal, then records (Schlögl 2006)."""
+    """Check a GDF 1 or 2 file: fixed header, 256 bytes a signal, then records (Schlögl 2006)."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(256)
@@ -97,7 +97,7 @@ def _check_gdf(path: Path, name: str) -> None:
 
 
 def _check_riff(path: Path, name: str) -> None:
-    """ANT Neuro's .cnt is a RIFF container: its chunks must lie inside the file. The reader's C library trusts them."""
+    """Check that the chunks of ANT Neuro's .cnt, a RIFF container, lie inside the file; its C library trusts them."""
     if is_neuroscan(path):
         check_cnt(path, name)
         return
@@ -122,7 +122,7 @@ def _check_riff(path: Path, name: str) -> None:
 
 
 def _check_nihon(path: Path, name: str) -> None:
-    """Nihon Kohden's .eeg begins with the device's name; BrainVision data have the same extension and no header."""
+    """Check that an .eeg begins with a device's name, as Nihon Kohden's does; BrainVision data have no header."""
     with path.open("rb") as file:
         head = file.read(16)
     if not (head.isascii() and head[:3].isalnum()):
@@ -137,7 +137,7 @@ def _int64(data: bytes) -> int:
 
 
 def _check_fif(path: Path, name: str) -> None:
-    """FIF: tags follow each other (kind, type, size, next) until one says that none follows."""
+    """Check a FIF file: tags (kind, type, size, next) follow each other until one says that none follows."""
     size = path.stat().st_size
     with path.open("rb") as file:
         position = 0

@@ -1,6 +1,8 @@
 """Open a recording with MNE-Python, whatever its format, and read it in stretches.
 
 Nothing is loaded on opening. Warnings become notes, or refusals where they say that data are missing.
+
+Shape letters: C channels, N samples.
 """
 
 import contextlib
@@ -88,7 +90,7 @@ def read_signal(facts: RecordingFacts, folder: Path, into: ChannelRows) -> None:
     """Read the chosen channels of the whole recording; the mean of each stretch's start is removed.
 
     A channel's offset (hundreds of millivolts in direct-coupled amplifiers) would cost float32 the signal's last
-    digits; the pass band has no use for it. What MNE reads whatever is asked for (some EEGLAB and EGI files) is in
+    digits, and the pass band does not contain it. Files that MNE always reads as a whole (some EEGLAB and EGI) are in
     memory as a whole.
 
     Parameters
@@ -212,7 +214,7 @@ def _companions(source: Source, folder: Path) -> list[Path]:
 
 
 def _check_companions(source: Source, folder: Path, raw: "mne.io.BaseRaw") -> None:
-    """EEGLAB's .fdt is mapped, not read, on opening: compare its size with what the .set promises."""
+    """Compare the size of EEGLAB's .fdt, which is not read on opening, with what the .set promises."""
     for path in _companions(source, folder):
         if path.suffix.lower() != ".fdt":
             continue
@@ -226,7 +228,7 @@ def _check_companions(source: Source, folder: Path, raw: "mne.io.BaseRaw") -> No
 
 
 def _check_frames(source: Source, raw: "mne.io.BaseRaw") -> None:
-    """Persyst and FIL headers promise no length: at least the last sample must be there for every channel."""
+    """Check that the last sample is there for every channel; Persyst and FIL headers state no length."""
     for path, extras in zip(raw.filenames, raw._raw_extras, strict=True):
         dtype = (extras or {}).get("dtype" if source.path.lower().endswith(".lay") else "dt")
         if path is None or not isinstance(dtype, np.dtype):
@@ -333,7 +335,7 @@ def _read_edf(path: Path, _: Companions) -> Any:  # noqa: ANN401
 
 
 def _read_dat(path: Path, _: Companions) -> Any:  # noqa: ANN401
-    """BCI2000 begins with the length of its header; else it is Curry."""
+    """Open a BCI2000 file, which begins with the length of its header, or else a Curry file."""
     import mne
 
     with path.open("rb") as file:
@@ -391,7 +393,7 @@ _NOBODY = b"[Patient]\nBirthDate=01/01/70\nSex=\nHand=\nTestDate=01/01/2000\nTes
 
 
 def _read_persyst(path: Path, companions: Companions) -> Any:  # noqa: ANN401
-    """MNE cannot open a header without a birth date, which is every one that was made anonymous: it reads a copy."""
+    """Open a Persyst recording by a copy of its header with a birth date, without which MNE cannot read it."""
     import mne
 
     header = _PATIENT.sub(b"", path.read_bytes()) + b"\n" + _NOBODY

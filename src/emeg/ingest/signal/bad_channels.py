@@ -1,6 +1,8 @@
-"""Is it a brain's signal in the units it claims, and which channels are no use.
+"""Check that a signal has a brain's amplitude in its unit, and find the channels that cannot be used.
 
 All measures are taken of the standardised signal (0.1-96 Hz, 256 Hz), by sensor type, and are deterministic.
+
+Shape letters: C channels, N samples.
 """
 
 from dataclasses import dataclass
@@ -153,7 +155,7 @@ def _with_unit(value: float, unit: str) -> str:
 
 
 def gates(sensors: Sensors) -> list[tuple[Gate, NDArray[np.bool_]]]:
-    """Every gate, and which sensors it is for, bool, shape (C,)."""
+    """Return every gate, and which sensors it is for, bool, shape (channels,)."""
     opm_C = (sensors.coils > FIRST_OPM_COIL) & (sensors.coils < FIRST_OPM_COIL + 1000)
     magnetometer_C = sensors.types == SensorType.MAGNETOMETER
     gradiometer_C = sensors.types == SensorType.GRADIOMETER
@@ -192,11 +194,23 @@ def find_bad_channels(
     flat_C: NDArray[np.bool_],
     marked: frozenset[str] = frozenset(),
 ) -> BadChannels:
-    """Judge every channel among those of its type.
+    """Find the channels that cannot be used, each among those of its type.
 
     A channel is bad when it is flat, when it is marked so, when its deviation or its share of power above 30 Hz is far
     from its type's (robust z of the logarithm), or when it does not correlate with any of its neighbours although the
     others do. The last three need at least `MIN_CHANNELS` of a type and `MIN_SECONDS`.
+
+    Parameters
+    ----------
+    signal_CN : float32, shape (channels, samples)
+        Standardised, in V, T or T/m.
+    sensors : Sensors
+    sfreq : float
+        Hz.
+    flat_C : bool, shape (channels,)
+        Channels without a signal.
+    marked : frozenset of str
+        Channels that the file or its tables call bad.
 
     References
     ----------
@@ -229,20 +243,28 @@ def _measures(
 
 
 def _by_window(signal_CN: NDArray[np.float32], length: int) -> NDArray[np.float64]:
-    """Take the standard deviation in whole windows, shape (C, windows)."""
+    """Return the standard deviation in whole windows, shape (channels, windows)."""
     n = max(1, signal_CN.shape[1] // length)
     length = min(length, signal_CN.shape[1])
     return np.stack([row[: n * length].astype(np.float64).reshape(n, length).std(axis=1) for row in signal_CN])
 
 
 def robust_z(values_C: NDArray[np.floating], floor: float = OUTLIER_MAD_FLOOR) -> NDArray[np.float64]:
-    """Distance from the median in units of the spread (1.4826 times the median distance), which is `floor` at least."""
+    """Return distances from the median in units of the spread (1.4826 times the median distance, at least `floor`).
+
+    Parameters
+    ----------
+    values_C : float, shape (channels,)
+        Any unit.
+    floor : float
+        In the same unit.
+    """
     centred = values_C - np.median(values_C)
     return np.asarray(centred / max(1.4826 * float(np.median(np.abs(centred))), floor), np.float64)
 
 
 def _high_frequency_share(signal_CN: NDArray[np.float32], sfreq: float) -> NDArray[np.float64]:
-    """Share of the deviation above 30 Hz, from the spectrum of one-second windows."""
+    """Return the share of the deviation above 30 Hz, from the spectrum of one-second windows, shape (channels,)."""
     length = round(sfreq)
     n = signal_CN.shape[1] // length
     shares = []
@@ -256,7 +278,13 @@ def _high_frequency_share(signal_CN: NDArray[np.float32], sfreq: float) -> NDArr
 
 
 def nearest(positions_C3: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Find the `N_NEIGHBOURS` nearest others of each sensor, fewer where there are fewer, shape (C, neighbours)."""
+    """Return the indices of the `N_NEIGHBOURS` nearest others of each sensor, or all, shape (channels, neighbours).
+
+    Parameters
+    ----------
+    positions_C3 : float64, shape (channels, 3)
+        m.
+    """
     distance_CC = np.linalg.norm(positions_C3[:, None] - positions_C3[None], axis=2)
     np.fill_diagonal(distance_CC, np.inf)
     order: NDArray[np.intp] = np.argsort(distance_CC, axis=1, kind="stable")
@@ -266,8 +294,8 @@ def nearest(positions_C3: NDArray[np.float64]) -> NDArray[np.intp]:
 def _neighbour_correlation(
     signal_CN: NDArray[np.float32], positions_C3: NDArray[np.float64], sfreq: float
 ) -> NDArray[np.float64]:
-    """Largest correlation with one of the six nearest sensors, median over windows of ten seconds, shape (C,)."""
-    neighbours_CK = nearest(positions_C3)
+    """Return the largest correlation with a near sensor, median over windows of ten seconds, shape (channels,)."""
+    neighbours = nearest(positions_C3)
     length = min(round(CORRELATION_WINDOW_S * sfreq), signal_CN.shape[1])
     best = []
     for start in range(0, signal_CN.shape[1] - length + 1, length):
@@ -276,12 +304,18 @@ def _neighbour_correlation(
         norm_C = np.maximum(np.linalg.norm(window_CN, axis=1), 1e-300)
         window_CN /= norm_C[:, None]
         correlation_CC = np.abs(window_CN @ window_CN.T)
-        best.append(np.take_along_axis(correlation_CC, neighbours_CK, axis=1).max(axis=1))
+        best.append(np.take_along_axis(correlation_CC, neighbours, axis=1).max(axis=1))
     return np.asarray(np.median(best, axis=0), np.float64)
 
 
 def same_signal(signal_CN: NDArray[np.float32]) -> bool:
-    """Whether all channels carry one signal, as an amplifier's test signal or a shorted cap does, and no head."""
+    """Return whether all channels carry one signal, as an amplifier's test signal or a shorted cap does.
+
+    Parameters
+    ----------
+    signal_CN : float32, shape (channels, samples)
+        V, T or T/m.
+    """
     if len(signal_CN) < MIN_CHANNELS:
         return False
     centred_CN = signal_CN - signal_CN.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
@@ -293,25 +327,34 @@ def same_signal(signal_CN: NDArray[np.float32]) -> bool:
 
 
 def bad_seconds(
-    signal_CN: Signal, channels: BadChannels, source_CS: NDArray[np.uint8], *, sfreq: float
+    signal_CN: Signal, channels: BadChannels, source_marks: NDArray[np.uint8], *, sfreq: float
 ) -> NDArray[np.uint8]:
     """Mark every second of every channel, uint8 of `BadReason` bits, shape (C, seconds rounded up).
 
-    Whole channels carry their reasons throughout. A second is noisy by its deviation against the channel's median, and
-    what was seen in the source of channels that are not flat (`source_CS`) is kept.
+    Whole channels carry their reasons throughout. A second is noisy by its deviation against the channel's median.
+
+    Parameters
+    ----------
+    signal_CN : float32, shape (channels, samples)
+        Standardised, in V, T or T/m.
+    channels : BadChannels
+    source_marks : uint8, shape (channels, seconds)
+        `BadReason` bits seen in the source (bool flags, dimensionless); kept for channels that are not flat.
+    sfreq : float
+        Hz.
     """
     length = round(sfreq)
-    bad_CS = np.repeat(channels.reasons[:, None], source_CS.shape[1], axis=1)
+    marks = np.repeat(channels.reasons[:, None], source_marks.shape[1], axis=1)
     for c in np.flatnonzero((channels.reasons & int(BadReason.FLAT)) == 0).tolist():
-        deviation_S = _every_second(signal_CN[c], length)
-        bad_CS[c, deviation_S > NOISY_SECOND * float(np.median(deviation_S))] |= int(BadReason.NOISY)
-        bad_CS[c] |= source_CS[c]
-    return bad_CS
+        deviations = _every_second(signal_CN[c], length)
+        marks[c, deviations > NOISY_SECOND * float(np.median(deviations))] |= int(BadReason.NOISY)
+        marks[c] |= source_marks[c]
+    return marks
 
 
 def _every_second(row_N: NDArray[np.float32], length: int) -> NDArray[np.float64]:
-    """Take the standard deviation of every second, the last and shorter one included."""
+    """Return the standard deviation of every second, the last and shorter one included."""
     whole = len(row_N) // length * length
-    deviation_S = row_N[:whole].astype(np.float64).reshape(-1, length).std(axis=1)
+    deviations = row_N[:whole].astype(np.float64).reshape(-1, length).std(axis=1)
     rest = row_N[whole:].astype(np.float64)
-    return np.append(deviation_S, rest.std()) if len(rest) else deviation_S
+    return np.append(deviations, rest.std()) if len(rest) else deviations

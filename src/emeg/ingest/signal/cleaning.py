@@ -159,7 +159,7 @@ def _icalabel() -> Any:  # noqa: ANN401 - untyped package
 
 
 def _remove_artefacts(raw: "mne.io.BaseRaw", config: CleaningConfig) -> str:
-    """Take out the components that ICLabel knows for eyes, muscles, heart, mains or a channel of its own.
+    """Remove the components that ICLabel classifies as eyes, muscles, heart, mains or a single channel.
 
     EEG has the average reference afterwards: components fitted to it say nothing about what all channels share.
     """

@@ -1,4 +1,7 @@
-"""Runs of equal samples in a source: where it stands still, and where it stays at its extreme."""
+"""Runs of equal samples in a source: where it is constant, and where it stays at its extreme.
+
+Shape letters: N samples.
+"""
 
 from typing import NamedTuple
 
@@ -27,11 +30,23 @@ class Runs(NamedTuple):
         return self.stops - self.starts
 
     def take(self, chosen: NDArray[np.bool_]) -> "Runs":
-        """Keep some of them."""
+        """Return some of the runs.
+
+        Parameters
+        ----------
+        chosen : bool, shape (runs,)
+            Which ones.
+        """
         return Runs(self.starts[chosen], self.stops[chosen])
 
     def covered(self, bounds: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Count samples in runs from each bound up to the next, shape (bounds - 1,)."""
+        """Count samples in runs from each bound up to the next, shape (bounds - 1,).
+
+        Parameters
+        ----------
+        bounds : intp, shape (bounds,)
+            Sample indices, ascending.
+        """
         if not len(self.starts):
             return np.zeros(len(bounds) - 1)
         after = np.cumsum(self.lengths)
@@ -41,7 +56,13 @@ class Runs(NamedTuple):
 
 
 def runs_of_equal(row_N: NDArray[np.float32]) -> Runs:
-    """Find runs of `SHORTEST` equal samples and more; only bytes as long as the row are held beside it."""
+    """Find runs of `SHORTEST` equal samples and more; only bytes as long as the row are held beside it.
+
+    Parameters
+    ----------
+    row_N : float32, shape (samples,)
+        One channel, V, T or T/m.
+    """
     same = row_N[1:] == row_N[:-1]
     thrice = np.zeros(max(len(row_N) - SHORTEST + 1, 0) + 2, np.bool_)
     np.logical_and(same[1:], same[:-1], out=thrice[1:-1])
@@ -50,12 +71,19 @@ def runs_of_equal(row_N: NDArray[np.float32]) -> Runs:
 
 
 def flat_runs(runs: Runs, sfreq: float) -> Runs:
-    """Keep runs that last `FLAT_RUN_S`."""
+    """Return the runs that last at least `FLAT_RUN_S`."""
     return runs.take(runs.lengths >= max(SHORTEST, FLAT_RUN_S * sfreq))
 
 
 def clipped_runs(runs: Runs, row_N: NDArray[np.float32]) -> Runs:
-    """Keep runs of `CLIPPED_RUN` at the highest or lowest value of the row; none in a row that never changes."""
+    """Return the runs of `CLIPPED_RUN` and more at the row's highest or lowest value; none in a constant row.
+
+    Parameters
+    ----------
+    runs : Runs
+    row_N : float32, shape (samples,)
+        One channel, V, T or T/m.
+    """
     low, high = row_N.min(), row_N.max()
     if low == high:
         return runs.take(np.zeros(len(runs.starts), np.bool_))
@@ -64,7 +92,14 @@ def clipped_runs(runs: Runs, row_N: NDArray[np.float32]) -> Runs:
 
 
 def still_seconds(runs: Runs, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Mark the seconds that lie in one run, bool, shape (bounds - 1,); `bounds` are first samples of seconds."""
+    """Mark the seconds that lie in one run, bool, shape (bounds - 1,).
+
+    Parameters
+    ----------
+    runs : Runs
+    bounds : intp, shape (bounds,)
+        Indices of the first samples of stretches, and the end of the last.
+    """
     still = np.zeros(len(bounds) - 1, np.bool_)
     first = np.searchsorted(bounds, runs.starts)
     last = np.searchsorted(bounds, runs.stops, side="right") - 1
@@ -74,7 +109,14 @@ def still_seconds(runs: Runs, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
 
 
 def clipped_seconds(clipped: Runs, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Mark the seconds in which a run is `CLIPPED_RUN` samples old or older, bool, shape (bounds - 1,)."""
+    """Mark the seconds in which a run is `CLIPPED_RUN` samples old or older, bool, shape (bounds - 1,).
+
+    Parameters
+    ----------
+    clipped : Runs
+    bounds : intp, shape (bounds,)
+        Indices of the first samples of stretches, and the end of the last.
+    """
     marked = np.zeros(len(bounds) - 1, np.bool_)
     first = np.searchsorted(bounds, clipped.starts + CLIPPED_RUN - 1, side="right") - 1
     last = np.searchsorted(bounds, clipped.stops - 1, side="right")

@@ -1,4 +1,7 @@
-"""Replace bad channels by what their neighbours say."""
+"""Replace bad channels by an estimate from their neighbours.
+
+Shape letters: C channels, N samples.
+"""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,7 +18,7 @@ MIN_GOOD_EEG = 8
 
 
 class Interpolation(NamedTuple):
-    """Channels that others speak for."""
+    """Channels that are estimated from others."""
 
     channels: NDArray[np.intp]
     """Indices of those replaced, ascending."""
@@ -23,12 +26,18 @@ class Interpolation(NamedTuple):
     """(replaced, C): what of every channel goes into them; nothing of a bad one."""
 
     def apply(self, signal_CN: NDArray[np.float32]) -> None:
-        """Replace the channels in place."""
+        """Replace the channels in place.
+
+        Parameters
+        ----------
+        signal_CN : float32, shape (channels, samples)
+            V, T or T/m.
+        """
         signal_CN[self.channels] = self.weights @ signal_CN
 
 
 def interpolation(sensors: Sensors, bad: NDArray[np.intp], info: "mne.Info", picks: NDArray[np.intp]) -> Interpolation:
-    """Find what replaces bad channels.
+    """Return the weights that estimate bad channels from the others.
 
     EEG by spherical splines on the sensors' own positions, MEG by field mapping: the weights are what MNE-Python's
     `interpolate_bads` makes of a unit signal in one channel after another. EEG stays as it is where fewer than
@@ -37,11 +46,12 @@ def interpolation(sensors: Sensors, bad: NDArray[np.intp], info: "mne.Info", pic
     Parameters
     ----------
     sensors : Sensors
-    bad : int, shape (n,)
+    bad : intp, shape (bad channels,)
+        Indices into the sensors.
     info : mne.Info
         Of the source.
-    picks : int, shape (C,)
-        The sensors' channels in `info`.
+    picks : intp, shape (channels,)
+        Indices of the sensors' channels in `info`.
     """
     eeg = np.flatnonzero(sensors.types == SensorType.EEG)
     meg = np.flatnonzero(sensors.types != SensorType.EEG)
@@ -69,7 +79,7 @@ def interpolation(sensors: Sensors, bad: NDArray[np.intp], info: "mne.Info", pic
 
 
 def _eeg_raw(
-    unit_MM: NDArray[np.float32], sensors: Sensors, members: NDArray[np.intp], _: "mne.Info", __: NDArray[np.intp]
+    unit_CC: NDArray[np.float32], sensors: Sensors, members: NDArray[np.intp], _: "mne.Info", __: NDArray[np.intp]
 ) -> "mne.io.RawArray":
     import mne
 
@@ -77,11 +87,11 @@ def _eeg_raw(
     info = mne.create_info(names, 256.0, "eeg")
     places = {name: sensors.positions[i] for name, i in zip(names, members, strict=True)}
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
-    return mne.io.RawArray(unit_MM.astype(np.float64), info, verbose="ERROR")
+    return mne.io.RawArray(unit_CC.astype(np.float64), info, verbose="ERROR")
 
 
 def _meg_raw(
-    unit_MM: NDArray[np.float32],
+    unit_CC: NDArray[np.float32],
     _: Sensors,
     members: NDArray[np.intp],
     info: "mne.Info",
@@ -95,4 +105,4 @@ def _meg_raw(
         own["projs"] = []
         for channel in own["chs"]:
             channel["coil_type"] &= 0xFFFF
-    return mne.io.RawArray(unit_MM.astype(np.float64), own, verbose="ERROR")
+    return mne.io.RawArray(unit_CC.astype(np.float64), own, verbose="ERROR")

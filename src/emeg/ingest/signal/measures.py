@@ -10,6 +10,8 @@ References
 ----------
 Bigdely-Shamlo et al. 2015 (PREP, Frontiers in Neuroinformatics 9:16): correlation as the 98th percentile over the other
 channels, and high frequencies over low ones, both with 50 Hz as the border.
+
+Shape letters: C channels, N samples.
 """
 
 from collections.abc import Iterator
@@ -103,7 +105,15 @@ class SourceLook:
         """`BadReason` bits: seconds in which the source never changes, or stays at its extreme."""
 
     def look(self, first: int, rows_CN: NDArray[np.float32]) -> None:
-        """Look at neighbouring channels, of which the first has this index."""
+        """Measure neighbouring channels of the source.
+
+        Parameters
+        ----------
+        first : int
+            Index of the first.
+        rows_CN : float32, shape (channels, samples)
+            V, T or T/m.
+        """
         samples = np.diff(self._segments)
         for channel, row in enumerate(rows_CN, first):
             runs = runs_of_equal(row)
@@ -117,7 +127,7 @@ class SourceLook:
 
 
 def _bounds(count: int, length_s: float, sfreq: float, n_samples: int) -> NDArray[np.intp]:
-    """First samples of stretches of the source, and the end of the last, which takes what is left."""
+    """Return the first samples of stretches of the source, and the end of the last, which takes what is left."""
     bounds: NDArray[np.intp] = np.minimum(np.ceil(np.arange(count + 1) * length_s * sfreq - 1e-6), n_samples).astype(
         np.intp
     )
@@ -144,7 +154,10 @@ class _MainsRatio:
             self._bands.append((slice(first, last + 1), means / means.sum(axis=0)))
 
     def of(self, row_N: NDArray[np.float32], starts: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Ratio by segment; NaN where one is shorter than the window, or without power around the lines."""
+        """Return the ratio by segment.
+
+        It is NaN where a segment is shorter than the window, or has no power beside the mains frequency.
+        """
         ratios = np.full(len(starts), np.nan, np.float32)
         if not self._bands:
             return ratios
@@ -199,12 +212,12 @@ def measure(
     near = [nearest(sensors.positions[group.members[group.live]]) for group in groups]
     measured = np.full((len(SIGNAL_MEASURES), *seen.values.shape[1:]), np.nan, np.float32)
     for segment, signal_CN in _segments(values, round(SEGMENT_S * sfreq)):
-        for group, neighbours_CK in zip(groups, near, strict=True):
+        for group, neighbours in zip(groups, near, strict=True):
             if len(group.members):
-                scaled_MN = signal_CN[group.members] * np.float32(1.0 / group.typical)
-                np.clip(scaled_MN, -OVERRUN, OVERRUN, out=scaled_MN)
+                scaled_CN = signal_CN[group.members] * np.float32(1.0 / group.typical)
+                np.clip(scaled_CN, -OVERRUN, OVERRUN, out=scaled_CN)
                 whole = signal_CN.shape[1] >= MIN_SECONDS * sfreq
-                found = _measure_group(scaled_MN, group, neighbours_CK, band, sfreq if whole else 0.0)
+                found = _measure_group(scaled_CN, group, neighbours, band, sfreq if whole else 0.0)
                 measured[:, group.members, segment] = found
     return Measures(
         (*SOURCE_MEASURES, *SIGNAL_MEASURES), SEGMENT_S, _three_digits(np.concatenate([seen.values, measured]))
@@ -229,24 +242,24 @@ class _Group(NamedTuple):
 
 
 def _measure_group(
-    scaled_MN: NDArray[np.float32], group: _Group, neighbours_CK: NDArray[np.intp], band: Band, sfreq: float
+    scaled_CN: NDArray[np.float32], group: _Group, neighbours: NDArray[np.intp], band: Band, sfreq: float
 ) -> NDArray[np.float64]:
-    """`SIGNAL_MEASURES` of a segment of one group, whose typical amplitude was made 1; no spectra at a rate of 0."""
-    found = np.full((len(SIGNAL_MEASURES), len(scaled_MN)), np.nan)
-    found[0] = scaled_MN.std(axis=1) * group.typical
+    """Return `SIGNAL_MEASURES` of a segment of one group, scaled to its typical amplitude; no spectra at rate 0."""
+    found = np.full((len(SIGNAL_MEASURES), len(scaled_CN)), np.nan)
+    found[0] = scaled_CN.std(axis=1) * group.typical
     found[1] = (found[0] >= group.low) & (found[0] <= group.high)
     if not sfreq:
         return found
-    seconds = scaled_MN.shape[1] / sfreq
+    seconds = scaled_CN.shape[1] / sfreq
     low, high = round(LOW_HZ * seconds), round(HIGH_HZ * seconds)
-    scaled_MN *= np.hanning(scaled_MN.shape[1]).astype(np.float32)
-    spectra = scipy.fft.rfft(scaled_MN, axis=1)
+    scaled_CN *= np.hanning(scaled_CN.shape[1]).astype(np.float32)
+    spectra = scipy.fft.rfft(scaled_CN, axis=1)
     if band.high >= HIGH_BAND_MIN_HZ:
         found[2] = _amplitude_ratio(spectra, low, high)
     if len(group.live) > 1:
         correlation_CC = _correlation(spectra[group.live, low : high + 1])
         found[3, group.live] = np.quantile(correlation_CC, PREP_QUANTILE, axis=0, method="hazen")
-        found[4, group.live] = np.take_along_axis(correlation_CC, neighbours_CK, axis=1).max(axis=1)
+        found[4, group.live] = np.take_along_axis(correlation_CC, neighbours, axis=1).max(axis=1)
     return found
 
 
@@ -266,7 +279,7 @@ def _amplitude_ratio(spectra: NDArray[np.complex64], low: int, high: int) -> NDA
 
 
 def _correlation(spectra: NDArray[np.complex64]) -> NDArray[np.float32]:
-    """Correlations without signs of signals that have these bins alone (Parseval); 0 with oneself."""
+    """Return absolute correlations of signals with these bins alone (Parseval); 0 of a signal with itself."""
     parts = np.ascontiguousarray(spectra).view(np.float32)
     parts = parts / np.maximum(np.linalg.norm(parts, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     correlation_CC: NDArray[np.float32] = np.abs(parts @ parts.T)
@@ -275,11 +288,18 @@ def _correlation(spectra: NDArray[np.complex64]) -> NDArray[np.float32]:
 
 
 def bad_segments(measures: Measures, sensors: Sensors, flat_C: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Judge segments among those of the same time, uint8 of `BadReason` bits, shape (C, segments).
+    """Return what is wrong with segments, uint8 of `BadReason` bits, shape (channels, segments).
 
     Beyond the gate: an amplitude that the type does not have. Noisy: amplitude above 50 Hz far over that of the type's
     other channels (robust z of the logarithm). Uncorrelated: nothing in common with any of the neighbours although the
     others have. The last two need `MIN_CHANNELS` of a type. The limits are those by which whole channels are judged.
+
+    Parameters
+    ----------
+    measures : Measures
+    sensors : Sensors
+    flat_C : bool, shape (channels,)
+        Channels without a signal.
     """
     in_gate, noise, alike = (measures.of(name) for name in ("in_gate", "high_frequency", "neighbours"))
     bad = np.zeros_like(in_gate, np.uint8)

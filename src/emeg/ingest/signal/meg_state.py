@@ -39,8 +39,8 @@ def find_state(raw: "mne.io.BaseRaw", picks: NDArray[np.intp], path: str) -> Sta
     Parameters
     ----------
     raw : mne.io.BaseRaw
-    picks : int, shape (C,)
-        Channels that are kept.
+    picks : intp, shape (channels,)
+        Indices of the channels that are kept.
     path : str
         Of the source in its dataset.
     """
@@ -57,7 +57,7 @@ def find_state(raw: "mne.io.BaseRaw", picks: NDArray[np.intp], path: str) -> Sta
 
 
 def contents(path: str, description: str = "") -> str:
-    """Say what was measured: ``brain``, ``phantom`` or ``empty room``, by the file's name and its description.
+    """Return what was measured, ``brain``, ``phantom`` or ``empty room``, by the file's name and its description.
 
     A folder named so is not asked: whole archives lie below such names.
     """
@@ -71,7 +71,7 @@ def contents(path: str, description: str = "") -> str:
 
 
 def is_shielded(raw: "mne.io.BaseRaw") -> bool:
-    """Whether the file holds fields of the internal active shielding (MaxShield) that were not taken out."""
+    """Return whether the file contains fields of internal active shielding (MaxShield) that were not removed."""
     return bool(raw.info.get("maxshield"))
 
 
@@ -108,7 +108,7 @@ def _rank(raw: "mne.io.BaseRaw", picks: NDArray[np.intp]) -> int:
 
 
 def coil_frequencies(raw: "mne.io.BaseRaw") -> tuple[float, ...]:
-    """Frequencies of head position coils that are on while it is recorded, Hz; none where the header has none."""
+    """Return the frequencies of head position coils that are on during the recording, Hz; none without coils."""
     import mne
 
     if not any(measured.get("hpi_coils") for measured in raw.info["hpi_meas"][:1]):  # MNE looks at the first coil
@@ -117,7 +117,7 @@ def coil_frequencies(raw: "mne.io.BaseRaw") -> tuple[float, ...]:
 
 
 def _hpi(raw: "mne.io.BaseRaw") -> str:
-    """``continuous`` where coils went on while it was recorded, ``before`` where the head was found once, or none."""
+    """Return ``continuous`` where coils were on during the recording, ``before`` for one localisation, or nothing."""
     if coil_frequencies(raw) or any(_CTF_HEAD_COILS.match(name) for name in raw.ch_names):
         return "continuous"
     return "before" if raw.info["hpi_results"] or raw.info["hpi_meas"] else ""

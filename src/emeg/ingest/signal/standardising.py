@@ -1,6 +1,6 @@
 """From a source's samples to a standardised signal, its bad channels and seconds, and measures of its quality.
 
-Shape letters: C channels, N samples; S seconds in ``bad_CS``.
+Shape letters: C channels, N samples.
 """
 
 from collections.abc import Iterator
@@ -86,14 +86,14 @@ def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: 
     channels = find_bad_channels(judged_CN, sensors, sfreq=config.sfreq, flat_C=flat_C, marked=table.bad)
     _refuse_bad_share(channels, sensors, config.max_bad_share)
     measures = measure(values, sensors, flat_C, seen, band, sfreq=config.sfreq)
-    bad_CS = bad_seconds(values, channels, seen.bad, sfreq=config.sfreq)
-    bad_CS |= np.repeat(bad_segments(measures, sensors, flat_C), round(SEGMENT_S), axis=1)[:, :n_seconds]
-    _refuse_flat_seconds(bad_CS)
+    marks = bad_seconds(values, channels, seen.bad, sfreq=config.sfreq)
+    marks |= np.repeat(bad_segments(measures, sensors, flat_C), round(SEGMENT_S), axis=1)[:, :n_seconds]
+    _refuse_flat_seconds(marks)
     wanted = channels.indices if config.bad_channels == "interpolate" else np.empty(0, np.intp)
     replaced = interpolation(sensors, wanted, facts.raw.info, picked.picks)
-    bad_CS[replaced.channels] |= int(BadReason.INTERPOLATED)
+    marks[replaced.channels] |= int(BadReason.INTERPOLATED)
     notes += channels.notes
-    return Standardised(values.shape[1], sensors, bad_CS, measures, channels, replaced, band, mains, tuple(notes))
+    return Standardised(values.shape[1], sensors, marks, measures, channels, replaced, band, mains, tuple(notes))
 
 
 def _filter(source_rows: ChannelRows, values: ChannelRows, band: Band, seen: SourceLook, facts: RecordingFacts) -> None:
@@ -165,11 +165,11 @@ def _refuse_units(
         raise misplaced
 
 
-def _refuse_flat_seconds(bad_CS: NDArray[np.uint8]) -> None:
+def _refuse_flat_seconds(marks: NDArray[np.uint8]) -> None:
     """Refuse a recording without a second of signal in any channel, though its channels are not constant throughout."""
-    if ((bad_CS & int(BadReason.FLAT)) != 0).all():
+    if ((marks & int(BadReason.FLAT)) != 0).all():
         raise RecordingError(
-            f"all {len(bad_CS)} channels are flat in each of {bad_CS.shape[1]} seconds: the recording holds no signal",
+            f"all {len(marks)} channels are flat in each of {marks.shape[1]} seconds: the recording holds no signal",
             stage="signal",
             next_action="check that the amplifier was connected",
         )
