@@ -34,6 +34,7 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["generate", "Thumbs.db"]
 default_role = "literal"
 nitpicky = True
+smartquotes = False  # two dashes of an option stay two dashes
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
