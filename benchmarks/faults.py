@@ -1,15 +1,15 @@
-"""Compare the store of an undisturbed ingest with those of a faulty line and of kills at random moments.
+"""Compare the store of an undisturbed ingest with those of a faulty connection and of kills at random moments.
 
-Three small made-up datasets lie in a moto bucket (over HTTP). Beside a faultless ingest: one through a proxy that
-answers 20 % of requests with 503, a 504 page, a cut body, a stall, a wrong ETag or a page in the place of the data;
+Three small made-up datasets lie in a moto bucket (over HTTP). Beside an undisturbed ingest: one through a proxy that
+answers 20 % of requests with 503, a 504 page, a cut body, a stall, a wrong ETag or a page instead of the data;
 then SIGKILL at random moments, each followed by another run through the same proxy, until all kills are spent, and one
 last run. All of it with a folder as the store and with a bucket; ``--kinds`` takes one of them. Every file is compared
 (``runs/`` is no product).
 
-A kill falls at any moment of what is left to do, by the length of the faulty run that nobody killed; a store whose
-recordings are all there is finished by one more run and compared, and the next one begun. `repeated` counts
-recordings that were complete when a run began and were written, or only begun, again (`done_again`, `begun_again`);
-`lost` those that were complete and are not there any more. One kill in five hits a run with worker processes. Waits
+The moment of a kill is drawn from the time that the remaining work takes, by the length of the faulty run without
+kills. A store that has all recordings is finished by one more run and compared, and the next store is begun.
+`repeated` counts recordings that were complete when a run began and were written or begun again (`done_again`,
+`begun_again`); `lost` counts recordings that were complete and are gone. One kill in five hits a run with workers. Waits
 between attempts are a tenth of what they are by default, so that kills fall into work and not into waiting.
 
 ``python -m benchmarks.faults [--kinds folder bucket] [--kills 50] [--rate 0.2] [--seed 0]``
@@ -43,13 +43,13 @@ PRELOAD = [
 ]  # fmt: skip
 TIMEOUT_S = 0.5
 WAITS = 0.1
-"""Share of the waits between attempts that is kept."""
+"""Factor by which the waits between attempts are shortened."""
 
 WITH_WORKERS = 5
-"""One run of so many works in processes beside it."""
+"""One run of so many uses worker processes."""
 
 MOST_RUNS = 30
-"""A run that ends with `TransientError` (exit 75) is to be called again; more often than this is a failure."""
+"""Most runs of one store: a run that ends with `TransientError` (exit 75) is repeated."""
 
 
 def ingest_all(endpoint: str, root: str, scratch: str, workers: int, notes: str) -> None:
@@ -106,7 +106,7 @@ class Bench:
     reference: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
-        """Tell where it is, on standard error."""
+        """Print progress on standard error."""
         sys.stderr.write(f"{time.perf_counter() - self.began:7.1f} s  {text}\n")
         sys.stderr.flush()
 
@@ -116,7 +116,7 @@ class Bench:
         return self.folder / "begun"
 
     def start(self, endpoint: str, root: str, workers: int = 0) -> Any:  # noqa: ANN401 - a process of some context
-        """Begin an ingest."""
+        """Start an ingest."""
         self.notes.write_text("")
         arguments = (endpoint, root, str(self.folder / "scratch"), workers, str(self.notes))
         process = self.context.Process(target=ingest_all, args=arguments)
@@ -124,7 +124,7 @@ class Bench:
         return process
 
     def finish(self, endpoint: str, root: str) -> float:
-        """Run until it ends well; gives the seconds of all runs."""
+        """Run ingests until one succeeds, and return the seconds of all."""
         began = time.perf_counter()
         for _ in range(MOST_RUNS):
             before = self.done(root)
@@ -138,12 +138,12 @@ class Bench:
         raise SystemExit(f"{root}: did not end in {MOST_RUNS} runs")
 
     def failed(self, process: Any) -> None:  # noqa: ANN401 - a process of some context
-        """Count a run that ended by itself and not well."""
+        """Count a run that failed without being killed."""
         self.reruns += 1
         self.crashes += process.exitcode != 75
 
     def tree(self, root: str) -> dict[str, str]:
-        """Hash of every product's file."""
+        """Return the hash of every product's file."""
         if not root.startswith("s3://"):
             files = [path for path in Path(root).rglob("*") if path.is_file()]
             found = {str(path.relative_to(root)): path.read_bytes() for path in files}
@@ -154,7 +154,7 @@ class Bench:
         return {p: hashlib.sha256(data).hexdigest() for p, data in found.items() if not p.startswith("runs/")}
 
     def keys(self, prefix: str) -> list[str]:
-        """Objects of the stores' bucket."""
+        """Return the keys of the stores' bucket."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=STORES, Prefix=prefix)
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
@@ -171,7 +171,7 @@ class Bench:
         return sum(method == "PUT" and path.split("?")[0].endswith(key) for method, path, _ in self.proxy.paths)
 
     def look(self, root: str, before: dict[str, object]) -> dict[str, object]:
-        """Note what the latest run did to recordings that were complete before it; gives what is complete now."""
+        """Count what the latest run did to recordings that were complete before it, and return what is complete now."""
         now, begun = self.done(root), set(self.notes.read_text().split())
         self.lost += len(before.keys() - now.keys())
         self.done_again += sum(now[name] != before[name] for name in before.keys() & now.keys())
@@ -179,7 +179,7 @@ class Bench:
         return now
 
     def compare(self, root: str) -> None:
-        """Note files that differ from the faultless store's."""
+        """Record files that differ from those of the undisturbed store."""
         mine = self.tree(root)
         files = sorted(mine.keys() | self.reference.keys())
         wrong = [path for path in files if mine.get(path) != self.reference.get(path)]
@@ -214,14 +214,14 @@ class Bench:
         self.compare(root)
 
     def new_root(self, kind: str) -> str:
-        """Name the next store."""
+        """Return the root of the next store."""
         self.stores += 1
         name = f"killed-{self.stores}"
         return f"s3://{STORES}/{name}" if kind == "bucket" else str(self.folder / name)
 
 
 def measure(bench: Bench, kinds: list[str], kills: int) -> dict[str, object]:
-    """Faultless, faulty and killed, for each kind of store."""
+    """Measure undisturbed, faulty and killed runs, for each kind of store."""
     plain = str(bench.folder / "plain")
     faultless_s = bench.finish(bench.direct, plain)
     bench.reference = bench.tree(plain)
@@ -231,15 +231,15 @@ def measure(bench: Bench, kinds: list[str], kills: int) -> dict[str, object]:
         raise SystemExit(f"the faultless ingest gave {rows} recordings and {refused} refusals")
     found: dict[str, object] = {"seconds_faultless": round(faultless_s, 2), "recordings": rows}
     for kind in kinds:
-        place = f"s3://{STORES}" if kind == "bucket" else str(bench.folder)
+        folder = f"s3://{STORES}" if kind == "bucket" else str(bench.folder)
         if kind == "bucket":
-            bench.finish(bench.direct, f"{place}/plain")
-            bench.compare(f"{place}/plain")
+            bench.finish(bench.direct, f"{folder}/plain")
+            bench.compare(f"{folder}/plain")
         failed, reruns, before = bench.proxy.failed, bench.reruns, bench.kills
-        whole_s = bench.finish(bench.proxy.url, f"{place}/faulty")
+        whole_s = bench.finish(bench.proxy.url, f"{folder}/faulty")
         found[f"requests_failed_{kind}"] = bench.proxy.failed - failed
-        idle_s = bench.finish(bench.proxy.url, f"{place}/faulty")
-        bench.compare(f"{place}/faulty")
+        idle_s = bench.finish(bench.proxy.url, f"{folder}/faulty")
+        bench.compare(f"{folder}/faulty")
         bench.kill_often(kind, kills, whole_s, idle_s)
         found[f"seconds_faulty_{kind}"], found[f"seconds_idle_{kind}"] = round(whole_s, 2), round(idle_s, 2)
         found[f"reruns_{kind}"], found[f"kills_{kind}"] = bench.reruns - reruns, bench.kills - before
@@ -247,7 +247,7 @@ def measure(bench: Bench, kinds: list[str], kills: int) -> dict[str, object]:
 
 
 def surroundings() -> None:
-    """Credentials, short time limits and one thread each, for this process and those it starts."""
+    """Set credentials, short time limits and one thread, for this process and its children."""
     os.environ |= dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "benchmark")
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     os.environ["AWS_DEFAULT_REGION"] = "us-east-1"

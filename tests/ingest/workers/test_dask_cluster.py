@@ -1,4 +1,4 @@
-"""Dask: what crashes or hangs costs a child, what is lost with its worker is done by another, and nothing is left."""
+"""Dask: a crash or a hang ends a child only, another worker takes over from a lost one, and no process is left."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ distributed = pytest.importorskip("distributed")
 
 @pytest.fixture(scope="module")
 def two_workers():
-    """Two workers in processes; one from whom nothing is heard is lost."""
+    """Start two workers in processes; one that does not respond counts as lost."""
     with (
         dask.config.set({"distributed.scheduler.worker-ttl": "2s"}),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as workers,
