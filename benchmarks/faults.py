@@ -9,8 +9,8 @@ last run. All of it with a folder as the store and with a bucket; ``--kinds`` ta
 The moment of a kill is drawn from the time that the remaining work takes, by the length of the faulty run without
 kills. A store that has all recordings is finished by one more run and compared, and the next store is begun.
 `repeated` counts recordings that were complete when a run began and were written or begun again (`done_again`,
-`begun_again`); `lost` counts recordings that were complete and are gone. One kill in five hits a run with workers. Waits
-between attempts are a tenth of what they are by default, so that kills fall into work and not into waiting.
+`begun_again`); `lost` counts recordings that were complete and are gone. One kill in five hits a run with workers.
+Waits between attempts are a tenth of the default, so that kills fall into work and not into waiting.
 
 ``python -m benchmarks.faults [--kinds folder bucket] [--kills 50] [--rate 0.2] [--seed 0]``
 """

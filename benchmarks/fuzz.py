@@ -185,6 +185,8 @@ def unexplained(reason: str, path: str) -> str:
     cause = reason.partition("gave up: ")[2] or reason
     if len(cause.split()) < 3 or re.search(r"^\w*(Error|Exception)$", cause):
         return "does not name a cause"
+    if re.search(r"Traceback|File \"|, line \d+, in |x[0-9a-f]{16}/", reason):
+        return "holds a traceback"
     return ""
 
 
