@@ -21,11 +21,11 @@ def hash_json(value: Mapping[str, Any] | list[Any] | str) -> str:
 
 
 def sha256_bytes(data: bytes | memoryview) -> str:
-    """SHA-256 of bytes, 64 hexadecimal digits."""
+    """Return the SHA-256 of bytes, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Places on disk or in a bucket: one small handle over fsspec.
+"""Locations on disk or in a bucket: one small handle over fsspec.
 
 Local writes are atomic (temporary name, fsync, rename); an object in a bucket appears only when complete.
 """
@@ -41,7 +41,7 @@ class Location:
         return isinstance(self.fs, LocalFileSystem)
 
     def local_path(self) -> Path:
-        """As a path of this machine.
+        """Return the location as a path of this machine.
 
         Raises
         ------
@@ -53,11 +53,11 @@ class Location:
         return Path(self.path)
 
     def exists(self) -> bool:
-        """Whether there is a file or folder."""
+        """Return whether there is a file or folder."""
         return bool(self.fs.exists(self.path))
 
     def children(self) -> list["Location"]:
-        """Entries of a folder, sorted by name; empty where there is no folder."""
+        """Return the entries of a folder, sorted by name; empty where there is no folder."""
         if not self.fs.isdir(self.path):
             return []
         if self.is_local:  # fsspec cleans every path anew: three times as long for a folder of 100,000

@@ -221,10 +221,10 @@ def test_open_refuses_other_schemas(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".partial"])
-def test_names_stay_in_their_room(local_store: Store, name: str) -> None:
+def test_names_stay_in_their_kind(local_store: Store, name: str) -> None:
     with pytest.raises(UserError, match="not a product name"):
         local_store.has("models", name)
-    with pytest.raises(UserError, match="not a room"):
+    with pytest.raises(UserError, match="not a kind of product"):
         local_store.has("kitchen", "a")
 
 

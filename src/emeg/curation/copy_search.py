@@ -1,4 +1,7 @@
-"""The verb ``copies``: the same data under two names, in one dataset or in two."""
+"""The verb ``copies``: find the same data under two names, in one dataset or in two.
+
+Shape letters: C channels, T values of a fingerprint.
+"""
 
 import io
 import logging

@@ -1,12 +1,14 @@
 """The same data twice: a fingerprint of a recording, and what two of them share.
 
 The standardised signal has left format, unit and rate of the source behind. What remains to differ between copies is
-every channel's scale, name and place, and where a cut begins.
+every channel's scale, name and position, and where a cut begins.
 
 signal ─▶ 2-12 Hz ─▶ power of every channel below 3 Hz, 16 values a second ─▶ logarithm (a scale becomes a constant)
 ─▶ mean over channels (no order) ─▶ minus its mean over 4 s (constants gone) ─▶ fingerprint
 
 Two recordings are copies when some 10 s of them, around an extreme of the fingerprint, correlate.
+
+Shape letters: C channels, N samples, T values of a fingerprint.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -88,6 +90,11 @@ def find_copies(fingerprints: Mapping[str, NDArray[np.float32]]) -> list[Match]:
 
     The work grows with the length of all recordings together (`emeg.curation.landmarks`); empty fingerprints match
     nothing.
+
+    Parameters
+    ----------
+    fingerprints : mapping of str to float32, shape (values,)
+        Fingerprints by the name of the recording, dimensionless, 16 values a second.
     """
     names = sorted(fingerprints)
     found = meetings([landmarks(fingerprints[name]) for name in names], THRESHOLD)
@@ -97,5 +104,13 @@ def find_copies(fingerprints: Mapping[str, NDArray[np.float32]]) -> list[Match]:
 
 
 def live_blocks(blocks: Iterable[NDArray[np.float32]], live_C: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
-    """Leave channels out of every stretch."""
+    """Leave channels out of every stretch.
+
+    Parameters
+    ----------
+    blocks : iterable of float32, shape (channels, any length)
+        Signal in V, T or T/m.
+    live_C : bool, shape (channels,)
+        Channels to keep.
+    """
     return (block[live_C] for block in blocks)

@@ -7,6 +7,8 @@ A copy has its extremes at the same moments, however it was cut, scaled or resam
 over delays. Hashes are signs of random projections: two vectors at an angle a have equal signs with probability
 1 - a / pi (Charikar 2002, Similarity estimation techniques from rounding algorithms, STOC). Work and memory grow with
 the length of all recordings together.
+
+Shape letters: T values of a fingerprint, L samples in a window.
 """
 
 from collections.abc import Iterator, Sequence
@@ -55,6 +57,11 @@ def landmarks(track_T: NDArray[np.float32]) -> Landmarks:
 
     The window is moved by the fraction of a value at which a parabola has its extreme, by turning the phases of its
     spectrum: the grids of two copies need not coincide.
+
+    Parameters
+    ----------
+    track_T : float32, shape (values,)
+        Fingerprint, dimensionless, 16 values a second.
     """
     from scipy.ndimage import maximum_filter1d
 
@@ -63,21 +70,21 @@ def landmarks(track_T: NDArray[np.float32]) -> Landmarks:
     extreme_T = value_T == maximum_filter1d(value_T, reach, mode="nearest")
     extreme_T |= -value_T == maximum_filter1d(-value_T, reach, mode="nearest")
     extreme_T[:half] = extreme_T[max(len(value_T) - half, 0) :] = False
-    places = np.flatnonzero(extreme_T)
+    peaks = np.flatnonzero(extreme_T)
     n_kept = round(HIGHEST_HZ * WINDOW_S)
-    if not len(places):
+    if not len(peaks):
         return Landmarks(np.empty(0), np.empty((0, 2 * n_kept), np.float32))
-    before, here, after = value_T[places - 1], value_T[places], value_T[places + 1]
+    before, here, after = value_T[peaks - 1], value_T[peaks], value_T[peaks + 1]
     bend = before - 2 * here + after
     beyond = np.clip(np.divide(0.5 * (before - after), bend, out=np.zeros_like(bend), where=bend != 0), -0.5, 0.5)
-    windows_LT = np.stack([value_T[place - half : place + half] for place in places])
+    windows_LT = np.stack([value_T[peak - half : peak + half] for peak in peaks])
     spectra = np.fft.rfft(windows_LT, axis=1)[:, 1 : n_kept + 1]
     spectra *= np.exp(2j * np.pi * np.arange(1, n_kept + 1) * beyond[:, None] / (WINDOW_S * RATE))
     vectors = np.concatenate([spectra.real, spectra.imag], axis=1)
     length = np.linalg.norm(vectors, axis=1)
     alive = length > 1e-6  # silence is like silence
     vectors = (vectors[alive] / length[alive, None]).astype(np.float32)
-    return Landmarks((places + beyond)[alive] / RATE, vectors)
+    return Landmarks((peaks + beyond)[alive] / RATE, vectors)
 
 
 def meetings(found: Sequence[Landmarks], threshold: float) -> list[Meeting]:
@@ -87,7 +94,7 @@ def meetings(found: Sequence[Landmarks], threshold: float) -> list[Meeting]:
     ----------
     found : sequence of Landmarks
     threshold : float
-        Correlation from which a pair is told.
+        Least correlation of a pair that is returned.
     """
     owners = np.concatenate([np.full(len(one.times_s), i) for i, one in enumerate(found)] or [np.empty(0, int)])
     if not len(owners):

@@ -35,13 +35,15 @@ def find_runs(store: Store, held: Collection[str], others: Collection[str]) -> H
     """
     found, elsewhere, unknown = [], [], []
     inside = str(store.root).rstrip("/") + "/"
-    for run in (place.name for place in store.children("runs")):
+    for run in (location.name for location in store.children("runs")):
         if not _RUN.fullmatch(run):
             continue
         note = read_run(store, run)
         if run in held or (note is not None and not set(held).isdisjoint(note.inputs.values())):
             found.append(run)
-            elsewhere += [place for place in (note.places if note is not None else ()) if not place.startswith(inside)]
+            elsewhere += [
+                location for location in (note.places if note is not None else ()) if not location.startswith(inside)
+            ]
         elif note is None and run not in others:
             unknown.append(run)
     return HeldRuns(tuple(found), tuple(elsewhere), tuple(unknown))
@@ -50,11 +52,11 @@ def find_runs(store: Store, held: Collection[str], others: Collection[str]) -> H
 def forget_in_logs(
     store: Store, recordings: Iterable[str], sources: Iterable[str], dataset: str, *, only_count: bool = False
 ) -> int:
-    """Take the lines about some recordings and sources of a dataset out of ingest's logs; returns how many."""
+    """Remove the lines about some recordings and sources of a dataset from ingest's logs; return how many."""
     gone, named, taken = set(recordings), set(sources), 0
-    for place in store.children("runs"):
-        parts = ("runs", place.name, _LOG)
-        if not place.name.startswith("ingest-") or not store.exists(*parts):
+    for location in store.children("runs"):
+        parts = ("runs", location.name, _LOG)
+        if not location.name.startswith("ingest-") or not store.exists(*parts):
             continue
         lines = store.read_bytes(*parts).decode().splitlines()
         kept = [line for line in lines if not _is_about(json.loads(line), gone, named, dataset)]

@@ -107,7 +107,7 @@ def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> Withdraw
         corpora=tuple(sorted(found.names("corpora"))),
         tokens=tuple(sorted(found.names("tokens"))),
         models=tuple(sorted(model for model in found.names("models") if name not in _marks(store, model))),
-        others=tuple(sorted(f"{room}/{one}" for room in found.other_rooms for one in found.names(room))),
+        others=tuple(sorted(f"{kind}/{one}" for kind in found.other_rooms for one in found.names(kind))),
         also_in=_also_in(store, kept, config.dataset, subject),
         **found.runs()._asdict(),
     )
@@ -171,9 +171,9 @@ class _Holders:
         self._store, self._every = store, set(graph.texts)
         self._held = graph.holders({person, *recordings})
 
-    def names(self, room: str) -> set[str]:
+    def names(self, kind: str) -> set[str]:
         """Return the names of the held products of one kind."""
-        return {name for held, name in self._held if held == room}
+        return {name for held, name in self._held if held == kind}
 
     def runs(self) -> HeldRuns:
         """Return the work in progress that was made from one of them."""
@@ -202,9 +202,9 @@ def _remove(store: Store, result: WithdrawResult, kept: KeptDataset | None) -> N
         store.remove(*other.split("/", 1))
     for model in result.models:
         store.write_json({"people": sorted(_marks(store, model) | {result.person})}, "models", model, WITHDRAWN)
-    for room, names in (("tokens", result.tokens), ("corpora", result.corpora)):
+    for kind, names in (("tokens", result.tokens), ("corpora", result.corpora)):
         for name in names:
-            store.remove(room, name)
+            store.remove(kind, name)
     dataset = result.person.split("/", 1)[0]
     for source in result.refused:
         release(store, dataset, source)

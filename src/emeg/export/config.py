@@ -1,4 +1,4 @@
-"""What an export is told and what it answers."""
+"""Configuration and result of an export."""
 
 from emeg.config import Config, runtime_field
 
@@ -9,7 +9,7 @@ class ExportBidsConfig(Config):
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     out: str = runtime_field(...)
-    """Folder to be made. It appears when everything in it is written."""
+    """Folder to create. It appears when everything in it is written."""
     dataset: str | None = None
     """Export this dataset alone."""
     where: str = ""
@@ -24,12 +24,12 @@ class ExportBidsResult(Config):
     n_recordings: int
     """Recordings in it."""
     n_subjects: int
-    """People in it."""
+    """Subjects in it."""
     hours: float
     """Length of all recordings."""
     licences: tuple[str, ...]
     """Licences of the datasets that it comes from."""
     done_before: bool
-    """Whether it was there already."""
+    """Whether it existed before."""
     path: str
     """Its folder."""

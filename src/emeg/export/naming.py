@@ -1,4 +1,4 @@
-"""Which name a recording has in a BIDS dataset: unique, and made of the catalogue's public labels alone."""
+"""Names of recordings in a BIDS dataset: unique, and made of the catalogue's public labels alone."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ _SHORT = 6
 
 @dataclass(frozen=True)
 class NamedRecording:
-    """A recording and its place in the dataset; empty entities are left out of names."""
+    """A recording and its names in the dataset; empty entities are left out."""
 
     row: CatalogRow
     subject: str
@@ -62,11 +62,11 @@ def _join(**entities: str) -> str:
 def name_recordings(rows: Sequence[CatalogRow]) -> list[NamedRecording]:
     """Name every recording; what a name consists of does not depend on the order of the rows.
 
-    Labels lose what BIDS does not allow. With several datasets, people bear the dataset's name, since the same label is
-    another person there; people or recordings that would still be called the same get some digits of their hashes.
+    Labels lose what BIDS does not allow. With several datasets, the label of a subject begins with the dataset's name,
+    since the same label is another person there. Equal names of subjects or recordings get some digits of their hashes.
     """
-    people = _people(rows)
-    named = [_named(row, people[row.dataset, row.subject]) for row in rows]
+    subjects = _subjects(rows)
+    named = [_named(row, subjects[row.dataset, row.subject]) for row in rows]
     counts = Counter(_folded(one) for one in named)
     return [
         replace(one, acquisition=one.acquisition + one.row.recording[:_SHORT]) if counts[_folded(one)] > 1 else one
@@ -75,18 +75,18 @@ def name_recordings(rows: Sequence[CatalogRow]) -> list[NamedRecording]:
 
 
 def _folded(named: NamedRecording) -> tuple[str, str]:
-    """Key as a file system without upper and lower case sees it."""
+    """Return the key as a file system that ignores case sees it."""
     folder, name = named.key
     return folder.lower(), name.lower()
 
 
-def _people(rows: Sequence[CatalogRow]) -> dict[tuple[str, str], str]:
+def _subjects(rows: Sequence[CatalogRow]) -> dict[tuple[str, str], str]:
     """Label of each person, by dataset and subject."""
-    people = sorted({(row.dataset, row.subject) for row in rows})
-    several = len({dataset for dataset, _ in people}) > 1
+    subjects = sorted({(row.dataset, row.subject) for row in rows})
+    several = len({dataset for dataset, _ in subjects}) > 1
     labels = {
         (dataset, subject): (_label(dataset) if several else "") + (_label(subject.removeprefix("sub-")) or "unnamed")
-        for dataset, subject in people
+        for dataset, subject in subjects
     }
     counts = Counter(label.lower() for label in labels.values())
     return {

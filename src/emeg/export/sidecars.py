@@ -30,7 +30,7 @@ BAD = "BAD_"
 
 
 def channel_rows(recording: Recording, row: CatalogRow) -> Rows:
-    """List the channels: ``status`` is bad for one that was found bad and is as recorded; why, in words."""
+    """List the channels; ``status`` is bad for a bad channel whose signal is as recorded, with the reason in words."""
     low, high = recording.attributes.pass_band
     notches = ", ".join(f"{frequency:g}" for frequency in recording.attributes.notches) or None
     bad, replaced = set(row.bad_channels), set(row.interpolated)
@@ -56,7 +56,7 @@ def channel_rows(recording: Recording, row: CatalogRow) -> Rows:
 
 
 def channel_type(sensors: Sensors, index: int) -> str:
-    """Type of a channel in the words of BIDS."""
+    """Return the type of a channel as BIDS names it."""
     if sensors.types[index] == SensorType.EEG:
         return "EEG"
     if sensors.types[index] == SensorType.MAGNETOMETER:
@@ -72,7 +72,7 @@ def _words(reasons: BadReason) -> str:
 
 
 def electrode_rows(sensors: Sensors) -> Rows:
-    """List the electrodes with their places: metres, head coordinates."""
+    """List the electrodes with their positions: metres, head coordinates."""
     return [
         {
             "name": sensors.names[i],
@@ -83,7 +83,7 @@ def electrode_rows(sensors: Sensors) -> Rows:
 
 
 def coordinate_system(sensors: Sensors, datatype: str) -> dict[str, Any]:
-    """Say what the coordinates of electrodes and coils mean."""
+    """Return the description of the coordinates of electrodes and coils."""
     eeg = {"EEGCoordinateSystem": "CapTrak", "EEGCoordinateUnits": "m"}
     if datatype == "eeg":
         return eeg
@@ -137,7 +137,7 @@ def _bad_events(recording: Recording, row: CatalogRow) -> Events:
 
 
 def delimiter(sensors: Sensors) -> str:
-    """Choose what separates channels in one cell: a sign that is in no name."""
+    """Choose the separator of channels in one cell: a character that is in no name."""
     return next(sign for sign in (",", ";", "|", ", ") if not any(sign in name for name in sensors.names))
 
 
@@ -146,7 +146,7 @@ def _text(text: str) -> str | None:
 
 
 def event_columns(sensors: Sensors) -> dict[str, Any]:
-    """Explain the columns of the events."""
+    """Return the description of the columns of the events."""
     reasons = "; ".join(f"{BAD}{name}: {words}" for name, words in SECOND_REASONS.items())
     return {
         "trial_type": {
@@ -161,7 +161,7 @@ def event_columns(sensors: Sensors) -> dict[str, Any]:
 
 
 def recording_json(recording: Recording, row: CatalogRow, sources: Sequence[str]) -> dict[str, Any]:
-    """Describe the recording: what recorded it, and what was done to the signal since."""
+    """Describe the recording: what recorded it, and how the signal was processed since."""
     types = recording.sensors.types
     described: dict[str, Any] = {
         "Description": f"Standardised by emeg {row.version} (recording {row.recording}, settings {row.config_hash}).",
@@ -188,7 +188,7 @@ def recording_json(recording: Recording, row: CatalogRow, sources: Sequence[str]
 
 
 def software_filters(recording: Recording, row: CatalogRow) -> dict[str, Any]:
-    """Say what was done to the signal, in the form of BIDS: name of a step, its parameters with units."""
+    """Return how the signal was processed, as BIDS describes it: name of a step, its parameters with units."""
     low, high = recording.attributes.pass_band
     steps: dict[str, Any] = {
         "Band pass, zero-phase FIR": {"low cutoff (Hz)": low, "high cutoff (Hz)": high},

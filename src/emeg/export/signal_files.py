@@ -1,6 +1,8 @@
 """Signals in the formats that BIDS asks for, written stretch by stretch: memory does not grow with length.
 
 Both formats hold 32-bit floats, so that every value is the store's own to the last bits of a float.
+
+Shape letters: C channels, N samples.
 """
 
 import mmap
@@ -69,7 +71,7 @@ def write_fif(recording: Recording, folder: Path, name: str, *, bad: tuple[str, 
 
 
 def _reorder_entities(folder: Path, name: str) -> list[Path]:
-    """Bring the parts' names, which MNE makes, into the order of BIDS: split before desc. They name each other."""
+    """Rename the parts so that split stands before desc, as BIDS asks; also in the references between the parts."""
     made = sorted(folder.glob(f"{name}_split-*_meg.fif"))
     front = name.removesuffix(f"_desc-{DESCRIPTION}")
     renamed = {
@@ -109,7 +111,7 @@ class _StoredRaw(mne.io.BaseRaw):  # type: ignore[misc]
         cals: NDArray[np.float64],
         mult: NDArray[np.float64] | None,
     ) -> None:
-        """Fill `data`; calibrations are 1 and nobody projects or compensates what is saved at once."""
+        """Fill `data`; calibrations are 1, and nothing is projected or compensated."""
         del cals, mult
         extras: dict[str, Any] = self._raw_extras[fi]
         recording: Recording = extras["recording"]

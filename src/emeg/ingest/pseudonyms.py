@@ -1,8 +1,9 @@
-"""What may leave the archive: pseudonyms for people, public names for files, texts without names and dates.
+"""Public names of subjects and files, and texts without names and dates.
 
-Labels that BIDS allows are pseudonyms given by whoever made the dataset. With a key in the environment every subject
-label becomes a keyed hash; without one, plain BIDS labels are kept unless they look like names. Whatever else is no
-plain label, code or technical word is hashed (`docs/decisions/0019-pseudonyms.md`).
+Labels that BIDS allows are pseudonyms that the authors of a dataset chose. With a key in the environment every subject
+label becomes a keyed hash; without one, plain BIDS labels are kept unless they may be names, initials or hospital
+numbers. Everything else that is no plain label, code or technical word is hashed
+(`docs/decisions/0019-pseudonyms.md`).
 """
 
 import hashlib
@@ -22,7 +23,7 @@ KEY_VARIABLE = "EMEG_PSEUDONYM_KEY"
 """Environment variable with the secret that subject labels are hashed with."""
 
 REMARK = "remark"
-"""Stands for free text of an event: that something was said is kept, what was said is not."""
+"""Replaces free text of an event: the event is kept, its text is not."""
 
 DIGITS = 16
 """Hexadecimal digits of a pseudonym."""
@@ -121,7 +122,7 @@ _STATES = frozenset({"ec", "eo", "md", "hv", "eog", "ecg", "ref", "rs", "vep", "
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Public names of people and files.
+    """Public names of subjects and files.
 
     Parameters
     ----------
@@ -133,7 +134,7 @@ class Pseudonyms:
 
     @classmethod
     def from_environment(cls) -> "Pseudonyms":
-        """Take the key from `KEY_VARIABLE`."""
+        """Create pseudonyms with the key in `KEY_VARIABLE`."""
         return cls(os.environ.get(KEY_VARIABLE, "").encode())
 
     def digest(self, text: str) -> str:
@@ -175,7 +176,7 @@ class Pseudonyms:
         path : str
         person : str, optional
             Label of the person in the archive. Where it is known and there is no key, words in small letters stay
-            unless they are the person's: whoever reads a refusal must find the file.
+            unless they are the person's: a reader of a refusal must find the file.
         """
         return "/".join(self.part(part, person) for part in path.split("/"))
 
@@ -196,7 +197,7 @@ class Pseudonyms:
         return f"x{self.digest(stem)}{extension}"
 
     def _says_nothing_of(self, person: str, stem: str) -> bool:
-        """Whether a name of plain characters has words in small letters or technical ones only, none the person's."""
+        """Return whether a file name has technical words and words in small letters only, none of them the person's."""
         others = [word for word in _WORDS.findall(stem) if word.lower() not in TECHNICAL and not word.isdigit()]
         hers = {word.lower() for word in _WORDS.findall(person)} if self.subject(person) != person else set()
         plain = _PLAIN_NAME.fullmatch(stem) is not None and not _DATE.search(stem) and not _LONG_NUMBER.search(stem)
@@ -248,7 +249,7 @@ def has_initials(stem: str) -> bool:
 
 
 def is_technical(text: str, *, names: bool = True) -> bool:
-    """Whether a text is made of technical words, codes and numbers only, and holds no date.
+    """Return whether a text consists of technical words, codes and numbers only, and holds no date.
 
     With `names` false, codes that may stand for a person (``S001``) do not pass either.
     """
@@ -265,10 +266,10 @@ def is_technical(text: str, *, names: bool = True) -> bool:
 
 
 def looks_like_a_name(label: str) -> bool:
-    """Whether a subject's label may be a name: a word of three letters and more, with less than two digits or a year.
+    """Return whether a subject's label may be a name: a word of three letters and at most one digit, or a year.
 
     ``anna``, ``AnnaSchmidt2`` and ``schmidt1961`` may be; ``01``, ``xp101``, ``mind002``, ``NDARAB793GL3`` and
-    ``MDD1`` are codes. Words are told apart by capitals; technical words and `ROLES` are no names.
+    ``MDD1`` are codes. Capitals begin a new word; technical words and `ROLES` are no names.
     """
     words = re.findall(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}", label)
     odd = [word for word in words if len(word) >= 3 and word.lower() not in TECHNICAL | ROLES]
@@ -287,7 +288,7 @@ def _plain_label(label: str) -> bool:
 
 
 def markers(texts: Sequence[str]) -> list[str]:
-    """Keep the texts of a recording's events that are markers; remarks of people become `REMARK`.
+    """Return the texts of a recording's events: markers as they are, remarks of people as `REMARK`.
 
     A marker is a code (``S  1``, ``T0``), made of technical words, or said three times at least: what was typed by hand
     about a person is not repeated word for word. A text with a date in it is never one.

@@ -1,4 +1,4 @@
-"""Who works on what: a claim keeps two workers from making the same recording at the same time.
+"""Claims: they prevent two workers from making the same recording at the same time.
 
 Claims save work; they are not what keeps a store whole. Two writers of one product write the same bytes and the second
 discards its own (`Store.publishing`), so a claim that is lost, stolen or late costs time and nothing else.
@@ -71,22 +71,22 @@ def claimed(store: Store, name: str, *, lease_s: float = LEASE_S) -> Iterator[bo
 
 
 def sweep_claims(store: Store) -> int:
-    """Remove claims in a bucket whose holders are gone and that nobody will ask for again; returns how many.
+    """Remove claims in a bucket whose holders are gone and that no run will ask for again; return how many.
 
     A holder that was killed between its recording's row and the end of its claim leaves one. A folder's claims are
     swept with all else (`Store.sweep`).
     """
     if store.root.is_local:
         return 0
-    left = [place for place in store.children(staging.PARTIAL) if place.name.startswith(_PREFIX)]
-    return sum(_swept(store, place) for place in left)
+    left = [location for location in store.children(staging.PARTIAL) if location.name.startswith(_PREFIX)]
+    return sum(_swept(store, location) for location in left)
 
 
-def _swept(store: Store, place: Location) -> bool:
-    with _lock_file(_lock_here(store, place.name.removeprefix(_PREFIX))) as alone_here, connection_to(place):
-        gone = alone_here and _is_nobodys(_content(place))
+def _swept(store: Store, location: Location) -> bool:
+    with _lock_file(_lock_here(store, location.name.removeprefix(_PREFIX))) as alone_here, connection_to(location):
+        gone = alone_here and _is_abandoned(_content(location))
         if gone:
-            _remove(place)
+            _remove(location)
     return gone
 
 
@@ -100,7 +100,7 @@ def _lock_file(lock: Path) -> Iterator[bool]:
 
 
 def _folder() -> Path:
-    """Folder of this machine's locks for claims in buckets."""
+    """Return the folder of this machine's locks for claims in buckets."""
     folder = Path(tempfile.gettempdir()) / f"emeg-claims-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
@@ -111,7 +111,7 @@ def _lock_here(store: Store, name: str) -> Path:
 
 
 def _machine() -> str:
-    """Name whoever shares the lock files: a random text beside them, mixed with the host's name for copied disks."""
+    """Name the machines that share the lock files: a random text beside them, and the host's name for copied disks."""
     file = _folder() / "machine"
     if not file.exists():
         own = file.with_name(f"machine-{secrets.token_hex(8)}")
@@ -123,30 +123,30 @@ def _machine() -> str:
 
 
 @contextmanager
-def _object(place: Location, lease_s: float) -> Iterator[bool]:
+def _object(location: Location, lease_s: float) -> Iterator[bool]:
     token = secrets.token_hex(8)
-    with connection_to(place):
-        if _is_nobodys(_content(place)):
-            _remove(place)
-        ours = _created(place, token, lease_s)
+    with connection_to(location):
+        if _is_abandoned(_content(location)):
+            _remove(location)
+        ours = _created(location, token, lease_s)
     if not ours:
         yield False
         return
     ended = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(place, token, lease_s, ended), daemon=True)
+    renewing = threading.Thread(target=_renew, args=(location, token, lease_s, ended), daemon=True)
     renewing.start()
     try:
         yield True
     finally:
         ended.set()
         renewing.join()
-        with connection_to(place):
-            if _content(place).get("token") == token:
-                _remove(place)
+        with connection_to(location):
+            if _content(location).get("token") == token:
+                _remove(location)
 
 
-def _is_nobodys(claim: dict[str, Any]) -> bool:
-    """Whether its holder is gone: late with renewing it, or of this machine, whose lock is ours at this moment."""
+def _is_abandoned(claim: dict[str, Any]) -> bool:
+    """Return whether a claim is nobody's: it has expired, or it is of this machine, whose lock is held here."""
     return bool(claim) and (float(claim["expires"]) < time.time() or claim.get("machine") == _machine())
 
 
@@ -154,33 +154,33 @@ def _claim(token: str, lease_s: float) -> bytes:
     return json.dumps({"token": token, "expires": time.time() + lease_s, "machine": _machine()}).encode()
 
 
-def _created(place: Location, token: str, lease_s: float) -> bool:
-    # If-None-Match where the bucket knows it. Whoever finds a claim may find its own: the answer got lost on the way,
-    # and the client asked again.
+def _created(location: Location, token: str, lease_s: float) -> bool:
+    # If-None-Match where the bucket knows it. A caller may find a claim of its own: the first answer got lost on the
+    # way, and the client asked again.
     with suppress(FileExistsError):
-        place.fs.pipe_file(place.path, _claim(token, lease_s), mode="create")
-    return _content(place).get("token") == token
+        location.fs.pipe_file(location.path, _claim(token, lease_s), mode="create")
+    return _content(location).get("token") == token
 
 
-def _renew(place: Location, token: str, lease_s: float, ended: threading.Event) -> None:
+def _renew(location: Location, token: str, lease_s: float, ended: threading.Event) -> None:
     while not ended.wait(lease_s / _RENEWALS):
         try:
-            with connection_to(place):
-                if _content(place).get("token") != token:
+            with connection_to(location):
+                if _content(location).get("token") != token:
                     return  # expired before, and another's now
-                place.fs.pipe_file(place.path, _claim(token, lease_s))
+                location.fs.pipe_file(location.path, _claim(token, lease_s))
         except TransientError as error:
             logger.info("%s; the claim is renewed later", error)
 
 
-def _remove(place: Location) -> None:
+def _remove(location: Location) -> None:
     with suppress(FileNotFoundError):
-        place.fs.rm_file(place.path)
+        location.fs.rm_file(location.path)
 
 
-def _content(place: Location) -> dict[str, Any]:
+def _content(location: Location) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = place.read_json()
+        content: dict[str, Any] = location.read_json()
     except FileNotFoundError:
         return {}
     return content

@@ -1,4 +1,4 @@
-"""Faults of the line to a bucket, told apart from a caller's mistakes."""
+"""Faults of the connection to a bucket, as opposed to mistakes of the caller."""
 
 import errno
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ _BUSY = {errno.EIO, errno.EBUSY, errno.EAGAIN}
 
 
 @contextmanager
-def connection_to(place: Location) -> Iterator[None]:
-    """Turn what a dead, slow or overloaded line raises into `TransientError`; local folders have no line.
+def connection_to(location: Location) -> Iterator[None]:
+    """Turn the faults of a broken, slow or overloaded connection into `TransientError`; local folders have none.
 
     Raises
     ------
@@ -22,27 +22,27 @@ def connection_to(place: Location) -> Iterator[None]:
     UserError
         There are no credentials.
     """
-    if place.is_local:
+    if location.is_local:
         yield
         return
     passing: tuple[type[Exception], ...] = (ConnectionError, TimeoutError, *connection_faults())
     try:
         yield
     except passing as error:
-        raise _transient(place, error) from error
+        raise _transient(location, error) from error
     except credential_faults() as error:
         raise UserError(
-            f"{place}: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; a public bucket is"
+            f"{location}: {error}; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; a public bucket is"
             " read as anonymous:s3://…"
         ) from error
     except OSError as error:
         if error.errno in _BUSY:
-            raise _transient(place, error) from error
+            raise _transient(location, error) from error
         raise
 
 
 def connection_faults() -> tuple[type[Exception], ...]:
-    """Name what HTTP clients raise for a line that may be better later, and that is no `OSError`."""
+    """Return the exceptions of HTTP clients for connections that may work later, other than `OSError`."""
     from aiohttp import ClientError  # a body that is cut while a listing is read passes by s3fs's own retries
     from botocore import exceptions as boto  # type: ignore[import-untyped]
     from botocore.parsers import ResponseParserError  # type: ignore[import-untyped]
@@ -51,11 +51,11 @@ def connection_faults() -> tuple[type[Exception], ...]:
 
 
 def credential_faults() -> tuple[type[Exception], ...]:
-    """Name what is raised where nothing says who asks a bucket."""
+    """Return the exceptions that are raised where there are no credentials for a bucket."""
     from botocore import exceptions as boto
 
     return (boto.NoCredentialsError, boto.PartialCredentialsError, boto.ProfileNotFound)
 
 
-def _transient(place: Location, error: Exception) -> TransientError:
-    return TransientError(f"{place}: the store did not answer: {error}; the same call may succeed later")
+def _transient(location: Location, error: Exception) -> TransientError:
+    return TransientError(f"{location}: the store did not answer: {error}; the same call may succeed later")

@@ -1,11 +1,11 @@
-"""Which recordings hold the same data: found by ``emeg copies``, read by whoever splits people."""
+"""Pairs of recordings that hold the same data: written by ``emeg copies``, read when subjects are split."""
 
 from collections.abc import Collection
 
 from emeg.config import Config
 from emeg.store.products import Store
 
-_PLACE = ("catalog", "copies.json")
+_FILE = ("catalog", "copies.json")
 
 
 class CopiedRecording(Config):
@@ -22,14 +22,14 @@ class CopiedRecording(Config):
 
 
 def read_copies(store: Store) -> list[CopiedRecording]:
-    """Read which copies were found; none where nobody looked."""
-    if not store.exists(*_PLACE):
+    """Read the copies that were found; none before ``emeg copies`` has run."""
+    if not store.exists(*_FILE):
         return []
-    found = store.read_json(*_PLACE)
-    return [CopiedRecording.checked(fields, source="/".join(_PLACE)) for fields in found]
+    found = store.read_json(*_FILE)
+    return [CopiedRecording.checked(fields, source="/".join(_FILE)) for fields in found]
 
 
 def write_copies(store: Store, copies: Collection[CopiedRecording]) -> None:
-    """Replace what is known of copies."""
+    """Replace the list of copies."""
     ordered = sorted(copies, key=lambda copy: (copy.first, copy.second))
-    store.write_json([copy.model_dump(mode="json") for copy in ordered], *_PLACE)
+    store.write_json([copy.model_dump(mode="json") for copy in ordered], *_FILE)

@@ -12,13 +12,13 @@ from emeg.store.files import StoreFiles
 
 
 def write_digest(store: StoreFiles, recording: str, folder: Path) -> None:
-    """Note the digests of a recording that is about to be published from `folder`."""
+    """Record the digests of a recording that is about to be published from `folder`."""
     files = {str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.rglob("*")) if path.is_file()}
     store.write_json(files, "catalog", "digests", f"{recording}.json")
 
 
 def read_digest(store: StoreFiles, recording: str) -> dict[str, str] | None:
-    """Digests by path; `None` where none were noted."""
+    """Read the digests by path; `None` where none were recorded."""
     if not store.exists("catalog", "digests", f"{recording}.json"):
         return None
     digests: dict[str, str] = store.read_json("catalog", "digests", f"{recording}.json")
@@ -26,7 +26,7 @@ def read_digest(store: StoreFiles, recording: str) -> dict[str, str] | None:
 
 
 def compute_digest(store: StoreFiles, recording: str) -> dict[str, str]:
-    """Digests of the files as they lie in the store."""
+    """Compute the digests of the files in the store."""
     folder = store.location("recordings", f"{recording}.zarr")
     prefix = folder.path.rstrip("/") + "/"
     with connection_to(folder):

@@ -20,7 +20,7 @@ MARKERS = {
     "evaluations": "figures.json",
     "reports": "index.html",
 }
-"""For each room the file that a complete product has; in a bucket it is uploaded last."""
+"""File that a complete product of each kind has; in a bucket it is uploaded last."""
 
 PARALLEL_REQUESTS = 16
 """Requests in flight when many small objects are asked for: latency, not bandwidth, is the cost."""
@@ -33,25 +33,25 @@ class StoreFiles:
         self.root = root
 
     def location(self, *parts: str) -> Location:
-        """Place below the root."""
-        place = self.root
+        """Return the location below the root."""
+        location = self.root
         for part in parts:
-            place = place / part
-        return place
+            location = location / part
+        return location
 
     def exists(self, *parts: str) -> bool:
-        """Whether there is a file or folder below the root, asked anew every time."""
+        """Return whether there is a file or folder below the root; asks the file system every time."""
         return is_there(self.location(*parts))
 
-    def has(self, room: str, name: str) -> bool:
-        """Whether the complete product is there."""
-        return is_there(self.product_location(room, name) / marker_of(room))
+    def has(self, kind: str, name: str) -> bool:
+        """Return whether the complete product is there."""
+        return is_there(self.product_location(kind, name) / marker_of(kind))
 
-    def names(self, room: str) -> list[str]:
-        """Names of the complete products of a room, sorted."""
-        marker = marker_of(room)
+    def names(self, kind: str) -> list[str]:
+        """Return the names of the complete products of a kind, sorted."""
+        marker = marker_of(kind)
         with connection_to(self.root):
-            folders = [child for child in self.location(room).children() if not child.name.startswith(".")]
+            folders = [child for child in self.location(kind).children() if not child.name.startswith(".")]
         if self.root.is_local:
             return [folder.name for folder in folders if (folder / marker).exists()]
         with ThreadPoolExecutor(PARALLEL_REQUESTS) as pool:
@@ -59,30 +59,30 @@ class StoreFiles:
         return [folder.name for folder, there in zip(folders, complete, strict=True) if there]
 
     def read_bytes(self, *parts: str) -> bytes:
-        """Read one file below the root; like all that asks a store, `TransientError` where a bucket does not answer."""
-        place = self.location(*parts)
-        with connection_to(place):
-            return place.read_bytes()
+        """Read one file below the root; raise `TransientError` where a bucket does not answer."""
+        location = self.location(*parts)
+        with connection_to(location):
+            return location.read_bytes()
 
     def read_json(self, *parts: str) -> Any:  # noqa: ANN401 - JSON
         """Read one JSON file below the root."""
-        place = self.location(*parts)
-        with connection_to(place):
-            return place.read_json()
+        location = self.location(*parts)
+        with connection_to(location):
+            return location.read_json()
 
     def children(self, *parts: str) -> list[Location]:
-        """Entries of a folder below the root, sorted by name; empty where there is no folder."""
-        place = self.location(*parts)
-        with connection_to(place):
-            return place.children()
+        """Return the entries of a folder below the root, sorted by name; empty where there is no folder."""
+        location = self.location(*parts)
+        with connection_to(location):
+            return location.children()
 
     def remove(self, *parts: str) -> bool:
-        """Remove a file or folder below the root; returns whether it was there."""
+        """Remove a file or folder below the root; return whether it was there."""
         if not self.exists(*parts):
             return False
-        place = self.location(*parts)
-        with connection_to(place):
-            place.fs.rm(place.path, recursive=True)
+        location = self.location(*parts)
+        with connection_to(location):
+            location.fs.rm(location.path, recursive=True)
         return True
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
@@ -93,7 +93,7 @@ class StoreFiles:
         """Write one JSON file, as `write_bytes` does; equal values are equal bytes."""
         self.write_bytes(json_bytes(value), *parts)
 
-    def product_location(self, room: str, name: str) -> Location:
+    def product_location(self, kind: str, name: str) -> Location:
         """Return the location of a product, complete or not.
 
         Raises
@@ -101,13 +101,13 @@ class StoreFiles:
         UserError
             The kind is unknown or the name is not a plain one.
         """
-        marker_of(room)
+        marker_of(kind)
         if not name or "/" in name or name.startswith("."):
             raise UserError(f"{name!r}: not a product name; names have no slash and no leading dot")
-        return self.location(room, name)
+        return self.location(kind, name)
 
 
-def marker_of(room: str) -> str:
+def marker_of(kind: str) -> str:
     """Return the file that a complete product of this kind has.
 
     Raises
@@ -116,18 +116,18 @@ def marker_of(room: str) -> str:
         The kind is unknown.
     """
     try:
-        return MARKERS[room]
+        return MARKERS[kind]
     except KeyError:
-        raise UserError(f"{room!r}: not a room of the store; there are {', '.join(MARKERS)}") from None
+        raise UserError(f"{kind!r}: not a kind of product; kinds are {', '.join(MARKERS)}") from None
 
 
-def is_there(place: Location) -> bool:
+def is_there(location: Location) -> bool:
     """Return whether a file or folder exists, asked anew."""
     # Object stores' listings are cached by fsspec; another process may have published since.
-    if not place.is_local:
-        place.fs.invalidate_cache(place.path.rsplit("/", 1)[0])
-    with connection_to(place):
-        return place.exists()
+    if not location.is_local:
+        location.fs.invalidate_cache(location.path.rsplit("/", 1)[0])
+    with connection_to(location):
+        return location.exists()
 
 
 def preview_names(names: list[str], most: int = 8) -> str:

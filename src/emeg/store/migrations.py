@@ -1,4 +1,4 @@
-"""From one version of the store's arrangement to the next.
+"""Migrations of a store from one schema version to the next.
 
 Each step is one registered function. It may be stopped anywhere and made again, and two processes may make it at once:
 what it writes depends on the store alone, and ``store.json`` is written after it.
@@ -28,7 +28,7 @@ def migration(version: int) -> Callable[[Callable[[StoreFiles], None]], Callable
 
 
 def migrate(store: StoreFiles, version: int) -> None:
-    """Bring a store of an older version up to `SCHEMA`, step by step.
+    """Migrate a store of an older version to `SCHEMA`, version by version.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def migrate(store: StoreFiles, version: int) -> None:
 
 @migration(1)
 def _note_digests(store: StoreFiles) -> None:
-    """Version 2 keeps SHA-256 digests of every recording's files in ``catalog/digests/``."""
+    """Record SHA-256 digests of every recording's files in ``catalog/digests/``, new in version 2."""
     for name in store.names("recordings"):
         recording = name.removesuffix(".zarr")
         if read_digest(store, recording) is None:
@@ -54,7 +54,7 @@ def _note_digests(store: StoreFiles) -> None:
 
 @migration(2)
 def _leave_unmeasured(_: StoreFiles) -> None:
-    """Version 3 keeps measures of quality in recordings and their aggregates in rows.
+    """Pass to version 3, which keeps measures of quality in recordings and their aggregates in rows.
 
     Nothing is rewritten: they need the source. Older recordings are read as not measured (`Recording.measures` is
     `None`, the columns are null) until they are ingested into another store.

@@ -1,4 +1,4 @@
-"""A store: folders of finished products below one root, each published whole or not at all."""
+"""A store: folders of finished products below one root, each published complete or not at all."""
 
 import tempfile
 import weakref
@@ -15,7 +15,7 @@ from emeg.store.migrations import migrate
 from emeg.uri import Location, locate
 
 OLDEST_READABLE = 1
-"""A store from this version on is read as it is; who writes to it brings it up to `SCHEMA` first."""
+"""Oldest version that can be read as it is; a writer migrates the store to `SCHEMA` first."""
 
 
 class Store(StoreFiles):
@@ -54,10 +54,10 @@ class Store(StoreFiles):
         if others:
             raise UserError(
                 f"{store.root}: is no emeg store (no store.json) and is not empty ({preview_names(others)});"
-                " name another root, so that nothing of yours is mixed with products"
+                " name another root, so that your files are not mixed with products"
             )
         if not create:
-            raise UserError(f"{store.root}: there is no emeg store; `emeg ingest` makes one, or check the root")
+            raise UserError(f"{store.root}: there is no emeg store; create one with `emeg ingest`, or check the root")
         try:
             store.write_json({"schema": SCHEMA}, "store.json")
         except OSError as error:
@@ -73,49 +73,49 @@ class Store(StoreFiles):
 
         return store_html(self)
 
-    def only(self, room: str, name: str | None) -> str:
-        """Resolve a product: `name` when it is there, else the only product of the room.
+    def only(self, kind: str, name: str | None) -> str:
+        """Resolve a product: `name` when it is there, else the only product of its kind.
 
         Raises
         ------
         UserError
             The named product is missing, or none was named and there is not exactly one; the message lists them.
         """
-        if name is not None and self.has(room, name):
+        if name is not None and self.has(kind, name):
             return name
-        names = self.names(room)
+        names = self.names(kind)
         listed = f"there are {preview_names(names)}" if names else "there is none yet"
         if name is not None:
-            raise UserError(f"{self.root}: no {name!r} in {room}/; {listed}")
+            raise UserError(f"{self.root}: no {name!r} in {kind}/; {listed}")
         if len(names) != 1:
-            raise UserError(f"{self.root}: {room}/ must hold one product or one must be named; {listed}")
+            raise UserError(f"{self.root}: {kind}/ must hold one product or one must be named; {listed}")
         return names[0]
 
     @contextmanager
-    def publishing(self, room: str, name: str) -> Iterator[Path]:
-        """Give a local folder to write a product into; it becomes visible when the block ends without an error.
+    def publishing(self, kind: str, name: str) -> Iterator[Path]:
+        """Yield a local folder to write a product into; it becomes visible when the block ends without an error.
 
-        Local root: the folder lies under ``.partial/``, is flushed to the disk and moved into place. Bucket: it is a
+        Local root: the folder lies under ``.partial/``, is flushed to the disk and moved into location. Bucket: it is a
         temporary folder and is uploaded with the marker file last. On an error nothing becomes visible. Two writers
-        of one product write the same bytes, so whoever comes second discards its own.
+        of one product write the same bytes, so the second discards its own.
 
         Raises
         ------
         UserError
-            The room is unknown or the name is not a plain one.
+            The kind is unknown or the name is not a plain one.
         EmegError
             The block left no marker file.
         """
-        target, marker = self.product_location(room, name), marker_of(room)
-        with staging.staged(self.root, f"{room}-{name}") as folder:
+        target, marker = self.product_location(kind, name), marker_of(kind)
+        with staging.staged(self.root, f"{kind}-{name}") as folder:
             yield folder
             if not (folder / marker).is_file():
-                raise EmegError(f"{room}/{name}: published without {marker}; a product is complete only with it")
-            if not self.has(room, name):
+                raise EmegError(f"{kind}/{name}: published without {marker}; a product is complete only with it")
+            if not self.has(kind, name):
                 staging.publish(folder, target, marker)
 
-    def local_copy(self, room: str, name: str) -> Path:
-        """Product as a local folder; downloaded once for this `Store` where the root is remote.
+    def local_copy(self, kind: str, name: str) -> Path:
+        """Return a product as a local folder; downloaded once for this `Store` where the root is remote.
 
         The download is removed when the `Store` is let go. Treat the folder as read-only.
 
@@ -124,21 +124,21 @@ class Store(StoreFiles):
         UserError
             The product is not there.
         """
-        product = self.product_location(room, name)
-        if not self.has(room, name):
+        product = self.product_location(kind, name)
+        if not self.has(kind, name):
             raise UserError(f"{product}: no such product, or not complete")
         if self.root.is_local:
             return product.local_path()
         if self._downloads is None or not self._downloads.is_dir():
             self._downloads = Path(tempfile.mkdtemp(prefix="emeg-"))
             weakref.finalize(self, staging.remove_own, self._downloads, staging.process_id())
-        copy = self._downloads / room / name
+        copy = self._downloads / kind / name
         if not copy.is_dir():
             staging.download(product, copy)
         return copy
 
     def sweep(self) -> int:
-        """Remove what interrupted writers left under ``.partial``; returns how many pieces. Live ones are kept."""
+        """Remove what interrupted writers left under ``.partial``, not what live ones use; return how many pieces."""
         return staging.sweep(self.root)
 
 

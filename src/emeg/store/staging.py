@@ -23,13 +23,13 @@ PARTIAL = ".partial"
 
 
 def process_id() -> int:
-    """Give the number of this process, to tell an owner from its forked children."""
+    """Return the id of this process, which distinguishes an owner from its forked children."""
     return os.getpid()
 
 
 @contextmanager
 def staged(root: Location, label: str) -> Iterator[Path]:
-    """Give an empty local folder, removed at the end with whatever is left in it."""
+    """Yield an empty local folder, which is removed at the end with what is left in it."""
     if not root.is_local:
         with tempfile.TemporaryDirectory(prefix="emeg-") as temporary:
             yield Path(temporary)
@@ -68,7 +68,7 @@ def publish(folder: Path, target: Location, marker: str) -> None:
 
 
 def flush(folder: Path, *, deep: bool = True) -> None:
-    """Bring a folder to the disk with all that is in it; its own list of names alone where not `deep`."""
+    """Flush a folder to the disk with everything in it; only its own list of names where not `deep`."""
     if deep:
         for path in sorted(folder.rglob("*"), reverse=True):  # contents before the folders that name them
             fsync_path(path)
@@ -95,10 +95,10 @@ def _move(folder: Path, target: Path, marker: str) -> None:
 def _upload(folder: Path, target: Location, marker: str) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / marker)
     for path in [*files, folder / marker]:
-        place = target
+        location = target
         for part in path.relative_to(folder).parts:
-            place = place / part
-        target.fs.put_file(str(path), place.path)
+            location = location / part
+        target.fs.put_file(str(path), location.path)
     target.fs.invalidate_cache(target.path)
 
 
@@ -140,7 +140,7 @@ def write_file(root: Location, target: Location, data: bytes) -> None:
 
 
 def sweep(root: Location) -> int:
-    """Remove the staging folders of writers that are gone; returns how many."""
+    """Remove the staging folders of writers that are gone; return how many."""
     if not root.is_local or not (root.local_path() / PARTIAL).is_dir():
         return 0
     partial = root.local_path() / PARTIAL

@@ -27,7 +27,7 @@ class VerifyConfig(Config):
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
-    rooms: tuple[str, ...] = tuple(MARKERS)
+    kinds: tuple[str, ...] = tuple(MARKERS)
     """What to look at."""
     workers: int = runtime_field(4, ge=1)
     """Products looked at side by side."""
@@ -48,7 +48,7 @@ class VerifyResult(Config):
     """What was looked at and what was found."""
 
     n_checked: dict[str, int]
-    """Products by room."""
+    """Products by kind."""
     faults: tuple[Fault, ...] = Field(default=())
     """Everything that is wrong."""
 
@@ -58,9 +58,9 @@ class VerifyResult(Config):
         return bool(self.faults)
 
     def as_text(self) -> str:
-        """Say it in lines."""
+        """Return the result as lines of text."""
         lines = [f"{fault.product}: {fault.problem}; {fault.next_action}" for fault in self.faults]
-        counts = ", ".join(f"{n} {room}" for room, n in self.n_checked.items())
+        counts = ", ".join(f"{n} {kind}" for kind, n in self.n_checked.items())
         return "\n".join([*lines, f"{len(self.faults)} faults in {counts}"])
 
 
@@ -75,13 +75,13 @@ def verify(config: VerifyConfig, *, progress: Progress = silent) -> VerifyResult
     store = Store.open(config.root)
     work: list[tuple[str, Callable[[], Iterator[Fault]]]] = []
     counts: dict[str, int] = {}
-    for room in config.rooms:
-        names = store.names(room)
-        counts[room] = len(names)
-        if room == "recordings":
+    for kind in config.kinds:
+        names = store.names(kind)
+        counts[kind] = len(names)
+        if kind == "recordings":
             work += _recordings(store, names)
         else:
-            work += [(f"{room}/{name}", partial(_PRODUCTS[room], store, name)) for name in names if room in _PRODUCTS]
+            work += [(f"{kind}/{name}", partial(_PRODUCTS[kind], store, name)) for name in names if kind in _PRODUCTS]
     faults: list[Fault] = []
     with ThreadPoolExecutor(config.workers) as pool:
         for done, ((what, _), found) in enumerate(zip(work, pool.map(_whole, work), strict=True), 1):
@@ -184,24 +184,24 @@ def _tokens(store: Store, name: str) -> Iterator[Fault]:
     folder = store.location("tokens", name)
     manifest = (folder / "manifest.json").read_json()
     yield from _file(folder / "codes.npy", f"tokens/{name}", manifest["bytes"], manifest["sha256"])
-    for room, product in (("corpora", manifest["corpus"]), ("models", manifest["tokenizer"])):
-        if not store.has(room, product):
+    for kind, product in (("corpora", manifest["corpus"]), ("models", manifest["tokenizer"])):
+        if not store.has(kind, product):
             yield Fault(
                 product=f"tokens/{name}",
-                problem=f"what they were made from is gone: {room}/{product}",
+                problem=f"what they were made from is gone: {kind}/{product}",
                 next_action="restore it; codes mean nothing without it",
             )
 
 
-def _file(place: Location, product: str, size: int, sha256: str) -> Iterator[Fault]:
-    if not place.exists():
-        yield Fault(product=product, problem=f"{place.name} is missing", next_action=_AGAIN)
+def _file(location: Location, product: str, size: int, sha256: str) -> Iterator[Fault]:
+    if not location.exists():
+        yield Fault(product=product, problem=f"{location.name} is missing", next_action=_AGAIN)
         return
-    data = place.read_bytes()
+    data = location.read_bytes()
     if len(data) != size:
-        yield Fault(product=product, problem=f"{place.name} has {len(data)} bytes of {size}", next_action=_AGAIN)
+        yield Fault(product=product, problem=f"{location.name} has {len(data)} bytes of {size}", next_action=_AGAIN)
     elif sha256_bytes(data) != sha256:
-        yield Fault(product=product, problem=f"{place.name} was changed: its sha256 differs", next_action=_AGAIN)
+        yield Fault(product=product, problem=f"{location.name} was changed: its sha256 differs", next_action=_AGAIN)
 
 
 def _model(store: Store, name: str) -> Iterator[Fault]:
@@ -223,12 +223,12 @@ def _model(store: Store, name: str) -> Iterator[Fault]:
         yield Fault(product=f"models/{name}", problem=f"weights of {size} bytes, {expected} told", next_action=_AGAIN)
 
 
-def _figures(room: str, store: Store, name: str) -> Iterator[Fault]:
-    place = store.location(room, name) / "figures.json"
-    if not place.exists():
-        yield Fault(product=f"{room}/{name}", problem="figures.json is missing", next_action=_AGAIN)
+def _figures(kind: str, store: Store, name: str) -> Iterator[Fault]:
+    location = store.location(kind, name) / "figures.json"
+    if not location.exists():
+        yield Fault(product=f"{kind}/{name}", problem="figures.json is missing", next_action=_AGAIN)
         return
-    place.read_json()
+    location.read_json()
 
 
 _PRODUCTS: dict[str, Callable[[Store, str], Iterator[Fault]]] = {

@@ -1,4 +1,4 @@
-"""Catalogue, events and quarantine: what there is, what happened in it, and what was refused.
+"""Catalogue, events and quarantine of a store.
 
 A recording exists if and only if its row does: the row is written last, after the signal and the events.
 """
@@ -79,16 +79,16 @@ def replace_events(store: StoreFiles, recording: str, events: Sequence[Event], n
 
 
 def has_row(store: StoreFiles, recording: str) -> bool:
-    """Whether the recording exists, which is to say, its row does."""
+    """Return whether the recording exists, that is, whether its row does."""
     return store.exists("catalog", "recordings", recording + _SUFFIX)
 
 
 def catalog_table(store: StoreFiles) -> pa.Table:
-    """Catalogue as an Arrow table with the columns of `CatalogRow`, sorted by recording.
+    """Return the catalogue as an Arrow table with the columns of `CatalogRow`, sorted by recording.
 
     Rows merged by `compact_catalog` come from the merged file, all others from their own, many at a time.
     """
-    rows = {place.name.removesuffix(_SUFFIX): place for place in _files(store, "recordings")}
+    rows = {location.name.removesuffix(_SUFFIX): location for location in _files(store, "recordings")}
     merged = _merged_table(store)
     known = merged["recording"]
     kept = merged.filter(pc.is_in(known, value_set=pa.array(sorted(rows), pa.string())))
@@ -100,12 +100,12 @@ def catalog_table(store: StoreFiles) -> pa.Table:
 
 
 def read_catalog(store: StoreFiles) -> list[CatalogRow]:
-    """Catalogue rows, sorted by recording."""
+    """Read the catalogue rows, sorted by recording."""
     return [CatalogRow.model_validate(row) for row in catalog_table(store).to_pylist(maps_as_pydicts="strict")]
 
 
 def compact_catalog(store: StoreFiles) -> str:
-    """Merge all rows into one file, so that a large catalogue is read in one request; returns the file's name.
+    """Merge all rows into one file, so that a large catalogue is read in one request; return the file's name.
 
     The rows' own files stay, since they say what exists. Older merged files are removed.
     """
@@ -113,9 +113,9 @@ def compact_catalog(store: StoreFiles) -> str:
     data = parquet_bytes(_rows_table(read_catalog(store)))
     name = f"{_COMPACT}{sha256_bytes(data)[:NAME_LENGTH]}{_SUFFIX}"
     store.write_bytes(data, "catalog", name)
-    for place in _merged_files(store):
-        if place.name != name:
-            store.remove("catalog", place.name)
+    for location in _merged_files(store):
+        if location.name != name:
+            store.remove("catalog", location.name)
     return name
 
 
@@ -129,9 +129,9 @@ def recompact(store: StoreFiles) -> None:
 
 
 def compact_if_scattered(store: StoreFiles) -> bool:
-    """Merge the rows if more than `MOST_SCATTERED` have been written since they were merged last; returns whether."""
+    """Merge the rows if more than `MOST_SCATTERED` have been written since they were merged last; return whether."""
     merged = set(_merged_table(store)["recording"].to_pylist())
-    scattered = {place.name.removesuffix(_SUFFIX) for place in _files(store, "recordings")} - merged
+    scattered = {location.name.removesuffix(_SUFFIX) for location in _files(store, "recordings")} - merged
     if len(scattered) <= MOST_SCATTERED:
         return False
     compact_catalog(store)
@@ -139,7 +139,7 @@ def compact_if_scattered(store: StoreFiles) -> bool:
 
 
 def read_events(store: StoreFiles, recording: str) -> list[Event]:
-    """Events of a recording, in the order they were given; none where there are none."""
+    """Read the events of a recording in their order; empty where there are none."""
     if not store.exists("catalog", "events", recording + _SUFFIX):
         return []
     table = _read_parquet(store.location("catalog", "events", recording + _SUFFIX))
@@ -153,7 +153,7 @@ def quarantine(store: StoreFiles, record: QuarantineRecord) -> None:
 
 
 def read_quarantine(store: StoreFiles) -> list[QuarantineRecord]:
-    """All refused sources, sorted by dataset and source."""
+    """Read all refused sources, sorted by dataset and source."""
     places = _files(store, "quarantine", ".json")
     records = [QuarantineRecord.checked(fields, source="quarantine") for fields in _map(_read_json, places)]
     return sorted(records, key=lambda record: (record.dataset, record.source))
@@ -168,7 +168,7 @@ def find_refusal(store: StoreFiles, dataset: str, source: str) -> QuarantineReco
 
 
 def release(store: StoreFiles, dataset: str, source: str) -> bool:
-    """Drop the note about a source that is accepted now; returns whether there was one."""
+    """Drop the note about a source that is accepted now; return whether there was one."""
     return store.remove("catalog", "quarantine", _quarantine_name(dataset, source))
 
 
@@ -183,24 +183,24 @@ def _rows_table(rows: Iterable[CatalogRow]) -> pa.Table:
     return pa.Table.from_pylist(columns, schema=CATALOG_SCHEMA)
 
 
-def _read_parquet(place: Location) -> pa.Table:
-    with connection_to(place):
-        data = place.read_bytes()
+def _read_parquet(location: Location) -> pa.Table:
+    with connection_to(location):
+        data = location.read_bytes()
     return table_of(data)
 
 
-def _read_json(place: Location) -> dict[str, Any]:
-    with connection_to(place):
-        fields: dict[str, Any] = place.read_json()
+def _read_json(location: Location) -> dict[str, Any]:
+    with connection_to(location):
+        fields: dict[str, Any] = location.read_json()
     return fields
 
 
 def _files(store: StoreFiles, folder: str, suffix: str = _SUFFIX) -> list[Location]:
-    return [place for place in _children(store, folder) if place.name.endswith(suffix)]
+    return [location for location in _children(store, folder) if location.name.endswith(suffix)]
 
 
 def _merged_files(store: StoreFiles) -> list[Location]:
-    return [place for place in _children(store) if place.name.startswith(_COMPACT)]
+    return [location for location in _children(store) if location.name.startswith(_COMPACT)]
 
 
 def _children(store: StoreFiles, *folder: str) -> list[Location]:
@@ -216,9 +216,9 @@ def _merged_table(store: StoreFiles) -> pa.Table:
     return CATALOG_SCHEMA.empty_table()
 
 
-def _read_rows(place: Location) -> pa.Table:
+def _read_rows(location: Location) -> pa.Table:
     """Read rows; columns that are younger than the file have their defaults."""
-    table = _read_parquet(place)
+    table = _read_parquet(location)
     for name, field in CatalogRow.model_fields.items():
         if name not in table.column_names and not field.is_required():
             values = pa.array(

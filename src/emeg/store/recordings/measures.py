@@ -1,4 +1,7 @@
-"""What was measured of every channel in every segment, and where a recording is bad, as annotations."""
+"""Measures of every channel in every segment, and the bad stretches of a recording as annotations.
+
+Shape letters: C channels.
+"""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ class Measures:
     """Shape (measures, C, segments)."""
 
     def of(self, name: str) -> NDArray[np.float32]:
-        """One measure, shape (C, segments), a view.
+        """Return one measure, shape (channels, segments), a view.
 
         Raises
         ------
@@ -46,16 +49,16 @@ class BadStretch(NamedTuple):
     channels: tuple[str, ...]
 
 
-def bad_stretches(bad_CS: NDArray[np.uint8], names: tuple[str, ...], duration_s: float) -> list[BadStretch]:
+def bad_stretches(bad: NDArray[np.uint8], names: tuple[str, ...], duration_s: float) -> list[BadStretch]:
     """Read the array ``bad`` as annotations; channels that are bad in the same seconds share one.
 
-    Nothing is cut where they lie: what they are for is the reader's choice. For MNE-Python:
+    Nothing is cut where they lie: the reader chooses what to do with them. For MNE-Python:
     ``mne.Annotations([b.onset_s for b in found], [b.duration_s for b in found], [b.reason for b in found],
     ch_names=[b.channels for b in found])``.
 
     Parameters
     ----------
-    bad_CS : uint8, shape (C, seconds)
+    bad : uint8, shape (channels, seconds)
         `BadReason` bits.
     names : tuple of str
         The C channels.
@@ -69,9 +72,9 @@ def bad_stretches(bad_CS: NDArray[np.uint8], names: tuple[str, ...], duration_s:
     """
     together: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for reason in BadReason:
-        marked_CS = (bad_CS & int(reason)) != 0
-        for channel in np.flatnonzero(marked_CS.any(axis=1)).tolist():
-            edges = np.flatnonzero(np.diff(np.concatenate(([False], marked_CS[channel], [False])).astype(np.int8)))
+        marked = (bad & int(reason)) != 0
+        for channel in np.flatnonzero(marked.any(axis=1)).tolist():
+            edges = np.flatnonzero(np.diff(np.concatenate(([False], marked[channel], [False])).astype(np.int8)))
             for start, stop in edges.reshape(-1, 2).tolist():
                 together[start, stop, (reason.name or "").lower()].append(names[channel])
     return [

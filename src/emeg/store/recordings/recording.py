@@ -1,5 +1,7 @@
 """Recordings as Zarr v3 groups: ``signal`` int16 with ``step``, ``bad``, and ``measures``.
 
+Shape letters: C channels, N samples.
+
 Zarr v3 specification: https://zarr-specs.readthedocs.io/en/latest/v3/core/index.html; sharding: ZEP 2.
 """
 
@@ -32,7 +34,7 @@ CHUNKS_PER_SHARD = 60
 
 
 def folder_name(recording: str) -> str:
-    """Name of a recording's folder in the room ``recordings``."""
+    """Return the name of a recording's folder below ``recordings``."""
     return f"{recording}.zarr"
 
 
@@ -70,7 +72,7 @@ def write_recording(
     Returns
     -------
     float
-        Share of channels × chunks whose step had to follow the peak, so that rounding noise may be less than 20 dB
+        Share of channels × chunks whose scale had to follow the peak, so that rounding noise may be less than 20 dB
         under the spectrum there.
 
     Raises
@@ -245,19 +247,19 @@ class Recording:
     ----------
     recording : str
         Recording id.
-    place : Location
+    location : Location
         Its Zarr group.
     """
 
-    def __init__(self, recording: str, place: Location) -> None:
+    def __init__(self, recording: str, location: Location) -> None:
         self.id = recording
-        self._place = place
-        with connection_to(place):
-            self._group = zarr.open_group(_zarr_store(place), mode="r", zarr_format=3)
+        self._location = location
+        with connection_to(location):
+            self._group = zarr.open_group(_zarr_store(location), mode="r", zarr_format=3)
             self._signal = self._array("signal")
         attributes: dict[str, Any] = dict(self._group.attrs)
         self.sensors: Sensors = Sensors.from_records(attributes.pop("sensors"))
-        self.attributes: RecordingAttributes = RecordingAttributes.checked(attributes, source=str(place))
+        self.attributes: RecordingAttributes = RecordingAttributes.checked(attributes, source=str(location))
         self.n_samples: int = self._signal.shape[1]
         self.chunk: int = self._signal.chunks[1]
 
@@ -320,7 +322,7 @@ class Recording:
     @cached_property
     def bad(self) -> NDArray[np.uint8]:
         """`BadReason` bits, uint8, shape (C, seconds)."""
-        with connection_to(self._place):
+        with connection_to(self._location):
             return np.asarray(self._array("bad")[:], np.uint8)
 
     @property
@@ -331,7 +333,7 @@ class Recording:
     @cached_property
     def measures(self) -> Measures | None:
         """What was measured of every channel and segment; `None` where an older version wrote the recording."""
-        with connection_to(self._place):
+        with connection_to(self._location):
             if "measures" not in self._group:
                 return None
             array = self._array("measures")
@@ -342,7 +344,7 @@ class Recording:
     @cached_property
     def scale(self) -> NDArray[np.float32]:
         """Value of code 1, float32, shape (channels, n_chunks), in V, T or T/m."""
-        with connection_to(self._place):
+        with connection_to(self._location):
             scale = np.asarray(self._array("step")[:], np.float32)  # its name on disk
         if scale.shape != (len(self.sensors), self.n_chunks) or not (scale > 0).all():
             raise self._damaged("scales are missing")
@@ -364,7 +366,7 @@ class Recording:
         return dequantise(codes_CN, self.scale[:, first:last], edges)
 
     def read_stored(self, start: int, stop: int) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
-        """Codes and steps as stored; value = code · step.
+        """Return codes and scales as stored; value = code · scale.
 
         Parameters
         ----------
@@ -395,7 +397,7 @@ class Recording:
         if not 0 <= start <= stop <= self.n_samples:
             raise UserError(f"recording {self.id}: {start} to {stop} does not lie in its {self.n_samples} samples")
         try:
-            with connection_to(self._place):
+            with connection_to(self._location):
                 codes = np.asarray(self._signal[:, start:stop], np.int16)
         except (ValueError, RuntimeError) as error:  # index checksum, chunk checksum; blosc
             raise self._damaged(str(error)) from error
@@ -410,10 +412,12 @@ class Recording:
         return array
 
     def _damaged(self, why: str) -> RecordingError:
-        return _refusal(f"{self._place}: damaged: {why}", "remove this folder and its catalogue row, then ingest again")
+        return _refusal(
+            f"{self._location}: damaged: {why}", "remove this folder and its catalogue row, then ingest again"
+        )
 
 
-def _zarr_store(place: Location) -> LocalStore | FsspecStore:
-    if place.is_local:
-        return LocalStore(Path(place.path), read_only=True)
-    return FsspecStore.from_mapper(place.fs.get_mapper(place.path), read_only=True)
+def _zarr_store(location: Location) -> LocalStore | FsspecStore:
+    if location.is_local:
+        return LocalStore(Path(location.path), read_only=True)
+    return FsspecStore.from_mapper(location.fs.get_mapper(location.path), read_only=True)
