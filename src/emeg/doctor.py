@@ -110,7 +110,7 @@ def _answer(name: str, check: Callable[[], str], found: dict[str, "str | FaultEr
 
 
 def checks_for(config: DoctorConfig, environment: Mapping[str, str]) -> dict[str, Callable[[], str]]:
-    """Give the checks by name, in the order of their being shown."""
+    """Return the checks by name, in the order in which they are shown."""
     meeting = config.rendezvous or _meeting(environment)
     return {
         "ranks": lambda: check_ranks(environment),

@@ -47,7 +47,7 @@ def test_the_bandwidth_is_judged_for_each_machine(root):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"micro_batches": 6, "ranks": 4}, "run with 1, 2, 3, 6, or set micro_batches to 4 or 8"),
+        ({"micro_batches": 6, "ranks": 4}, "use 1, 2, 3, 6, or set micro_batches to 4 or 8"),
         ({"micro_batches": 6, "ranks": 3, "nodes": 2}, "spread evenly"),
         ({"recipe": "nowhere"}, "no such recipe"),
         ({"recipe": "brainomni-nano"}, "run tokenize first"),

@@ -44,7 +44,7 @@ class Waits(TorchDispatchMode):
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch) -> None:
-    """Values are not at hand."""
+    """Values cannot be read without waiting."""
     for module in ("tokenizers.braintokenizer.model", "models.brainomni"):
         monkeypatch.setattr(f"emeg.{module}.values_at_hand", lambda device: False)
 

@@ -1,5 +1,7 @@
 """A causal front end: the pass band and rate of the networks, from samples of the past alone.
 
+Shape letters: C channels, N samples.
+
 It is not what the networks were trained on: ingest filters with zero phase. Causal filters shift rhythms in time (about
 10 ms at 10 Hz) and turn slow drifts, so codes differ from offline ones; `OnlineEncoder` says for how many.
 """
@@ -30,7 +32,7 @@ KAISER_BETA = 6.0
 
 
 def causal_sections(sfreq: float, mains: float) -> NDArray[np.float64]:
-    """Second-order sections of high-pass, notches and low-pass, (sections, 6).
+    """Design second-order sections of high-pass, notches and low-pass: float64, shape (sections, 6).
 
     Raises
     ------
@@ -58,7 +60,13 @@ class CausalFilter:
     _state: NDArray[np.float64] | None = None
 
     def push(self, signal_CN: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Filter the next samples."""
+        """Filter the next samples.
+
+        Parameters
+        ----------
+        signal_CN : float64, shape (channels, samples)
+            V, T or T/m.
+        """
         if signal_CN.shape[1] == 0:
             return signal_CN
         if self._state is None:
@@ -92,7 +100,13 @@ class CausalResampler:
         return 0.0 if self.thins else TAPS // 2 / self.sfreq
 
     def push(self, signal_CN: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Take the next source samples; give the samples at 256 Hz that can be told now."""
+        """Filter and resample the next source samples; return the samples at 256 Hz that are complete.
+
+        Parameters
+        ----------
+        signal_CN : float64, shape (channels, samples)
+            V, T or T/m, at the source's rate.
+        """
         half = 0 if self.thins else TAPS // 2
         if self._kept is None:
             # before the stream its first value
@@ -100,23 +114,23 @@ class CausalResampler:
             self._kept_first = -half
         self._kept = np.concatenate([self._kept, signal_CN], axis=1)
         end = self._kept_first + self._kept.shape[1]
-        # the last output whose furthest tap, floor(place) + half, has come
+        # the last output whose furthest tap, floor(position) + half, has come
         n_ready = max(0, int(np.ceil((end - half) * SFREQ / self.sfreq - 1e-9)) + 1)
-        places = np.arange(self._n_out, n_ready) * self.sfreq / SFREQ
-        places = places[np.floor(places + 1e-9) + half < end]
-        out = self._at(places)
-        self._n_out += len(places)
+        positions = np.arange(self._n_out, n_ready) * self.sfreq / SFREQ
+        positions = positions[np.floor(positions + 1e-9) + half < end]
+        out = self._at(positions)
+        self._n_out += len(positions)
         keep_from = int(np.floor(self._n_out * self.sfreq / SFREQ + 1e-9)) - half
         drop = min(max(0, keep_from - self._kept_first), self._kept.shape[1])
         self._kept, self._kept_first = self._kept[:, drop:], self._kept_first + drop
         return out
 
-    def _at(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _at(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         assert self._kept is not None
-        whole = np.floor(places + 1e-9).astype(np.intp)
+        whole = np.floor(positions + 1e-9).astype(np.intp)
         if self.thins:
             return self._kept[:, whole - self._kept_first]
-        distance = self._offsets - (places - whole)[:, None]
+        distance = self._offsets - (positions - whole)[:, None]
         inside = np.clip(1.0 - (distance / (TAPS / 2)) ** 2, 0.0, None)
         taps = np.sinc(distance) * np.i0(KAISER_BETA * np.sqrt(inside)) / np.i0(KAISER_BETA)
         taps /= taps.sum(axis=1, keepdims=True)

@@ -1,4 +1,7 @@
-"""A scikit-learn transformer over a pretrained BrainOmni."""
+"""A scikit-learn transformer over a pretrained BrainOmni.
+
+Shape letters: B batch, C channels, N samples.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -22,7 +25,7 @@ EmbedderPooling = Literal["mean", "mean_std", "log_std", "power", "mean_power", 
 
 
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Embed windows of EEG or MEG with a frozen BrainOmni; takes any channels whose places are known.
+    """Embed windows of EEG or MEG with a frozen BrainOmni; any channels with known positions can be used.
 
     Nothing is learned in `fit`, so it may stand anywhere in a scikit-learn or MOABB pipeline.
 
@@ -75,7 +78,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, model: str | Path, **parameters: Any) -> Self:  # noqa: ANN401 - those of __init__
-        """Make an embedder and load its network at once, so that a wrong path is told here."""
+        """Create an embedder and load its network at once, so that a wrong path is refused here."""
         embedder = cls(model, **parameters)
         embedder._network()
         return embedder
@@ -145,11 +148,11 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.array(pooled_names(self.pooling, network.tokenizer.config.n_neuro, network.config.lm_dim), object)
 
     def _embed(self, network: BrainOmni, windows: SignalWindows, rows: slice) -> NDArray[np.float32]:
-        place = next(network.parameters()).device
-        x_BCN = torch.from_numpy(np.ascontiguousarray(windows.signal[rows])).to(place)
+        device = next(network.parameters()).device
+        x_BCN = torch.from_numpy(np.ascontiguousarray(windows.signal[rows])).to(device)
         n = len(x_BCN)
-        pos = torch.from_numpy(windows.sensors.model_positions()).to(place).expand(n, -1, -1)
-        types = torch.from_numpy(windows.sensors.types.astype(np.int64)).to(place).expand(n, -1)
+        pos = torch.from_numpy(windows.sensors.model_positions()).to(device).expand(n, -1, -1)
+        types = torch.from_numpy(windows.sensors.types.astype(np.int64)).to(device).expand(n, -1)
         with torch.inference_mode():
             embedded = network.embed(normalise_signal(x_BCN, types), pos, types, layers=self.layers).float()
             embedded_BSTD = embedded.mean(dim=0) if self.layers else embedded
@@ -174,7 +177,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
 
     def __sklearn_tags__(self) -> Tags:
-        """Three-dimensional input; nothing to fit."""
+        """Declare three-dimensional input and that nothing is fitted."""
         tags: Tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True

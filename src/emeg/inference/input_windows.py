@@ -1,4 +1,7 @@
-"""From what MNE users hold (Epochs, Raw, arrays with an info) to windows at the model's rate, in V, T and T/m."""
+"""From what MNE users hold (Epochs, Raw, arrays with an info) to windows at the model's rate, in V, T and T/m.
+
+Shape letters: B batch, C channels, N samples.
+"""
 
 import logging
 from collections import Counter
@@ -40,12 +43,12 @@ def windows_of(
     montage: str | None = None,
     window_s: float = 10.0,
 ) -> SignalWindows:
-    """Bring data to the model's rate and sensors.
+    """Convert data to the model's rate and sensors.
 
     A Raw is filtered as ingest does it (0.1-96 Hz, notches where ``info["line_freq"]`` is set) and cut into windows
     without overlap; the rest at the end is left out. Epochs and arrays are as a rule filtered already, and too short
     for 0.1 Hz: they are resampled, with nothing but the low-pass that this needs. Channels of ``info["bads"]`` and
-    those whose place is not known are left out.
+    those without a known position are left out.
 
     Parameters
     ----------
@@ -95,7 +98,7 @@ def _check_array(values: NDArray[Any], info: "mne.Info | None") -> None:
 
 
 def _usable(info: "mne.Info", montage: str | None) -> PickedSensors:
-    """Sensors with a place, less those marked bad."""
+    """Select the sensors with a position that are not marked bad."""
     picked = sensors_from_info(info, montage=montage)
     good = np.array([name not in set(info["bads"]) for name in picked.sensors.names], bool)
     dropped = {name: reason for name, reason in picked.dropped.items() if "neither EEG nor MEG" not in reason}

@@ -1,4 +1,7 @@
-"""Tokens and embeddings of a stream, window after window, while it arrives."""
+"""Tokens and embeddings of a stream, window after window, while it arrives.
+
+Shape letters: C channels, N samples.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -76,7 +79,7 @@ class OnlineEncoder:
     Raises
     ------
     UserError
-        No channel of `info` has a known place, or the rate is too low.
+        No channel of `info` has a known position, or the rate is too low.
     """
 
     def __init__(self, network: BrainOmni, info: "mne.Info", config: OnlineConfig | None = None) -> None:
@@ -120,11 +123,12 @@ class OnlineEncoder:
         return self._order.counts
 
     def push(self, packet_CN: NDArray[np.float64], *, first_sample: int | None = None) -> list[TokenWindow]:
-        """Take a packet; give the windows that are now complete, as a rule none or one.
+        """Add a packet and return the windows that are complete, usually none or one.
 
         Parameters
         ----------
-        packet_CN : float, shape (channels of info, samples)
+        packet_CN : float64, shape (channels of info, samples)
+            V, T or T/m.
         first_sample : int, optional
             Number of its first sample in the stream, by which late, repeated and lost packets are known. Left out:
             packets come in order and none is lost.
@@ -151,7 +155,7 @@ class OnlineEncoder:
         return windows
 
     def _hold(self, signal_CN: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Replace what is no number by the channel's last value."""
+        """Replace values that are not finite by the channel's last value."""
         lost = ~np.isfinite(signal_CN)
         if lost.any():
             signal_CN = signal_CN.copy()
@@ -212,7 +216,7 @@ class _RawTrack:
         self._bridged = np.concatenate([self._bridged, bridged])
 
     def between(self, start_s: float, end_s: float) -> tuple[NDArray[np.bool_], float]:
-        """Channels alive for at least half of the time there, and the share bridged."""
+        """Return which channels were alive for at least half of the window, and the share that was bridged."""
         assert self._moves is not None
         part = slice(round(start_s * self._sfreq) - self._first, round(end_s * self._sfreq) - self._first)
         share = self._moves[:, part].mean(axis=1)

@@ -1,4 +1,7 @@
-"""Packets of a stream become samples in order: late ones are waited for, repeated ones dropped, lost ones bridged."""
+"""Packets of a stream become samples in order: late ones are waited for, repeated ones dropped, lost ones bridged.
+
+Shape letters: C channels, N samples.
+"""
 
 from dataclasses import dataclass, field
 
@@ -54,11 +57,12 @@ class PacketOrder:
     _waiting: dict[int, NDArray[np.float64]] = field(default_factory=dict)
 
     def push(self, packet_CN: NDArray[np.float64], first_sample: int | None = None) -> Stretch:
-        """Take a packet; give the samples that are now in order, possibly none.
+        """Add a packet and return the samples that are in order, possibly none.
 
         Parameters
         ----------
-        packet_CN : float, shape (channels, samples)
+        packet_CN : float64, shape (channels, samples)
+            V, T or T/m.
         first_sample : int, optional
             Number of its first sample in the stream. Left out: it follows what came last.
 
@@ -86,7 +90,7 @@ class PacketOrder:
         )
 
     def _end(self) -> int:
-        """One past the last sample that has come."""
+        """Return the index after the last sample that has arrived."""
         assert self._next is not None
         return max([self._next, *(first + int(part.shape[1]) for first, part in self._waiting.items())])
 

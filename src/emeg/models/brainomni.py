@@ -219,7 +219,7 @@ class BrainOmni(nn.Module):
             draws = draw_pretraining_step(generator, shape=shape, device=features.device)
         masked_BST = draws.uniform_mask <= self.config.mask_ratio
         hidden = self._enter(self._mask(features, masked_BST, draws))
-        drawn = generator if values_at_hand(hidden.device) else None
+        drawn = generator if hidden.device.type == "cpu" else None
         hidden = self._run(hidden, range(self.config.lm_depth), drawn)
         return self._score(hidden, codes[..., : self.config.num_quantizers_used].long(), masked_BST)
 

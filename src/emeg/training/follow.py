@@ -72,7 +72,7 @@ def follow(
     restarts : int
         Times a job that ended without a model is submitted again; it continues from its newest checkpoint.
     is_cancelled : callable
-        Asked at each look, and when this process is told to stop: whether the job is to be cancelled too.
+        Returns whether the job is to be cancelled; called at each look and when this process receives a stop signal.
 
     Raises
     ------

@@ -17,7 +17,7 @@ MIB = 2**20
 
 
 class PlanConfig(Config):
-    """What to plan."""
+    """Parameters of the verb plan."""
 
     root: str
     """Store: a folder or any fsspec URI."""
@@ -38,7 +38,7 @@ class PlanConfig(Config):
 
 
 class PlanResult(Config):
-    """An epoch on these ranks."""
+    """Forecast of an epoch on these ranks."""
 
     corpus: str
     """Corpus that is read."""
@@ -71,7 +71,7 @@ class PlanResult(Config):
 
 
 def plan_training(config: PlanConfig, *, progress: Progress = silent) -> PlanResult:
-    """Lay out the first epoch of a training and say what it takes.
+    """Plan the first epoch of a training and return what it needs.
 
     Raises
     ------

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def tokenizer_network(config: TrainTokenizerConfig) -> BrainTokenizerConfig:
-    """Sizes of the tokenizer: those of the preset, with the caller's overrides."""
+    """Return the sizes of the tokenizer: those of the preset, with the caller's overrides."""
     return BrainTokenizerConfig.checked(_sizes(config, TOKENIZER_PRESETS), source="overrides")
 
 
 def brainomni_network(config: PretrainConfig) -> "BrainOmniConfig":
-    """Sizes of BrainOmni: those of the preset, with the caller's overrides."""
+    """Return the sizes of BrainOmni: those of the preset, with the caller's overrides."""
     from emeg.models import PRESETS, BrainOmniConfig
 
     return BrainOmniConfig.checked(_sizes(config, PRESETS), source="overrides")
@@ -35,12 +35,12 @@ def _sizes(config: TrainingConfig, presets: Mapping[str, Config]) -> dict[str, o
 
 
 def tokenizer_name(config: TrainTokenizerConfig) -> str:
-    """Name of the tokenizer that `config`, its corpus resolved, trains."""
+    """Return the name of the tokenizer that `config`, its corpus resolved, trains."""
     return _name("braintokenizer", config, tokenizer_network(config))
 
 
 def brainomni_name(config: PretrainConfig) -> str:
-    """Name of the BrainOmni that `config`, its tokens resolved, trains."""
+    """Return the name of the BrainOmni that `config`, its tokens resolved, trains."""
     return _name("brainomni", config, brainomni_network(config))
 
 
@@ -65,7 +65,7 @@ def _name(kind: str, config: TrainingConfig, network: Config) -> str:
 
 
 def finished(store: Store, name: str) -> TrainResult:
-    """Give the result of a model that is there."""
+    """Return the result of a model that exists."""
     provenance = store.location("models", name, "config.json").read_json()["provenance"]
     return TrainResult(
         model=name,

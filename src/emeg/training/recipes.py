@@ -169,7 +169,7 @@ def _load(file: Path) -> dict[str, Any]:
 
 
 def merge_values(config_class: type[Config], below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay values over others: nested configurations field by field, everything else whole.
+    """Merge values: nested configurations field by field, everything else whole.
 
     Parameters
     ----------

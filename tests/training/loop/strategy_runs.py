@@ -59,7 +59,7 @@ def main():
             train(scratch, kind, root, world=world, strategy=strategy)
             losses[name] = losses_of(root)
             models[name] = model_of(root, before)
-        # stopped as FSDP2 on two ranks, gone on with as one process without it
+        # stopped as FSDP2 on two ranks, continued as one process without it
         root = scratch / f"{kind}-mixed"
         shutil.copytree(base, root, ignore=shutil.ignore_patterns("runs"))
         train(scratch, kind, root, strategy="fsdp2", stop_at=6)

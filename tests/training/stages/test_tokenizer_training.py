@@ -232,7 +232,8 @@ def test_a_restored_monitor_moves_to_the_device_with_the_module(root):
     corpus = Corpus.open(Store.open(root))
     config = TrainTokenizerConfig(root=root, overrides={**SMALL, "num_quantizers": 4}, corpus=corpus.name)
     module = tokenizer_training(config, corpus, 1, History())
-    watched = {"used": torch.ones(4, 16), "replaced": torch.ones(4), "latents": torch.ones(17, dtype=torch.int64)}
+    n, size = module.network.config.num_quantizers, module.network.config.codebook_size
+    watched = {"used": torch.ones(n, size), "replaced": torch.ones(n), "latents": torch.ones(17, dtype=torch.int64)}
     state = {"history": History().state(), "sums": {"loss": torch.ones(())}, "n_sums": 1, "n_summed_steps": 1}
     module.on_load_checkpoint({"emeg": {**state, "watched": watched}})
     module.to("meta")

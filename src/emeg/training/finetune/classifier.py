@@ -1,4 +1,7 @@
-"""Full fine-tuning of one fold: tokenizer's encoder, backbone and head, under Lightning."""
+"""Fine-tune tokenizer encoder, backbone and head on one fold, under Lightning.
+
+Shape letters: B batch, S latent sources, T latent steps, D features.
+"""
 
 import copy
 import logging
@@ -55,20 +58,20 @@ class Classifier(nn.Module):
         return self
 
     def embed(self, batch: SignalBatch) -> Tensor:
-        """Embedding (B, Q, W, d) of windows in physical units, of as many channels as the recipe shows."""
+        """Embed windows in physical units: float, shape (batch, sources, steps, features)."""
         # normalised with all channels: the reference of EEG is theirs
         signal = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
         batch = batch._replace(signal=signal)
         if self._recipe.max_channels is not None:
             batch = spread_channels(batch, self._recipe.max_channels)
-        latents_BQWD = self.backbone.tokenizer.encode_latents(
+        latents_BSTD = self.backbone.tokenizer.encode_latents(
             batch.signal, batch.pos, batch.sensor_type, overlap=self._recipe.overlap, channel_mask=batch.channel_mask
         )
-        embedding = self.backbone.embed_latents(latents_BQWD, layers=self._recipe.layers)
+        embedding = self.backbone.embed_latents(latents_BSTD, layers=self._recipe.layers)
         return embedding[0] if len(self._recipe.layers) == 1 else embedding
 
     def forward(self, batch: SignalBatch) -> Tensor:
-        """Logits (B, classes)."""
+        """Return logits, shape (batch, classes)."""
         logits: Tensor = self.head(self.embed(batch))
         return logits
 
@@ -97,12 +100,18 @@ class FineTuning(LightningModule):
         self._losses: list[Tensor] = []
 
     def weigh_classes(self, labels: NDArray[np.int64]) -> None:
-        """Let every class count alike, whatever its share of `labels`."""
+        """Weight the classes so that each counts alike, whatever its share of `labels`.
+
+        Parameters
+        ----------
+        labels : int64, shape (windows,)
+            Class index of every training window.
+        """
         weights = class_weights(labels, len(self._windows.classes))
         self._weights = torch.from_numpy(weights).float()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW: the head learns faster than the backbone, matrices alone decay."""
+        """Create AdamW: the head learns faster than the backbone, and only matrices decay."""
         recipe = self._recipe
         groups = []
         for part, rate in (("backbone", self._learning_rate), ("head", self._learning_rate * recipe.head_factor)):
@@ -130,7 +139,13 @@ class FineTuning(LightningModule):
         torch.nn.utils.clip_grad_norm_(self.classifier.parameters(), clip if clip > 0 else math.inf)
 
     def batch(self, indices: NDArray[np.int64]) -> SignalBatch:
-        """Read windows and bring them where the classifier is."""
+        """Read windows and move them to the classifier's device.
+
+        Parameters
+        ----------
+        indices : int64, shape (batch,)
+            Indices of windows.
+        """
         batch = signal_batch(self._windows.read(indices.tolist()))
         mask = None if batch.channel_mask is None else batch.channel_mask.to(self.device)
         return batch._replace(
@@ -141,21 +156,39 @@ class FineTuning(LightningModule):
         )
 
     def batches(self, indices: NDArray[np.int64]) -> Iterator[SignalBatch]:
-        """Read windows in order, a batch at a time."""
+        """Read windows in order, a batch at a time.
+
+        Parameters
+        ----------
+        indices : int64, shape (windows,)
+            Indices of windows.
+        """
         size = self._recipe.batch_size
         for start in range(0, len(indices), size):
             yield self.batch(indices[start : start + size])
 
     @torch.no_grad()
     def standardise(self, indices: NDArray[np.int64]) -> None:
-        """Let the head see the embeddings of these windows with mean 0 and spread 1, before anything is trained."""
+        """Standardise the head's input over these windows, before training.
+
+        Parameters
+        ----------
+        indices : int64, shape (windows,)
+            Indices of the training windows.
+        """
         self.eval()
         head = self.classifier.head
         head.standardise(torch.cat([head.pool(self.classifier.embed(batch)) for batch in self.batches(indices)]))
         self.train()
 
     def training_step(self, indices: NDArray[np.int64], batch_idx: int) -> Tensor:
-        """Cross-entropy with label smoothing; dropout is drawn by (seed, step)."""
+        """Compute the cross-entropy with label smoothing; dropout is drawn by (seed, step).
+
+        Parameters
+        ----------
+        indices : int64, shape (batch,)
+            Indices of windows.
+        """
         torch.manual_seed(draw_seed(self._recipe.seed, self.global_step, 0))
         logits = self.classifier(self.batch(indices))
         labels = torch.from_numpy(np.asarray(self._windows.labels)[indices]).to(self.device)
@@ -167,12 +200,18 @@ class FineTuning(LightningModule):
         return loss
 
     def validation_step(self, indices: NDArray[np.int64], batch_idx: int) -> None:
-        """Predict validation windows."""
+        """Predict validation windows.
+
+        Parameters
+        ----------
+        indices : int64, shape (batch,)
+            Indices of windows.
+        """
         probabilities = self.classifier(self.batch(indices)).float().softmax(dim=-1)
         self._predicted.append((indices, probabilities.cpu().double().numpy()))
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the weights if they are the best so far; end if they have not been for long."""
+        """Store the weights if they are the best so far; stop after `patience` epochs without a better score."""
         indices = np.concatenate([i for i, _ in self._predicted])
         probabilities = np.concatenate([p for _, p in self._predicted])
         self._predicted.clear()
@@ -194,7 +233,13 @@ class FineTuning(LightningModule):
             self.trainer.should_stop = True
 
     def predict(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Probabilities (windows, classes) under the best weights."""
+        """Predict probabilities, float64 of shape (windows, classes), with the best weights.
+
+        Parameters
+        ----------
+        indices : int64, shape (windows,)
+            Indices of windows.
+        """
         self.classifier.load_state_dict(self.best_state)
         self.eval()
         with torch.inference_mode():

@@ -52,7 +52,16 @@ class FoldOutcome:
 
 
 class InMemoryWindows:
-    """Windows read once and kept as they are."""
+    """Windows kept in memory.
+
+    Parameters
+    ----------
+    samples : list of Sample
+    labels : int64, shape (windows,)
+        Class index of every window.
+    classes : tuple of str
+        Names of the classes.
+    """
 
     def __init__(self, samples: list[Sample], labels: NDArray[np.int64], classes: tuple[str, ...]) -> None:
         self._samples = samples
@@ -81,7 +90,15 @@ def _samples(batch: Batch) -> Iterator[Sample]:
 
 
 class WindowLoader:
-    """Batches of windows; where it shuffles, the order of each pass follows from (seed, number of the pass)."""
+    """Batches of windows, shuffled in each pass by (seed, number of the pass) if a seed is given.
+
+    Parameters
+    ----------
+    indices : int64, shape (windows,)
+        Indices of windows.
+    batch_size : int
+    shuffle_seed : int, optional
+    """
 
     def __init__(self, indices: NDArray[np.int64], *, batch_size: int, shuffle_seed: int | None = None) -> None:
         self._indices = indices
@@ -90,7 +107,7 @@ class WindowLoader:
         self._passes = 0
 
     def __len__(self) -> int:
-        """Batches of one pass."""
+        """Return the number of batches of one pass."""
         return -(-len(self._indices) // self._batch_size)
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
@@ -103,6 +120,13 @@ class WindowLoader:
 
 
 def class_weights(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
-    """Weights (classes,) that let every class count alike, mean 1 over the windows."""
+    """Return weights, float64 of shape (classes,), that let every class count alike; their mean over the windows is 1.
+
+    Parameters
+    ----------
+    labels : int64, shape (windows,)
+        Class index of every window.
+    n_classes : int
+    """
     counts = np.bincount(labels, minlength=n_classes).astype(np.float64)
     return len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1.0))

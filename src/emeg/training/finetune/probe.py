@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression on the frozen embedding, its penalty chosen on validation people."""
+"""Linear probe: logistic regression on the frozen embedding, its penalty chosen on validation subjects."""
 
 import warnings
 
@@ -77,29 +77,29 @@ def fit_probe(
     history: list[dict[str, float]] = []
     best = None
     for number, penalty in enumerate(sorted(recipe.penalties)):
-        line = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, class_weight="balanced", max_iter=500))
+        pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=penalty, class_weight="balanced", max_iter=500))
         with warnings.catch_warnings():
             # weak penalties may stop at max_iter; validation judges the outcome either way
             warnings.simplefilter("ignore", ConvergenceWarning)
-            line.fit(features["train"], labels["train"])
-        score = balanced_accuracy(labels["validation"], line.predict(features["validation"]))
+            pipeline.fit(features["train"], labels["train"])
+        score = balanced_accuracy(labels["validation"], pipeline.predict(features["validation"]))
         history.append({"penalty": penalty, "validation_balanced_accuracy": score})
         progress(number + 1, len(recipe.penalties), f"probe {score:.3f}")
         if best is None or score > best[0]:
-            best = (score, penalty, line)
+            best = (score, penalty, pipeline)
     if best is None:
         raise ValueError("the recipe lists no penalty")
-    score, penalty, line = best
+    score, penalty, pipeline = best
     return FoldOutcome(
-        probabilities=np.asarray(line.predict_proba(features["test"]), np.float64),
+        probabilities=np.asarray(pipeline.predict_proba(features["test"]), np.float64),
         validation_balanced_accuracy=score,
         chosen={"penalty": penalty},
         history=history,
-        state=_linear_state(line) if keep_state else None,
+        state=_linear_state(pipeline) if keep_state else None,
     )
 
 
-def _linear_state(line: object) -> dict[str, Tensor]:
-    scaler, regression = (step for _, step in line.steps)  # type: ignore[attr-defined]
+def _linear_state(pipeline: object) -> dict[str, Tensor]:
+    scaler, regression = (step for _, step in pipeline.steps)  # type: ignore[attr-defined]
     arrays = {"mean": scaler.mean_, "scale": scaler.scale_, "weight": regression.coef_, "bias": regression.intercept_}
     return {name: torch.from_numpy(np.asarray(array)).contiguous() for name, array in arrays.items()}

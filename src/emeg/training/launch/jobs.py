@@ -89,7 +89,7 @@ def _kubernetes_state(note: JobNote) -> tuple[State, str]:
 
 
 def cancel_job(note: JobNote) -> None:
-    """Cancel a job; its ranks are told to stop and write a checkpoint.
+    """Cancel a job; its ranks receive a stop signal and write a checkpoint.
 
     Raises
     ------

@@ -31,7 +31,7 @@ PROGRESS_PREFIX = "@progress "
 """Start of a line that reports progress."""
 
 WORKER = ("-m", "emeg.training.launch.worker")
-"""What an interpreter is told to run."""
+"""What an interpreter executes."""
 
 PATIENCE = {"GOMP_SPINCOUNT": "30000"}
 """How long a thread of OpenMP spins for the others before it sleeps, where nobody said otherwise.
@@ -66,7 +66,7 @@ ERRORS: dict[str, type[EmegError]] = {
 
 
 def is_launched(environment: Mapping[str, str]) -> bool:
-    """Whether torchrun or a scheduler has already started the ranks (``RANK`` and ``WORLD_SIZE`` are set)."""
+    """Return whether torchrun or a scheduler has already started the ranks: it sets ``RANK`` and ``WORLD_SIZE``."""
     return "RANK" in environment and "WORLD_SIZE" in environment
 
 
@@ -242,13 +242,13 @@ def _end_after_failure(child: subprocess.Popen[str], folder: Path, ended: thread
 
 
 def _result_of(folder: Path) -> dict[str, Any]:
-    """Give the result that a rank other than 0 has left."""
+    """Return the result of a rank other than 0."""
     found = sorted(folder.glob("result-*.json"))
     return json.loads(found[0].read_bytes()) if found else {}
 
 
 def _word_of_lost(signs: Path | None, began: float) -> str:
-    """Give what a rank has said that ended itself because it could not move."""
+    """Return the message of a rank that ended itself because it made no progress."""
     words = sorted(signs.glob("*.lost")) if signs is not None else []
     return next((path.read_text() for path in words if path.stat().st_mtime >= began), "")
 

@@ -62,7 +62,7 @@ def submit_slurm(verb: str, config: TrainingConfig, folder: Path) -> str:
 
 
 def dump_for_node(config: Config) -> str:
-    """Give the parameters as what one node's launcher reads: it starts the ranks itself."""
+    """Write the parameters as YAML for the launcher of one node, which starts its ranks itself."""
     fields = config.model_dump(mode="json")
     for name in ("slurm", "kubernetes", "launcher", "rendezvous"):
         fields.pop(name, None)

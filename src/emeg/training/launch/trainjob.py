@@ -57,8 +57,8 @@ def submit_trainjob(verb: str, config: TrainingConfig, folder: Path) -> str:
 def trainjob_manifest(verb: str, config: TrainingConfig, run: str) -> dict[str, Any]:
     """Build the manifest of a run.
 
-    The configuration travels as an argument: torchrun starts ``emeg`` on every rank, which finds its place in
-    torchrun's variables. The runtime's Job policy decides about restarts; every start goes on from the newest
+    The configuration travels as an argument: torchrun starts ``emeg`` on every rank, which reads its rank from
+    torchrun's variables. The runtime's Job policy decides about restarts; every start continues from the newest
     checkpoint.
     """
     wanted = config.kubernetes

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_verb(name: str) -> tuple[type[Config], Callable[..., Config]]:
-    """Give configuration and function of a verb that can be launched; only its own modules are loaded."""
+    """Return configuration and function of a verb that can be launched; only its own modules are loaded."""
     if name == "train-tokenizer":
         from emeg.training.configs import TrainTokenizerConfig
         from emeg.training.stages.tokenizer_training import fit_tokenizer
@@ -94,7 +94,7 @@ def _answer_once(result_file: str, kind: str, error: Exception) -> None:
 
 
 def attend(folder: Path) -> None:
-    """Say who this rank is, and be told to stop where the launcher has died: nobody would end an orphan."""
+    """Record this rank's process id, and stop the rank if its launcher dies."""
     rank = int(os.environ.get("RANK", "0"))
     (folder / f"{rank:05d}{RANK_SUFFIX}").write_text(str(os.getpid()))
     launcher = folder / LAUNCHER

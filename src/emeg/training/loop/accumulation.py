@@ -44,7 +44,7 @@ class GradientTree:
             self._exchanged = True
 
     def after_backward(self) -> None:
-        """Keep a finished group's sum, or finish the step."""
+        """Store the sum of a finished group, or finish the step."""
         self._n_done = (self._n_done + 1) % self._n
         if self._n_done:
             if self._n_done % self._per_group == 0:

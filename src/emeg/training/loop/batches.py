@@ -1,4 +1,6 @@
-"""From the sampling plan to tensors: what Lightning iterates over, and what its checkpoints remember of it.
+"""From the sampling plan to tensors: what Lightning iterates over, and the state of it in checkpoints.
+
+Shape letters: B batch, C channels, N samples.
 
 The state is the plan's four values (corpus, seed, epoch, step) and knows no rank: Lightning gives every rank the
 state of rank 0, so a run may go on with another number of ranks.
@@ -107,13 +109,13 @@ class StoredSignalBatch(NamedTuple):
         )
 
 
-def _scale_of_samples(scale_BCK: Tensor, edges_BK: Tensor, n: int) -> Tensor:
+def _scale_of_samples(scale: Tensor, edges: Tensor, n: int) -> Tensor:
     """Scale of every sample (B, C, N); (B, C, 1) where a crop lies in one chunk."""
-    if scale_BCK.shape[2] == 1:
-        return scale_BCK
-    times = torch.arange(n, device=scale_BCK.device).expand(len(scale_BCK), n).contiguous()
-    chunk_BN = torch.searchsorted(edges_BK, times, right=True)
-    return scale_BCK.gather(2, chunk_BN[:, None, :].expand(-1, scale_BCK.shape[1], -1))
+    if scale.shape[2] == 1:
+        return scale
+    times = torch.arange(n, device=scale.device).expand(len(scale), n).contiguous()
+    chunk_BN = torch.searchsorted(edges, times, right=True)
+    return scale.gather(2, chunk_BN[:, None, :].expand(-1, scale.shape[1], -1))
 
 
 def stored_signal_batch(batch: StoredBatch, *, step: int, micro_batch: int) -> StoredSignalBatch:
@@ -132,7 +134,7 @@ def stored_signal_batch(batch: StoredBatch, *, step: int, micro_batch: int) -> S
 
 
 def keep_channels(batch: SignalBatch, n: int, generator: torch.Generator) -> SignalBatch:
-    """Keep `n` real channels of every sample, drawn for each by itself; all where there are no more.
+    """Select `n` real channels of every sample at random, or all if there are no more.
 
     More windows fit a step then, and a few channels at random have a mean to learn from, which all channels of a
     referenced signal have not. With a straight loss ramp, 19 to 306 simulated channels and 200 steps, the correlation
@@ -147,7 +149,7 @@ def keep_channels(batch: SignalBatch, n: int, generator: torch.Generator) -> Sig
 
 
 def spread_channels(batch: SignalBatch, n: int) -> SignalBatch:
-    """Keep `n` real channels of every sample that lie evenly over the head, the same for one geometry each time.
+    """Select `n` real channels of every sample that lie evenly over the head, always the same for one geometry.
 
     From the channel nearest to the mean position, the next is always the one farthest from those taken (Gonzalez 1985,
     farthest-point clustering); channels keep their order. All where there are no more than `n`.
@@ -159,16 +161,16 @@ def spread_channels(batch: SignalBatch, n: int) -> SignalBatch:
     return _take_channels(batch, kept_Bn)
 
 
-def _farthest(place_C3: Tensor, real_C: Tensor, n: int) -> Tensor:
-    """Choose `n` places, ascending; places that are not real come last of all."""
-    middle = place_C3[real_C].mean(dim=0)
-    start = (place_C3 - middle).norm(dim=-1).masked_fill(~real_C, torch.inf).argmin()
+def _farthest(pos_C3: Tensor, real_C: Tensor, n: int) -> Tensor:
+    """Choose the indices of `n` positions, ascending; those of absent channels come last."""
+    middle = pos_C3[real_C].mean(dim=0)
+    start = (pos_C3 - middle).norm(dim=-1).masked_fill(~real_C, torch.inf).argmin()
     taken = [start]
-    distance_C = (place_C3 - place_C3[start]).norm(dim=-1).masked_fill(~real_C, -1.0)
+    distance_C = (pos_C3 - pos_C3[start]).norm(dim=-1).masked_fill(~real_C, -1.0)
     for _ in range(n - 1):
         distance_C[taken[-1]] = -2.0
         taken.append(distance_C.argmax())
-        distance_C = torch.minimum(distance_C, (place_C3 - place_C3[taken[-1]]).norm(dim=-1))
+        distance_C = torch.minimum(distance_C, (pos_C3 - pos_C3[taken[-1]]).norm(dim=-1))
     return torch.stack(taken).sort().values
 
 
@@ -189,7 +191,7 @@ class SignalReader:
         self._reader = reader
 
     def read(self, micro_batch: MicroBatch) -> StoredBatch:
-        """Give arrays as they are stored."""
+        """Read arrays as they are stored."""
         return self._reader.read_stored(micro_batch)
 
     def follow(self, share: Share, *, ahead: int) -> ShareReader:
@@ -208,11 +210,11 @@ class TokenReader:
         self._codes = tokens.codes
 
     def read(self, micro_batch: MicroBatch) -> tuple[tuple[int, ...], NDArray[np.int64]]:
-        """Give rows and their codes."""
+        """Read rows and their codes."""
         return micro_batch.segments, self._codes[list(micro_batch.segments)].astype(np.int64)
 
     def follow(self, share: Share, *, ahead: int) -> ShareReader:
-        """Start on a rank's share of an epoch; the file is mapped, so there is nothing to do ahead."""
+        """Start on a rank's share of an epoch; the file is mapped, so nothing is read ahead."""
         del share, ahead
         return _TokenShare(self)
 
@@ -254,7 +256,7 @@ class StepLoader:
         self._n_batches = n_steps * self._loader.batches_per_step
 
     def __len__(self) -> int:
-        """Micro-batches of this rank in the whole run."""
+        """Return the number of micro-batches of this rank in the whole run."""
         return self._n_batches
 
     def __iter__(self) -> Iterator[Any]:
@@ -262,11 +264,11 @@ class StepLoader:
             yield self._reader.batch(loaded.step, loaded.micro_batch, loaded.batch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Say where the run is; the same on every rank."""
+        """Return the position in the run, the same on every rank."""
         return self._loader.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a checkpoint was written.
+        """Continue at the position of a checkpoint.
 
         Raises
         ------
@@ -304,7 +306,7 @@ class FixedLoader:
 
 
 def fixed_batches(corpus: Corpus, split: str, sampling: SamplingConfig, limit: int) -> list[MicroBatch]:
-    """Take up to `limit` whole segments of each device and channel count, evenly spread, one channel count a batch."""
+    """Choose up to `limit` segments of each device and channel count, evenly spread, one channel count a batch."""
     by_channels: dict[int, list[int]] = defaultdict(list)
     for row in spread(corpus, split, limit):
         by_channels[int(corpus.column("channels")[row])].append(row)
@@ -317,12 +319,12 @@ def fixed_batches(corpus: Corpus, split: str, sampling: SamplingConfig, limit: i
 
 
 def token_batches(corpus: Corpus, split: str, limit: int, size: int) -> list[MicroBatch]:
-    """Take up to `limit` segments of each device and channel count, evenly spread, `size` a batch."""
+    """Choose up to `limit` segments of each device and channel count, evenly spread, `size` a batch."""
     return _batches_of(spread(corpus, split, limit), size, corpus.n_samples)
 
 
 def spread(corpus: Corpus, split: str, limit: int) -> list[int]:
-    """Rows of a split, at most `limit` of each device and channel count, in corpus order."""
+    """Choose rows of a split, at most `limit` of each device and channel count, in corpus order."""
     groups: dict[tuple[int, str], list[int]] = defaultdict(list)
     for row in np.flatnonzero(corpus.column("split") == split).tolist():
         groups[int(corpus.column("channels")[row]), str(corpus.column("device")[row])].append(row)

@@ -37,7 +37,7 @@ class CheckpointFolder:
     location : Location
         Folder or bucket prefix. All ranks of all nodes must reach it.
     keep : int
-        Checkpoints to go on from that `prune` leaves.
+        Number of newest checkpoints that `prune` leaves.
     """
 
     def __init__(self, location: Location, *, keep: int = 2) -> None:
@@ -48,11 +48,11 @@ class CheckpointFolder:
         return str(self.location)
 
     def last(self, step: int) -> str:
-        """Where the checkpoint to go on from after `step` steps lies."""
+        """Return the path of the checkpoint after `step` steps."""
         return str(self.location / last_name(step))
 
     def best(self, step: int) -> str:
-        """Where the weights lie that validated best, at `step`."""
+        """Return the path of the weights with the best validation, at `step`."""
         return str(self.location / f"best-{step:08d}.ckpt")
 
     def steps(self, kind: str) -> list[int]:
@@ -61,7 +61,7 @@ class CheckpointFolder:
         return sorted({int(match["step"]) for match in matches if match and match["kind"] == kind})
 
     def newest(self) -> str | None:
-        """Find the complete checkpoint with most steps; one that is not complete is passed over, and that is said."""
+        """Find the complete checkpoint with most steps; log a warning for each incomplete one."""
         for step in reversed(self.steps("last")):
             path = self.last(step)
             fault = fault_of(locate(path))
@@ -108,7 +108,7 @@ class CheckpointFolder:
 
 
 def fault_of(checkpoint: Location) -> str | None:
-    """Say why a checkpoint cannot be gone on from; `None` where it can."""
+    """Return why a checkpoint cannot be resumed from; `None` if it can."""
     digest = Location(checkpoint.fs, checkpoint.path + DIGEST)
     if not checkpoint.exists():
         return "the file is not there, its digest is"
@@ -203,5 +203,5 @@ def remove(path: str) -> None:
 
 
 def last_name(step: int) -> str:
-    """File name of the checkpoint after `step` steps."""
+    """Return the file name of the checkpoint after `step` steps."""
     return f"last-{step:08d}.ckpt"

@@ -54,11 +54,11 @@ class History:
             csv.writer(file).writerows((*row, f"{self.seconds:.2f}") for row in rows)
 
     def latest(self, split: str) -> dict[str, float]:
-        """Last value of each name in `split`."""
+        """Return the last value of each name in `split`."""
         return {metric.name: metric.value for metric in self.metrics if metric.split == split}
 
     def state(self) -> dict[str, list[float] | list[int] | list[str] | float]:
-        """Plain lists, so that a checkpoint holding them loads without running code."""
+        """Return plain lists, so that a checkpoint with them loads without running code."""
         return {
             "step": [metric.step for metric in self.metrics],
             "split": [metric.split for metric in self.metrics],
@@ -68,7 +68,7 @@ class History:
         }
 
     def load(self, state: Mapping[str, Sequence[object]]) -> None:
-        """Take up the metrics of a checkpoint; what its run wrote after it is dropped from the CSV."""
+        """Restore the metrics of a checkpoint; later rows of its run are removed from the CSV."""
         columns = zip(state["step"], state["split"], state["name"], state["value"], strict=True)
         self.metrics = [
             Metric(int(str(step)), str(split), str(name), float(str(value))) for step, split, name, value in columns

@@ -87,7 +87,7 @@ class Training(LightningModule):
         self._tree: GradientTree | None = None
 
     def configure_model(self) -> None:
-        """Shard the network where the strategy has a mesh (FSDP2), unless it is in shards."""
+        """Split the network into shards if the strategy has a mesh (FSDP2) and it is whole."""
         if self.device_mesh is None or self._unsharded:
             return
         self._unsharded.append(copy.deepcopy(self.network).to("meta"))
@@ -122,7 +122,7 @@ class Training(LightningModule):
         return self.device.type in {"cpu", "cuda"}
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with warm-up and cosine; the number of steps comes from the recipe.
+        """Create AdamW with warm-up and cosine; the number of steps comes from the recipe.
 
         Lightning's own estimate of it silently drops the loader's state on resume.
         """
@@ -171,7 +171,18 @@ class Training(LightningModule):
         return torch.Generator(device=self.device).manual_seed(seed)
 
     def count(self, step: int, segments: tuple[int, ...], loss: Tensor, values: Mapping[str, Tensor]) -> None:
-        """Add one micro-batch to the running means; they stay on the device until they are logged."""
+        """Add one micro-batch to the running means, which stay on the device until they are logged.
+
+        Parameters
+        ----------
+        step : int
+        segments : tuple of int
+            Rows of the corpus, for errors.
+        loss : float tensor, scalar
+            Dimensionless.
+        values : mapping of float tensors, scalars
+            Dimensionless terms by name.
+        """
         for name, value in {"loss": loss, **values}.items():
             detached = value.detach().to(self._width)
             self._sums[name] = self._sums[name] + detached if name in self._sums else detached
@@ -193,7 +204,7 @@ class Training(LightningModule):
     def _check_numbers(self) -> None:
         """Stop at a loss or a gradient that is no number.
 
-        On a GPU the look is taken only when metrics are logged or a checkpoint is due: it waits for the device.
+        On a GPU the check takes place only when metrics are logged or a checkpoint is due: it waits for the device.
         """
         suspects, self._suspects = self._suspects, []
         if not suspects:
@@ -227,23 +238,23 @@ class Training(LightningModule):
             self._log_speed(done)
 
     def monitor(self) -> dict[str, float]:
-        """Give metrics of the steps since the last log beside the means; none here."""
+        """Return further metrics of the steps since the last log; none here."""
         return {}
 
     def operations(self, batch: Any) -> float:  # noqa: ANN401 - what the loader gives
-        """Operations of the step's products that one micro-batch asks for; not counted here."""
+        """Count the operations of matrix products in one micro-batch; 0 here."""
         return 0.0
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401 - what the loader gives
-        """Stop the clock of waiting for data."""
+        """Record how long the step waited for data."""
         self.meter.receive(len(batch.segments), self.operations(batch))
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        """Start the clock of waiting for data."""
+        """Record that the next batch is awaited."""
         self.meter.ask()
 
     def on_train_start(self) -> None:
-        """Find the device's peak, start all clocks, and say how gradients are added."""
+        """Find the device's peak, start all clocks, and prepare the addition of gradients."""
         self.meter = SpeedMeter(peak_of(self.device, str(self.trainer.precision)))
         self.move_state()
         if self._unsharded:  # FSDP2 adds its shards itself
@@ -257,7 +268,7 @@ class Training(LightningModule):
         self._sums = {name: value.to(self.device) for name, value in self._sums.items()}
 
     def on_after_backward(self) -> None:
-        """Keep the gradients of a finished part of the step apart."""
+        """Store the gradients of a finished part of the step separately."""
         if self._tree is not None:
             self._tree.after_backward()
 
@@ -266,7 +277,7 @@ class Training(LightningModule):
         self.meter.pause()
 
     def on_validation_end(self) -> None:
-        """Go on."""
+        """Resume the clocks."""
         self.meter.resume()
 
     def _log_speed(self, step: int) -> None:
@@ -292,7 +303,7 @@ class Training(LightningModule):
         }
 
     def record(self, split: str, values: dict[str, float], *, step: int) -> None:
-        """Put metrics into history, TensorBoard and the headline."""
+        """Add metrics to history, TensorBoard and the headline."""
         self.history.add(step, split, values)
         if self.logger is not None and self.trainer.is_global_zero:
             self.logger.log_metrics({f"{split}/{name}": value for name, value in values.items()}, step=step)
@@ -305,14 +316,20 @@ class Training(LightningModule):
         raise NotImplementedError
 
     def add_up(self, value: Tensor) -> Tensor:
-        """Sum over ranks."""
+        """Sum over ranks.
+
+        Parameters
+        ----------
+        value : float or int tensor, any shape
+            Dimensionless.
+        """
         if self.trainer.world_size == 1:
             return value
         pooled: Tensor = self.trainer.strategy.reduce(value.to(self.device), reduce_op="sum")
         return pooled.to(value.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep metrics and running means, so that a resumed run has the same history."""
+        """Save metrics and running means, so that a resumed run has the same history."""
         self._check_numbers()
         checkpoint["emeg"] = {
             "history": self.history.state(),
@@ -322,7 +339,7 @@ class Training(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `on_save_checkpoint` kept."""
+        """Restore the state saved by `on_save_checkpoint`."""
         kept = checkpoint["emeg"]
         self.history.load(kept["history"])
         # the module is still on the CPU here; `on_train_start` moves the state to the device

@@ -1,4 +1,4 @@
-"""Where a training process stands: among the ranks, and on disk."""
+"""The rank of a training process, and the folder of its run."""
 
 import tempfile
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from emeg.training.configs import TrainingConfig
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where this process stands among the ranks, and where the run's files are."""
+    """The rank of this process, and the location of the run's files."""
 
     folder: Path
     rank: int
@@ -33,7 +33,7 @@ class RunContext:
 
 
 def run_folder(root: str, run_dir: str | None, run: str) -> Path:
-    """Folder of the work in progress `run`: below `run_dir`, the local root, or the machine's temporary folder."""
+    """Return the folder of the run `run`: below `run_dir`, the local root, or the machine's temporary folder."""
     if run_dir is not None:
         folder = Path(run_dir) / run
     elif "://" in root and not root.startswith("file:"):

@@ -1,4 +1,4 @@
-"""When a run is saved, what is in a checkpoint besides the network, and how it is taken up on other ranks."""
+"""When a run is saved, what is in a checkpoint besides the network, and how it is restored on other ranks."""
 
 import math
 import random
@@ -81,7 +81,7 @@ class SaveCheckpoints(Checkpoint):
         self.folder.check_room(checkpoint_bytes(pl_module))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the process's own generators the state that they had."""
+        """Restore the state of the process's own generators."""
         self._saved = trainer.global_step if self._rng else -1
         if self._rng is not None:
             _restore_generators(self._rng)
@@ -95,11 +95,11 @@ class SaveCheckpoints(Checkpoint):
             self._save_if_due(trainer)
 
     def expect_no_validation(self) -> None:
-        """Say that there is nothing to validate on."""
+        """Declare that there is nothing to validate on."""
         self._validate_every = 0
 
     def validation_follows(self, trainer: Trainer) -> bool:
-        """Whether this step is validated: what is saved before that would never see it when it is taken up."""
+        """Return whether this step is validated; a checkpoint before the validation would skip it on resume."""
         return self._validate_every > 0 and trainer.global_step % self._validate_every == 0
 
     def _save_if_due(self, trainer: Trainer) -> None:
@@ -123,7 +123,7 @@ class SaveCheckpoints(Checkpoint):
         trainer.strategy.barrier("checkpoint")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the weights where they are the best so far, then save if that is due."""
+        """Save the weights if they are the best so far, then a checkpoint if it is due."""
         if trainer.state.fn != "fit":
             return
         self._keep_best(trainer)
@@ -151,7 +151,7 @@ class SaveCheckpoints(Checkpoint):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take up; Lightning counts a rank's batches, of which another number of ranks makes another number."""
+        """Restore the state; Lightning's count of batches is converted to the present number of ranks."""
         kept = checkpoint["emeg_saving"]
         self._rng = kept["rng"]
         self.best, self.best_step = kept["best"], kept["best_step"]

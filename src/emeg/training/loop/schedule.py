@@ -6,7 +6,7 @@ import numpy as np
 
 
 def lr_factor(step: int, total: int, *, warmup: float = 0.1, start: float = 0.1, final: float = 0.05) -> float:
-    """Factor on the learning rate: linear warm-up, then a cosine.
+    """Return the factor on the learning rate: linear warm-up, then a cosine.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def lr_factor(step: int, total: int, *, warmup: float = 0.1, start: float = 0.1,
 
 
 def loss_ramp(step: int, n_steps: int) -> float:
-    """Factor on the L1, amplitude and phase terms: min(1, step / n_steps)²; 1 where there is no ramp.
+    """Return the factor on the L1, amplitude and phase terms: min(1, step / n_steps)², or 1 without a ramp.
 
     At the start the gradient of L1 is thirty times that of the correlation and points to an output that does not
     depend on the input. Squared, the ramp leaves the correlation ahead of it for the first fifty steps. That alone is
@@ -41,7 +41,7 @@ def loss_ramp(step: int, n_steps: int) -> float:
 
 
 def draw_seed(seed: int, step: int, micro_batch: int) -> int:
-    """Seed of everything random in one micro-batch, whatever the rank that computes it.
+    """Return the seed of all draws of one micro-batch, whatever the rank that computes it.
 
     Returns
     -------

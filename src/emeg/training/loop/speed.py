@@ -23,7 +23,7 @@ PEAKS = {
 
 
 def peak_of(device: torch.device, precision: str) -> float | None:
-    """Peak of a device in operations a second; None where it is not known."""
+    """Return the peak of a device in operations a second, or None if it is not known."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -31,7 +31,7 @@ def peak_of(device: torch.device, precision: str) -> float | None:
 
 
 class SpeedMeter:
-    """Clocks between two looks.
+    """Clocks between two logs.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class SpeedMeter:
         self._waited = self._pauses = self._segments = self._operations = 0.0
 
     def ask(self) -> None:
-        """Say that the next batch is asked for."""
+        """Record that the next batch is requested."""
         self._asked = self._clock()
 
     def receive(self, n_segments: int, operations: float) -> None:
-        """Say that it came, and what it holds."""
+        """Record that a batch has arrived, with its size."""
         if self._asked is not None:
             self._waited += self._clock() - self._asked
             self._asked = None
@@ -65,19 +65,19 @@ class SpeedMeter:
         self._operations += operations
 
     def pause(self) -> None:
-        """Say that validation begins: it counts nowhere."""
+        """Record that validation begins; it counts nowhere."""
         self._asked = None
         self._paused = self._clock()
 
     def resume(self) -> None:
-        """Say that training goes on, with the next batch asked for."""
+        """Record that training continues, with the next batch requested."""
         if self._paused is not None:
             self._pauses += self._clock() - self._paused
             self._paused = None
         self.ask()
 
     def metrics(self) -> dict[str, float]:
-        """Give ``segments_per_s``, ``data_wait`` (a share), ``teraflops`` and, where known, ``mfu``; start anew."""
+        """Return ``segments_per_s``, ``data_wait`` (a share), ``teraflops`` and any ``mfu``, and reset the clocks."""
         seconds = max(self._clock() - self._began - self._pauses, 1e-9)
         rate = self._operations / seconds
         values = {
@@ -92,7 +92,7 @@ class SpeedMeter:
 
 
 def tokenizer_operations(c: BrainTokenizerConfig, *, n_seen: int, n_channels: int, n_windows: int) -> float:
-    """Operations of a training step for one segment, three times its forward pass: products only, LSTM included.
+    """Count the operations of a training step for one segment: matrix products, LSTMs included, forward three times.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def tokenizer_operations(c: BrainTokenizerConfig, *, n_seen: int, n_channels: in
 
 
 def brainomni_operations(c: BrainOmniConfig, t: BrainTokenizerConfig, *, n_steps: int) -> float:
-    """Operations of a training step for one segment of `n_steps` steps, three times its forward pass: products only."""
+    """Count the operations of a training step for one segment of `n_steps` steps: matrix products, three passes."""
     positions, half = t.n_neuro * n_steps, c.lm_dim // 2
     linear = 2 * (4 * half * half) + 8 * c.lm_dim**2
     attention = 2 * half * (n_steps + t.n_neuro)
@@ -129,5 +129,5 @@ def brainomni_operations(c: BrainOmniConfig, t: BrainTokenizerConfig, *, n_steps
 
 
 def n_windows_of(c: BrainTokenizerConfig, n_samples: int) -> int:
-    """Windows of a segment without overlap."""
+    """Count the windows of a segment without overlap."""
     return max(1, n_samples // (c.steps_per_window * prod(c.ratios)))

@@ -1,4 +1,4 @@
-"""Stopping politely: a signal sets a flag, all ranks agree on it between two steps, a checkpoint is written.
+"""Stop after a complete step: a signal sets a flag, all ranks agree on it between two steps, a checkpoint is written.
 
 Lightning's own handler calls a collective operation inside the handler: a signal to one rank alone then hangs the
 job. Its exit code after SIGTERM is 0 besides, which a pipeline reads as finished.
@@ -20,7 +20,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class InterruptedRunError(StoppedError):
-    """The run was told to stop and has left a checkpoint; starting it again goes on from there."""
+    """The run was told to stop and has left a checkpoint; the same command continues from there."""
 
 
 class StopOnSignal(Callback):
@@ -34,7 +34,7 @@ class StopOnSignal(Callback):
         self._step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals from Lightning's own handlers, which are there by now; only the main thread may."""
+        """Replace Lightning's signal handlers, which are installed by now; only the main thread can."""
         self._step = trainer.global_step
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
@@ -70,7 +70,7 @@ class StopOnSignal(Callback):
             )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Restore the former signal handlers."""
         for number, former in self._former.items():
             signal.signal(number, former)
         self._former.clear()

@@ -1,8 +1,8 @@
 """How a network is spread over ranks: whole on each (DDP), or in shards (FSDP2). Checkpoints are the same for both.
 
-A checkpoint holds whole tensors, gathered from the shards, in the optimiser's own format: a run may go on with another
-number of ranks and with the other strategy. Sharded checkpoints would be written faster, which networks of a few
-hundred million parameters do not need.
+A checkpoint holds whole tensors, gathered from the shards, in the optimiser's own format: a run can continue with
+another number of ranks and with the other strategy. Sharded checkpoints would be written faster, which networks of a
+few hundred million parameters do not need.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ def make_strategy(config: TrainingConfig, run: RunContext) -> Strategy | str:
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard the parameters that are trained, block by block where the network has blocks.
+    """Split the trained parameters into shards, block by block if the network has blocks.
 
     Frozen ones stay whole: they need neither gradient nor optimiser, and are used outside the methods that gather.
     """
@@ -82,7 +82,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return whole_state(self._trained().state_dict())
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Keep this rank's part of each tensor."""
+        """Load this rank's part of each tensor."""
         module = self._trained()
         own = module.state_dict()
         state = {name: sharded_like(value, own.get(name)) for name, value in checkpoint["state_dict"].items()}
@@ -94,7 +94,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return {**given, "state": {number: whole_state(entry) for number, entry in given["state"].items()}}
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Keep this rank's part of each optimiser's state."""
+        """Load this rank's part of each optimiser's state."""
         for optimizer, given in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             state = {

@@ -130,7 +130,7 @@ def locations_of_run(config: TrainingConfig, run: RunContext) -> tuple[str, ...]
 
 
 def checkpoint_folder(config: TrainingConfig, run: RunContext) -> CheckpointFolder:
-    """Say where the run's checkpoints are: beside its logs, or where ``checkpoints`` says."""
+    """Return the folder of the run's checkpoints: beside its logs, or below ``checkpoints``."""
     base = run.checkpoints if config.checkpoints is None else f"{config.checkpoints.rstrip('/')}/{run.folder.name}"
     return CheckpointFolder(locate(base), keep=config.keep_checkpoints)
 
@@ -198,7 +198,7 @@ def choose_checkpoint(
 
 
 def _callback(trainer: Trainer, kind: type[T]) -> T:
-    """Give the trainer's callback of a class."""
+    """Return the trainer's callback of a class."""
     (found,) = (callback for callback in trainer.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
     return found
 
@@ -206,7 +206,7 @@ def _callback(trainer: Trainer, kind: type[T]) -> T:
 def final_metrics(
     trainer: Trainer, module: Training, batches: Mapping[str, FixedLoader], *, keep: str
 ) -> dict[str, dict[str, float]]:
-    """Look at the finished weights: metrics of each split that has segments."""
+    """Compute the metrics of the finished weights on each split that has segments."""
     module.gather()
     if keep == "best":
         module.load_state_dict(best_weights(trainer))
@@ -223,7 +223,7 @@ def final_metrics(
 
 
 def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """State of the module that validated best.
+    """Load the state of the module with the best validation.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Lightning from advising on workers and samplers that this loader does not have."""
+    """Suppress Lightning's advice on workers and samplers, which this loader does not have."""
     lightning = logging.getLogger("lightning.pytorch")
     level = lightning.level
     lightning.setLevel(logging.WARNING)

@@ -45,7 +45,7 @@ LOST_EXIT_CODE = 75
 
 
 class LostRankError(TransientError):
-    """Another rank is lost, or hangs, or cannot be reached; the same command goes on from the newest checkpoint."""
+    """Another rank is lost, or hangs, or cannot be reached; the same command continues from the newest checkpoint."""
 
 
 class Watchdog(Callback):
@@ -61,33 +61,39 @@ class Watchdog(Callback):
         self._thread: threading.Thread | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Begin."""
+        """Start the thread that watches."""
         if stage == "fit" and self._thread is None:
             self._moved = time.monotonic()
             self._thread = threading.Thread(target=self._watch, name="emeg-watchdog", daemon=True)
             self._thread.start()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End."""
+        """Stop watching."""
         self._done.set()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """End, unless another rank is lost: who looks for it must see that this one lives."""
+        """Stop watching, unless another rank is lost: the search for it must find this one alive."""
         if not (isinstance(exception, RuntimeError) and is_connection_fault(exception)):
             self._done.set()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Note that data has come."""
+        """Record that data has arrived."""
         self._note(FORWARD, trainer.global_step)
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Note that there is a loss."""
+        """Record that there is a loss.
+
+        Parameters
+        ----------
+        loss : float tensor, scalar
+            Dimensionless.
+        """
         self._note(BACKWARD, trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Note that the batch is done."""
+        """Record that the batch is complete."""
         self._n_batches += 1
         self._note(WAITING, trainer.global_step)
 
@@ -120,7 +126,7 @@ class Watchdog(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Note that validation moves."""
+        """Record that validation makes progress."""
         self._note(VALIDATING, trainer.global_step)
 
     def _note(self, phase: int, step: int) -> None:
@@ -156,7 +162,7 @@ class Watchdog(Callback):
         locate(self._folder / f"rank-{self._rank:05d}.json").write_json(sign)
 
     def describe(self, *, wait_s: float = 0.0) -> str:
-        """Say which ranks are gone, which lag, in one line.
+        """Describe in one line which ranks are lost and which lag.
 
         Parameters
         ----------
@@ -195,18 +201,18 @@ class Watchdog(Callback):
             last_resort.start()
             raise LostRankError(
                 f"rank {self._rank}, step {self._step}: {self.describe(wait_s=2.5 * EVERY_S)}"
-                f" ({str(error).splitlines()[0][:200]}). Start the same command again: it goes on from the newest"
+                f" ({str(error).splitlines()[0][:200]}). Run the same command again to continue from the newest"
                 " checkpoint"
             ) from error
 
 
 def is_connection_fault(error: RuntimeError) -> bool:
-    """Whether a collective operation failed; gloo says so in words only."""
+    """Return whether a collective operation failed; gloo raises a plain RuntimeError."""
     return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
 
 
 def name_lagging(signs: list[dict[str, float | str]], world: int, *, now: float) -> str:
-    """Name ranks without a sign of life, else those that are behind the others.
+    """Name the ranks that do not respond, or else those behind the others.
 
     Parameters
     ----------
@@ -216,13 +222,11 @@ def name_lagging(signs: list[dict[str, float | str]], world: int, *, now: float)
         Seconds of the clock that ``written`` was taken from.
     """
     known = {int(sign["rank"]): sign for sign in signs}
-    gone = [f"rank {rank} has never given a sign of life" for rank in range(world) if rank not in known]
+    gone = [f"rank {rank} has never responded" for rank in range(world) if rank not in known]
     for rank, sign in known.items():
         silent_s = now - float(sign["written"])
         if silent_s > 2 * EVERY_S:
-            gone.append(
-                f"rank {rank} on {sign['host']} gives no sign of life since {silent_s:.0f} s (step {sign['step']})"
-            )
+            gone.append(f"rank {rank} on {sign['host']} has not responded for {silent_s:.0f} s (step {sign['step']})")
     if gone:
         return "; ".join(sorted(gone)[:8])
     states = {rank: (int(sign["n_batches"]), int(sign["phase"])) for rank, sign in known.items()}

@@ -2,7 +2,7 @@
 
 corpus ──parts of 64 segments, each by one of several processes──▶ runs/<tokens>/parts/*.npy ──▶ tokens/<tokens>
 
-A part is complete or absent, so that a run that was stopped goes on with the parts it has not.
+A part is complete or absent, so that a stopped run continues with the missing parts.
 """
 
 import logging
@@ -46,7 +46,7 @@ class Part(NamedTuple):
     n_channels: int
 
     def file(self, folder: Path) -> Path:
-        """Where its codes are: uint16 (segment, latent, step, quantizer)."""
+        """Return the file of its codes: uint16, shape (segments, sources, steps, levels)."""
         return folder / f"part-{self.number:06d}.npy"
 
 
@@ -60,7 +60,7 @@ def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> Tokenize
     UserError
         There is no such corpus or tokenizer.
     TransientError
-        A process ended before its time; the same call goes on with the parts that are missing.
+        A process ended before its time; the same call continues with the missing parts.
     """
     store = Store.open(config.root)
     corpus = Corpus.open(store, config.corpus)
@@ -87,7 +87,7 @@ def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> Tokenize
 
 
 def parts_of(corpus: Corpus) -> list[Part]:
-    """Deal the corpus out: neighbouring segments of one channel count, the same for any number of processes."""
+    """Divide the corpus: neighbouring segments of one channel count, the same for any number of processes."""
     counts = corpus.column("channels")
     parts: list[Part] = []
     for channels in np.unique(counts).tolist():
@@ -153,7 +153,7 @@ class PartWriter:
             np.save(stream, codes.astype("<u2"), allow_pickle=False)
 
     def encode(self, micro_batch: MicroBatch) -> NDArray[np.int64]:
-        """Give codes (B, Q, W, K)."""
+        """Compute codes, int64 of shape (batch, sources, steps, levels)."""
         batch = signal_batch(self._reader.read(micro_batch))
         types = batch.sensor_type.to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
@@ -194,6 +194,6 @@ def _write_in_worker(part: Part) -> None:
 
 
 def _read(parts: Sequence[Part], folder: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer[Any]]]]:
-    """Give rows and codes of every part."""
+    """Read rows and codes of every part."""
     for part in parts:
         yield np.array(part.rows, np.int64), np.load(part.file(folder), mmap_mode="r", allow_pickle=False)

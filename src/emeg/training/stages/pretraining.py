@@ -1,4 +1,7 @@
-"""Train BrainOmni on stored tokens: what the training process does."""
+"""Train BrainOmni on stored tokens: what the training process does.
+
+Shape letters: B batch, S latent sources, T latent steps, D features.
+"""
 
 import logging
 import os
@@ -51,13 +54,13 @@ class BrainOmniTraining(Training):
         self._seen = torch.zeros(len(self._names), 2, dtype=torch.float64)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
-        """Give the loss of one micro-batch."""
+        """Compute the loss of one micro-batch."""
         loss, terms = self._predict(batch, self.draw(batch.step, batch.micro_batch))
         self.count(batch.step, batch.segments, loss, terms)
         return loss
 
     def operations(self, batch: TokenBatch) -> float:
-        """Products of transformer and gradient."""
+        """Count the operations of transformer and gradient."""
         sizes = self.network.tokenizer.config
         per_segment = brainomni_operations(self.network.config, sizes, n_steps=batch.codes.shape[2])
         return len(batch.segments) * per_segment
@@ -87,8 +90,8 @@ class BrainOmniTraining(Training):
 
     def _predict(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with self.naming(batch.step, batch.segments):
-            features_BQWD = self.network.tokenizer.features_from_codes(batch.codes)
-            losses = self.network.pretraining_loss(features_BQWD, batch.codes, generator=generator)
+            features_BSTD = self.network.tokenizer.features_from_codes(batch.codes)
+            losses = self.network.pretraining_loss(features_BSTD, batch.codes, generator=generator)
         return losses.total, losses.figures
 
 
@@ -133,7 +136,7 @@ def brainomni_training(
     Raises
     ------
     UserError
-        The tokens have another overlap than the network is told of.
+        The overlap of the tokens differs from that of the network.
     """
     sizes = brainomni_network(config)
     if sizes.overlap_ratio != tokens.overlap:

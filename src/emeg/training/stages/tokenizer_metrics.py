@@ -1,5 +1,8 @@
 """What validation counts: reconstruction for each device and channel count, use of the codes, likeness of latents.
 
+Shape letters: B batch, C channels, W windows, L samples in a window, S latent sources, T latent steps, D features,
+Q quantizer levels, K codes of a codebook.
+
 Sums only, so that ranks can add theirs and every segment counts once.
 """
 
@@ -14,7 +17,7 @@ from emeg.tokenizers.braintokenizer import pcc
 from emeg.tokenizers.braintokenizer.quantization.kmeans import FIXED_POINT
 
 MIN_PCC = 0.4
-"""Correlation on unseen people below which a tokenizer that has passed its ramp has not left the plateau."""
+"""Correlation on unseen subjects below which a tokenizer that has passed its ramp has not left the plateau."""
 MIN_CODE_SHARE = 200 / 256
 """Share of a codebook in use below which it has collapsed."""
 MAX_LATENT_COSINE = 0.8
@@ -37,7 +40,7 @@ class ReconstructionMetrics:
     Parameters
     ----------
     groups : sequence of Group
-        Every group that may come, in an order that all ranks share.
+        Every group that may occur, in an order that all ranks share.
     n_quantizers, n_codes, n_dim : int
         Sizes of the quantiser.
     """
@@ -50,73 +53,106 @@ class ReconstructionMetrics:
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen."""
-        self._pcc_G2 = torch.zeros(len(self.groups), 2, dtype=torch.float64)
-        self._used_KV = torch.zeros(*self._shape, dtype=torch.float64)
+        """Reset all sums."""
+        self._pcc = torch.zeros(len(self.groups), 2, dtype=torch.float64)
+        self._used_QK = torch.zeros(*self._shape, dtype=torch.float64)
         self._latents_D = torch.zeros(self._n_dim, dtype=torch.float64)
         self._n_latents = 0.0
 
     def add(
         self,
         groups: Sequence[Group],
-        reconstruction_BCNL: Tensor,
-        target_BCNL: Tensor,
-        codes_BQWK: Tensor,
-        latents_BQWD: Tensor,
+        reconstruction_BCWL: Tensor,
+        target_BCWL: Tensor,
+        codes_BSTQ: Tensor,
+        latents_BSTD: Tensor,
         channel_mask_BC: Tensor | None,
     ) -> None:
-        """Count one batch; `groups` names that of every sample."""
-        pcc_BC = pcc(reconstruction_BCNL, target_BCNL).mean(dim=-1)
+        """Add one batch to the sums.
+
+        Parameters
+        ----------
+        groups : sequence of Group
+            Group of every sample.
+        reconstruction_BCWL, target_BCWL : float32, shape (batch, channels, windows, samples)
+            Standardised, dimensionless.
+        codes_BSTQ : int64, shape (batch, sources, steps, levels)
+            Codes.
+        latents_BSTD : float, shape (batch, sources, steps, features)
+            Dimensionless features.
+        channel_mask_BC : bool, shape (batch, channels), optional
+            True for real channels.
+        """
+        pcc_BC = pcc(reconstruction_BCWL, target_BCWL).mean(dim=-1)
         mask_BC = torch.ones_like(pcc_BC) if channel_mask_BC is None else channel_mask_BC.to(pcc_BC)
         sums_B2 = torch.stack([(pcc_BC * mask_BC).sum(dim=1), mask_BC.sum(dim=1)], dim=1).double().cpu()
         index_B = torch.tensor([self._index[group] for group in groups])
-        self._pcc_G2.index_add_(0, index_B, sums_B2)
+        self._pcc.index_add_(0, index_B, sums_B2)
         n_quantizers, n_codes = self._shape
-        flat_KT = codes_BQWK.reshape(-1, n_quantizers).T.cpu()
+        flat_Q = codes_BSTQ.reshape(-1, n_quantizers).T.cpu()
         for quantizer in range(n_quantizers):
-            self._used_KV[quantizer] += torch.bincount(flat_KT[quantizer], minlength=n_codes).double()
-        unit_TD = torch.nn.functional.normalize(latents_BQWD.float().reshape(-1, self._n_dim), dim=-1)
-        self._latents_D += unit_TD.sum(dim=0).double().cpu()
-        self._n_latents += len(unit_TD)
+            self._used_QK[quantizer] += torch.bincount(flat_Q[quantizer], minlength=n_codes).double()
+        unit_BD = torch.nn.functional.normalize(latents_BSTD.float().reshape(-1, self._n_dim), dim=-1)
+        self._latents_D += unit_BD.sum(dim=0).double().cpu()
+        self._n_latents += len(unit_BD)
 
     def pool(self, add_up: Callable[[Tensor], Tensor]) -> None:
         """Add the sums of all ranks."""
-        self._pcc_G2 = add_up(self._pcc_G2)
-        self._used_KV = add_up(self._used_KV)
+        self._pcc = add_up(self._pcc)
+        self._used_QK = add_up(self._used_QK)
         self._latents_D = add_up(self._latents_D)
         self._n_latents = float(add_up(torch.tensor(self._n_latents, dtype=torch.float64)))
 
     def metrics(self) -> dict[str, float]:
-        """Give ``pcc``, ``pcc/<device>/<channels>``, ``codes/<k>``, ``perplexity/<k>``, ``latent_cosine``.
+        """Return ``pcc``, ``pcc/<device>/<channels>``, ``codes/<k>``, ``perplexity/<k>``, ``latent_cosine``.
 
         ``pcc`` weights every device and channel count alike. Latents' cosine is the mean over all pairs.
         """
-        seen = [(str(group), *row) for group, row in zip(self.groups, self._pcc_G2.tolist(), strict=True) if row[1] > 0]
+        seen = [(str(group), *row) for group, row in zip(self.groups, self._pcc.tolist(), strict=True) if row[1] > 0]
         means = {metrics.group_pcc(name): total / count for name, total, count in seen}
         values = {metrics.PCC: sum(means.values()) / max(1, len(means)), **means}
-        values |= code_metrics(self._used_KV)
+        values |= code_metrics(self._used_QK)
         values[metrics.LATENT_COSINE] = mean_cosine(self._latents_D, self._n_latents)
         return values
 
 
-def code_metrics(used_KV: Tensor) -> dict[str, float]:
-    """Give ``codes/<k>`` in use and ``perplexity/<k>`` of how often each code was used."""
+def code_metrics(used_QK: Tensor) -> dict[str, float]:
+    """Return ``codes/<k>``, the number of codes in use, and ``perplexity/<k>`` of each level.
+
+    Parameters
+    ----------
+    used_QK : float64, shape (levels, codes)
+        How often each code was used.
+    """
     values = {}
-    for k, used_V in enumerate(used_KV):
-        values[metrics.codes_in_use(k)] = float((used_V > 0).sum())
-        values[metrics.perplexity_of(k)] = metrics.perplexity(used_V.numpy())
+    for k, used_K in enumerate(used_QK):
+        values[metrics.codes_in_use(k)] = float((used_K > 0).sum())
+        values[metrics.perplexity_of(k)] = metrics.perplexity(used_K.numpy())
     return values
 
 
 def mean_cosine(sum_D: Tensor, n: float) -> float:
-    """Mean cosine of all pairs of `n` vectors of length 1, from their sum."""
+    """Return the mean cosine of all pairs of `n` vectors of length 1.
+
+    Parameters
+    ----------
+    sum_D : float64, shape (features,)
+        Sum of the vectors, dimensionless.
+    n : float
+        Number of vectors.
+    """
     return (float(sum_D.square().sum()) - n) / max(1.0, n * (n - 1))
 
 
 def collapse_metrics(watched: Mapping[str, Tensor]) -> dict[str, float]:
-    """Say how codes and latents of training batches fare, from what `ResidualQuantizer.watched` gives.
+    """Return the use of codes and the likeness of latents in training batches.
 
     ``codes/<k>``, ``perplexity/<k>``, ``dead/<k>`` (codes replaced because they had died out), ``latent_cosine``.
+
+    Parameters
+    ----------
+    watched : mapping of float or int tensors, shapes as `ResidualQuantizer.watched` returns
+        Counts of codes, and sums of latents as features in fixed point.
     """
     if not watched:
         return {}
@@ -130,7 +166,7 @@ def collapse_metrics(watched: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def plateau(figures: dict[str, float], *, n_codes: int) -> str | None:
-    """Say what is missing where a tokenizer that has passed its ramp has not learned; `None` where it has."""
+    """Describe why a tokenizer has not learned although its ramp is over; `None` if it has learned."""
     missing = []
     if figures[metrics.PCC] < MIN_PCC:
         missing.append(f"correlation {figures[metrics.PCC]:.3f} is below {MIN_PCC}")

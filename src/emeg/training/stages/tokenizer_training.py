@@ -1,4 +1,7 @@
-"""Train a BrainTokenizer on a corpus: what the training process does."""
+"""Train a BrainTokenizer on a corpus: what the training process does.
+
+Shape letters: B batch, C channels, N samples, S latent sources, T latent steps, D features.
+"""
 
 import logging
 import os
@@ -58,7 +61,7 @@ class TokenizerTraining(Training):
         self._max_channels = max_channels
 
     def training_step(self, batch: SignalBatch, batch_idx: int) -> Tensor:
-        """Give the loss of one micro-batch."""
+        """Compute the loss of one micro-batch."""
         generator = self.draw(batch.step, batch.micro_batch)
         # normalised with all channels, as it will be when the model is used
         batch = batch._replace(signal=normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask))
@@ -80,11 +83,11 @@ class TokenizerTraining(Training):
         return loss
 
     def follow(self) -> None:
-        """Let the codebooks follow what all micro-batches of the step, on all ranks, were given."""
+        """Update the codebooks from all micro-batches of the step, on all ranks."""
         self.network.update_codebooks()
 
     def monitor(self) -> dict[str, float]:
-        """Say how codes and latents of the training batches since the last log fare, over all ranks."""
+        """Return the use of codes and the likeness of latents since the last log, over all ranks."""
         watched = self.network.quantizer.watched()
         self.network.quantizer.watch_on({})
         if watched:
@@ -92,7 +95,7 @@ class TokenizerTraining(Training):
         return collapse_metrics(watched)
 
     def operations(self, batch: SignalBatch) -> float:
-        """Products of network and gradient."""
+        """Count the operations of network and gradient."""
         sizes, channels = self.network.config, batch.sensor_type.shape[1]
         if self._max_channels is not None:
             channels = min(channels, self._max_channels)
@@ -102,13 +105,13 @@ class TokenizerTraining(Training):
         return len(batch.segments) * per_segment
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the monitor has seen since the last log."""
+        """Save the monitor's counts since the last log."""
         super().on_save_checkpoint(checkpoint)
         watched = self.network.quantizer.watched()
         checkpoint["emeg"]["watched"] = {name: value.cpu() for name, value in watched.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take it up."""
+        """Restore the monitor's counts."""
         super().on_load_checkpoint(checkpoint)
         self.network.quantizer.watch_on(checkpoint["emeg"].get("watched", {}))
 
@@ -124,13 +127,13 @@ class TokenizerTraining(Training):
             return
         x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
         given = (x_BCN, batch.pos, batch.sensor_type)
-        latents_BQWD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
+        latents_BSTD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
         self._reconstruction.add(
             [self._group_of[segment] for segment in batch.segments],
             self.network.reconstruct(*given, channel_mask=batch.channel_mask),
             self.network.targets(x_BCN),
-            self.network.quantizer.encode(latents_BQWD),
-            latents_BQWD,
+            self.network.quantizer.encode(latents_BSTD),
+            latents_BSTD,
             batch.channel_mask,
         )
 
