@@ -1,6 +1,6 @@
 """A scikit-learn transformer over a pretrained BrainOmni.
 
-Shape letters: B batch, C channels, N samples.
+Shape letters: B batch, C channels, N samples, S latent sources, T latent steps, D features.
 """
 
 from pathlib import Path
