@@ -43,8 +43,8 @@ def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
 def verb_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a task that is retried after about 10, 20 and 40 s, on transient errors only.
 
-    A run that is told to stop ends as Prefect ends a process: the flow run is Crashed at once, or Cancelled if that
-    was the reason. A `StoppedError` would make it Failed.
+    A run that receives a stop signal ends as Prefect ends a process: the flow run is Crashed at once, or Cancelled if
+    that was the reason. A `StoppedError` would make it Failed.
     """
 
     def decorate(function: Callable[P, R]) -> Task[P, R]:

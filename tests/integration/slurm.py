@@ -18,7 +18,7 @@ def missing() -> str | None:
     absent = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
     if absent:
         return f"no Slurm on this machine ({', '.join(absent)} missing; Debian: slurm-wlm munge)"
-    return None if os.geteuid() == 0 else "a Slurm of one's own needs root"
+    return None if os.geteuid() == 0 else "a private Slurm needs root"
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""Killed at random steps, gone on with: the benchmark's own three first cases."""
+"""Killed at random steps and resumed: the benchmark's own three first cases."""
 
 import json
 import os

@@ -38,7 +38,7 @@ def test_every_stage_left_its_product(way: Way):
 
 
 def test_nobody_is_on_two_sides(way: Way):
-    """Whom the task tests, no training stage has seen: read from the products themselves."""
+    """No training stage has seen a subject that the task tests: read from the products themselves."""
     store = Store.open(way.store)
     subjects = Corpus.open(store).subjects
     figures = json.loads((next((way.store / "evaluations").iterdir()) / "figures.json").read_text())

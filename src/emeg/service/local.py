@@ -56,7 +56,7 @@ class StatusConfig(Config):
 
 
 class DownConfig(Config):
-    """Stop what `emeg up` has started. Runs in progress are told to stop and keep their checkpoints."""
+    """Stop what `emeg up` has started. Runs in progress write a checkpoint and end."""
 
     folder: str = option("emeg-service", group="data")
     """Folder that `emeg up` was given."""
@@ -259,7 +259,7 @@ def _process(state: Mapping[str, Any], name: str) -> psutil.Process | None:
 
 
 def _stop(process: psutil.Process, wait_s: float) -> None:
-    """Tell a process and its children to stop, wait, and kill what is left."""
+    """Send SIGTERM to a process, wait for it and its children, and kill what is left."""
     family = [process, *process.children(recursive=True)]
     process.send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs(family, timeout=wait_s)
