@@ -4,8 +4,8 @@
 
 A service of its own (`emeg up` in a temporary folder) trains a small tokenizer in each round; one thing is killed,
 stopped or cancelled while it trains. Prints one line of JSON: ``stuck``, runs without a final state 120 s after the
-fault; ``wrong_state``; ``repeated``, optimiser steps that a run took twice; ``lost``, checkpoints that a stop should have
-left; ``false_alarms``, runs marked as dead although their process lived.
+fault; ``wrong_state``; ``repeated``, optimiser steps that a run took twice; ``lost``, checkpoints that a stop should
+have left; ``false_alarms``, runs marked as dead although their process lived.
 """
 
 import argparse
