@@ -212,7 +212,7 @@ class EvaluationSummary(Config):
     task_missing_reason: str
     """Why there is no task; empty if there is one."""
     models: tuple[ModelSummary, ...] = Field(validation_alias=AliasChoices("models", "contestants"))
-    """Models compared, in the order of tables; evaluations before version 0.2 name the field ``contestants``."""
+    """Models compared, in the order of tables; older evaluations name the field ``contestants``."""
     reconstruction: tuple[ReconstructionSummary, ...]
     """Reconstruction by device and sensor type."""
     examples: tuple[ExampleSummary, ...]
@@ -239,7 +239,7 @@ def read_arrays(store: Store, evaluation: str) -> dict[str, NDArray[Any]]:
 def read_predictions(store: Store, kind: Literal["models", "evaluations"], name: str) -> pa.Table:
     """Read ``predictions.parquet`` of a fine-tuned model or of an evaluation."""
     table = table_of(store.location(kind, name, "predictions.parquet").read_bytes())
-    # written before version 0.2 with another name for the column
+    # older predictions name the column "contestant"
     return table.rename_columns(["model" if column == "contestant" else column for column in table.column_names])
 
 
