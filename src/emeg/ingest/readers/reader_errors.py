@@ -95,7 +95,7 @@ def translated(error: Exception, source: Source, folder: Path) -> RecordingError
     if isinstance(error, FileNotFoundError) or _ABSENT.search(text):
         named = " or ".join(dict.fromkeys(_FILE_NAME.findall(as_remark(text, folder))))
         return RecordingError(
-            f"{where}: a file that belongs to this {kind} recording is absent{f' ({named})' if named else ''}",
+            f"{where}: a file that belongs to this {kind} recording is absent{f': {named} does not exist' if named else ''}",
             next_action="put the file beside the recording under the name that its header states",
         )
     if isinstance(error, PermissionError):
