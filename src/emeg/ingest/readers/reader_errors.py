@@ -94,8 +94,9 @@ def translated(error: Exception, source: Source, folder: Path) -> RecordingError
         )
     if isinstance(error, FileNotFoundError) or _ABSENT.search(text):
         named = " or ".join(dict.fromkeys(_FILE_NAME.findall(as_remark(text, folder))))
+        which = f": {named} does not exist" if named else ""
         return RecordingError(
-            f"{where}: a file that belongs to this {kind} recording is absent{f': {named} does not exist' if named else ''}",
+            f"{where}: a file that belongs to this {kind} recording is absent{which}",
             next_action="put the file beside the recording under the name that its header states",
         )
     if isinstance(error, PermissionError):
