@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,44 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
+class Mailbox(socketserver.StreamRequestHandler):
+    """A mail server that keeps what comes in."""
+
+    mails: ClassVar[list[str]] = []
+
+    def handle(self) -> None:
+        self.reply("220 ready")
+        lines: list[str] | None = None
+        for raw in self.rfile:
+            line = raw.decode().rstrip("\r\n")
+            if lines is not None and line != ".":
+                lines.append(line)
+            elif lines is not None:
+                self.mails.append("\n".join(lines))
+                lines = None
+                self.reply("250 kept")
+            elif line.upper() == "DATA":
+                lines = []
+                self.reply("354 go on")
+            elif line.upper() == "QUIT":
+                self.reply("221 bye")
+                return
+            else:
+                self.reply("250 ok")
+
+    def reply(self, text: str) -> None:
+        self.wfile.write(f"{text}\r\n".encode())
+
+
+@pytest.fixture(scope="module")
+def mail() -> Iterator[str]:
+    """Address of the mail server, as `notifications` takes it."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"mailto://127.0.0.1:{server.server_address[1]}?from=emeg@example.org&to=ops@example.org&mode=insecure"
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Receiver) as server:
@@ -55,10 +94,13 @@ def database() -> Iterator[str | None]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, database: str | None, receiver: str) -> Iterator[Server]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, database: str | None, receiver: str, mail: str
+) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("prefect")
     with running_server(home, database) as server:
         server.environment["OPS_WEBHOOK"] = receiver
+        server.environment["OPS_MAIL"] = mail
         write_settings(server)
         server.emeg("deploy", "--apply")
         yield server
@@ -76,7 +118,10 @@ def write_settings(server: Server, **changes: Any) -> None:
             }
         },
         "trainings": {"nano": {"verb": "pretrain", "store": "main", "options": {"recipe": "brainomni-nano"}}},
-        "notifications": {"ops": {"url": "$OPS_WEBHOOK", "alerts": ["failed"]}},
+        "notifications": {
+            "ops": {"url": "$OPS_WEBHOOK", "alerts": ["failed"]},
+            "mail": {"url": "$OPS_MAIL", "alerts": ["failed"]},
+        },
     }
     (server.home / "emeg.yaml").write_text(yaml.safe_dump(settings | changes))
 
@@ -117,7 +162,9 @@ def test_the_plan_names_each_change_and_changes_nothing(server: Server):
 
 def test_a_change_by_hand_is_found_and_taken_back(server: Server):
     found = server.deployments()["shard/main"]
-    server.ask("PATCH", f"/deployments/{found['id']}", parameters={"config": {"root": "elsewhere"}})
+    server.ask(
+        "PATCH", f"/deployments/{found['id']}", parameters={"config": found["parameters"]["config"] | {"seed": 7}}
+    )
     assert "~ deployment shard/main: parameters" in server.emeg("deploy", "--apply")
     assert server.deployments()["shard/main"]["parameters"] == found["parameters"]
 
@@ -162,7 +209,7 @@ def test_a_wrong_parameter_is_refused_before_there_is_a_run(server: Server):
     found = server.deployments()["pretrain/nano"]
     answer = httpx.post(
         f"{server.url}/deployments/{found['id']}/create_flow_run",
-        json={"parameters": {"config": {"root": "store", "steps": "many"}}},
+        json={"parameters": {"config": found["parameters"]["config"] | {"steps": "many"}}},
         timeout=30,
     )
     assert answer.status_code in (409, 422)
@@ -194,9 +241,9 @@ def test_ingest_runs_through_a_worker_and_a_failure_is_told(server: Server, shar
     root = str(server.home / "store")
     with running_worker(server):
         run = server.run("ingest/raw")
-        failing = server.run("shard/main", config={"root": str(server.home / "absent")})
+        failing = server.run("tokenize/main")  # there is no corpus
         state = wait_for(lambda: server.ended(run), 150, "the run of ingest")
-        assert wait_for(lambda: server.ended(failing), 60, "the run of shard") == "FAILED"
+        assert wait_for(lambda: server.ended(failing), 60, "the run of tokenize") == "FAILED"
     assert state == "COMPLETED"
     assert len(read_catalog(Store.open(root))) == 8
     artifacts = server.ask("POST", "/artifacts/filter", limit=50)
@@ -204,5 +251,8 @@ def test_ingest_runs_through_a_worker_and_a_failure_is_told(server: Server, shar
     (counts,) = [json.loads(row["data"]) for row in artifacts if row["key"] == "ingest-quality"]
     assert {row["what"]: row["recordings"] for row in counts}["ready"] == 8
     (message,) = wait_for(lambda: Receiver.messages or None, 60, "a message")
-    assert message["subject"].startswith("Failed: shard/")
-    assert "absent" in message["body"]
+    assert message["subject"].startswith("Failed: tokenize/")
+    assert root in message["body"]
+    (mail,) = wait_for(lambda: Mailbox.mails or None, 60, "a mail")
+    assert "Subject: Failed: tokenize/" in mail
+    assert "To: ops@example.org" in mail
