@@ -1,4 +1,4 @@
-"""Run every benchmark; the last line of each is its result as one JSON object."""
+"""Run every benchmark. The last line that each prints is its result as one JSON object."""
 
 import subprocess
 import sys

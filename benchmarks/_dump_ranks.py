@@ -1,7 +1,7 @@
-"""``python -m benchmarks._dump_ranks CONFIG.json FOLDER``: train as a node's launcher does; ranks say what they hold.
+"""``python -m benchmarks._dump_ranks CONFIG.json FOLDER``: train, and write hashes of each rank's parameters.
 
-Started by the benchmark of two nodes. In a rank, the same module is the worker: it trains, then writes a hash of every
-parameter and buffer, codebooks included.
+`benchmarks.nodes` starts this module on each node, where it launches the ranks. In a rank, the same module is the
+worker: it trains, then writes a hash of every parameter and buffer, including the codebooks.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from emeg.training import TrainTokenizerConfig, launching
 
 
 def main() -> None:
-    """Launch, or be a rank."""
+    """Launch the ranks of this node, or run one rank if torchrun started this process."""
     if "RANK" in os.environ:
         rank(Path(sys.argv[1]), sys.argv[2:])
         return
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def rank(folder: Path, arguments: list[str]) -> None:
-    """Be one rank; leave hashes in `folder`."""
+    """Train as one rank and write the hashes of its parameters into `folder`."""
     from emeg.training.launch import worker
     from emeg.training.loop import trainer
 

@@ -1,9 +1,12 @@
-"""Where events of real files lie after ingest, against MNE-Python's reading of the source: by onsets and by signal.
+"""Compare event times of real files after ingest with MNE-Python's reading of the source, by onset and by signal.
 
-The source's onsets are those of its events table where it has one, else MNE's of the file's own markers; its clock is
-the sample that MNE gives a marker, over the rate: where markers lie between samples, up to half a source sample off.
-The signal's delay is the slope of the phase between what the store holds and a cubic spline through the source's
-samples, in two seconds around events, 2 to 30 Hz.
+The expected onsets come from the events table of the recording, or from MNE's reading of the file's markers if there is
+no table. The expected clock times are MNE's marker samples divided by the sampling rate. MNE rounds markers that lie
+between samples, so these times can be wrong by up to half a source sample. The delay of the signal is the slope of the
+phase between the stored signal and a cubic spline through the source's samples, in two seconds around events, from 2 to
+30 Hz.
+
+Shape letters: C channels, N samples.
 """
 
 import csv
@@ -25,7 +28,7 @@ AROUND_S, BAND_HZ, MOST_EVENTS = 1.0, (2.0, 30.0), 50
 
 
 def latencies(data: Path) -> dict[str, float]:
-    """Worst differences over all recordings that have events, in samples of 256 Hz."""
+    """Return the largest differences over all recordings with events, in samples of 256 Hz."""
     onsets: list[float] = []
     clocks: list[float] = []
     source_clocks: list[float] = []
@@ -58,7 +61,7 @@ def latencies(data: Path) -> dict[str, float]:
 
 
 def _recordings(data: Path) -> Iterator[tuple[Path, CatalogRow, Recording, np.ndarray]]:
-    """Every recording with events, ingested as the verb does it, from files that MNE knows by their ending."""
+    """Ingest the archives and yield every recording that has events and a file that MNE recognises by its suffix."""
     with tempfile.TemporaryDirectory() as folder:
         for archive in ("oddball", "ssvep", "arithmetic", "motor-imagery", "devices"):
             root = f"{folder}/{archive}"
@@ -73,7 +76,10 @@ def _recordings(data: Path) -> Iterator[tuple[Path, CatalogRow, Recording, np.nd
 
 
 def _source_events(raw: mne.io.BaseRaw, source: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Onsets as the source states them, and by its clock, s from the first sample; no clock for a table without one."""
+    """Return the source's onsets by its table or markers, and by sample number, in seconds after the first sample.
+
+    The second array is empty for a table without a column of samples.
+    """
     sfreq = float(raw.info["sfreq"])
     table = source.with_name(source.stem.rsplit("_", 1)[0] + "_events.tsv")
     if table.is_file():
@@ -95,7 +101,10 @@ def _source_events(raw: mne.io.BaseRaw, source: Path) -> tuple[np.ndarray, np.nd
 
 
 def _delay(recording: Recording, raw: mne.io.BaseRaw, row: CatalogRow, onsets: np.ndarray) -> float | None:
-    """Delay of the stored signal after the source's around events, s, over channels that were not replaced, if any."""
+    """Return the delay of the stored signal after the source's around events, in seconds.
+
+    Channels that are bad or interpolated are left out. `None` if nothing can be compared.
+    """
     replaced = {*row.bad_channels, *row.interpolated}
     names = [name for name in recording.sensors.names if name in raw.ch_names and name not in replaced]
     rows = [list(recording.sensors.names).index(name) for name in names]
@@ -103,7 +112,7 @@ def _delay(recording: Recording, raw: mne.io.BaseRaw, row: CatalogRow, onsets: n
     centres = np.round(onsets * SFREQ).astype(int)
     centres = centres[(centres >= half) & (centres < recording.n_samples - half)]
     middle = recording.n_samples // 2
-    if not len(centres):  # events at the ends only
+    if not len(centres):  # all events lie too close to an end
         centres = np.array([middle] if recording.n_samples > 2 * half else [], int)
     if not names or not len(centres):
         return None

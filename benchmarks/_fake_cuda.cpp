@@ -1,4 +1,4 @@
-// A CUDA device that computes nothing: what a build of PyTorch without CUDA needs to run autograd on fake CUDA tensors.
+// A CUDA device that computes nothing. With it, a PyTorch build without CUDA can run autograd on fake CUDA tensors.
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 

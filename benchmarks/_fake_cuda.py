@@ -1,6 +1,6 @@
-"""Fake CUDA tensors on a build of PyTorch without CUDA: shapes, types and devices of a GPU's step, and no arithmetic.
+"""Fake CUDA tensors for a build of PyTorch without CUDA. They have shapes, dtypes and devices, but no values.
 
-`enable` must run before the first ``import torch``: PyTorch asks once whether there is CUDA.
+`enable` must run before the first ``import torch``, because PyTorch checks only once whether CUDA is available.
 """
 
 import ctypes
@@ -27,18 +27,18 @@ VIEWS = frozenset(
         *("sym_numel", "sym_size", "sym_stride"),
     )
 )
-"""Operations that start no kernel, questions about a tensor included."""
+"""Operations that start no kernel, including queries of a tensor's properties."""
 WAITS = frozenset(("_local_scalar_dense", "nonzero", "masked_select", "bincount", "equal"))
-"""Operations whose result the host must know: on a GPU each waits for the device."""
+"""Operations with a result that the host needs: on a GPU, the host waits for the device at each of them."""
 
 
 class Costs(NamedTuple):
-    """What a piece of work asks of a GPU."""
+    """Counts of what a piece of work costs on a GPU."""
 
     kernels: int
-    """Operations that start a kernel; an LSTM counts as one each way."""
+    """Operations that start a kernel; an LSTM counts as one in the forward and one in the backward pass."""
     waits: int
-    """Times that the host waits for the device, copies to the host included."""
+    """Number of times that the host waits for the device, including copies to the host."""
     uploads: int
     """Copies from the host to the device."""
     gflop: float
@@ -82,7 +82,10 @@ def _build(package: Path) -> Path:
 
 @contextmanager
 def fake_gpu() -> Iterator[None]:
-    """Make every tensor of the block a fake one; autograd runs in this thread, and autocast takes CUDA for present."""
+    """Make all tensors in the block fake.
+
+    Autograd runs in the calling thread, and autocast behaves as if CUDA were available.
+    """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.cuda.amp import common
@@ -106,7 +109,7 @@ def _patch(is_absent: Any, has_bf16: Any) -> None:  # noqa: ANN401 - functions o
 
 @contextmanager
 def counting() -> Iterator[Counter[str]]:
-    """Count kernels, waits, uploads and operations of the block; `costs_of` reads the counts."""
+    """Count kernels, waits, uploads and arithmetic operations in the block; pass the counts to `costs_of`."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves

@@ -1,4 +1,4 @@
-"""Three small made-up datasets, and an S3 server in a process of its own, for the benchmark of faults."""
+"""Three small synthetic datasets and an S3 server in a separate process, for `benchmarks.faults`."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ SECONDS, RATE, PEOPLE = 30, 250, 2
 
 
 def signals(seed: int) -> np.ndarray:
-    """Make 15 channels of 1/f noise with an alpha rhythm, in volts; neighbours share half of it."""
+    """Create 15 channels of 1/f noise with an alpha rhythm, in volts; all channels share a common noise component."""
     rng = np.random.default_rng(seed)
     n = SECONDS * RATE
     spectrum = rng.normal(size=(len(NAMES) + 1, n // 2 + 1)) + 1j * rng.normal(size=(len(NAMES) + 1, n // 2 + 1))
@@ -27,7 +27,7 @@ def signals(seed: int) -> np.ndarray:
 
 
 def write_dataset(folder: Path, kind: str, number: int) -> None:
-    """Write two people with one recording each, and, in the last dataset, one damaged file."""
+    """Write a dataset of two subjects with one recording each; the third dataset also gets a truncated file."""
     import edfio
     import mne
     import pybv
@@ -65,7 +65,7 @@ DATASETS = {"one": "edf", "two": "brainvision", "three": "edf"}
 
 
 def moto() -> tuple[subprocess.Popen[bytes], str]:
-    """Start an S3 server in a process of its own."""
+    """Start an S3 server in a separate process; return the process and its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

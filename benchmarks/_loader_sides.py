@@ -1,4 +1,7 @@
-"""The sides of the loader benchmark: each gives float32 signals with positions, types and mask, batch after batch."""
+"""The loaders that `benchmarks.loader` compares. Each yields batches of float32 signals, positions, types and a mask.
+
+Shape letters: B batch, C channels, N samples.
+"""
 
 import io
 import os
@@ -20,11 +23,11 @@ from emeg.training.loop.batches import SignalReader
 CHANNELS, SAMPLES, BATCH = 64, 2560, 16
 
 Given = tuple[Tensor, Tensor, Tensor, Tensor | None]
-"""What training needs of a batch: signal (B, C, N), positions (B, C, 6), types (B, C), mask."""
+"""A batch as training needs it: signal (B, C, N), positions (B, C, 6), sensor types (B, C), and mask or `None`."""
 
 
 def make_store(folder: Path, n_people: int, segments_each: int) -> Store:
-    """Write recordings of noise, 64 channels."""
+    """Create a store with recordings of noise from 64 channels."""
     store = Store.open(folder, create=True)
     rng = np.random.default_rng(0)
     places = rng.normal(size=(CHANNELS, 3))
@@ -54,7 +57,7 @@ def make_store(folder: Path, n_people: int, segments_each: int) -> Store:
 
 
 class Ours:
-    """The loader as training uses it, threads as workers."""
+    """emeg's loader as training uses it; workers are threads."""
 
     def __init__(self, corpus: Corpus, workers: int) -> None:
         self._corpus, self._workers, self._epoch = corpus, workers, 0
@@ -72,7 +75,7 @@ class Ours:
 
 
 class PtFiles(Dataset[dict[str, Tensor]]):
-    """One float32 .pt file a segment."""
+    """Dataset of one float32 .pt file for each segment."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
@@ -85,7 +88,7 @@ class PtFiles(Dataset[dict[str, Tensor]]):
 
 
 def write_pt(corpus: Corpus, folder: Path) -> list[Path]:
-    """Write every segment as the release keeps it: float32 signal, positions, types."""
+    """Write one .pt file for each segment in the reference release's form: float32 signal, positions, types."""
     folder.mkdir()
     paths = []
     for row in range(len(corpus)):
@@ -98,7 +101,7 @@ def write_pt(corpus: Corpus, folder: Path) -> list[Path]:
 
 
 class PtSide:
-    """The release's way: a shuffled DataLoader over one file a segment."""
+    """The reference release's loader: a shuffled DataLoader over one file for each segment."""
 
     def __init__(self, paths: list[Path], workers: int) -> None:
         self._loader = DataLoader(
@@ -111,7 +114,7 @@ class PtSide:
 
 
 class WebdatasetSide:
-    """The stock webdataset package over the corpus's own shards: decode, shuffle, batch, floats in training."""
+    """The webdataset package on the corpus's shards; the training process converts integers to floats."""
 
     def __init__(self, corpus: Corpus, workers: int) -> None:
         folder = corpus.folder.local_path() / "shards"
@@ -134,7 +137,7 @@ class WebdatasetSide:
 
 
 class ObjectPerSegment(Dataset[tuple]):
-    """One object a segment, with the same int16 bytes as ours."""
+    """Dataset of one object for each segment, with the same int16 bytes as the corpus."""
 
     def __init__(self, options: dict, folder: str, n: int, layout: tuple) -> None:
         self._options, self._folder, self._n, self._layout = options, folder, n, layout
@@ -144,9 +147,9 @@ class ObjectPerSegment(Dataset[tuple]):
         return self._n
 
     def __getitem__(self, index: int) -> tuple:
-        if self._files is None or self._files[0] != os.getpid():  # a file system may not be carried over a fork
+        if self._files is None or self._files[0] != os.getpid():  # an fsspec file system must not be used after a fork
             self._files = os.getpid(), fsspec.filesystem("s3", skip_instance_cache=True, **self._options)
-        # with more than one, s3fs asks for the size first: a second request
+        # with several connections, s3fs requests the size first, which would be a second request
         data = self._files[1].cat_file(f"{self._folder}/{index:06d}.npy", max_concurrency=1)
         content = io.BytesIO(data)
         signal, step = np.load(content, allow_pickle=False), np.load(content, allow_pickle=False)
@@ -154,7 +157,7 @@ class ObjectPerSegment(Dataset[tuple]):
 
 
 def write_objects(corpus: Corpus, fs: fsspec.AbstractFileSystem, folder: str, rows: list[int]) -> None:
-    """Put one object a segment into a bucket."""
+    """Write one object for each segment into a bucket."""
     for number, row in enumerate(rows):
         (segment,) = corpus.read([row])
         content = io.BytesIO()
@@ -164,7 +167,7 @@ def write_objects(corpus: Corpus, fs: fsspec.AbstractFileSystem, folder: str, ro
 
 
 class ObjectSide:
-    """A shuffled DataLoader over one object a segment."""
+    """A shuffled DataLoader over one object for each segment."""
 
     def __init__(self, dataset: ObjectPerSegment, workers: int) -> None:
         self._loader = DataLoader(

@@ -1,13 +1,17 @@
-"""A BrainTokenizer as one would first write it, and as the published code computes: what ours is timed against.
+"""A straightforward BrainTokenizer that computes as the published code does: the baseline of `benchmarks.train_step`.
 
-The same network, loss and running means, in float32 and eagerly. Activations are (row, feature, time); every
-window of every channel goes through SEANet at once; normed weights are computed in every call; sensor embeddings are
-copied to every step; each spectral term has its own transforms; codebook sums are products with one-hot matrices; a
-dead code is asked after on the host; every term is read on the host after every step. Parameters have our names, so
-that both sides start from the same numbers.
+It has the same network, loss and running means as emeg's tokenizer, in float32 without compilation. Unlike emeg's:
 
-Two things are ours although they are not in the published code: codebook sums that start and are replaced rightly,
-and the draws of a step. Without them the two sides would not train alike.
+* activations have the shape (row, feature, time), and all windows of all channels pass through SEANet at once;
+* normalised weights are computed in every call, and sensor embeddings are copied to every step;
+* each spectral term computes its own transforms, and codebook sums are products with one-hot matrices;
+* the host checks for dead codes, and reads every term of the loss after each step.
+
+Parameters have emeg's names, so that both sides start from the same values. Two parts come from emeg and not from the
+published code, because the losses of both sides could not be compared without them: the correct initial and replacement
+values of codebook sums, and the random draws of a step.
+
+Shape letters: B batch, C channels, W windows, L samples in a window, S latent sources, T latent steps, D features.
 """
 
 from typing import NamedTuple
@@ -30,12 +34,12 @@ class Conv(nn.Module):
         self.pad = (kernel - stride - right, right)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(rows, n_in, time) to (rows, n_out, time / stride)."""
+        """Map (rows, n_in, time) to (rows, n_out, time / stride)."""
         return self.conv(F.pad(x, self.pad, mode="reflect"))
 
 
 class TransposedConv(nn.Module):
-    """Transposed convolution, its overhang cut afterwards."""
+    """Transposed convolution; the surplus samples at the ends are cut off."""
 
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
@@ -44,12 +48,12 @@ class TransposedConv(nn.Module):
         self.cut = slice(stride - right, -right)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(rows, n_in, time) to (rows, n_out, time · stride)."""
+        """Map (rows, n_in, time) to (rows, n_out, time · stride)."""
         return self.convtr(x)[..., self.cut]
 
 
 class Residual(nn.Module):
-    """Two convolutions beside a pointwise one."""
+    """Residual block: two convolutions, and a pointwise one as the shortcut."""
 
     def __init__(self, n_dim: int) -> None:
         super().__init__()
@@ -57,37 +61,37 @@ class Residual(nn.Module):
         self.shortcut = Conv(n_dim, n_dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(rows, n_dim, time) to the same shape."""
+        """Map (rows, n_dim, time) to the same shape."""
         return self.shortcut(x) + self.block(x)
 
 
 class LSTM(nn.Module):
-    """Two layers over (time, rows, n_dim), with a skip."""
+    """LSTM of two layers over (time, rows, n_dim), with a skip connection."""
 
     def __init__(self, n_dim: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(n_dim, n_dim, num_layers=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(rows, n_dim, time) to the same shape."""
+        """Map (rows, n_dim, time) to the same shape."""
         x = x.permute(2, 0, 1)
         return (self.lstm(x)[0] + x).permute(1, 2, 0)
 
 
 class Seanet(nn.Module):
-    """A row of layers."""
+    """Sequence of layers."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
         super().__init__()
         self.model = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Everything at once."""
+        """Apply the layers to all rows at once."""
         return self.model(x)
 
 
 def seanet_encoder(c: BrainTokenizerConfig) -> Seanet:
-    """One channel in, `n_dim` features out."""
+    """Return the SEANet encoder: one channel in, `n_dim` features out."""
     layers: list[nn.Module] = [Conv(1, c.n_filters, c.kernel_size)]
     width = c.n_filters
     for stride in reversed(c.ratios):
@@ -97,7 +101,7 @@ def seanet_encoder(c: BrainTokenizerConfig) -> Seanet:
 
 
 def seanet_decoder(c: BrainTokenizerConfig) -> Seanet:
-    """`n_dim` features in, one channel out."""
+    """Return the SEANet decoder: `n_dim` features in, one channel out."""
     width = c.n_filters * 2 ** len(c.ratios)
     layers: list[nn.Module] = [Conv(c.n_dim, width, c.kernel_size), LSTM(width)]
     for stride in c.ratios:
@@ -107,7 +111,7 @@ def seanet_decoder(c: BrainTokenizerConfig) -> Seanet:
 
 
 class SensorEmbedding(nn.Module):
-    """RunContext and type of a sensor."""
+    """Embedding of a sensor's position, orientation and type."""
 
     def __init__(self, n_dim: int) -> None:
         super().__init__()
@@ -119,24 +123,24 @@ class SensorEmbedding(nn.Module):
         self.norm = nn.RMSNorm(n_dim, eps=1e-6)
 
     def forward(self, pos: Tensor, sensor_type: Tensor) -> Tensor:
-        """(B, C, 6) and (B, C) to (B, C, D)."""
+        """Map positions (B, C, 6) and types (B, C) to embeddings (B, C, D)."""
         x = self.pos_embedding_layer(pos) + self.sensor_embedding_layer(sensor_type)
         return self.norm(x + self.aggregate_mlp["layer"](x))
 
 
 def heads(x: Tensor, n: int) -> Tensor:
-    """(rows, token, D) to (rows, head, token, D / head)."""
+    """Reshape (rows, tokens, D) to (rows, heads, tokens, D / heads)."""
     return x.reshape(*x.shape[:-1], n, -1).transpose(1, 2)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, n: int) -> Tensor:
-    """Attend in `n` heads."""
+    """Compute attention with `n` heads."""
     out = F.scaled_dot_product_attention(heads(query, n), heads(key, n), heads(value, n))
     return out.transpose(1, 2).reshape(query.shape)
 
 
 class Encoder(nn.Module):
-    """Channels to latent sources."""
+    """Encoder from channels to latent sources."""
 
     def __init__(self, c: BrainTokenizerConfig) -> None:
         super().__init__()
@@ -147,7 +151,7 @@ class Encoder(nn.Module):
         self.n_head = c.n_head
 
     def forward(self, x: Tensor, sensor: Tensor) -> Tensor:
-        """(B, C, N, L) to (B, Q, N, S, D)."""
+        """Map windows (B, C, W, L) to latents (B, S, W, T, D)."""
         b, c, n, _ = x.shape
         features = self.seanet_encoder(x.reshape(b * c * n, 1, -1))
         d, s = features.shape[1:]
@@ -160,7 +164,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent sources to channels."""
+    """Decoder from latent sources to channels."""
 
     def __init__(self, c: BrainTokenizerConfig) -> None:
         super().__init__()
@@ -171,7 +175,7 @@ class Decoder(nn.Module):
         self.n_head = c.n_head
 
     def forward(self, latents: Tensor, sensor: Tensor) -> Tensor:
-        """(B, Q, N, S, D) to (B, C, N, L)."""
+        """Map latents (B, S, W, T, D) to windows (B, C, W, L)."""
         b, q, n, s, d = latents.shape
         c = sensor.shape[1]
         key, value = self.forwardsolution["kv"](latents.permute(0, 2, 3, 1, 4).reshape(b * n * s, q, d)).chunk(2, -1)
@@ -182,7 +186,7 @@ class Decoder(nn.Module):
 
 
 class Codebook(nn.Module):
-    """Vectors that follow running means."""
+    """Codebook updated by exponential moving averages."""
 
     inited: Tensor
     cluster_size: Tensor
@@ -197,7 +201,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Quantise, then follow."""
+        """Quantize vectors of shape (rows, D) and update the codebook."""
         distance = x.pow(2).sum(1, keepdim=True) - 2 * x @ self.embed.t() + self.embed.t().pow(2).sum(0, keepdim=True)
         codes = (-distance).max(dim=-1).indices
         one_hot = F.one_hot(codes, len(self.embed)).type(x.dtype)
@@ -218,14 +222,14 @@ class Codebook(nn.Module):
 
 
 class Quantizer(nn.Module):
-    """Codebooks in a row."""
+    """Residual quantizer: each codebook quantizes what the one before left over."""
 
     def __init__(self, c: BrainTokenizerConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Codebook(c.codebook_size, c.codebook_dim) for _ in range(c.num_quantizers))
 
     def forward(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Features, commitment."""
+        """Return quantized features and the commitment loss."""
         residual, total, distances = F.normalize(x, dim=-1).reshape(-1, x.shape[-1]), 0, []
         for codebook in self.layers:
             quantized = codebook(residual, generator)
@@ -236,7 +240,7 @@ class Quantizer(nn.Module):
 
 
 def rotate(x: Tensor, onto: Tensor) -> Tensor:
-    """Rotation trick (arXiv 2410.06424, section 4.2)."""
+    """Return `onto` with the gradient of the rotation trick (arXiv 2410.06424, section 4.2)."""
     u = (x / x.norm(dim=-1, keepdim=True).clamp(min=1e-6)).detach()
     v = (onto / onto.norm(dim=-1, keepdim=True).clamp(min=1e-6)).detach()
     w = F.normalize(u + v, dim=-1).detach()
@@ -247,7 +251,7 @@ def rotate(x: Tensor, onto: Tensor) -> Tensor:
 
 
 class Losses(NamedTuple):
-    """Terms of a step, read on the host."""
+    """Terms of a step's loss, as Python numbers."""
 
     total: float
     time: float
@@ -258,7 +262,7 @@ class Losses(NamedTuple):
 
 
 class PlainTokenizer(nn.Module):
-    """The network; codebook and latent sizes must agree, and nothing is padded."""
+    """The complete network. Codebook and latent sizes must be equal; padded channels are not supported."""
 
     def __init__(self, config: BrainTokenizerConfig) -> None:
         super().__init__()
@@ -277,7 +281,7 @@ class PlainTokenizer(nn.Module):
         generator: torch.Generator,
         ramp: float,
     ) -> dict[str, Tensor]:
-        """Terms of a training step."""
+        """Compute the terms of the loss of a training step."""
         windows = x.unfold(-1, self.config.window_length, self.config.window_length)
         n_hidden = max(int(x.shape[1] * self.config.hidden_ratio), 1)
         seen = draws.channel_order[n_hidden:]
@@ -298,12 +302,12 @@ class PlainTokenizer(nn.Module):
 
 
 def spectrum(x: Tensor) -> Tensor:
-    """Real FFT after a Hamming window."""
+    """Compute the real FFT after a Hamming taper."""
     return torch.fft.rfft(x * torch.hamming_window(x.shape[-1], dtype=x.dtype, device=x.device), norm="ortho")
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
-    """Pearson correlation over the last dimension."""
+    """Compute the Pearson correlation over the last dimension."""
     a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
     return (a * b).sum(-1) / (a.pow(2).sum(-1).sqrt() * b.pow(2).sum(-1).sqrt() + 1e-6)
 
@@ -316,7 +320,7 @@ def plain_step(
     generator: torch.Generator,
     ramp: float,
 ) -> Losses:
-    """One training step; each term is waited for and read."""
+    """Run one training step and read every term of the loss on the host."""
     terms = model.losses(*batch, draws, generator, ramp)
     optimiser.zero_grad()
     terms["total"].backward()

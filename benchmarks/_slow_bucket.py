@@ -1,6 +1,6 @@
-"""An S3 server in memory that answers every request a little later: ``python -m benchmarks._slow_bucket PORT SECONDS``.
+"""An in-memory S3 server that delays every answer: ``python -m benchmarks._slow_bucket PORT SECONDS``.
 
-``GET /requests`` gives how many have been answered, by method.
+``GET /requests`` returns the number of answered requests by method.
 """
 
 import json
@@ -16,7 +16,7 @@ from werkzeug.serving import WSGIRequestHandler, run_simple
 
 
 class SlowApplication:
-    """Waits, then passes on."""
+    """WSGI application that waits before it passes each request on."""
 
     def __init__(self, latency_s: float) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
@@ -37,12 +37,12 @@ class SlowApplication:
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Logs nothing; keeps connections open, as S3 does."""
+    """Request handler without a log that keeps connections open, as S3 does."""
 
     protocol_version = "HTTP/1.1"
 
     def log(self, *args: object, **kwargs: object) -> None:
-        """Leave the line out."""
+        """Discard the log entry."""
 
 
 if __name__ == "__main__":

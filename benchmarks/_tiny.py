@@ -1,4 +1,4 @@
-"""A store made in a second, and training in forked processes of a warm one: what the benchmarks of runs share."""
+"""A small store and training in forked processes, shared by the benchmarks that interrupt runs."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ NETWORK = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim
 
 
 def make_store(root: Path, *, people: int = 6, channels: int = 6, seconds: float = 120.0) -> None:
-    """Write recordings of rhythms under noise, and a corpus of them."""
+    """Write recordings of rhythms with noise, and create a corpus from them."""
     from emeg.data import ShardConfig, shard
 
     store = Store.open(root, create=True)
@@ -73,18 +73,18 @@ def _add_recording(store: Store, subject: str, channels: int, seconds: float) ->
 
 @dataclass(frozen=True)
 class Ranks:
-    """Forked processes that train together."""
+    """Forked processes, one for each rank of a training."""
 
     children: tuple[int, ...]
     pipe: int
 
     def wait(self) -> list[int]:
-        """Exit codes, in the order of the ranks."""
+        """Wait for all ranks and return their exit codes in rank order."""
         os.close(self.pipe)
         return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in self.children]
 
     def kill_after(self, step: int, delay_s: float) -> None:
-        """SIGKILL every rank `delay_s` after rank 0 has said that `step` is done."""
+        """Send SIGKILL to every rank `delay_s` seconds after rank 0 has reported the end of step `step`."""
         with os.fdopen(self.pipe, "r", closefd=False) as lines:
             for line in lines:
                 if int(line) >= step:
@@ -95,10 +95,10 @@ class Ranks:
 
 
 def fork_ranks(work: Callable[[Callable[..., None]], object], *, world: int, port: int, log: Path) -> Ranks:
-    """Run `work(progress)` in `world` children that find each other as torchrun's would."""
+    """Run `work(progress)` in `world` forked children with the environment variables that torchrun sets."""
     from emeg.training.launch.worker import find_verb
 
-    for verb in ("train-tokenizer", "pretrain"):  # loads what a training needs once: children start at once
+    for verb in ("train-tokenizer", "pretrain"):  # the parent imports all modules for its children
         find_verb(verb)
     reader, writer = os.pipe()
     children = []
@@ -124,7 +124,7 @@ def _be_rank(work: Callable[..., object], rank: int, world: int, port: int, log:
 
         def progress(done: int, total: int, message: str) -> None:
             if rank == 0:
-                with suppress(BrokenPipeError):  # nobody listens any more
+                with suppress(BrokenPipeError):  # the parent has closed its end
                     os.write(pipe, f"{done}\n".encode())
 
         work(progress)
@@ -138,7 +138,7 @@ def _be_rank(work: Callable[..., object], rank: int, world: int, port: int, log:
 
 
 def torchrun_environment(rank: int, world: int, port: int) -> Mapping[str, str]:
-    """Give the variables that torchrun sets."""
+    """Return the environment variables that torchrun sets for a rank."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),

@@ -1,11 +1,11 @@
-"""Measure how much of every band the codes of the default tokenizer hold, on subjects that it has not seen.
+"""Measure how much of each frequency band the codes of the default tokenizer retain for unseen subjects.
 
 For each archive: ingest, split by subject, train with the default recipe on one thread, reconstruct segments of
 held-out subjects with all channels visible, and correlate by band, channel and window. `task_information`
 is the margin over chance of the band-power classifier on reconstructions, divided by its margin on the signals; it is
 cross-validated over all subjects of the archive. `edge_ratio` is the mean error in the first or last 16 samples of a
-window, divided by that in its middle. The real archives are read from EMEG_DATA (default ../shared/data); those that
-are not there are left out, and `archives` lists the ones measured.
+window, divided by that in its middle. The real archives are read from EMEG_DATA (default ../shared/data). Archives that
+are missing there are skipped; `archives` lists those that were measured.
 """
 
 import json
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def measure(name: str, archive: Path, root: Path) -> dict[str, Any]:
-    """Train on one archive and measure its held-out subjects."""
+    """Train a tokenizer on one archive and return the metrics of its held-out subjects."""
     store = Store.open(str(root), create=True)
     ingest(IngestConfig(archive=str(archive), root=str(root), workers=0))
     split = SPLIT if name != "synthetic" else {}
@@ -97,7 +97,7 @@ def measure(name: str, archive: Path, root: Path) -> dict[str, Any]:
 
 
 def edge_ratio(tokenizer: BrainTokenizer, corpus: Corpus, rows: list[int], device: torch.device) -> float:
-    """Divide the mean error at the worse end of a window by that in its middle; every segment counts the same."""
+    """Return the mean error at the worse end of a window divided by that in its middle; all segments weigh the same."""
     profiles = []
     for one in reconstruct_rows(tokenizer, corpus, rows, device):
         profile = np.abs(one.made - one.target).mean(axis=(0, 1), dtype=np.float64)
@@ -107,7 +107,7 @@ def edge_ratio(tokenizer: BrainTokenizer, corpus: Corpus, rows: list[int], devic
 
 
 def task_information(store: Store, tokenizer: BrainTokenizer, corpus: Corpus) -> float:
-    """Divide the classifier's margin over chance on reconstructions by its margin on the signals."""
+    """Return the classifier's margin over chance on reconstructions, divided by its margin on the signals."""
     subjects = sorted(corpus.subjects)
     windows = task_windows(store, infer_task(store, subjects[0].split("/")[0], subjects), subjects)
     channels = int(np.bincount(windows.channels).argmax())
@@ -129,7 +129,7 @@ def task_information(store: Store, tokenizer: BrainTokenizer, corpus: Corpus) ->
 
 
 def score(signal_BCN: NDArray[np.float32], labels: NDArray[np.int64], people: NDArray[np.str_], sfreq: float) -> float:
-    """Return the balanced accuracy of band power, over folds by subject."""
+    """Return the balanced accuracy of the band-power classifier, cross-validated by subject."""
     types = np.zeros(signal_BCN.shape[1], np.int8)
     spectra = Spectra.of(signal_BCN, sfreq=sfreq, sensor_type=types, pass_band=(0.1, 96.0))
     n_classes = len(np.unique(labels))

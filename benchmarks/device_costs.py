@@ -1,7 +1,8 @@
-"""What a step asks of a GPU, counted without one: kernels, waits, uploads, arithmetic, and breaks of compiled graphs.
+"""Count what a training step costs on a GPU, without a GPU: kernels, waits, uploads, arithmetic, graph breaks.
 
 Every stage runs on fake CUDA tensors under bf16 autocast: loss, gradients, clipping, fused AdamW, codebooks, monitor,
-checkpoint and the state restored from it. Budgets stand in ``device_costs.json``; a step may cost less, never more.
+checkpoint, and the state restored from it. ``device_costs.json`` holds the budgets; a cost above its budget is an
+error.
 """
 
 from benchmarks._fake_cuda import Costs, costs_of, counting, enable, fake_gpu
@@ -41,7 +42,7 @@ N_SAMPLES, N_STEPS = 2560, 160
 
 
 class _LSTM(torch.autograd.Function):
-    """Stands for cuDNN's LSTM, of which fake tensors know nothing: one kernel each way."""
+    """Substitute for cuDNN's LSTM, which fake tensors lack: one kernel forward and one backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
@@ -66,7 +67,7 @@ _decomposed = nn.functional.scaled_dot_product_attention
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0
 ) -> Tensor:
-    """Choose FlashAttention as a GPU does for bf16 without a mask; fake tensors would decompose it."""
+    """Use FlashAttention, as a GPU does for bf16 without a mask; fake tensors would decompose attention."""
     if attn_mask is not None or not torch.is_autocast_enabled(DEVICE):
         return _decomposed(query, key, value, attn_mask=attn_mask, dropout_p=dropout_p)
     given = (tensor.to(torch.bfloat16) for tensor in (query, key, value))
@@ -80,13 +81,13 @@ _count_steps = BrainOmni.overlapped_steps
 def _overlapped_steps(self: BrainOmni, n_steps: int, device: torch.device | None = None) -> Tensor:
     if device is not None:
         return _count_steps(self, n_steps, device)
-    with _disable_current_modes():  # the host computes these itself, from numbers that it has
+    with _disable_current_modes():  # the host computes these from values that it has
         return _count_steps(self, n_steps)
 
 
 @contextmanager
 def stand_ins() -> Iterator[None]:
-    """Replace what fake tensors lack: cuDNN's LSTM, generators of the device, values on the host, normal draws."""
+    """Replace what fake tensors lack: cuDNN's LSTM, device generators, values on the host, normal draws."""
     with (
         mock.patch.object(nn.LSTM, "forward", _lstm_forward),
         mock.patch.object(Training, "draw", return_value=None),
@@ -105,7 +106,7 @@ def tokenizer_module(preset: str, channels: int) -> tuple[Training, SignalBatch]
         signal = torch.randn(2, channels, N_SAMPLES)
         pos, kind = torch.randn(2, channels, 6), torch.zeros(2, channels, dtype=torch.long)
     for codebook in network.quantizer.codebooks:
-        codebook._placed = True  # k-means asks the host once in a run
+        codebook._placed = True  # k-means waits for the device once in a run, not in each step
     sizes, rates = network.config, config.optimiser
     module = TokenizerTraining(
         network,
@@ -153,12 +154,12 @@ def _shared(optimiser: Any) -> dict[str, Any]:  # noqa: ANN401 - of either train
 
 
 def costs(module: Training, batch: Any) -> dict[str, Costs]:  # noqa: ANN401 - of either training
-    """Return the costs of one micro-batch, of the end of a step, and of what follows every few steps."""
-    module._device = torch.device(DEVICE, 0)  # the parameters are there already
+    """Return the costs of one micro-batch, of the end of a step, and of the work after every few steps."""
+    module._device = torch.device(DEVICE, 0)  # the parameters are on this device already
     module._trainer = SimpleNamespace(world_size=1, global_step=0, precision="bf16-mixed")
     optimiser = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
     module.training_step(batch, 0).backward()
-    optimiser.step()  # makes its state, once in a run
+    optimiser.step()  # creates the optimiser's state, once in a run
     optimiser.zero_grad()
     module.follow()
     found = {}
@@ -180,14 +181,14 @@ def costs(module: Training, batch: Any) -> dict[str, Costs]:  # noqa: ANN401 - o
         module.on_load_checkpoint(checkpoint)
         module.move_state()
     found["checkpoint"] = costs_of(counts)
-    with torch.autocast(DEVICE, dtype=torch.bfloat16):  # the sums go on after a resume, on one device
+    with torch.autocast(DEVICE, dtype=torch.bfloat16):  # after a resume, the sums continue on one device
         module.training_step(batch, 0).backward()
     module.follow()
     return found
 
 
 def graph_breaks(size: str) -> int:
-    """Return the breaks of BrainOmni's compiled blocks in a training step, on the CPU."""
+    """Return the number of graph breaks of BrainOmni's compiled blocks in a training step, on the CPU."""
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()
@@ -198,12 +199,12 @@ def graph_breaks(size: str) -> int:
     network.compile_layers(backend="eager")
     codes = torch.zeros(1, network.tokenizer.config.n_neuro, 8, network.tokenizer.config.num_quantizers).long()
     features = network.tokenizer.features_from_codes(codes)
-    network.pretraining_loss(features, codes).total.backward()  # dropout from the default generator, as on a GPU
+    network.pretraining_loss(features, codes).total.backward()  # dropout uses the default generator, as on a GPU
     return sum(counters["graph_break"].values())
 
 
 def measure(*, large: bool) -> Mapping[str, Mapping[str, Any]]:
-    """Count every stage; `large` adds the paper's sizes."""
+    """Return the costs of every stage; `large` adds the paper's network sizes."""
     works: dict[str, Callable[[], tuple[Training, Any]]] = {
         "tokenizer nano 16 channels": lambda: tokenizer_module("nano", 16),
         "brainomni nano": lambda: brainomni_module("nano"),
@@ -224,7 +225,7 @@ def measure(*, large: bool) -> Mapping[str, Mapping[str, Any]]:
 
 
 def over_budget(found: Mapping[str, Mapping[str, Any]], budgets: Mapping[str, Any]) -> list[str]:
-    """Name every cost above its budget."""
+    """Return a description of every cost that exceeds its budget."""
     return [
         f"{stage}, {part}: {value} {name}, budget {budgets[stage][part][name]}"
         for stage, parts in found.items()
@@ -235,7 +236,7 @@ def over_budget(found: Mapping[str, Mapping[str, Any]], budgets: Mapping[str, An
 
 
 def main() -> None:
-    """Print the costs; with ``--write`` make them the budgets."""
+    """Print the costs; with ``--write``, store them as the new budgets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="the paper's sizes too")
     parser.add_argument("--write", action="store_true", help="write the budgets")

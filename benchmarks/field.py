@@ -33,10 +33,10 @@ PAUSE_LIMIT_V = 62e-6
 """Largest value of the recordings with a pause when each side of it is filtered alone, V."""
 
 OTHER_FILTER = 1.1
-"""Factor allowed for how filters treat the ends of a stretch; a filter across the pause gives 1160 µV."""
+"""Factor allowed for different treatment of the ends of a stretch. A filter across the pause gives 1160 µV."""
 
 TRIGGERS = {"sub-01": 7, "sub-02": 5, "sub-03": 7, "sub-04": 7}
-"""Triggers that were put into the files of `triggers-lost-beside-annotations`; 2 of the second lie in its gap."""
+"""Triggers that the files of `triggers-lost-beside-annotations` contain; 2 of the second file lie in its gap."""
 
 LEAST_CORRELATION = 0.97
 """Of a second of a channel with the same second of the file; filters differ at the edges of the band."""
@@ -57,11 +57,11 @@ class Case:
         return Store.open(str(self.root))
 
     def rows(self, subject: str = "") -> list[CatalogRow]:
-        """Return the catalogue's rows, of one subject where it is named."""
+        """Return the catalogue's rows, of one subject if named."""
         return [row for row in read_catalog(self.store) if not subject or row.subject == subject]
 
     def reason(self, subject: str) -> str:
-        """Return why a subject's recording was refused; empty where it was not."""
+        """Return the reason why a subject's recording was refused, or an empty string."""
         return " ".join(r.reason for r in read_quarantine(self.store) if r.source.startswith(f"{subject}/"))
 
     def signal(self, row: CatalogRow) -> tuple[tuple[str, ...], NDArray[np.float32]]:
@@ -248,7 +248,7 @@ CHECKS: dict[str, Check] = {
     "two-archives-of-one-folder-name": two_archives,
     "type-change-of-a-channel-in-a-projector": projector,
 }
-"""What each archive's right result is."""
+"""The check of each archive's result, by archive name."""
 
 
 def _table(path: Path) -> list[dict[str, str]]:
@@ -257,7 +257,7 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 
 def _bare(name: str) -> str:
-    """Return a name without what amplifiers add to it, for names of the 10-20 system that are right by themselves."""
+    """Return a 10-20 electrode name without what amplifiers add to it."""
     return re.sub(r"^eeg\s+|-ref$", "", name.strip().lower())
 
 
@@ -275,7 +275,7 @@ def examined(name: str, check: Check, root: Path) -> list[str]:
 
 
 def main() -> None:
-    """Compare and print."""
+    """Compare every archive, and print the result as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="*", choices=[[], *CHECKS], default=[])
     chosen = parser.parse_args().cases or list(CHECKS)

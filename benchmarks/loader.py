@@ -1,10 +1,15 @@
-"""Measure the loader against a null model: samples per second, bytes and requests, beside three other ways.
+"""Compare emeg's loader with three other loaders: samples per second, bytes and requests. No model runs.
 
-64 channels, 10 s, batches of 16, random order, everything that training gets (float32 signal, positions, types, mask);
-`ratio`: float32 .pt file a segment, warm page cache; `ratio_cold`: the same after its pages were dropped;
-`ratio_webdataset`: the stock package over the same shards; `s3_ratio`: int16 object a segment, from a server that waits
-20 ms before each answer. Each is the worst of 0 and 2 workers (threads of ours, processes of theirs), by medians over
-rounds in which the sides take turns.
+Segments of 64 channels and 10 s, batches of 16, random order. Each side yields what training needs: float32 signal,
+positions, types and mask. Each figure is emeg's rate divided by that of another loader:
+
+* `ratio`: one float32 .pt file for each segment, with a warm page cache;
+* `ratio_cold`: the same, after the pages of the files were dropped from the cache;
+* `ratio_webdataset`: the webdataset package on the same shards;
+* `s3_ratio`: one int16 object for each segment, from a server that waits 20 ms before each answer.
+
+Each is the smaller one of 0 and 2 workers (threads in emeg, processes in the others). Rates are medians over rounds in
+which the sides alternate.
 """
 
 import gc
@@ -42,11 +47,11 @@ LATENCY_S = 0.02
 ROUNDS, COLD_ROUNDS, S3_ROUNDS = 5, 3, 3
 N_PEOPLE, SEGMENTS_EACH = 10, 96
 N_OBJECTS = 192
-"""Segments an epoch of the slow side has; ours reads them all."""
+"""Segments in an epoch of the slow side; emeg's loader reads all segments."""
 
 
 def rate(side: Iterable[tuple], *, at_least_s: float = 0.0) -> float:
-    """Count samples per second over whole epochs."""
+    """Return samples per second over whole epochs."""
     n, began = 0, time.perf_counter()
     while True:
         for signal, *_ in side:
@@ -57,7 +62,7 @@ def rate(side: Iterable[tuple], *, at_least_s: float = 0.0) -> float:
 
 
 def take_turns(sides: dict[str, Iterable[tuple]], rounds: int) -> dict[str, float]:
-    """Median rate of each side, one after the other in every round; the first round warms up."""
+    """Return the median rate of each side; the sides alternate in each round, and the first round warms up."""
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
@@ -68,7 +73,7 @@ def take_turns(sides: dict[str, Iterable[tuple]], rounds: int) -> dict[str, floa
 
 
 def drop_pages(paths: Iterable[Path]) -> None:
-    """Let the kernel forget what it holds of files."""
+    """Remove files from the page cache of the kernel."""
     os.sync()
     for path in paths:
         with path.open("rb") as file:
@@ -76,18 +81,18 @@ def drop_pages(paths: Iterable[Path]) -> None:
 
 
 def cold_turns(sides: dict[str, tuple[Callable[[], Iterable[tuple]], list[Path]]]) -> dict[str, float]:
-    """Median rate of each side's first epoch after its pages were dropped."""
+    """Return the median rate of each side's first epoch after its files left the page cache."""
     rates: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(COLD_ROUNDS):
         for name, (make, paths) in sides.items():
-            gc.collect()  # mapped files keep their pages
+            gc.collect()  # pages of files that are still mapped stay in the cache
             drop_pages(paths)
             rates[name].append(rate(make()))
     return {name: statistics.median(found) for name, found in rates.items()}
 
 
 def measure_local(corpus: Corpus, folder: Path) -> dict[str, float]:
-    """Warm, cold and webdataset rates by workers."""
+    """Return the warm, cold and webdataset rates for each number of workers."""
     train = [row for row, split in enumerate(corpus.column("split").tolist()) if split == "train"]
     paths = [path for row, path in enumerate(write_pt(corpus, folder / "pt")) if row in set(train)]
     tars = sorted((corpus.folder.local_path() / "shards").iterdir())
@@ -107,21 +112,21 @@ def measure_local(corpus: Corpus, folder: Path) -> dict[str, float]:
         found |= {f"{name}_{workers}": value for name, value in cold.items()}
     pt_bytes = sum(path.stat().st_size for path in paths) / len(paths)
     arrays = corpus.column("bytes")[train] + corpus.column("step_bytes")[train]
-    found["bytes_ratio"] = float(arrays.mean()) / pt_bytes  # headers and JSON between them stay unread
+    found["bytes_ratio"] = float(arrays.mean()) / pt_bytes  # the headers and JSON between the arrays are not read
     shards = [shard for shard in corpus.manifest["shards"] if shard["split"] == "train"]
     found["bytes_ratio_on_disk"] = sum(s["bytes"] for s in shards) / len(train) / pt_bytes
     return found
 
 
 def _again(corpus: Corpus) -> Corpus:
-    """Open the corpus anew, with no file mapped."""
+    """Open the corpus again, without mapped files."""
     opened = Corpus(corpus.name, corpus.folder, corpus.manifest)
     opened.column("split")
     return opened
 
 
 def measure_s3(corpus: Corpus) -> dict[str, float]:
-    """Rates from the slow bucket, and requests for 1,000 samples."""
+    """Return rates from the slow bucket, and the number of requests for 1,000 samples."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -180,12 +185,12 @@ def _requests(endpoint: str) -> int:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = make_store(folder / "store", N_PEOPLE, SEGMENTS_EACH)
-        # small shards: the server copies a whole object for every range of it
+        # small shards, because the server copies a whole object for each range request
         config = ShardConfig(root=str(store.root), held_out=0.0, validation=0.1, max_shard_bytes=32 * 2**20)
         corpus = Corpus.open(store, shard(config).corpus)
         found = measure_local(corpus, folder) | measure_s3(corpus)

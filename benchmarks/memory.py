@@ -1,8 +1,8 @@
-"""Measure the memory that ingest needs for a recording of two hours, 306 channels, 1,000 Hz.
+"""Measure the memory that the ingest of a recording of two hours, 306 channels and 1,000 Hz needs.
 
-The recording is made: noise with a falling spectrum in a VectorView's sensors, written to split FIF files as 16-bit
-integers without ever being in memory. It is ingested by a process of its own with one worker; `peak_gib` is the largest
-resident set of that process or of its worker. `--hours` makes it shorter.
+The recording is synthetic: noise with a falling spectrum at the sensors of a VectorView, written piece by piece as
+16-bit integers to split FIF files. A separate process with one worker ingests it. `peak_gib` is the largest resident
+set of that process or of its worker. `--hours` sets another length.
 """
 
 import argparse
@@ -24,11 +24,11 @@ from emeg.synthetic.people import draw_person
 
 RATE = 1000.0
 SCALES = {"grad": 2e-11, "mag": 1e-12, "eeg": 1e-5}
-"""Amplitude by type, in its unit."""
+"""Amplitude of each sensor type, in V, T or T/m."""
 
 
 class Noise(mne.io.BaseRaw):
-    """A recording that is drawn when it is read, in steps as an amplifier gives them."""
+    """Synthetic recording that is generated when it is read, in steps of an amplifier's resolution."""
 
     def __init__(self, info: mne.Info, n_samples: int) -> None:
         scale = np.array([SCALES[kind] for kind in info.get_channel_types()])
@@ -47,12 +47,12 @@ class Noise(mne.io.BaseRaw):
 
 
 def write_archive(folder: Path, hours: float, device: str = "vectorview306") -> None:
-    """Write one recording as BIDS."""
+    """Write a BIDS archive with one recording."""
     info = describe_sensors(DEVICES[device], draw_person(0, n_subjects=1, seed=0), seed=0)
     with info._unlock():
         info["sfreq"], info["lowpass"], info["line_freq"] = RATE, RATE / 3, 50.0
         for channel, kind in zip(info["chs"], info.get_channel_types(), strict=True):
-            channel["cal"] = SCALES[kind] / 100.0  # what one step of the 16 bits stands for
+            channel["cal"] = SCALES[kind] / 100.0  # value of one integer step
     meg = folder / "sub-01/meg"
     meg.mkdir(parents=True)
     (folder / "dataset_description.json").write_text('{"Name": "memory", "BIDSVersion": "1.9.0"}')
@@ -62,7 +62,7 @@ def write_archive(folder: Path, hours: float, device: str = "vectorview306") -> 
 
 
 def ingest(archive: Path, root: Path) -> None:
-    """Ingest in this process and print the largest resident sets."""
+    """Ingest in this process and print the largest resident set sizes."""
     from emeg.ingest import IngestConfig
     from emeg.ingest import ingest as run
 
@@ -74,7 +74,7 @@ def ingest(archive: Path, root: Path) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--ingest", nargs=2, type=Path, help=argparse.SUPPRESS)

@@ -1,13 +1,13 @@
-"""Two nodes in network namespaces: train over them, compare their codebooks, cut the wire, go on.
+"""Train on two nodes in network namespaces, compare their codebooks, disconnect one node, and resume.
 
-Each node is a network namespace with a virtual cable to a bridge of the host, a host name and a hosts file of its own;
-the disk is shared, as a cluster's is. One launcher a node, one rank each, torchrun's c10d rendezvous at the first.
-Needs root and iproute2.
+Each node is a network namespace with a virtual network card on a bridge of the host, and with its own host name and
+hosts file. Both share the disk, as the nodes of a cluster do. Each node runs one launcher with one rank; torchrun's
+c10d rendezvous is on the first node. The benchmark needs root and iproute2.
 
-* ``bitwise_equal``: after 50 steps of the tokenizer both ranks hold the same codebooks and weights, bit for bit;
-* ``cutoff_s``: the second node's link goes down in mid-run; seconds until both launchers have ended, with exit code 75
-  and an error that says what is wrong;
-* ``resumed``: the link is up again and the same two commands finish.
+* ``bitwise_equal``: after 50 steps of the tokenizer, both ranks hold the same codebooks and weights, bit for bit;
+* ``cutoff_s``: seconds from the moment when the second node's link goes down until both launchers have ended, with
+  exit code 75 and an error that names the cause;
+* ``resumed``: with the link up again, the same two commands continue the training.
 """
 
 import json
@@ -30,14 +30,14 @@ ROOT = Path(__file__).parents[1]
 
 
 def ip(*arguments: str) -> None:
-    """Run ``ip``; its own words are the error."""
+    """Run ``ip``; raise with its error output if it fails."""
     done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"ip {' '.join(arguments)}: {done.stderr.strip()}")
 
 
 class Node:
-    """A namespace with one network card."""
+    """Network namespace with one network card."""
 
     def __init__(self, tag: str, number: int, count: int) -> None:
         self.name = f"{tag}n{number}"
@@ -58,7 +58,7 @@ class Node:
     def start(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
         """Run a command on this node."""
         environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "OMP_NUM_THREADS": "1"}
-        renamed = f'hostname {self.name} && exec "$@"'  # torchrun tells the others the name of its machine
+        renamed = f'hostname {self.name} && exec "$@"'  # torchrun sends its host name to the other nodes
         with log.open("ab") as file:
             return subprocess.Popen(
                 ["ip", "netns", "exec", self.name, "unshare", "--uts", "sh", "-c", renamed, "sh", *command],
@@ -69,7 +69,7 @@ class Node:
             )
 
     def cut(self, *, off: bool) -> None:
-        """Pull the cable, or plug it in."""
+        """Set the node's link down (`off`) or up."""
         ip("link", "set", self.link, "down" if off else "up")
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Node:
 
 @contextmanager
 def two_nodes() -> Iterator[list[Node]]:
-    """Two nodes and a bridge between them."""
+    """Create two nodes and a bridge between them; remove them afterwards."""
     tag = f"em{os.getpid() % 256:02x}"
     ip("link", "add", f"{tag}br", "type", "bridge")
     nodes: list[Node] = []
@@ -100,7 +100,7 @@ def two_nodes() -> Iterator[list[Node]]:
 
 
 def config_of(root: Path, nodes: list[Node], steps: int) -> dict[str, Any]:
-    """Give the training of this benchmark."""
+    """Return the configuration of the training."""
     return {
         "root": str(root),
         "overrides": NETWORK,
@@ -119,7 +119,7 @@ def config_of(root: Path, nodes: list[Node], steps: int) -> dict[str, Any]:
 
 
 def start_all(nodes: list[Node], config: dict[str, Any], log: Path, *, dump: Path | None = None) -> list[Any]:
-    """Start the same command on every node; with `dump`, every rank leaves the hash of what it holds there."""
+    """Start the same training on every node; with `dump`, every rank writes the hashes of its parameters there."""
     file = log.with_suffix(".json")
     file.write_text(json.dumps(config))
     module = ["-m", "emeg.cli", "train-tokenizer", "--config", str(file)]
@@ -132,7 +132,7 @@ def start_all(nodes: list[Node], config: dict[str, Any], log: Path, *, dump: Pat
 
 
 def wait_all(launchers: list[subprocess.Popen[bytes]], limit_s: float) -> tuple[list[int | None], float]:
-    """Exit codes, and seconds until the last has ended; `None` for one that has not."""
+    """Return the exit codes (`None` for a process that has not ended) and the seconds until the last one ended."""
     began = time.monotonic()
     codes: list[int | None] = []
     for launcher in launchers:
@@ -145,7 +145,7 @@ def wait_all(launchers: list[subprocess.Popen[bytes]], limit_s: float) -> tuple[
 
 
 def equal_ranks(scratch: Path, nodes: list[Node]) -> dict[str, Any]:
-    """Train 50 steps and compare what the ranks hold."""
+    """Train 50 steps and compare the parameters and buffers of the ranks."""
     root, dump = scratch / "equal", scratch / "dump"
     make_store(root, seconds=60.0)
     dump.mkdir()
@@ -161,7 +161,7 @@ def equal_ranks(scratch: Path, nodes: list[Node]) -> dict[str, Any]:
 
 
 def cut_off(scratch: Path, nodes: list[Node]) -> dict[str, Any]:
-    """Cut the second node off after a few steps; then plug it in and go on."""
+    """Disconnect the second node after a few steps, reconnect it, and resume the training."""
     root = scratch / "cut"
     make_store(root, seconds=60.0)
     config = config_of(root, nodes, 400)
@@ -181,7 +181,7 @@ def cut_off(scratch: Path, nodes: list[Node]) -> dict[str, Any]:
 
 
 def resume(scratch: Path, nodes: list[Node], newest: int) -> dict[str, Any]:
-    """Start both again, for the same run; it must continue after `newest`; stop it some steps later."""
+    """Start the same run on both nodes again, check that it continues after step `newest`, and stop it later."""
     root = scratch / "cut"
     launchers = start_all(nodes, config_of(root, nodes, 400), scratch / "again")
     wait_for_checkpoint(root, 120.0, after=newest + 5)
@@ -193,7 +193,7 @@ def resume(scratch: Path, nodes: list[Node], newest: int) -> dict[str, Any]:
 
 
 def wait_for_checkpoint(root: Path, limit_s: float, *, after: int = 0) -> None:
-    """Wait until there is a checkpoint of a step beyond `after`."""
+    """Wait until a checkpoint of a step later than `after` exists."""
     until = time.monotonic() + limit_s
     while time.monotonic() < until:
         if any(int(path.name[5:13]) > after for path in root.glob("runs/*/checkpoints/last-*.ckpt.sha256")):
@@ -203,7 +203,7 @@ def wait_for_checkpoint(root: Path, limit_s: float, *, after: int = 0) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, two_nodes() as nodes:
         scratch = Path(folder)

@@ -1,11 +1,13 @@
-"""Measure how soon after a window's last sample its tokens and its embedding are there, and how alike codes are.
+"""Measure the latency of tokens and embeddings in a stream, and how many codes equal the offline ones.
 
-64 channels at 1,000 Hz in packets of 10 ms, as fast as they are taken, one thread. Latency is the time that `push`
-takes with the packet that completes a window, plus the signal that the encoder waits for. The other side is the same
-window tokenised offline, from the signal filtered with zero phase and normalised as a whole.
+The stream has 64 channels at 1,000 Hz in packets of 10 ms, sent without pauses to one thread. Latency is the time
+that `push` takes with the packet that completes a window, plus the time for which the encoder waits for later
+samples. The offline comparison tokenises the same window from the whole signal, filtered with zero phase and
+normalised as a whole.
 
-Sizes are `tiny` with the paper's tokenizer, random weights, which tell nothing of codes. The share of equal codes is
-told with `--model FOLDER` of a trained BrainOmni, on `--recording FILE` that MNE reads.
+The network is `tiny` on the paper's tokenizer with random weights, so its codes carry no meaning. To measure the
+share of equal codes, give a trained BrainOmni with `--model FOLDER` and a recording that MNE reads with `--recording
+FILE`.
 """
 
 import argparse
@@ -28,7 +30,7 @@ CHANNELS, RATE, PACKET = 64, 1000.0, 10
 
 
 def synthetic_raw(seconds: float) -> mne.io.RawArray:
-    """Pink noise of 20 µV at 64 places of the 10-05 system."""
+    """Create pink noise of 20 µV at 64 electrodes of the 10-05 system."""
     montage = mne.channels.make_standard_montage("biosemi64")
     info = mne.create_info(montage.ch_names, RATE, "eeg")
     info.set_montage(montage)
@@ -40,7 +42,7 @@ def synthetic_raw(seconds: float) -> mne.io.RawArray:
 
 
 def latencies(network: BrainOmni, raw: mne.io.BaseRaw, *, embed: bool) -> tuple[list[float], OnlineEncoder]:
-    """Milliseconds from the arrival of a window's last packet to its result, the first window left out."""
+    """Return milliseconds from a window's last sample to its result for all windows but the first, and the encoder."""
     encoder = OnlineEncoder(network, raw.info, OnlineConfig(embed=embed, threads=1))
     signal = raw.get_data()
     found = []
@@ -54,7 +56,7 @@ def latencies(network: BrainOmni, raw: mne.io.BaseRaw, *, embed: bool) -> tuple[
 
 
 def offline_ms(network: BrainOmni, n_windows: int) -> float:
-    """Median milliseconds to tokenise one window of 2 s, nothing else."""
+    """Return the median time to tokenise one window of 2 s, in milliseconds."""
     x = torch.randn(1, CHANNELS, network.tokenizer.config.window_length)
     pos, types = torch.randn(1, CHANNELS, 6), torch.zeros(1, CHANNELS, dtype=torch.int64)
     took = []
@@ -66,7 +68,7 @@ def offline_ms(network: BrainOmni, n_windows: int) -> float:
 
 
 def equal_codes(network: BrainOmni, raw: mne.io.BaseRaw) -> list[float]:
-    """Share of codes of a recording's windows that are the offline ones, for each quantizer."""
+    """Return the share of a recording's codes that equal the offline codes, for each quantizer."""
     encoder = OnlineEncoder(network, raw.info, OnlineConfig(embed=False, mains_hz=float(raw.info["line_freq"] or 0.0)))
     online = encoder.push(raw.get_data())
     seconds = len(raw.times) / raw.info["sfreq"]
@@ -88,7 +90,7 @@ def equal_codes(network: BrainOmni, raw: mne.io.BaseRaw) -> list[float]:
 
 
 def main() -> None:
-    """Print figures as one JSON object."""
+    """Measure, and print the result as one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=155.0)
     parser.add_argument("--model", type=Path)

@@ -1,7 +1,8 @@
-"""Count what an epoch of 2,600 hours reads from a bucket on 1, 8 and 64 ranks, and what planning it costs.
+"""Count what an epoch of 2,600 hours reads from a bucket on 1, 8 and 64 ranks, and measure the time to plan it.
 
-936,000 segments of 10 s with 19, 64, 128 or 306 channels, 64 micro-batches a step, shards of 256 MiB: tables only, no
-signal. `requests_per_1000` is the worst; `amplification` is bytes read over bytes shown; `held_gib` what a rank holds.
+936,000 segments of 10 s with 19, 64, 128 or 306 channels, 64 micro-batches in a step, shards of 256 MiB. Only the
+tables exist, no signal. `requests_per_1000` is the largest number of requests for 1,000 samples; `amplification` is
+bytes read divided by bytes used; `held_gib` is the memory that a rank holds.
 """
 
 import json
@@ -18,7 +19,7 @@ N = 936_000
 
 
 class Tables:
-    """The columns of a corpus that planning looks at."""
+    """Synthetic corpus with the columns that planning reads."""
 
     name, sfreq, n_samples = "tables", 256.0, 2560
 
@@ -33,16 +34,16 @@ class Tables:
         self._shards = np.unique(offset // (256 * 2**20), return_inverse=True)
 
     def column(self, name: str) -> NDArray[Any]:
-        """Give a column."""
+        """Return a column."""
         return self._columns[name]
 
     def codes(self, name: str) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
-        """Give shards and the shard of each segment."""
+        """Return the names of the shards and the index of each segment's shard."""
         return self._shards[0].astype(str), self._shards[1]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     tables = Tables()
     began = time.perf_counter()
     plan = SamplingPlan(tables, SamplingConfig(budget_channel_seconds=20_480, micro_batches=64))

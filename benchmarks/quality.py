@@ -1,10 +1,10 @@
-"""Measure what the measures of quality cost: CPU seconds of one recording's ingest with them over those without.
+"""Measure the cost of the quality measures: CPU time of an ingest with them, divided by that without them.
 
-64 and 306 channels, 10 minutes, 1 kHz, noise with a falling spectrum in 16-bit FIF, mains stated. Both sides are of the
-same run, in one process and thread: what looking at the source's runs and lines, measuring the segments and judging
-them takes is counted apart, and `ratio` is the whole over the rest; median of rounds, the larger of the two sizes.
-(Two runs, one with and one without, differ by more than the measures cost: page faults, and other programs' use of
-the caches.)
+64 and 306 channels, 10 minutes, 1 kHz, noise with a falling spectrum in 16-bit FIF, mains frequency stated. Both
+figures come from the same run, in one process and thread. The time for constant stretches and mains of the source,
+for the measures of the segments and for their judgement is counted separately, and `ratio` is the total divided by
+the rest: the median over rounds, for the size with the larger one. Two separate runs, one with and one without the
+measures, differ by more than the measures cost, because of page faults and of other programs that use the caches.
 """
 
 import json
@@ -27,7 +27,7 @@ COUNTED = ((standardising.SourceLook, "look"), (standardising, "measure"), (stan
 
 @contextmanager
 def counted(spent: list[float]) -> Iterator[None]:
-    """Append to `spent` the CPU seconds of every call of what is measured."""
+    """Append the CPU seconds of each call of a quality measure to `spent`."""
 
     def clocked(function: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
@@ -45,7 +45,7 @@ def counted(spent: list[float]) -> Iterator[None]:
 
 
 def compare(channels: int, folder: Path) -> dict[str, float]:
-    """Measure one size."""
+    """Measure the ratio for one number of channels."""
     write_archive(folder / f"archive{channels}", HOURS, SIZES[channels])
     ratios, seconds = [], []
     for turn in range(ROUNDS):
@@ -68,7 +68,7 @@ def compare(channels: int, folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     with tempfile.TemporaryDirectory() as name, threadpool_limits(1):
         figures = {key: value for channels in SIZES for key, value in compare(channels, Path(name)).items()}
     ratio = max(figures[f"ratio_{channels}"] for channels in SIZES)

@@ -1,7 +1,7 @@
 """Measure a second ingest of 1,000 recordings that have not changed.
 
-The recordings are two-second copies of one file under other names. CPU seconds of this process and its children, and
-wall seconds, for the first and the second ingest.
+The recordings are copies of one file of two seconds under other names. Reported are CPU seconds of this process with
+its children, and wall seconds, for the first and the second ingest.
 """
 
 import json
@@ -21,7 +21,7 @@ NAMES = ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2")
 
 
 def make(folder: Path) -> None:
-    """Write the recordings."""
+    """Write an archive of the recordings into `folder`."""
     rng = np.random.default_rng(0)
     signals = [
         EdfSignal(np.cumsum(rng.normal(size=512)), 256, label=f"EEG {name}", physical_dimension="uV") for name in NAMES
@@ -36,7 +36,7 @@ def make(folder: Path) -> None:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float, object]:
-    """CPU seconds, wall seconds, result."""
+    """Call `work` and return its CPU seconds, its wall seconds and its result."""
     before, began = os.times(), time.perf_counter()
     result = work()
     after = os.times()
@@ -44,12 +44,12 @@ def timed(work: Callable[[], object]) -> tuple[float, float, object]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch) / "tiny"
         archive.mkdir()
         make(archive)
-        time.sleep(4)  # files younger than this are hashed again
+        time.sleep(4)  # ingest hashes files again that changed less than 4 s ago
         config = IngestConfig(archive=str(archive), root=str(Path(scratch) / "store"), workers=1)
         first_cpu, first_wall, first = timed(lambda: ingest(config))
         cpu, wall, second = timed(lambda: ingest(config))

@@ -1,9 +1,10 @@
-"""Kill training with SIGKILL at random steps, go on, and compare every later loss with a run that was left alone.
+"""Kill training with SIGKILL at random steps, resume it, and compare all later losses with an undisturbed run.
 
-Both trainings (tokenizer, BrainOmni with dropout), one rank, two ranks, and two ranks that go on as one; the tokenizer
-with 0 and 2 workers that read ahead (tokens are read whole, without). A killed run dies at a random moment after a
-random step. One rank: losses and the model's files must be equal bit for bit. Other numbers of ranks: the largest
-relative gap over the next 20 steps.
+Both trainings run (tokenizer, and BrainOmni with dropout): with one rank, with two ranks, and with two ranks that are
+resumed as one. The tokenizer runs with 0 and with 2 workers that read ahead; BrainOmni reads its tokens at once and
+needs none. A run is killed at a random moment after a random step. With an unchanged number of ranks, losses and the
+model's files must be equal bit for bit; with another number, the largest relative gap over the next 20 steps is
+reported.
 """
 
 import argparse
@@ -24,12 +25,12 @@ from benchmarks._tiny import NETWORK, Ranks, fork_ranks, make_store
 
 EVERY, COMPARED = 4, 20
 CASES = (((1, 1), 4), ((2, 2), 4), ((2, 1), 2), ((2, 1), 4))
-"""Ranks before and after the kill, and micro-batches of a step."""
+"""Ranks before and after the kill, and micro-batches in a step."""
 Losses = dict[int, float]
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return a free TCP port."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
@@ -38,7 +39,7 @@ def free_port() -> int:
 def verb_of(
     kind: str, root: Path, workers: int, steps: int, micro_batches: int
 ) -> Callable[[Callable[..., None]], object]:
-    """Give the training, in this process."""
+    """Return a function that runs a training in this process."""
     import torch
 
     from emeg.training import PretrainConfig, TrainTokenizerConfig, pretrain, train_tokenizer
@@ -81,13 +82,13 @@ def losses_of(root: Path) -> Losses:
 
 
 def files_of(root: Path, before: set[str]) -> dict[str, str]:
-    """Digest every file of the model that was made below `root`."""
+    """Return the SHA-256 of each file of the model that was made below `root`."""
     (folder,) = [path for path in (root / "models").iterdir() if path.name not in before]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
 
 
 class Runs:
-    """Stores in which one kind of training starts anew."""
+    """Fresh stores for runs of one kind of training."""
 
     def __init__(self, base: Path, scratch: Path, kind: str, steps: int, micro_batches: int) -> None:
         self._base, self._scratch, self._kind, self._steps = base, scratch, kind, steps
@@ -97,7 +98,7 @@ class Runs:
         self.undisturbed: dict[int, tuple[Losses, dict[str, str]]] = {}
 
     def start(self, root: Path, world: int, workers: int) -> Ranks:
-        """Begin to train below `root`."""
+        """Start a training below `root`."""
         return fork_ranks(
             verb_of(self._kind, root, workers, self._steps, self._micro_batches),
             world=world,
@@ -106,13 +107,13 @@ class Runs:
         )
 
     def fresh(self) -> Path:
-        """Give a store in which nothing has been trained."""
+        """Create a store without training runs and return its path."""
         root = self._scratch / next(self._names)
         shutil.copytree(self._base, root, ignore=shutil.ignore_patterns("runs"))
         return root
 
     def whole(self, world: int) -> tuple[Losses, dict[str, str]]:
-        """Train without a disturbance, once."""
+        """Return losses and file hashes of an undisturbed training; it runs once for each number of ranks."""
         if world not in self.undisturbed:
             root = self.fresh()
             self.finish(root, world, 0)
@@ -120,13 +121,13 @@ class Runs:
         return self.undisturbed[world]
 
     def finish(self, root: Path, world: int, workers: int) -> None:
-        """Train to the end."""
+        """Train to the end, and exit with the log if a rank fails."""
         codes = self.start(root, world, workers).wait()
         if any(codes):
             raise SystemExit(f"exit codes {codes}\n{root.with_suffix('.log').read_text()[-3000:]}")
 
     def killed(self, rng: random.Random, ranks: tuple[int, int], workers: int) -> dict[str, Any]:
-        """Kill at a random step, go on, compare."""
+        """Kill a training at a random step, resume it, and compare it with the undisturbed one."""
         expected, files = self.whole(ranks[0])
         # across numbers of ranks early enough that as many steps follow as are compared
         root, step = self.fresh(), rng.randrange(1, max(2, self._steps - (1 if ranks[0] == ranks[1] else COMPARED)))
@@ -150,7 +151,7 @@ class Runs:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--first", type=int, default=0, help="cases to leave out before")
@@ -186,12 +187,12 @@ def main() -> None:
 
 
 def gap_of(outcomes: Iterable[dict[str, Any]]) -> float:
-    """Give the largest gap."""
+    """Return the largest relative gap of all outcomes."""
     return max((outcome["gap"] for outcome in outcomes), default=0.0)
 
 
 def measure(scratch: Path, rng: random.Random, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield one outcome for each kill."""
+    """Kill and resume trainings; yield one outcome for each kill."""
     from emeg.training import TokenizeConfig, tokenize
 
     base, coded = scratch / "base", scratch / "coded"

@@ -1,10 +1,11 @@
-"""Measure two Dask workers against one, and a filter over a catalogue of 100,000 rows.
+"""Measure the speed-up of ingest with two Dask workers, and a filter over a catalogue of 100,000 rows.
 
-The recordings are equal EDF files of a minute of 32 channels at 500 Hz. Each side is a cluster of its own, started for
-the round, whose workers have ingested a few others before the clock starts; rounds alternate, medians. `ratio` is wall
-time of one over that of two: on a machine whose cores are busy with other work it says more about that work.
-`cores_ratio` is what two processes with nothing in common do in the time in which one does 1, right after; client and
-scheduler, whose CPU seconds are reported separately, have no core of their own where there are but two.
+The recordings are equal EDF files of one minute with 32 channels at 500 Hz. Each side starts its own cluster in each
+round, and its workers ingest a few other recordings before the clock starts. Rounds alternate; figures are medians.
+`ratio` is the wall time of one worker divided by that of two. On a busy machine it depends mostly on the other work.
+`cores_ratio`, measured immediately afterwards, is the work of two independent processes divided by that of one
+process in the same time. Client and scheduler share the cores with the workers on a machine with two cores; their CPU
+seconds are reported separately.
 """
 
 import json
@@ -29,7 +30,7 @@ NAMES = "Fp1 Fp2 F3 F4 F7 F8 Fz C3 C4 Cz T7 T8 P3 P4 P7 P8 Pz O1 O2 Oz AF3 AF4 F
 
 
 def make(folder: Path, n: int) -> None:
-    """Write the recordings."""
+    """Write an archive of `n` recordings into `folder`."""
     rng = np.random.default_rng(0)
     signals = [
         EdfSignal(np.cumsum(rng.normal(size=60 * 500)) * 0.1, 500, label=f"EEG {name}", physical_dimension="uV")
@@ -42,7 +43,7 @@ def make(folder: Path, n: int) -> None:
 
 
 class Side:
-    """One or two workers: what their ingests took, and the CPU seconds of the workers with their children."""
+    """Times of the ingests with one number of workers, and CPU seconds of the workers with their children."""
 
     def __init__(self, n: int) -> None:
         self.n = n
@@ -51,7 +52,7 @@ class Side:
         self.client: list[float] = []
 
     def round(self, scratch: Path) -> None:
-        """Ingest a few recordings and then, measured, the archive, on a cluster that is alone on the machine."""
+        """Start a cluster, ingest a few recordings to warm it up, then measure the ingest of the archive."""
         from distributed import Client, LocalCluster
 
         options = {"n_workers": self.n, "threads_per_worker": 1, "dashboard_address": ":0"}
@@ -74,7 +75,7 @@ class Side:
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and its living children."""
+    """Return the CPU seconds of this process and its running children."""
     import psutil
 
     own = psutil.Process()
@@ -82,7 +83,7 @@ def cpu_seconds() -> float:
 
 
 def spin(seconds: float) -> int:
-    """Count transforms done in a while: work that nobody else has a part in."""
+    """Return the number of Fourier transforms computed in `seconds`."""
     rows, done = np.ones((32, 30_000), np.float32), 0
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -92,7 +93,7 @@ def spin(seconds: float) -> int:
 
 
 def cores_ratio() -> float:
-    """Measure what two processes with nothing in common do in the time in which one does 1, just now."""
+    """Measure the work of two independent processes, divided by that of one process in the same time."""
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(spin, [0.1, 0.1]))
         alone = pool.submit(spin, 3.0).result()
@@ -100,7 +101,7 @@ def cores_ratio() -> float:
 
 
 def scaling(scratch: Path) -> dict[str, float]:
-    """One worker, two workers, in alternating rounds."""
+    """Measure ingest with one worker and with two in alternating rounds."""
     load = os.getloadavg()[0]
     make(scratch / "warm", 8)
     make(scratch / "archive", RECORDINGS)
@@ -121,7 +122,7 @@ def scaling(scratch: Path) -> dict[str, float]:
 
 
 def question(scratch: Path) -> dict[str, float]:
-    """Time a filter over many rows, merged beforehand, as ingest does."""
+    """Measure a filter over many catalogue rows, which are merged first as in an ingest."""
     store = Store.open(scratch / "catalogue", create=True)
     folder = scratch / "catalogue" / "catalog" / "recordings"
     folder.mkdir(parents=True)
@@ -153,7 +154,7 @@ def question(scratch: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     with tempfile.TemporaryDirectory() as scratch:
         result = question(Path(scratch)) if os.environ.get("EMEG_ONLY") != "dask" else {}
         if os.environ.get("EMEG_ONLY") != "query":

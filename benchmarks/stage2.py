@@ -1,9 +1,9 @@
-"""Measure how many times faster a step of BrainOmni is from stored tokens than with tokenising on the fly.
+"""Measure how many times faster a training step of BrainOmni is from stored tokens than with tokenising on the fly.
 
-`tiny` on the paper's tokenizer, 306 channels, one segment of 30 s, overlap 0.25, float32, one thread. Both sides in one
-process, alternating steps, CPU seconds (user and system), medians. The stored side reads its codes from a
-memory-mapped token set; the other has its signal in memory already, so its reads are not counted. Both are asked for
-the same losses.
+`tiny` on the paper's tokenizer, 306 channels, one segment of 30 s, overlap 0.25, float32, one thread. Both sides run in
+one process in alternating steps; times are medians of CPU seconds (user and system). One side reads its codes from a
+memory-mapped token set; the other has its signal in memory, so its time includes no reads. Both must give the same
+losses.
 """
 
 import json
@@ -30,7 +30,7 @@ CHANNELS, SECONDS, RATE, ROUNDS = 306, 30, 256, 4
 
 
 def network() -> BrainOmni:
-    """Random weights, codebooks placed on a first batch so that codes are many."""
+    """Create a network with random weights; a first batch initialises the codebooks, so that many codes are used."""
     torch.manual_seed(0)
     tokenizer = BrainTokenizer(TOKENIZERS["paper"]).train()
     x, pos, kind = signal(channels=32, seed=1)
@@ -42,7 +42,7 @@ def network() -> BrainOmni:
 
 
 def signal(*, channels: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise with the spectrum of a random walk, normalised; made-up sensors."""
+    """Create normalised noise with the spectrum of a random walk, and random sensors."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(1, channels, SECONDS * RATE, generator=generator).cumsum(-1)
     x = x - x.mean(1, keepdim=True)
@@ -51,14 +51,14 @@ def signal(*, channels: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def seconds(work: Callable[[], float]) -> tuple[float, float]:
-    """CPU seconds of one step, and its loss."""
+    """Run one step and return its CPU seconds and its loss."""
     began = time.process_time()
     loss = work()
     return time.process_time() - began, loss
 
 
 def measure(folder: Path) -> dict[str, object]:
-    """Time both sides."""
+    """Time both sides and compare their losses."""
     model = network()
     given = signal(channels=CHANNELS, seed=2)
     codes = model.tokenizer.tokenize(*given, overlap=model.config.overlap_ratio).codes
@@ -110,7 +110,7 @@ def measure(folder: Path) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(Path(folder))))

@@ -1,16 +1,18 @@
 """Measure how many times faster one pass of the standardising kernel is than MNE's notch, resample and filter.
 
-Both sides in one process, one thread, the same signal: 64 and 306 channels, 10 minutes, 1 kHz, mains 50 Hz; CPU seconds
-(user and system), medians of rounds that take turns. Against MNE's defaults (`ratio`) and against its fastest setting
-that shifts no time, ``npad=0`` (`ratio_npad0`); the smaller of both is reported. Ours takes and gives float32, MNE
-works in float64, each what it has in memory when a file was read.
+Both sides run in one process and one thread on the same signal: 64 and 306 channels, 10 minutes, 1 kHz, mains 50 Hz.
+Times are CPU seconds (user and system), medians of alternating rounds. The kernel is compared with MNE's defaults
+(`ratio`) and with MNE's fastest setting that shifts no time, ``npad=0`` (`ratio_npad0`); each is the smaller one of
+the two sizes. The kernel reads and returns float32 and MNE float64: the type that each has in memory after reading a
+file.
 
-`correlation_min` is the worst channel's correlation with MNE's ``npad=0`` result on files of ``../shared/data`` of a
-minute and more, in the pass band, 20 s at both ends and 2 Hz around notches left out. `shift_samples` is the largest
-distance, in samples of 256 Hz, of a click's peak from where it was put. Of events of real files, also in samples of
-256 Hz: `event_onset_samples` is the largest distance of an onset in the store from the source's own,
-`event_clock_samples` from the source's sample, and `event_signal_samples` the largest delay of the stored signal after
-the source's around the events of a file (see `benchmarks/_event_latencies.py`).
+* `correlation_min`: lowest correlation of any channel with MNE's ``npad=0`` result, on files of ``../shared/data`` of
+  at least one minute, in the pass band, without 20 s at both ends and without 2 Hz around notches;
+* `shift_samples`: largest distance of a click's peak from its true position, in samples of 256 Hz;
+* `event_onset_samples`: largest difference between a stored onset and the source's onset in real files, in samples of
+  256 Hz; `event_clock_samples`: the same against the source's sample numbers;
+* `event_signal_samples`: largest delay of the stored signal after the source's around the events of a file, in
+  samples of 256 Hz (see `benchmarks/_event_latencies.py`).
 """
 
 import json
@@ -34,7 +36,7 @@ EDGE_S, EDGE_HZ = 20, 2.0
 
 
 def cpu_seconds(sides: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median CPU seconds of each side, which take turns."""
+    """Return the median CPU seconds of each side; the sides alternate."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(ROUNDS):
         for name, work in sides.items():
@@ -45,7 +47,7 @@ def cpu_seconds(sides: dict[str, Callable[[], object]]) -> dict[str, float]:
 
 
 def mne_way(raw: mne.io.BaseRaw, band: Band, npad: str | int) -> mne.io.BaseRaw:
-    """Notch, resample, band-pass, each a pass of its own over the recording."""
+    """Apply MNE's notch filter, resampling and band-pass filter one after the other."""
     if band.notches:
         raw.notch_filter(band.notches, picks="all", verbose="ERROR")
     raw.resample(256.0, npad=npad, method="fft", verbose="ERROR")
@@ -53,7 +55,7 @@ def mne_way(raw: mne.io.BaseRaw, band: Band, npad: str | int) -> mne.io.BaseRaw:
 
 
 def speed(channels: int) -> dict[str, float]:
-    """CPU seconds of the three sides for one size."""
+    """Return the CPU seconds of the kernel and of MNE with both settings, for one number of channels."""
     rng = np.random.default_rng(0)
     signal = np.cumsum(rng.standard_normal((channels, round(SECONDS * RATE)), np.float32), axis=1) * np.float32(1e-7)
     info = mne.create_info(channels, RATE, "eeg")
@@ -72,7 +74,7 @@ def speed(channels: int) -> dict[str, float]:
 
 
 def in_band(signal: np.ndarray, band: Band) -> np.ndarray:
-    """Spectrum of the inner part, pass band only, without the notches' surroundings."""
+    """Return the spectrum of the inner part in the pass band, without frequencies near notches."""
     inner = signal[:, EDGE_S * 256 : -EDGE_S * 256]
     spectrum = np.fft.rfft(inner * np.hanning(inner.shape[1]), axis=1)
     rates = np.fft.rfftfreq(inner.shape[1], 1 / 256)
@@ -83,7 +85,7 @@ def in_band(signal: np.ndarray, band: Band) -> np.ndarray:
 
 
 def worst_correlation() -> tuple[float, int]:
-    """Smallest correlation of any channel that has a signal, and how many files were compared."""
+    """Return the smallest correlation of any channel that has a signal, and the number of files compared."""
     worst, n_files = 1.0, 0
     files = [path for kind in ("*.edf", "*.bdf", "*.vhdr", "*.set", "*.fif") for path in DATA.rglob(kind)]
     for path in sorted(files):
@@ -108,7 +110,7 @@ def worst_correlation() -> tuple[float, int]:
 
 
 def shift() -> float:
-    """Largest distance of clicks from their place, samples of 256 Hz, at several rates."""
+    """Return the largest distance of a click's peak from its true position over several rates, in samples of 256 Hz."""
     largest = 0.0
     for rate in (250.0, 300.3, 512.0, 1000.0, 1017.25, 2048.0):
         band = plan_band(sfreq=rate, l_freq=0.1, h_freq=96.0, lowpass=0.0, mains=0.0)
@@ -117,7 +119,7 @@ def shift() -> float:
         signal[0, click] = 1.0
         out = standardise(signal, band, sfreq_in=rate, sfreq_out=256.0)[0]
         peak = int(np.argmax(out))
-        # the peak between samples, from the parabola through three of them
+        # position of the peak between samples, by a parabola through three of them
         before, top, after = out[peak - 1 : peak + 2]
         place = peak + 0.5 * (before - after) / (before - 2 * top + after)
         largest = max(largest, abs(float(place) - click / rate * 256.0))
@@ -125,7 +127,7 @@ def shift() -> float:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     figures: dict[str, float] = {}
     with threadpool_limits(1):
         times = {channels: speed(channels) for channels in SIZES}

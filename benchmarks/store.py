@@ -1,8 +1,9 @@
-"""Measure bytes on disk over float32, and how far rounding noise lies under the spectrum, on real recordings.
+"""Measure the size of stored recordings relative to float32, and the rounding noise relative to the spectrum.
 
-A few recordings of each real archive go through ingest; what would be written is kept as float32, written, read back
-and compared: bytes of the whole recording over those of float32, and in the worst channel and 1-Hz bin (Welch, from 1
-Hz to the end of the pass band, without ±2 Hz around notches and flat channels) the spectrum over the noise, dB.
+A few recordings of each real archive are ingested. The signal that ingest writes is also kept as float32 and compared
+with what is read back. Reported are the bytes of the whole recording divided by those of float32, and the ratio of
+spectrum to noise in the worst channel and 1-Hz bin, in dB (Welch's method, from 1 Hz to the end of the pass band,
+without 2 Hz on both sides of notches and without flat channels).
 """
 
 import json
@@ -25,7 +26,7 @@ ARCHIVES = {"oddball": 3, "ssvep": 3, "arithmetic": 3, "motor-imagery": 2}
 
 
 def written(data: Path, folder: Path) -> Iterator[tuple[str, Store, str, np.ndarray]]:
-    """Ingest; give archive, store, recording and the float32 signal that was handed to the store."""
+    """Ingest recordings; yield archive, store, recording and the float32 signal that was passed to the store."""
     kept: list[np.ndarray] = []
 
     def keeping(store: Store, name: str, signal: Any, **others: Any) -> float:  # noqa: ANN401 - passed on
@@ -43,7 +44,7 @@ def written(data: Path, folder: Path) -> Iterator[tuple[str, Store, str, np.ndar
 
 
 def worst_bin_db(signal: np.ndarray, stored: np.ndarray, band: KeptBand) -> float:
-    """Spectrum over noise in the worst channel and bin."""
+    """Return the ratio of spectrum to noise in the worst channel and bin, in dB."""
     length = round(band.sfreq)
     frequencies, power = welch(signal.astype(np.float64), band.sfreq, nperseg=length)
     _, noise = welch(stored.astype(np.float64) - signal, band.sfreq, nperseg=length)
@@ -52,7 +53,7 @@ def worst_bin_db(signal: np.ndarray, stored: np.ndarray, band: KeptBand) -> floa
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     data = Path(__file__).parents[2] / "shared" / "data"
     if not data.is_dir():
         sys.exit(f"{data}: no real recordings")

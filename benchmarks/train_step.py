@@ -1,14 +1,17 @@
-"""Measure how many times the steps/s of a plain eager build tokenizer training has, and that both train alike.
+"""Compare a training step of emeg's tokenizer with that of a plain implementation, in speed and in losses.
 
-Both sides in one process, one thread, float32, alternating steps on the same made-up batch, CPU seconds (user and
-system), medians. Two sizes of the network, 2 segments of 64 channels and 10 s, with the default allocator and, in a
-process of its own, with jemalloc. `ratio` and `ratio_jemalloc` are the smaller of the two sizes'. `--compiled` adds
-ours with compiled convolutions, which takes minutes to compile.
+Speed: both sides run in one process and one thread in float32, in alternating steps on the same synthetic batch of 2
+segments of 64 channels and 10 s. Times are medians of CPU seconds (user and system). Two network sizes are measured
+with the default allocator and, in a separate process, with jemalloc. `ratio` and `ratio_jemalloc` are the time of the
+plain step divided by emeg's, for the size with the smaller ratio. `--compiled` adds emeg's step with compiled
+convolutions; the compilation takes minutes.
 
-Losses: the recipe's warm-up and ramp, new batches of latent sources mixed into sensors, the same draws on both sides.
-`loss_gap_10` is the largest difference over the first ten steps of both sizes (`_float64`: without the rounding that
-tips codes near a tie); `mean_gap_200` the largest difference
-of running means over 20 steps, relative, over 200 steps of the small one.
+Losses: both sides train with the recipe's warm-up and ramp on new batches of latent sources mixed into sensors, with
+the same random draws.
+
+* `loss_gap_10`: largest difference over the first ten steps of both sizes;
+* `loss_gap_10_float64`: the same in float64, in which rounding decides fewer choices between nearly equal codes;
+* `mean_gap_200`: largest relative difference of running means over 20 steps, in 200 steps of the small size.
 """
 
 import argparse
@@ -43,7 +46,7 @@ Step = Callable[[int, Batch], float]
 
 
 def batches(batch: int, channels: int, seconds: int, *, dtype: torch.dtype = torch.float32) -> Iterator[Batch]:
-    """Four slow sources and noise, mixed into sensors at drawn places."""
+    """Yield batches of four slow sources mixed into sensors at random positions, with noise."""
     generator = torch.Generator().manual_seed(1)
     n = seconds * RATE
     while True:
@@ -58,12 +61,12 @@ def batches(batch: int, channels: int, seconds: int, *, dtype: torch.dtype = tor
 
 
 def two_sides(preset: str, first: Batch, *, compiled: bool = False) -> tuple[Step, Step, float]:
-    """Our step and the plain one, from the same numbers; and the CPU seconds that k-means took."""
+    """Return emeg's step and the plain step, with equal initial weights, and the CPU seconds that k-means took."""
     torch.manual_seed(0)
     config, dtype = PRESETS[preset], first[0].dtype
     ours = BrainTokenizer(config).train().to(dtype)
     forward_s = []
-    for seed in range(3):  # the first places the codebooks
+    for seed in range(3):  # the first pass initialises the codebooks
         began = time.process_time()
         ours.training_loss(*first, generator=torch.Generator().manual_seed(2**31 + seed), follow=False)
         forward_s.append(time.process_time() - began)
@@ -111,14 +114,14 @@ def two_sides(preset: str, first: Batch, *, compiled: bool = False) -> tuple[Ste
 
 
 def cpu_seconds(step: Step, number: int, batch: Batch) -> float:
-    """Of one step."""
+    """Return the CPU seconds of one step."""
     began = time.process_time()
     step(number, batch)
     return time.process_time() - began
 
 
 def speed(preset: str, *, compiled: bool) -> dict[str, float]:
-    """Time both sides, step by step in turn; the first two steps warm up."""
+    """Time both sides in alternating steps; the first two steps warm up."""
     batch = next(batches(BATCH, CHANNELS, SECONDS))
     ours, plain, kmeans_s = two_sides(preset, batch, compiled=compiled)
     times = [(cpu_seconds(ours, n, batch), cpu_seconds(plain, n, batch)) for n in range(ROUNDS[preset] + 2)][2:]
@@ -129,7 +132,7 @@ def speed(preset: str, *, compiled: bool) -> dict[str, float]:
 def likeness(
     preset: str, n_steps: int, shape: tuple[int, int, int], *, dtype: torch.dtype = torch.float32
 ) -> dict[str, float]:
-    """Train both sides on the same batches and compare losses."""
+    """Train both sides on the same batches and compare their losses."""
     source = batches(*shape, dtype=dtype)
     ours, plain, _ = two_sides(preset, next(source))
     given = list(itertools.islice(source, n_steps))
@@ -141,7 +144,7 @@ def likeness(
 
 
 def in_a_process(part: str, preset: str, *, jemalloc: bool, compiled: bool = False) -> dict[str, float]:
-    """Run one part with an allocator of its choice."""
+    """Run one part in a separate process, with jemalloc or the default allocator."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "LD_PRELOAD"))}
     if jemalloc:
         library = next(str(path) for path in JEMALLOC if path.exists())
@@ -155,7 +158,7 @@ def in_a_process(part: str, preset: str, *, jemalloc: bool, compiled: bool = Fal
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--part", choices=("speed", "likeness"))
     parser.add_argument("--preset", choices=tuple(ROUNDS))
@@ -175,7 +178,7 @@ def main() -> None:
 
 
 def measure(*, compiled: bool) -> dict[str, object]:
-    """Run every part."""
+    """Run all parts and return their figures."""
     result: dict[str, object] = {"benchmark": "train_step"}
     for name, jemalloc in (("", False), ("_jemalloc", True)):
         if jemalloc and not any(path.exists() for path in JEMALLOC):
