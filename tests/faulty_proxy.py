@@ -1,6 +1,6 @@
 """A proxy before an S3 server that spoils a share of its answers, as busy servers, gateways and lines do.
 
-Faults are drawn by a seeded generator, one draw a request, so a run has the same share of them whoever asks.
+Faults are drawn by a seeded generator, one draw per request, so that every run has the same share of them.
 
 ==========  ============================================================================================
 ``503``     ``SlowDown`` in S3's own XML; the request never reaches the server

@@ -1,4 +1,4 @@
-"""Recordings in formats that no library exports, written by hand, each free field holding what it is told.
+"""Write recordings in formats that no library exports, with given texts in every free field.
 
 GDF 2.10, EGI MFF, Persyst, Nicolet and CTF: 10 s of noise with a common part, at 128 Hz.
 """

@@ -1,4 +1,4 @@
-"""Later runs: only what is new or changed is fetched, what vanished is told, who withdrew is gone and stays away."""
+"""Later runs fetch only new or changed files, report vanished ones, and never ingest a withdrawn subject again."""
 
 import shutil
 from types import SimpleNamespace

@@ -124,7 +124,7 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Execu
 
 
 def _with_known_names(store: Store, listing: Listing, config: IngestConfig, ready: set[str]) -> tuple[Listing, Labels]:
-    """Give sources the ids that earlier versions gave to their content, and mark those whose events are out of date."""
+    """Return the sources with the ids that earlier versions gave their content; mark those with outdated events."""
     refused = {record.recording for record in read_quarantine(store) if record.dataset == listing.dataset}
     known = read_labels(store, listing.dataset)
     sources, labels = match_older_names(listing.sources, config, ready | refused, known)

@@ -55,7 +55,7 @@ def test_ranks_and_threads_change_nothing(corpus, workers):
 
 
 def test_the_order_of_samples_is_the_same_on_any_ranks_and_workers(corpus):
-    """1, 2 and 4 ranks, 0, 1 and 4 workers, begun anew and gone on with in mid-epoch on each other number."""
+    """1, 2 and 4 ranks, 0, 1 and 4 workers, from the start and resumed in mid-epoch on every other number."""
     config = {"micro_batches": 4, "stop": 9}
 
     def order(n_ranks, workers, state=None):
