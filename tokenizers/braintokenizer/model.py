@@ -332,11 +332,12 @@ class BrainTokenizer(nn.Module):
     ) -> TokenizerLosses:
         with torch.autocast(x.device.type, enabled=False):
             x = at_least_float32(x)
+            # before the other terms: the order of the terms is that in which their gradients are added, bit for bit
+            spectra = [spectrum(x), spectrum(target_BCWL)] if self.config.spectral_loss == "angle" else []
             time = mean_over_channels((x - target_BCWL).abs(), channel_mask)
             pcc = mean_over_channels(correlation(x, target_BCWL), channel_mask)
-            if self.config.spectral_loss == "angle":
-                magnitude, angle = spectrum(x)
-                target_magnitude, target_angle = spectrum(target_BCWL)
+            if spectra:
+                (magnitude, angle), (target_magnitude, target_angle) = spectra
                 amplitude = mean_over_channels((magnitude - target_magnitude).abs(), channel_mask)
                 phase = mean_over_channels((angle - target_angle).abs(), channel_mask)
                 total = ramp * (time + amplitude + PHASE_WEIGHT * phase) + torch.exp(-pcc) + commitment

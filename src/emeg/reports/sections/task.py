@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from emeg.evaluation.comparisons import Gate, gates, model_interval
 from emeg.evaluation.products import EvaluationSummary, MetricSummary, ModelSummary
 from emeg.reports.plots import confusion, scores
 from emeg.reports.sections.archive import shorten
@@ -29,6 +30,7 @@ def task_section(figures: EvaluationSummary) -> dict[str, Any] | None:
         "name": task.name,
         "note": _note(figures),
         "metrics": [METRIC_TITLES[name] for name in metrics],
+        "gates": [_gate_row(gate) for gate in gates(figures)],
         "rows": [_row(c, metrics) for c in figures.models],
         "remarks": [f"{c.title}: {c.status}, {c.reason}" for c in figures.models if c.status != "done"]
         + ([task.notice] if task.notice else []),
@@ -66,9 +68,22 @@ def _note(figures: EvaluationSummary) -> str:
     )
 
 
+def _gate_row(gate: Gate) -> dict[str, Any]:
+    verdict = {True: "passed", False: "not passed", None: "not decided"}[gate.passed]
+    return {
+        "question": gate.question,
+        "difference": gate.reason if gate.difference is None else str(gate.difference),
+        "subjects": "–" if gate.difference is None else gate.difference.n_subjects,
+        "verdict": verdict,
+        "passed": gate.passed is True,
+    }
+
+
 def _row(model: ModelSummary, metrics: list[str]) -> dict[str, Any]:
     accuracy = model.metrics.get("balanced_accuracy")
+    over_subjects = model_interval(model)
     return {
+        "interval": "–" if over_subjects is None else str(over_subjects),
         "name": model.title,
         "ours": model.weights == "pretrained",
         "cells": [_cell(model.metrics.get(name)) for name in metrics],
