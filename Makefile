@@ -42,7 +42,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_floors.py
+	$(BIN)/python -m pytest -q tests/test_floors.py tests/test_mirror.py tests/test_style.py
 
 docs: $(READY)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --jobs auto -b html docs build/docs

@@ -30,6 +30,7 @@ FLOORS = (
         "terminal",
         "version",
         "metrics",
+        "notebook",
     ),
     ("store", "tokenizers", "doctor"),
     ("synthetic", "ingest", "export", "data", "models"),
@@ -46,7 +47,7 @@ MOST_MODULES = 16
 """Modules in one folder, its `__init__` not counted."""
 ROOMS = tuple(sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py")))
 HEAVY = ("torch", "mne", "prefect", "lightning")
-SMALL = {"config", "errors", "files", "hashing", "uri", "progress", "version", "metrics"}
+SMALL = {"config", "errors", "files", "hashing", "uri", "progress", "version", "metrics", "notebook"}
 """Modules of the ground floor that its other modules may use: `config` uses `errors`, `sensors` uses `hashing`."""
 
 

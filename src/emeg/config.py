@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from emeg.errors import UserError
 from emeg.hashing import hash_json
+from emeg.notebook import html_table
 
 
 def option(default: Any = ..., *, group: str, **constraints: Any) -> Any:  # noqa: ANN401 - mirrors pydantic.Field
@@ -33,6 +34,10 @@ class Config(BaseModel):
         """Return defaults, nested like the fields, that depend on what the caller gives, such as a recipe's values."""
         del given
         return {}
+
+    def _repr_html_(self) -> str:
+        """Return a table of the fields for a notebook."""
+        return html_table((type(self).__name__, ""), ((name, getattr(self, name)) for name in type(self).model_fields))
 
     def product_fields(self) -> dict[str, Any]:
         """Return the fields that can change a result, as plain JSON values, nested configurations included."""

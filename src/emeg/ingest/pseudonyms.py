@@ -89,7 +89,7 @@ _SAID = """
     lfp light line list listening long low m mag mains marker markers math meg memory meta mff mixed mm mono motor
     movement movements music muscle n name names nasion neuromag new nicolet no nogo noise non not odd oddball of off
     old on one opm open out output overlapping part patch pause photo picture pre press presentation probe
-    program raw read reading reading real record recording rec recall reference rejected rem response rest resting
+    program raw read reading readme real record recording rec recall reference rejected rem response rest resting
     right room run sample samples scan scans sd seconds second seg segment segments seizure sensor ses session sessions
     set short side signal single size sleep song sound speech split spindle ssvep stage standard start state status
     step stim stimulation stimuli stimulus stop story sub subj subject subjects switch sync system t target task tasks

@@ -4,6 +4,7 @@ Shape letters: B batch, C channels, N samples, K chunks of a stored segment.
 """
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Self
@@ -17,6 +18,7 @@ from emeg.data.corpus.ranges import ByteRange, RangeReader
 from emeg.data.corpus.tar_shards import chunk_edges
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
+from emeg.notebook import html_table
 from emeg.store import Store
 from emeg.store.catalog.parquet import table_of
 from emeg.store.recordings.quantise import dequantise
@@ -55,6 +57,29 @@ class Corpus:
         self.manifest = manifest
         sizes = {shard["name"]: int(shard["bytes"]) for shard in manifest["shards"]}
         self.shards = RangeReader(folder / "shards", sizes)
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{n} {split}" for split, n in self._counts("subjects").items())
+        return (
+            f"<Corpus {self.name} | {self._counts('segments').total()} segments of {self.manifest['segment_s']:g} s at"
+            f" {self.sfreq:g} Hz, {splits} subjects>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table of the splits for a notebook."""
+        subjects, segments = self._counts("subjects"), self._counts("segments")
+        hours = self.manifest["segment_s"] / 3600
+        rows = ((split, subjects[split], n, f"{n * hours:.2f}") for split, n in segments.items())
+        return f"<p>Corpus {self.name}</p>{html_table(('split', 'subjects', 'segments', 'hours'), rows)}"
+
+    def _counts(self, of: str) -> Counter[str]:
+        """Count the subjects or segments of each split, from the manifest alone."""
+        if of == "subjects":
+            return Counter(self.manifest["subjects"].values())
+        counts: Counter[str] = Counter()
+        for shard in self.manifest["shards"]:
+            counts[shard["split"]] += shard["n_segments"]
+        return counts
 
     @classmethod
     def open(cls, store: Store, name: str | None = None) -> Self:

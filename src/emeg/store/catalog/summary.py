@@ -1,9 +1,10 @@
 """A summary of a store that a person can read: datasets, subjects, hours, devices, refused sources, products."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from emeg.notebook import html_table
 from emeg.store.catalog.facts import KEYS, read_facts
 from emeg.store.catalog.records import CatalogRow
 from emeg.store.catalog.tables import read_catalog, read_quarantine
@@ -82,15 +83,6 @@ def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     """Return rows of text as lines with aligned columns."""
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-
-
-def html_table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Return an HTML table; every cell is escaped."""
-    from html import escape
-
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cells(one: DatasetSummary) -> tuple[str, ...]:

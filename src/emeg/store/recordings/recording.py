@@ -17,6 +17,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import FsspecStore, LocalStore
 
 from emeg.errors import RecordingError, UserError
+from emeg.notebook import html_table
 from emeg.sensors import Sensors, SensorType
 from emeg.store.catalog.records import RecordingAttributes, Stretch
 from emeg.store.connection_errors import connection_to
@@ -273,8 +274,6 @@ class Recording:
 
     def _repr_html_(self) -> str:
         """Return a table of what the recording is, for a notebook."""
-        from emeg.store.catalog.summary import html_table
-
         about = self.attributes
         rows = {
             "Recording": self.id,
