@@ -34,7 +34,7 @@ def store(tmp_path) -> Store:
 
 @pytest.fixture
 def add_recording(store) -> Callable[..., str]:
-    """Write a recording of noise with its row and events; gives its id."""
+    """Write a recording of noise with its row and events, and return its id."""
     return recording_writer(store)
 
 
@@ -51,7 +51,7 @@ def store_of_people(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def people(store, store_of_people) -> Store:
-    """Seven people: all with a 5-channel device, three of them with a 3 + 4 channel device too."""
+    """Create a store of seven subjects: all with a 5-channel device, three also with a 3 + 4 channel device."""
     shutil.copytree(store_of_people, store.root.local_path(), dirs_exist_ok=True)
     return store
 

@@ -1,4 +1,4 @@
-"""A store of people whose conditions differ in lateralised alpha, with a corpus and a small network."""
+"""A store of subjects with conditions that differ in lateralised alpha, with a corpus and a small network."""
 
 import shutil
 from pathlib import Path
@@ -70,7 +70,7 @@ def add_person(store: Store, subject: str, *, names: tuple[str, ...], device="x"
 
 
 def add_model(store: Store, corpus: str, tokens: str | None = None, name: str = "omni", seed: int = 0) -> str:
-    """Publish a BrainOmni that was never trained but says that it was."""
+    """Publish an untrained BrainOmni with the provenance of a trained one."""
     torch.manual_seed(seed)
     model = BrainOmni(BrainOmniConfig(lm_dim=16, lm_head=2, lm_depth=2), TOKENIZER)
     with store.publishing("models", name) as folder:
@@ -99,6 +99,6 @@ def made_once(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def root(made_once, tmp_path) -> str:
-    """Ten people with five channels and two conditions, three of them with another device and no events too."""
+    """Return a store of ten subjects with five channels and two conditions; three also have a device without events."""
     shutil.copytree(made_once, tmp_path / "store")
     return str(tmp_path / "store")

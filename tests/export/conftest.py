@@ -1,4 +1,4 @@
-"""A store with EEG, MEG and both, made of noise: what is exported must be what was put in."""
+"""A store of noise recordings with EEG, MEG and both, and the data that an export of it must contain."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ EVENTS = (
 
 @dataclass(frozen=True)
 class Stored:
-    """A store, and what went into it."""
+    """A store and the data that were written into it."""
 
     root: Path
     store: Store

@@ -1,4 +1,4 @@
-"""An export says what the store says: read back with MNE-Python and MNE-BIDS, checked by the public validator."""
+"""An export equals the store, read with MNE-Python and MNE-BIDS and checked by the public validator."""
 
 import csv
 import json
@@ -67,7 +67,7 @@ def test_the_public_validator_finds_no_error(exported: Path):
 
 
 def as_raw(exported: Path, folder: Path) -> Path:
-    """Copy as a dataset that says it is raw: only of such does the validator demand every required field."""
+    """Copy a dataset as a raw one, because the validator checks all required fields only in raw datasets."""
     for path in exported.rglob("*"):
         if path.is_file():
             target = folder / str(path.relative_to(exported)).replace("_desc-preproc", "")

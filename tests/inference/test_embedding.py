@@ -1,4 +1,4 @@
-"""`Embedder` gives what the network gives, for whatever form the data have, and follows scikit-learn's rules."""
+"""`Embedder` returns the network's embeddings for every form of input, and follows scikit-learn's rules."""
 
 import pickle
 
@@ -102,7 +102,7 @@ def test_it_stands_in_a_pipeline(model):
 
 
 def test_scikit_learns_own_checks_pass(model):
-    """Those that need no two-dimensional input, of which it says that it leaves the others out."""
+    """scikit-learn's checks pass, except those for two-dimensional input, which the tags exclude."""
     with pytest.warns(SkipTestWarning, match="three_d_array=True"):
         results = check_estimator(Embedder(model), on_fail=None)
     assert [result["status"] for result in results] == ["passed"] * len(results)

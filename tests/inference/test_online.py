@@ -1,4 +1,4 @@
-"""A stream is encoded as it comes, however it is cut and whatever happens on the way."""
+"""A stream is encoded correctly for any packet sizes, and with lost, late and repeated packets."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from emeg.store import CatalogRow, QuarantineRecord, Recording, Store, open_reco
 
 @dataclass(frozen=True)
 class Ingested:
-    """A store and what it says, by the first folder of the source, or by file name."""
+    """A store with its ready and refused recordings, by the first folder of the source or by file name."""
 
     store: Store
     config: IngestConfig

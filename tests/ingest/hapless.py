@@ -11,7 +11,7 @@ from emeg.store.claims import claimed
 
 
 def hapless(source: Source, config: IngestConfig) -> Outcome:
-    """Stands for a recording on a cluster: its child crashes or hangs, or its worker is killed, frozen, or works."""
+    """Simulate an ingest on a cluster: the child crashes or hangs, the worker is killed or frozen, or it works."""
     with claimed(Store.open(config.root), source.path) as ours:
         if not ours:
             return Outcome(source.path, source.path, "claimed")

@@ -1,4 +1,4 @@
-"""An archive with names and dates in every field of every format that can be written, and everything a store says."""
+"""An archive with planted names and dates in every field of every format, and all text of a store."""
 
 import datetime
 import json

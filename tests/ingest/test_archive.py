@@ -1,4 +1,4 @@
-"""Whole ingests: the same bytes however often they are interrupted, wherever the archive lies."""
+"""Whole ingests give the same bytes for any number of interruptions and any location of the archive."""
 
 import os
 import shutil

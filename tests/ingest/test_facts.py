@@ -1,4 +1,4 @@
-"""The object that carries what is known of a recording: nothing is read before it is known, nothing is forgotten."""
+"""The object with the facts about a recording: no fact can be read before it is set, and none is lost."""
 
 from dataclasses import fields
 

@@ -1,4 +1,4 @@
-"""Every kind of fault ends as it should, and no event is lost in what is kept."""
+"""Every kind of fault has its correct outcome, and no event of a kept recording is lost."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A whole ingest out of a bucket behind a faulty line ends in one run, with the store of a faultless one."""
+"""An ingest from a bucket over a faulty connection ends in one run, with the same store as without faults."""
 
 import shutil
 

@@ -1,6 +1,6 @@
-"""Measures and judgements of real recordings beside pyprep's, on the same standardised signal.
+"""Quality measures and bad channels of real recordings compared with pyprep's on the same standardised signal.
 
-What is expected was written down before the first run; docs/decisions/0015-quality.md has the figures, misses too.
+The expectations were written down before the first run; docs/decisions/0015-quality.md has all figures.
 """
 
 import warnings

@@ -1,4 +1,4 @@
-"""One source at a time: what tables and headers change, and what is refused."""
+"""Ingest of one source: the effect of tables and headers, and refusals."""
 
 import json
 
@@ -180,7 +180,7 @@ def test_bad_channels_of_every_type_are_replaced_or_marked(shared, tmp_path):
 
 
 def test_a_long_recording_through_scratch_files_is_the_same(tmp_path):
-    """Whatever a worker may hold in memory, the bytes in the store are the same."""
+    """The bytes in the store do not depend on the memory that a worker may use."""
     data = signal(seconds=30)
     data[3] *= 40.0
     bids(tmp_path, data)

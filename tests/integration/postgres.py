@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own for a test, from the system's binaries, in a folder that goes with it."""
+"""A PostgreSQL server for one test, from the system's binaries, in a folder that is removed afterwards."""
 
 import os
 import pwd
@@ -22,7 +22,7 @@ def find_binaries() -> Path | None:
 
 @contextmanager
 def running_postgres(binaries: Path, port: int) -> Iterator[str]:
-    """Start one on `port`; gives what SQLAlchemy connects to."""
+    """Start a server on `port`; yield its URL for SQLAlchemy."""
     folder = Path(tempfile.mkdtemp(prefix="emeg-postgres-"))
     # it refuses to run as root, and the account that its package makes is there for it
     account = pwd.getpwnam("postgres") if os.getuid() == 0 else None

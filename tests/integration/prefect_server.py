@@ -1,4 +1,4 @@
-"""A Prefect server of its own for a test, with its command line, its API and workers."""
+"""A Prefect server for one test, with its command line, its API and workers."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A full disk under a training, on a small file system of its own: one line with the path, exit code 2."""
+"""A training on a full disk (a small separate file system) ends with one line that names the path, and exit code 2."""
 
 import os
 import subprocess

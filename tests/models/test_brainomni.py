@@ -1,4 +1,4 @@
-"""BrainOmni's own habits: masking, positions, dropout, padding, files."""
+"""BrainOmni: masking, positions, dropout, padding, files."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Pooling of embeddings: what each keeps of a rhythm in the features, sizes and names, heads that learn."""
+"""Pooling of embeddings: response to a rhythm in the features, sizes and names, trained heads."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Entries are closed and consistent; what they say of people and devices follows over every link."""
+"""Registry entries accept no unknown fields and are consistent; facts on subjects and devices hold across links."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""Real recordings of many devices: counts, units, places and orientations as their files have them."""
+"""Sensors of real recordings from many devices: counts, units, positions and orientations equal those in the files."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Places of electrodes known by name."""
+"""Standard positions of electrodes by name."""
 
 import mne
 import numpy as np

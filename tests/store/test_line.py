@@ -1,4 +1,4 @@
-"""What a line to a bucket may do, and what comes of it."""
+"""Connection faults of a bucket and the errors that they cause."""
 
 import aiohttp
 import fsspec

@@ -1,4 +1,4 @@
-"""The dataset on disk: structure, truth, sameness of bytes, and what happens to folders."""
+"""The synthetic dataset on disk: structure, known signals, reproducible bytes, and treatment of existing folders."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What devices add, and how much of a recording a few patterns explain."""
+"""Device noise, and the share of a recording that a few spatial patterns explain."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The equaliser: what it is fitted to, its phase, its inverse, and that models without it have no trace of it."""
+"""The equaliser: its fit, phase and inverse, and unchanged models without it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A batch with padded channels gives what its samples give alone."""
+"""A batch with padded channels gives the same results as its samples one by one."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A store of a few people whose signals a small network can learn, made once."""
+"""A store of a few subjects with signals that a small network can learn, created once per session."""
 
 from pathlib import Path
 

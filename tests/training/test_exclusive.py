@@ -1,4 +1,4 @@
-"""Two trainings of one model: the second waits for the first, says who trains, and finds the model."""
+"""Two trainings of one model: the second waits, reports which process trains, and then finds the model."""
 
 import re
 import threading

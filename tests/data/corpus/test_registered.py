@@ -1,4 +1,4 @@
-"""The registry decides who is trained on and who is one person, wherever the files lay."""
+"""The registry decides which subjects are trained on and which labels mean one subject, for any file location."""
 
 import pytest
 

@@ -18,7 +18,7 @@ from emeg.uri import Location
 
 
 class CountingFileSystem(MemoryFileSystem):
-    """A bucket that counts requests for shards, and fails when told to."""
+    """File system of a bucket that counts requests for shards and can be set to fail."""
 
     protocol = "counted"
     cachable = False

@@ -19,7 +19,7 @@ from emeg.uri import Location
 
 
 class Bucket(LocalFileSystem):
-    """A folder that is not taken for a local one, counts reads in a file, and may be slow or cut the line."""
+    """A folder treated as remote that counts reads in a file and can be slow or lose the connection."""
 
     protocol = "bucket"
     cachable = False
@@ -39,7 +39,7 @@ class Bucket(LocalFileSystem):
 
 
 class Remote(Location):
-    """A place in the bucket."""
+    """Location in the bucket."""
 
     is_local = False
 

@@ -21,7 +21,7 @@ def rows_of(people, train, validation, test):
 
 @pytest.fixture(scope="module")
 def lateralised():
-    """Five people, 24 windows of 2 s each: alpha is weaker at one of two channels, by class; gains differ by person."""
+    """Return windows of five subjects, 24 of 2 s each; the class decides which channel has weaker alpha."""
     generator = np.random.default_rng(0)
     people, labels = np.repeat(np.arange(5), 24), np.tile([0, 1], 60)
     time = np.arange(512) / SFREQ

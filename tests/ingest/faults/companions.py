@@ -71,7 +71,7 @@ def header_names_markers_outside_the_archive(archive: Path) -> None:
     }
 )
 def header_names_another_recordings_data(archive: Path) -> None:
-    """Its own data lie beside it; the header came with a copy."""
+    """The file's own data are beside it; the header comes from a copy."""
     put(archive, "vhdr")
     path = put(archive, "vhdr", stem="sub-01_task-work_eeg")
     path.write_text(path.read_text().replace("sub-01_task-work_eeg.eeg", DATA))
@@ -100,7 +100,7 @@ def header_counts_more_channels_than_it_lists(archive: Path) -> None:
 
 @fault(Refused("channels"), extension="vhdr")
 def header_counts_fewer_channels_than_it_lists(archive: Path) -> None:
-    """Nothing tells which are in the data; the sample frames would be misread."""
+    """Nothing shows which channels are in the data; the sample frames would be misread."""
     _header(archive, lambda text: text.replace("NumberOfChannels=19", "NumberOfChannels=16"))
 
 
@@ -296,7 +296,7 @@ def split_second_part_missing(archive: Path) -> None:
 
 @fault({LONG: Refused("long_raw-1.fif"), f"{FOLDER}/part2_raw.fif": Refused("later part")})
 def split_second_part_renamed(archive: Path) -> None:
-    """Neither is a whole recording, whatever its name."""
+    """Neither file is a whole recording, in spite of its name."""
     second = _split(archive)[1]
     second.rename(second.parent / "part2_raw.fif")
 
@@ -310,7 +310,7 @@ def split_second_part_of_another_recording(archive: Path) -> None:
 
 @fault({f"{FOLDER}/rest_raw.fif": Ready(), f"{FOLDER}/rest_raw-1.fif": Ready(), f"{FOLDER}/rest_raw-2.fif": Ready()})
 def numbered_recordings(archive: Path) -> None:
-    """Complete recordings whose names are those that MNE gives to parts."""
+    """Complete recordings with names that MNE gives to parts of a recording."""
     for name in ("rest_raw.fif", "rest_raw-1.fif", "rest_raw-2.fif"):
         put(archive, "fif").rename(archive / FOLDER / name)
 

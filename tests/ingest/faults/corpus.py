@@ -1,6 +1,6 @@
-"""The corpus of faults: each kind is made by code from a good recording, beside the outcome that is right for it.
+"""The corpus of faults: code makes each kind from a good recording and states the correct outcome.
 
-The outcome follows from what the data mean: what is still certain is kept, what cannot be known is not guessed.
+The outcome follows from the meaning of the data: what is still certain is kept, and nothing unknown is guessed.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from tests.ingest.faults.good import FOLDER, LABELS, NAMES, STEM
 
 @dataclass(frozen=True)
 class Ready:
-    """Kept. Every kept channel must carry its electrode's signal, in volts, at its electrode's place.
+    """Kept. Every kept channel must carry its electrode's signal, in volts, at its electrode's position.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ Outcome = Ready | Refused
 
 @dataclass(frozen=True)
 class Fault:
-    """One kind of fault: `make` writes the archive, `outcomes` says what becomes of each source that is listed."""
+    """One kind of fault: `make` writes the archive, `outcomes` has the correct outcome of each listed source."""
 
     name: str
     make: Callable[[Path], None]

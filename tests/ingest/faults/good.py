@@ -1,7 +1,7 @@
-"""Small good recordings in every format that can be written, with the truth behind them.
+"""Small good recordings in every format that can be written, with their true signals and events.
 
 Twelve seconds of 19 electrodes of the 10-20 system at 200 Hz, ten microvolts, no mains: smooth sources under the scalp
-and a little noise of every electrode's own, so that each channel is known by its signal. Eight events. Seeded.
+and a little independent noise at each electrode, so that the signal identifies the channel. Eight events. Seeded.
 """
 
 import tempfile
@@ -90,7 +90,7 @@ def raw_meg(data: NDArray[np.float64] | None = None) -> mne.io.RawArray:
 
 @cache
 def helmet() -> NDArray[np.float64]:
-    """Places of the coils, shape (64, 3), mirrored left to right, the crown up, open below."""
+    """Return positions of the coils, shape (64, 3): a helmet, symmetric about the median plane and open below."""
     half = N_COILS // 2
     height = 0.11 * (0.02 + 0.96 * (np.arange(half) + 0.5) / half)
     angle = np.arange(half) * 2.399963

@@ -78,7 +78,7 @@ def events_whose_samples_contradict_their_onsets(archive: Path) -> None:
 
 @fault(Ready(notes=("no rows",)))
 def events_table_without_rows(archive: Path) -> None:
-    """The file has markers of its own; a table that nobody filled does not undo them."""
+    """The file has its own markers; an empty table does not remove them."""
     beside(archive, "events", "onset\tduration\ttrial_type\n")
 
 
@@ -99,7 +99,7 @@ def events_separated_by_commas(archive: Path) -> None:
 
 @fault(Ready(notes=("no row has an onset; 8 events found in the file itself",)))
 def events_with_no_onset_at_all(archive: Path) -> None:
-    """A table without times says as little as one without rows: the file's own events count."""
+    """A table without times is treated like one without rows: the file's own events count."""
     _beside(archive, events(onset=["n/a"] * 8))
 
 

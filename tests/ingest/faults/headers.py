@@ -1,4 +1,4 @@
-"""Faults of EDF and BDF headers, and files that are not what their names say."""
+"""Faults of EDF and BDF headers, and files in another format than their suffix."""
 
 import gzip
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8)
 
 
 def field_at(head: bytes, which: int, signal: int) -> tuple[int, int]:
-    """Place and width of a field of one signal."""
+    """Return the offset and width of a field of one signal."""
     n = int(head[252:256])
     return 256 + n * sum(_WIDTHS[:which]) + signal * _WIDTHS[which], _WIDTHS[which]
 
@@ -71,7 +71,7 @@ def edf_record_count_unknown_and_all_there(archive: Path) -> None:
 
 @fault(Refused("records"))
 def edf_more_records_than_the_header_counts(archive: Path) -> None:
-    """What follows the counted records may be another file's end: nobody can know."""
+    """The bytes after the counted records may belong to another file; this cannot be known."""
     patch(put(archive, "edf"), 236, 8, "6")
 
 

@@ -61,7 +61,7 @@ def extension_in_capitals(archive: Path) -> None:
 
 @fault({})
 def name_that_is_no_text(archive: Path) -> None:
-    """Bytes that are not UTF-8 have no place in the catalogue; the file is counted as left aside."""
+    """The catalogue cannot hold names that are not UTF-8; the file is counted as skipped."""
     path = put(archive, "edf")
     os.rename(os.fsencode(path), os.fsencode(path.parent) + b"/caf\xe9.edf")  # noqa: PTH104 - a name in bytes
 

@@ -107,7 +107,7 @@ def electrodes_without_columns_of_positions(archive: Path) -> None:
 
 @fault(Ready(notes=("coordinate system",)))
 def electrodes_in_a_system_that_nobody_names(archive: Path) -> None:
-    """Turned axes in an unknown system say nothing of the head; the names do."""
+    """Rotated axes in an unknown system carry no information about the head; the names do."""
     _put(archive, electrodes(lambda p: np.array([p[1], -p[0], p[2]])), None)
 
 

@@ -1,4 +1,4 @@
-"""Faults of what stands beside a recording: its JSON and its channels table."""
+"""Faults of a recording's JSON sidecar and channels table."""
 
 import json
 from pathlib import Path
@@ -125,7 +125,7 @@ def json_rate_contradicts_the_file_alone(archive: Path) -> None:
 
 @fault(Refused("SamplingFrequency"))
 def json_rate_and_length_contradict_the_file(archive: Path) -> None:
-    """Both say that the file's rate is wrong; then every frequency and every latency would be."""
+    """Both sidecars contradict the file's rate; with a wrong rate, all frequencies and latencies are wrong."""
     beside(archive, "eeg", sidecar(SamplingFrequency=100, RecordingDuration=24))
 
 
@@ -136,7 +136,7 @@ def json_channel_count_contradicts_the_file(archive: Path) -> None:
 
 @fault(Ready(notes=("holds 12",)))
 def json_length_contradicts_the_file(archive: Path) -> None:
-    """The file is whole by its header; a sidecar may tell of the session before cutting."""
+    """The file is complete by its header; a sidecar may describe the session before it was cut."""
     beside(archive, "eeg", sidecar(RecordingDuration=600))
 
 
@@ -164,7 +164,7 @@ def channels_of_other_names_in_equal_number(archive: Path) -> None:
 
 @fault(Ready(notes=("matched by order",), electrodes={f"Ch {i}": name for i, name in enumerate(NAMES)}))
 def channels_named_in_the_table_alone(archive: Path) -> None:
-    """The file's names say nothing; the table, in the file's order and of its length, has the electrodes."""
+    """The file's names carry no information; the table has the electrodes, in the file's order and number."""
     from tests.ingest.faults.headers import LABEL, set_field
 
     path = beside(archive, "channels", table(channels()))
@@ -264,7 +264,7 @@ def channels_with_line_ends_of_old_systems(archive: Path) -> None:
 
 @fault(Ready(), source_events=len(LABELS))
 def channels_table_empty(archive: Path) -> None:
-    """An empty table says nothing, as none would."""
+    """An empty table is treated like a missing one."""
     beside(archive, "channels", "")
 
 

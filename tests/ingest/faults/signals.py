@@ -60,7 +60,7 @@ def channel_of_an_open_lead(archive: Path) -> None:
 
 @fault(Ready(compared=False), extension="vhdr")
 def signal_clipped(archive: Path) -> None:
-    """A channel that stays at the amplifier's limit now and then is marked by the second, not given up."""
+    """A channel that is at the amplifier's limit at times is marked in these seconds, not dropped."""
     data = truth().copy()
     data[9] = np.clip(data[9], -8e-6, 8e-6)
     _write(archive, data, "vhdr")
@@ -132,6 +132,6 @@ def fif_with_a_bad_channel_in_its_own_list(archive: Path) -> None:
 
 @fault({f"sub-0{i}/eeg/sub-0{i}_task-rest_eeg.edf": Ready() for i in (1, 2)})
 def copy_under_another_subject(archive: Path) -> None:
-    """Each is a good recording by itself; that they are one is the fingerprints' to tell."""
+    """Each is a good recording; fingerprints must find that they are copies."""
     for i in (1, 2):
         put(archive, "edf", stem=f"sub-0{i}_task-rest_eeg", folder=f"sub-0{i}/eeg")

@@ -1,4 +1,4 @@
-"""Archives without BIDS names, and what registry and file mappings do to a recording."""
+"""Archives without BIDS names, and the effect of registry entries and file mappings on a recording."""
 
 import shutil
 

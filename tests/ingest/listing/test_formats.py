@@ -1,4 +1,4 @@
-"""Formats that no library writes, written here by their descriptions: signal, names and events against the truth."""
+"""Formats that no library writes, written here by their descriptions: signal, names and events are compared."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an archive's files are taken for."""
+"""How the files of an archive are classified."""
 
 import gzip
 import struct

@@ -1,4 +1,4 @@
-"""Refusals by readers: the file, the format, a cause in words and the next action; nothing of anybody's code."""
+"""Errors of readers name the file, the format, a cause and the next action, and quote no code."""
 
 import re
 import struct

@@ -1,4 +1,4 @@
-"""Optional steps: each removes what it is for, is off by default, and refuses by name what it cannot do."""
+"""Optional cleaning steps: each removes its artefact, is off by default, and names inputs that it cannot process."""
 
 import sys
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Weights say what MNE-Python's interpolation says."""
+"""Interpolation weights give the same result as MNE-Python's interpolation."""
 
 import mne
 import numpy as np

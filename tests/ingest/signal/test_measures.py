@@ -1,4 +1,4 @@
-"""Measures of planted faults against what they must be in closed form."""
+"""Quality measures of planted faults against their values in closed form."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Shielding, separation, rank, coils, and what is no brain, from headers written for it."""
+"""Shielding, signal-space separation, rank, head position coils, empty rooms and contacts, in synthetic headers."""
 
 import mne
 import numpy as np
@@ -36,7 +36,7 @@ def scalp(seconds, seed=0):
 
 
 def coils_on(raw, frequencies):
-    """Say in the header that head position coils are on."""
+    """Mark the head position coils as switched on in the header."""
     coils = [{"number": i + 1, "coil_freq": f} for i, f in enumerate(frequencies)]
     with raw.info._unlock():
         raw.info["hpi_meas"] = [{"hpi_coils": coils}]

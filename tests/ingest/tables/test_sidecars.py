@@ -1,4 +1,4 @@
-"""Numbers and column names of sidecars as people write them."""
+"""Numbers and column names of sidecars in the spellings that occur in archives."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Files out of a bucket over HTTP: whole and right whatever the line does, or not at all."""
+"""Files from a bucket over HTTP arrive complete and correct over a faulty connection, or not at all."""
 
 import os
 import subprocess

@@ -36,7 +36,7 @@ if __name__ == "__main__":
 
 
 def fragile(source: Source, config: IngestConfig) -> Outcome:
-    """Stands for a reader in C: dies, dies when something runs beside it, hangs, or works."""
+    """Simulate a reader in C that crashes, crashes if another one runs, hangs, or works."""
     folder = Path(source.archive)
     with (folder / f"{source.path}.tries").open("a") as file:
         file.write("x")

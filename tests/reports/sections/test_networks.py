@@ -1,4 +1,4 @@
-"""Every panel on training is drawn from what training writes."""
+"""Every panel about training is drawn from the files that training writes."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""Questions to the catalogue: what fits is found, and nothing else can be done."""
+"""Catalogue queries return the matching rows, and statements other than queries are refused."""
 
 import csv
 import json

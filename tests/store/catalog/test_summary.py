@@ -1,4 +1,4 @@
-"""A store says what it holds, on a terminal and in a notebook."""
+"""The summary of a store in a terminal and in a notebook."""
 
 import pyarrow as pa
 import pytest

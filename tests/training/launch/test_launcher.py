@@ -149,7 +149,7 @@ def test_signals_reach_the_ranks_and_the_launcher_waits_for_them(tmp_path):
 
 
 def test_the_handler_of_the_caller_ends_the_run_when_the_ranks_have_ended(child, monkeypatch):
-    """Prefect's own handler must be called in the end: it is what makes a run Cancelled or Crashed."""
+    """Prefect's handler must be called at the end, because it sets the state Cancelled or Crashed."""
     child(
         "import signal, time\n"
         "def stop(number, frame):\n    time.sleep(0.5)\n    print('saved', flush=True)\n    sys.exit(75)\n"

@@ -1,4 +1,4 @@
-"""Two ranks whose run folders lie on machines of their own: stopped after step 6, then started again."""
+"""Train two ranks with separate run folders, as on two machines: stop after step 6, then resume."""
 
 import json
 import logging

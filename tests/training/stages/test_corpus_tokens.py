@@ -1,4 +1,4 @@
-"""Codes of a corpus, written once: by many processes, in parts that survive, and worth the same as on the fly."""
+"""Token sets: written by many processes, resumable by parts, with the same codes as tokenising on the fly."""
 
 import multiprocessing
 import os
