@@ -1,16 +1,20 @@
 """Compare the store of an undisturbed ingest with those of a faulty connection and of kills at random moments.
 
-Three small made-up datasets lie in a moto bucket (over HTTP). Beside an undisturbed ingest: one through a proxy that
-answers 20 % of requests with 503, a 504 page, a cut body, a stall, a wrong ETag or a page instead of the data;
-then SIGKILL at random moments, each followed by another run through the same proxy, until all kills are spent, and one
-last run. All of it with a folder as the store and with a bucket; ``--kinds`` takes one of them. Every file is compared
-(``runs/`` is no product).
+Three small synthetic datasets are in a moto bucket (over HTTP), and the store is a folder or a bucket (``--kinds``
+selects). The benchmark ingests the datasets in three ways and compares every file of the stores, except ``runs/``:
 
-The moment of a kill is drawn from the time that the remaining work takes, by the length of the faulty run without
-kills. A store that has all recordings is finished by one more run and compared, and the next store is begun.
-`repeated` counts recordings that were complete when a run began and were written or begun again (`done_again`,
-`begun_again`); `lost` counts recordings that were complete and are gone. One kill in five hits a run with workers.
-Waits between attempts are a tenth of the default, so that kills fall into work and not into waiting.
+1. undisturbed;
+2. through a proxy that fails 20 % of the requests: status 503, a 504 page, a truncated body, a stall, a wrong ETag, or
+   an HTML page instead of the data;
+3. through the same proxy, with SIGKILL at a random moment of each run.
+
+After a kill, the next run continues the store. When a store has all recordings, one more run completes it, it is
+compared, and a new store follows, until all kills have been made. The moment of a kill is drawn from the estimated time
+of the remaining work. One kill in five hits a run with worker processes. Waits between attempts are a tenth of the
+default, so that most kills hit work and not waiting.
+
+`repeated` counts recordings that were complete when a run started and were written or started again (`done_again`,
+`begun_again`); `lost` counts recordings that were complete and are missing afterwards.
 
 ``python -m benchmarks.faults [--kinds folder bucket] [--kills 50] [--rate 0.2] [--seed 0]``
 """
@@ -46,14 +50,14 @@ WAITS = 0.1
 """Factor by which the waits between attempts are shortened."""
 
 WITH_WORKERS = 5
-"""One run of so many uses worker processes."""
+"""One run in this many uses worker processes."""
 
 MOST_RUNS = 30
-"""Most runs of one store: a run that ends with `TransientError` (exit 75) is repeated."""
+"""Maximum number of runs for one store; a run that ends with `TransientError` (exit 75) is repeated."""
 
 
 def ingest_all(endpoint: str, root: str, scratch: str, workers: int, notes: str) -> None:
-    """Ingest the three datasets; the body of the process that is killed."""
+    """Ingest the three datasets; runs in the process that is killed."""
     os.environ["AWS_ENDPOINT_URL"] = endpoint
     from botocore import retryhandler
 
@@ -85,7 +89,7 @@ def ingest_all(endpoint: str, root: str, scratch: str, workers: int, notes: str)
 
 @dataclass
 class Bench:
-    """The servers, and what was counted."""
+    """The servers and the counts of a benchmark run."""
 
     direct: str
     proxy: FaultyProxy
@@ -112,11 +116,11 @@ class Bench:
 
     @property
     def notes(self) -> Path:
-        """Names of recordings that the latest run has begun."""
+        """Return the file with the names of the recordings that the latest run has started."""
         return self.folder / "begun"
 
     def start(self, endpoint: str, root: str, workers: int = 0) -> Any:  # noqa: ANN401 - a process of some context
-        """Start an ingest."""
+        """Start an ingest in a separate process."""
         self.notes.write_text("")
         arguments = (endpoint, root, str(self.folder / "scratch"), workers, str(self.notes))
         process = self.context.Process(target=ingest_all, args=arguments)
@@ -124,7 +128,7 @@ class Bench:
         return process
 
     def finish(self, endpoint: str, root: str) -> float:
-        """Run ingests until one succeeds, and return the seconds of all."""
+        """Run ingests until one succeeds, and return the seconds of all runs together."""
         began = time.perf_counter()
         for _ in range(MOST_RUNS):
             before = self.done(root)
@@ -143,7 +147,7 @@ class Bench:
         self.crashes += process.exitcode != 75
 
     def tree(self, root: str) -> dict[str, str]:
-        """Return the hash of every product's file."""
+        """Return the hash of every file of the products."""
         if not root.startswith("s3://"):
             files = [path for path in Path(root).rglob("*") if path.is_file()]
             found = {str(path.relative_to(root)): path.read_bytes() for path in files}
@@ -159,7 +163,7 @@ class Bench:
         return [item["Key"] for page in pages for item in page.get("Contents", ())]
 
     def done(self, root: str) -> dict[str, object]:
-        """List recordings that are complete, with what shows that one was written again."""
+        """Return the complete recordings, each with a value that changes if the recording is written again."""
         if not root.startswith("s3://"):
             rows = Path(root).glob("catalog/recordings/*.parquet")
             return {path.stem: (path.stat().st_mtime_ns, path.stat().st_ino) for path in rows}
@@ -171,7 +175,7 @@ class Bench:
         return sum(method == "PUT" and path.split("?")[0].endswith(key) for method, path, _ in self.proxy.paths)
 
     def look(self, root: str, before: dict[str, object]) -> dict[str, object]:
-        """Count what the latest run did to recordings that were complete before it, and return what is complete now."""
+        """Count the recordings that the latest run repeated or lost, and return those that are complete now."""
         now, begun = self.done(root), set(self.notes.read_text().split())
         self.lost += len(before.keys() - now.keys())
         self.done_again += sum(now[name] != before[name] for name in before.keys() & now.keys())
@@ -187,7 +191,7 @@ class Bench:
         self.differing += [f"{root}/{path}" for path in wrong]
 
     def kill_often(self, kind: str, kills: int, whole_s: float, idle_s: float) -> None:
-        """Kill at random moments, in store after store."""
+        """Kill ingests at random moments, in one store after the other, until `kills` have been made."""
         last, whole = self.kills + kills, PEOPLE * len(DATASETS)
         root, done = self.new_root(kind), dict[str, object]()
         while self.kills < last:
@@ -255,7 +259,7 @@ def surroundings() -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and print the result as one JSON object."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kinds", nargs="+", choices=("folder", "bucket"), default=["folder", "bucket"])
     parser.add_argument("--kills", type=int, default=50, help="for each kind of store")
