@@ -70,7 +70,8 @@ def kill_ranks() -> list[int]:
     return found
 
 
-def test_a_killed_job_is_adopted_submitted_again_and_followed_to_its_model(slurm: Path):
+def test_a_job_with_killed_ranks_is_queued_again_and_followed_to_its_model(slurm: Path):
+    """A rank ended by a signal is lost: the job ends with 75, and its script queues it again under the same number."""
     config = training(slurm, seed=0, steps=150)
     submitted = train_tokenizer(config)
     assert train_tokenizer(config).job == submitted.job  # adopted: the job waits or runs
@@ -88,7 +89,9 @@ def test_a_killed_job_is_adopted_submitted_again_and_followed_to_its_model(slurm
     assert result.model == submitted.model
     assert not result.done_before
     assert Store.open(slurm).has("models", result.model)
-    assert find_job(run.folder).attempts == 2
+    note = find_job(run.folder)
+    assert note.attempts == 1
+    assert "Restarts=1" in ask(dict(os.environ), "scontrol", "show", "job", note.job)
     assert any("step 1" in message and "loss" in message for message in heard)
     assert f"{run.checkpoints}/last-" in (run.folder / f"slurm-{find_job(run.folder).job}.log").read_text()
 

@@ -149,7 +149,7 @@ def test_a_second_run_writes_nothing_and_a_new_recording_a_new_page(store: Store
 
 def test_withdrawing_a_person_removes_the_page_that_names_them(store: Store):
     result = quality(QualityConfig(root=str(store.root)))
-    assert verify(VerifyConfig(root=str(store.root), rooms=("reports",))).faults == ()
+    assert verify(VerifyConfig(root=str(store.root), kinds=("reports",))).faults == ()
     withdrawn = withdraw(WithdrawConfig(root=str(store.root), dataset="ours", subject="02"))
     assert withdrawn.others == (f"reports/{Path(result.path).parent.name}",)
     assert not Path(result.path).exists()

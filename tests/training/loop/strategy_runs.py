@@ -21,7 +21,9 @@ def config_of(kind, root, **changes):
     shared |= {"device": "cpu", "threads": 1, "launched": False, **changes}
     if kind == "tokenizer":
         sampling = {"budget_channel_seconds": 12, "crop_s": 2.0, "micro_batches": 8}
-        return TrainTokenizerConfig(**shared, overrides=NETWORK, ramp_steps=5, sampling=sampling)
+        return TrainTokenizerConfig(
+            **shared, recipe="braintokenizer-nano", overrides=NETWORK, ramp_steps=5, sampling=sampling
+        )
     sizes = {"lm_dim": 32, "lm_head": 4, "lm_depth": 2, "lm_dropout": 0.1}
     return PretrainConfig(**shared, overrides=sizes, batch_segments=2, micro_batches=8)
 

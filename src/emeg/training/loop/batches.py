@@ -278,13 +278,24 @@ class StepLoader:
         self._loader.load_state_dict(state)
 
 
-class FixedLoader:
-    """Given micro-batches, each read once: validation, shared out over ranks so that each counts once.
+class Filler(NamedTuple):
+    """A batch that a rank repeats because another rank still has one of its own: computed, but not counted.
 
-    All ranks have the same number of turns, or they would wait for each other; one that has nothing left gets `None`.
+    A sharded network gathers its weights from all ranks in every call, so that all ranks must make the same calls.
+    """
+
+    batch: Any
+
+
+class FixedLoader:
+    """Given micro-batches, each read once: validation, divided over the ranks so that each counts once.
+
+    All ranks have the same number of turns, or they would wait for each other. A rank that has nothing left gets the
+    first batch once more as a `Filler`.
     """
 
     def __init__(self, micro_batches: list[MicroBatch], reader: SignalReader | TokenReader, run: RunContext) -> None:
+        self._micro_batches = micro_batches
         self._share = list(enumerate(micro_batches))[run.rank :: run.world]
         self._n_turns = -(-len(micro_batches) // run.world)
         self._reader = reader
@@ -302,7 +313,7 @@ class FixedLoader:
         for number, micro_batch in self._share:
             yield self._reader.batch(0, number, self._reader.read(micro_batch))
         for _ in range(self._n_turns - len(self._share)):
-            yield None
+            yield Filler(self._reader.batch(0, 0, self._reader.read(self._micro_batches[0])))
 
 
 def fixed_batches(corpus: Corpus, split: str, sampling: SamplingConfig, limit: int) -> list[MicroBatch]:

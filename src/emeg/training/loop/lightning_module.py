@@ -86,6 +86,11 @@ class Training(LightningModule):
         self._step = 0
         self._tree: GradientTree | None = None
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds only a shard of the network (FSDP2)."""
+        return bool(self._unsharded)
+
     def configure_model(self) -> None:
         """Split the network into shards if the strategy has a mesh (FSDP2) and it is whole."""
         if self.device_mesh is None or self._unsharded:

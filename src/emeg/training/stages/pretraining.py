@@ -20,7 +20,7 @@ from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.training.configs import PretrainConfig, TrainResult
-from emeg.training.loop.batches import TokenBatch, TokenReader, token_batches
+from emeg.training.loop.batches import Filler, TokenBatch, TokenReader, token_batches
 from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
@@ -65,9 +65,11 @@ class BrainOmniTraining(Training):
         per_segment = brainomni_operations(self.network.config, sizes, n_steps=batch.codes.shape[2])
         return len(batch.segments) * per_segment
 
-    def validation_step(self, batch: TokenBatch | None, batch_idx: int) -> None:
+    def validation_step(self, batch: TokenBatch | Filler, batch_idx: int) -> None:
         """Predict with the same positions masked in every validation: the draws are those of step 0."""
-        if batch is None:
+        if isinstance(batch, Filler):
+            if self.is_sharded:
+                self._predict(batch.batch, self.draw(0, 0))
             return
         loss, terms = self._predict(batch, self.draw(0, batch.micro_batch))
         values = {metrics.LOSS: loss, **terms}

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer, PowerSum, normalise_signal, parameter_groups, sum_power
 from emeg.training.configs import TrainResult, TrainTokenizerConfig
-from emeg.training.loop.batches import SignalBatch, SignalReader, fixed_batches, keep_channels, signal_batch
+from emeg.training.loop.batches import Filler, SignalBatch, SignalReader, fixed_batches, keep_channels, signal_batch
 from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
@@ -121,16 +121,22 @@ class TokenizerTraining(Training):
         watched = self.network.quantizer.watched()
         self.network.quantizer.watch_on({name: value.to(self.device) for name, value in watched.items()})
 
-    def validation_step(self, batch: SignalBatch | None, batch_idx: int) -> None:
+    def validation_step(self, batch: SignalBatch | Filler, batch_idx: int) -> None:
         """Reconstruct whole segments, nothing hidden, no noise."""
-        if batch is None:
+        is_filler = isinstance(batch, Filler)
+        if isinstance(batch, Filler):
+            batch = cast("SignalBatch", batch.batch)
+        if is_filler and not self.is_sharded:
             return
         x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
         given = (x_BCN, batch.pos, batch.sensor_type)
         latents_BSTD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
+        made_BCWL = self.network.reconstruct(*given, channel_mask=batch.channel_mask)
+        if is_filler:
+            return
         self._reconstruction.add(
             [self._group_of[segment] for segment in batch.segments],
-            self.network.reconstruct(*given, channel_mask=batch.channel_mask),
+            made_BCWL,
             self.network.targets(x_BCN),
             self.network.quantizer.encode(latents_BSTD),
             latents_BSTD,
