@@ -172,7 +172,7 @@ def test_shape_letters_are_explained_at_the_head_of_the_module(sources):
             for letter in found[1] if found and name != name.upper() else "":
                 used.setdefault(letter, node.lineno)
         legend = re.search(r"Shape letters: (.*?)(?:\.\s|\.\Z|\n\n|\Z)", ast.get_docstring(tree) or "", re.DOTALL)
-        explained = set(re.findall(r"\b([A-Z])\b(?= [a-z])", legend[1])) if legend else set()
+        explained = set(re.findall(r"\b([A-Z])\b(?=\s[a-z])", legend[1])) if legend else set()
         findings += [
             Finding(path, line, f"letter {letter} is {'not explained' if letter in LETTERS else 'not in the list'}")
             for letter, line in sorted(used.items())
