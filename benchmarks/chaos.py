@@ -2,8 +2,8 @@
 
     python -m benchmarks.chaos --rounds 30
 
-A service of its own (`emeg up` in a temporary folder) trains a small tokenizer in each round; one thing is killed,
-stopped or cancelled while it trains. Prints one line of JSON: ``stuck``, runs without a final state 120 s after the
+A service in a temporary folder (`emeg up`) trains a small tokenizer in each round; one process is killed, stopped or
+cancelled meanwhile. Prints one line of JSON: ``stuck``, runs without a final state 120 s after the
 fault; ``wrong_state``; ``repeated``, optimiser steps that a run took twice; ``lost``, checkpoints that a stop should
 have left; ``false_alarms``, runs marked as dead although their process lived.
 """
@@ -62,7 +62,7 @@ class Service:
             raise RuntimeError(f"emeg {arguments[0]}: {done.stderr}")
 
     def up(self) -> None:
-        """Start what does not run."""
+        """Start the processes that are not running."""
         self.emeg("up", "--port", str(self.port), "--password", "false")
 
     def process(self, name: str) -> int:
@@ -115,7 +115,7 @@ class Round:
         return found["state_type"] if found and found["state_type"] in FINAL else None
 
     def strike(self, fault: str) -> None:
-        """Do it."""
+        """Inject the fault."""
         if fault == "cancel":
             state = {"type": "CANCELLING", "name": "Cancelling"}
             self.service.ask("POST", f"/flow_runs/{self.run}/set_state", state=state)
@@ -150,7 +150,7 @@ def wait(ask: Callable[[], Any], seconds: float) -> Any:  # noqa: ANN401 - what 
 
 
 def play(service: Service, fault: str, seed: int, counts: Counter[str]) -> None:
-    """Play one round and count what went wrong."""
+    """Run one round and count the failures."""
     service.up()
     one = Round(service, seed)
     one.strike(fault)
@@ -172,7 +172,7 @@ def play(service: Service, fault: str, seed: int, counts: Counter[str]) -> None:
 
 
 def main() -> None:
-    """Play the rounds and print the counts."""
+    """Run the rounds and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--steps", type=int, default=300)

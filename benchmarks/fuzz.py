@@ -202,7 +202,7 @@ class Tally:
 
 
 def _serve(connection: multiprocessing.connection.Connection) -> None:
-    """Child: ingest what is named until there is no more; limits are set after the imports."""
+    """Ingest archives in a child process until none is left; limits are set after the imports."""
     from emeg.ingest import IngestConfig, ingest_recording, list_sources
     from emeg.store import Store
 
@@ -223,7 +223,7 @@ def _serve(connection: multiprocessing.connection.Connection) -> None:
 
 
 class Child:
-    """A process that ingests one archive after the other and may be lost."""
+    """A child process that ingests archives one after another and may be lost."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")

@@ -1,7 +1,7 @@
-"""What keeps a run from starting or from being fast on this machine, found within a minute.
+"""Check this machine for what prevents a run from starting or slows it down, within a minute.
 
-Each check looks at one thing and answers with what it found and, where that is a fault, what to do. They run side by
-side, each with a time limit, since what is broken often shows in that nothing comes back.
+Each check tests one thing and returns what it found or raises a fault with the next action. Checks run in parallel with
+a time limit each, because broken hardware and networks often do not answer.
 """
 
 import logging
@@ -34,33 +34,33 @@ MIN_SHM_BYTES = 256 << 20
 
 
 class DoctorConfig(Config):
-    """Look for what would keep a training from running on this machine."""
+    """Check this machine before a training."""
 
     root: str | None = runtime_field(None)
-    """Store: a folder or any fsspec URI; without it, disk and bucket are looked at as far as that goes."""
+    """Store: a folder or any fsspec URI; without it, disk and bucket are checked only in part."""
     rendezvous: str | None = runtime_field(None)
     """host:port at which the machines meet; default: torchrun's MASTER_ADDR and MASTER_PORT, where they are set."""
     device: Literal["auto", "cpu", "cuda"] = runtime_field("auto")
-    """cuda: a machine without a usable GPU is at fault."""
+    """cuda: report a machine without a usable GPU as a fault."""
     min_free_gb: float = runtime_field(5.0, ge=0.0)
     """Free space that a run needs below root, GB."""
     constraints: str | None = runtime_field(None)
     """File of exact versions (name==version) to compare with; default: what the installed emeg requires."""
     limit_s: PositiveFloat = Field(50.0, le=55.0, json_schema_extra={"runtime": True})
-    """Seconds after which a check that has not answered is at fault."""
+    """Time limit of each check, s."""
 
 
 class DoctorResult(Config):
-    """What was found; all of it in order."""
+    """Result of the checks."""
 
     findings: dict[str, str]
-    """What each check found."""
+    """Result of each check."""
     seconds: float
-    """How long that took."""
+    """Duration of all checks, s."""
 
 
 class FaultError(Exception):
-    """A check found a fault: the cause, and what to do."""
+    """Fault found by a check, with its cause and the next action."""
 
     def __init__(self, cause: str, action: str) -> None:
         super().__init__(f"{cause}; {action}")
@@ -74,7 +74,7 @@ def doctor(
     Raises
     ------
     UserError
-        One of them found a fault; the message has every cause and what to do.
+        A check found a fault; the message lists every cause and the next actions.
     """
     began = time.monotonic()
     checks = checks_for(config, environment)
@@ -105,7 +105,7 @@ def _answer(name: str, check: Callable[[], str], found: dict[str, "str | FaultEr
         found[name] = check()
     except FaultError as fault:
         found[name] = fault
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the doctor was asked for
+    except Exception as error:  # noqa: BLE001 - any error of a check is a finding
         found[name] = FaultError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "see the cause")
 
 
@@ -131,7 +131,7 @@ def _meeting(environment: Mapping[str, str]) -> str | None:
 
 
 def check_ranks(environment: Mapping[str, str]) -> str:
-    """Look at what torchrun says of this rank."""
+    """Check the variables that torchrun sets for this rank."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     given = {name: environment[name] for name in names if name in environment}
     if not given:
@@ -151,7 +151,7 @@ def check_ranks(environment: Mapping[str, str]) -> str:
 
 
 def check_name(*, alone: bool) -> str:
-    """Look whether the machine's own name leads to an address that others reach: torchrun tells them that name."""
+    """Check that the machine's own name resolves to an address that others reach; torchrun announces that name."""
     name = socket.gethostname()
     try:
         addresses = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(name, None, socket.AF_INET)})
@@ -169,7 +169,7 @@ def check_name(*, alone: bool) -> str:
 
 
 def check_cards(*, alone: bool) -> str:
-    """Look which network cards are up."""
+    """Check that a network card is up."""
     cards = []
     for folder in sorted(Path("/sys/class/net").glob("*")) if Path("/sys/class/net").is_dir() else []:
         state = _read(folder / "operstate")
@@ -191,7 +191,7 @@ def _read(path: Path) -> str:
 
 
 def check_rendezvous(meeting: str | None, *, timeout_s: float = 10.0) -> str:
-    """Look whether the place where the machines meet is within reach."""
+    """Check that the rendezvous address can be reached."""
     if meeting is None:
         return "none: one machine"
     host, _, port = meeting.rpartition(":")
@@ -216,7 +216,7 @@ def check_rendezvous(meeting: str | None, *, timeout_s: float = 10.0) -> str:
 
 
 def check_disk(root: str | None, min_free_gb: float) -> str:
-    """Look at space below the root, and how fast a checkpoint gets on the disk."""
+    """Check the free space below the root and the speed at which a checkpoint is written."""
     place = locate(root) if root is not None else locate(Path.cwd())
     folder = place.local_path() if place.is_local else Path(tempfile.gettempdir())
     if not folder.is_dir():
@@ -237,7 +237,7 @@ def check_disk(root: str | None, min_free_gb: float) -> str:
 
 
 def check_shared_memory() -> str:
-    """Look at the room for what loader processes hand over."""
+    """Check the size of shared memory."""
     folder = Path("/dev/shm")
     if not folder.is_dir():
         return "no /dev/shm on this system"
@@ -250,7 +250,7 @@ def check_shared_memory() -> str:
 
 
 def check_gpu(device: str, environment: Mapping[str, str]) -> str:
-    """Look whether torch sees the GPUs that the machine has, and whether one computes."""
+    """Check that torch sees the GPUs of the machine and that one computes."""
     import torch
 
     n = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -273,7 +273,7 @@ def check_gpu(device: str, environment: Mapping[str, str]) -> str:
 
 
 def check_bucket(root: str | None) -> str:
-    """Look whether the bucket can be listed, written and read."""
+    """Check that the bucket can be listed, written and read."""
     place = locate(root) if root is not None else None
     if place is None or place.is_local:
         return "none: the root is a folder"
@@ -306,7 +306,7 @@ def _bucket_fault(place: Location, what: str, error: Exception) -> FaultError:
 
 
 def check_versions(constraints: str | None) -> str:
-    """Compare what is installed with what is asked for."""
+    """Compare the installed versions with the required ones."""
     from packaging.requirements import Requirement
 
     wrong, n = [], 0

@@ -1,7 +1,7 @@
-"""Training in processes of its own: signals, allocator and threads are then the training's.
+"""Run a training in separate processes, so that signals, memory allocator and threads belong to the training.
 
-The child says what it does on standard output, one JSON object a line for progress; every other line goes to the
-log. What it returns, or the error that ended it, comes back in a file.
+The child reports progress on standard output as one JSON object per line; every other line goes to the log. It writes
+its result, or the error that ended it, to a file.
 """
 
 import json
@@ -31,38 +31,39 @@ PROGRESS_PREFIX = "@progress "
 """Start of a line that reports progress."""
 
 WORKER = ("-m", "emeg.training.launch.worker")
-"""What an interpreter executes."""
+"""Arguments of the interpreter that runs the worker."""
 
 PATIENCE = {"GOMP_SPINCOUNT": "30000"}
-"""How long a thread of OpenMP spins for the others before it sleeps, where nobody said otherwise.
+"""Spin count of OpenMP threads before they sleep, unless the environment sets one.
 
-Beside other work on the same cores the usual 300,000 made a step of the nano tokenizer a hundred times as long, 30,000
-twenty-five times; on idle cores both gave 100 segments a second (2 threads on 2 cores; threads that never spin, half).
+Beside other work on the same cores, the default of 300,000 made a step of the nano tokenizer 100 times slower, and
+30,000 made it 25 times slower. On idle cores both reached 100 segments a second (2 threads on 2 cores); threads that
+never spin reached half.
 """
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**36)}
-"""Keep freed memory: glibc gives large blocks back to the system and page-faults every activation again."""
+"""Settings that keep freed memory: glibc returns large blocks to the system, and every activation faults anew."""
 
 LAUNCHER = "launcher.pid"
-"""File beside the configuration: who started the ranks."""
+"""File beside the configuration with the process id of the launcher."""
 
 RANK_SUFFIX = ".rank.pid"
-"""End of the names of the files in which ranks say their process ids."""
+"""Suffix of the files in which ranks write their process ids."""
 
 _DEATH = re.compile(r"exitcode\s*:\s*-(\d+)")
-"""Where torchrun's summary says that a signal ended a rank."""
+"""Line of torchrun's summary that names the signal that ended a rank."""
 
 FAILURE_GRACE_S = 45.0
-"""Seconds that ranks have to end after one of them has failed."""
+"""Seconds for ranks to end after one of them has failed."""
 
 RETRY_CODE = 75
-"""Exit code that asks to be started again (EX_TEMPFAIL)."""
+"""Exit code of a run that should be started again (EX_TEMPFAIL)."""
 
 ERRORS: dict[str, type[EmegError]] = {
     error.__name__: error
     for error in (UserError, RecordingError, TransientError, StoppedError, MachineError, EmegError)
 }
-"""Errors that cross the process boundary as what they are."""
+"""Errors that keep their class across the process boundary."""
 
 
 def is_launched(environment: Mapping[str, str]) -> bool:
@@ -75,8 +76,8 @@ def launch(
 ) -> dict[str, Any]:
     """Run a training verb in new processes and wait for it.
 
-    SIGTERM and SIGUSR1 are passed to the ranks, which then checkpoint and end; the launcher lives until they have. Then
-    it calls the handler that the caller had installed for the signal, such as the one with which Prefect ends a run.
+    SIGTERM and SIGUSR1 are forwarded to the ranks, which write a checkpoint and end; the launcher waits for them. It
+    then calls the handler that the caller had installed for the signal, such as the one with which Prefect ends a run.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def launch(
         Parameters of the verb; ``processes`` ranks are started on this machine, by torchrun where there are several
         or several ``nodes``, which then meet at ``rendezvous``.
     signs : Path, optional
-        Where a rank that cannot move leaves word of it.
+        Folder in which a rank that makes no progress leaves a message.
 
     Returns
     -------
@@ -98,7 +99,7 @@ def launch(
     UserError, RecordingError, TransientError, MachineError
         The verb raised it.
     StoppedError
-        The run was told to stop.
+        The run received a stop signal.
     RuntimeError
         The process ended in any other way; the message has its last line.
     """
@@ -111,7 +112,7 @@ def launch(
         command = [*_starter(verb, config), *WORKER, verb, str(asked), str(answer)]
         ending = _run(command, folder, progress)
         reply = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else {}
-        # of several nodes only the first has rank 0, which alone gives a result
+        # only the first machine has rank 0, which writes the result
         if ending.code == 0 and not reply and config.nodes > 1:
             reply = _result_of(folder)
     if "result" in reply and ending.code == 0:
@@ -146,7 +147,7 @@ def rendezvous_id(verb: str, config: TrainingConfig, environment: Mapping[str, s
 
 
 class Ending(NamedTuple):
-    """How a child ended."""
+    """End of a child process."""
 
     last_line: str
     code: int
@@ -160,7 +161,7 @@ def _run(command: list[str], folder: Path, progress: Progress) -> Ending:
     environment = {**PATIENCE, **os.environ, **ALLOCATOR, "PYTHONUNBUFFERED": "1"}
     last = deque([""], maxlen=1)
     death = 0
-    # a session of its own: what a terminal or a scheduler sends to all processes comes to the ranks from here, once
+    # a new session: signals of a terminal or a scheduler to all processes reach the ranks from here, once
     child = subprocess.Popen(
         command,
         env=environment,
@@ -197,7 +198,7 @@ def _run(command: list[str], folder: Path, progress: Progress) -> Ending:
 
 @contextmanager
 def _forwarding(child: subprocess.Popen[str], folder: Path) -> Iterator[None]:
-    """Pass signals on to the ranks themselves: torchrun would kill them half a minute after."""
+    """Forward signals to the ranks directly, because torchrun would kill them half a minute later."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -207,7 +208,7 @@ def _forwarding(child: subprocess.Popen[str], folder: Path) -> Iterator[None]:
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if not _signal_ranks(folder, number):
-            child.send_signal(signal.SIGTERM)  # no rank has begun: nothing to checkpoint
+            child.send_signal(signal.SIGTERM)  # no rank has started: there is nothing to checkpoint
 
     former = {int(number): signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
@@ -222,7 +223,7 @@ def _forwarding(child: subprocess.Popen[str], folder: Path) -> Iterator[None]:
 
 
 def _signal_ranks(folder: Path, number: int) -> int:
-    """Send a signal to the ranks of this machine; how many there are."""
+    """Send a signal to the ranks of this machine and return their number."""
     ranks = [int(path.read_text()) for path in folder.glob(f"*{RANK_SUFFIX}")]
     for rank in ranks:
         with suppress(ProcessLookupError):
@@ -231,7 +232,7 @@ def _signal_ranks(folder: Path, number: int) -> int:
 
 
 def _end_after_failure(child: subprocess.Popen[str], folder: Path, ended: threading.Event) -> None:
-    """End everything where a rank has failed and the rest does not follow: its peers may wait for what never comes."""
+    """End all ranks if one has failed and the others do not end: they may wait for it."""
     while not ended.wait(1.0):
         answer = folder / "result.json"
         if answer.exists() and time.time() - answer.stat().st_mtime > FAILURE_GRACE_S:

@@ -1,4 +1,4 @@
-"""Handing a run to Slurm: one batch script, one launcher a node, queued again while the run asks for it."""
+"""Submit a run to Slurm: one batch script, one launcher per node, queued again when the run asks for it."""
 
 import logging
 import shlex
@@ -27,7 +27,7 @@ def submit_slurm(verb: str, config: TrainingConfig, folder: Path) -> str:
     verb : str
         Name of the command.
     config : TrainingConfig
-        Its parameters; ``slurm`` says how.
+        Parameters of the command; ``slurm`` holds those of the job.
     folder : Path
         The run's folder; all nodes must see it.
 

@@ -1,4 +1,4 @@
-"""Handing a run to Kubernetes: a ``TrainJob`` of Kubeflow Trainer (trainer.kubeflow.org/v1alpha1, Trainer 2.2).
+"""Submit a run to Kubernetes as a ``TrainJob`` of Kubeflow Trainer (trainer.kubeflow.org/v1alpha1, Trainer 2.2).
 
 Fields: https://www.kubeflow.org/docs/components/trainer/ and the Go types of the API
 (https://pkg.go.dev/github.com/kubeflow/trainer/v2/pkg/apis/trainer/v1alpha1). The schema beside this file lists those
@@ -25,7 +25,7 @@ CONTAINER = "node"
 
 
 def submit_trainjob(verb: str, config: TrainingConfig, folder: Path) -> str:
-    """Write ``trainjob.yaml`` into the run's folder; hand it to kubectl where ``kubernetes.submit`` is on.
+    """Write ``trainjob.yaml`` into the run's folder; submit it with kubectl if ``kubernetes.submit`` is on.
 
     Returns
     -------

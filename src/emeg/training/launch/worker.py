@@ -1,4 +1,4 @@
-"""``python -m emeg.training.launch.worker VERB CONFIG.json RESULT.json``: what a launched training process runs."""
+"""Run a training in a launched process: ``python -m emeg.training.launch.worker VERB CONFIG.json RESULT.json``."""
 
 import json
 import logging
@@ -44,7 +44,7 @@ def report_progress(done: int, total: int, message: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one verb and write its result, or the error that ended it; the exit code."""
+    """Run one verb, write its result or error, and return the exit code."""
     verb, config_file, result_file = arguments
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("lightning").setLevel(logging.WARNING)
@@ -56,10 +56,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(function: Callable[..., Config], config: Config, result_file: str, *, progress: Progress) -> int:
-    """Call `function` and leave the outcome in `result_file`.
+    """Call `function` and write the outcome to `result_file`.
 
-    An error of ours is answered with its class and text; any other leaves its traceback in the output and is
-    answered too, so that the launching process can name it.
+    An error of emeg is written with its class and text. Any other error is written too, so that the launcher can name
+    it, and leaves its traceback in the output.
     """
     rank = int(os.environ.get("RANK", "0"))
     try:
@@ -81,14 +81,14 @@ def run(function: Callable[..., Config], config: Config, result_file: str, *, pr
     reply = {"result": result.model_dump(mode="json")}
     if rank == 0:
         _answer(result_file, reply)
-    else:  # on another machine than rank 0's, this is the result
+    else:  # the result on machines without rank 0
         file = Path(result_file)
         _answer(str(file.with_name(f"{file.stem}-{rank:05d}.json")), reply)
     return 0
 
 
 def _answer_once(result_file: str, kind: str, error: Exception) -> None:
-    # What a rank says whose peer has failed must not cover what that peer has said.
+    # The error of a rank whose peer failed must not replace the error of that peer.
     if not Path(result_file).exists():
         _answer(result_file, {"error": {"kind": kind, "message": str(error)}})
 
@@ -112,9 +112,9 @@ def attend(folder: Path) -> None:
 
 
 def stop_at_once(result_file: str) -> None:
-    """Answer a signal that comes outside the steps, before the first or after the last: there is nothing to save.
+    """Handle a signal before the first or after the last step, when there is nothing to save.
 
-    Training itself takes the signals over, and finishes the step.
+    During the steps, training handles signals itself and finishes the step.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -147,5 +147,5 @@ if __name__ == "__main__":
     exit_code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # without the usual ending: after a lost peer, threads of the process group would hold it up for ever
+    # no regular exit: after a lost peer, threads of the process group would block it
     os._exit(exit_code)
