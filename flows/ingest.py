@@ -1,4 +1,4 @@
-"""Bring an archive into the store, standardised; a recording that is refused does not stop the others.
+"""Ingest an archive into the store; a recording that is refused does not stop the others.
 
 On a Dask cluster, batches of recordings are task runs of Prefect's runner for Dask.
 """

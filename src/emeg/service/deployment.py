@@ -22,7 +22,7 @@ SIGNS: dict[Action, str] = {"create": "+", "update": "~", "remove": "-"}
 
 
 class DeployConfig(Config):
-    """Bring a Prefect server to what ``emeg.yaml`` says."""
+    """Update a Prefect server to match ``emeg.yaml``."""
 
     file: str = option("emeg.yaml", group="data")
     """File that declares stores, archives, trainings, schedules and notifications."""
