@@ -92,12 +92,23 @@ def _source_events(raw: mne.io.BaseRaw, source: Path) -> tuple[np.ndarray, np.nd
         events, _ = mne.events_from_annotations(raw, regexp=None, verbose="ERROR")
         clock = (events[:, 0] - raw.first_samp) / sfreq
         return np.sort(raw.annotations.onset - raw.first_time), np.sort(clock)
-    stim = [raw.ch_names[i] for i in mne.pick_types(raw.info, meg=False, stim=True)]
+    stim = _stim_channels(raw)
     status = {"mask": 0xFFFF, "mask_type": "and"} if stim[0].lower() == "status" else {}
     named = next((name for name in ("STI101", "STI 014", "STI014") if name in stim), stim[0])
-    events = mne.find_events(raw, named, consecutive=True, shortest_event=1, verbose="ERROR", **status)
+    events = mne.find_events(raw, named, shortest_event=1, verbose="ERROR", **status)
     clock = (events[:, 0] - raw.first_samp) / sfreq
     return np.sort(clock), np.sort(clock)
+
+
+def _stim_channels(raw: mne.io.BaseRaw) -> list[str]:
+    """Return the stim channels; in EDF, where MNE reads trigger channels as microvolts, restore their codes first."""
+    stim = [raw.ch_names[i] for i in mne.pick_types(raw.info, meg=False, stim=True)]
+    if not stim:
+        stim = [name for name in raw.ch_names if "TRIG" in name.upper()]
+        raw.load_data(verbose="ERROR")
+        raw.apply_function(lambda volts_N: np.round(1e6 * volts_N), picks=stim)
+        raw.set_channel_types(dict.fromkeys(stim, "stim"), on_unit_change="ignore", verbose="ERROR")
+    return stim
 
 
 def _delay(recording: Recording, raw: mne.io.BaseRaw, row: CatalogRow, onsets: np.ndarray) -> float | None:
