@@ -162,7 +162,7 @@ def write_objects(corpus: Corpus, fs: fsspec.AbstractFileSystem, folder: str, ro
         (segment,) = corpus.read([row])
         content = io.BytesIO()
         np.save(content, segment.signal)
-        np.save(content, segment.step)
+        np.save(content, segment.scale)
         fs.pipe_file(f"{folder}/{number:06d}.npy", content.getvalue())
 
 

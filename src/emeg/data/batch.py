@@ -43,7 +43,7 @@ class StoredBatch(NamedTuple):
 
     signal: NDArray[np.int16]
     """(B, C, N)."""
-    step: NDArray[np.float32]
+    scale: NDArray[np.float32]
     """(B, C, K): scale of each chunk; signal · scale is the value in V, T or T/m."""
     edges: NDArray[np.int64]
     """(B, K): first sample after each chunk; the last is N or more."""
@@ -55,12 +55,12 @@ class StoredBatch(NamedTuple):
     def values(self) -> Batch:
         """Return the batch in physical units, equal to `Recording.read` bit for bit."""
         rest = (self.pos, self.sensor_type, self.channel_mask, self.segments)
-        if self.step.shape[2] == 1:
-            return Batch(np.multiply(self.signal, self.step), *rest)
+        if self.scale.shape[2] == 1:
+            return Batch(np.multiply(self.signal, self.scale), *rest)
         chunk_BN = (np.arange(self.signal.shape[2])[:, None] >= self.edges[:, None, :-1]).sum(axis=2)
         signal = np.empty(self.signal.shape, np.float32)
         for b, chunk_N in enumerate(chunk_BN):
-            np.multiply(self.signal[b], self.step[b][:, chunk_N], out=signal[b])
+            np.multiply(self.signal[b], self.scale[b][:, chunk_N], out=signal[b])
         return Batch(signal, *rest)
 
 

@@ -196,7 +196,7 @@ def _open_store(config: IngestConfig, listing: Listing) -> Store:
     )
     raise UserError(
         f"{config.archive}: no recording was found in it ({skipped or 'it is empty'}); give the folder that contains"
-        " the sub-… folders or the recordings; for other layouts give --recipe FILE.yaml"
+        " the sub-… folders or the recordings; for other layouts give --mapping FILE.yaml"
     )
 
 

@@ -89,7 +89,7 @@ class IngestConfig(Config):
     """Short name of the dataset in the store; the archive's last folder by default."""
     same_dataset: bool = runtime_field(False, group="data")
     """Accept the archive as a newer version of the dataset of the same name, whatever its content."""
-    recipe: str | None = None
+    mapping: str | None = None
     """YAML file that maps the files of an archive without BIDS names to subjects, sessions, tasks and runs."""
     montage: str | None = None
     """MNE montage for electrode names that the 10-05 system does not have, such as ``biosemi128``."""

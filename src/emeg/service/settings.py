@@ -57,7 +57,7 @@ class Archive(Config):
     schedule: Schedule | None = None
     """When it is ingested; without it only by hand."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further options of ``emeg ingest``, such as montage, recipe or workers."""
+    """Further options of ``emeg ingest``, such as montage, mapping or workers."""
 
 
 class TrainingPlan(Config):

@@ -102,7 +102,7 @@ def test_stock_webdataset_reads_the_shards(people):
             about = sample["json"]
             segment = corpus.read([about["segment"]])[0]
             assert np.array_equal(sample["signal.npy"], segment.signal)
-            assert np.array_equal(sample["step.npy"], segment.step)
+            assert np.array_equal(sample["step.npy"], segment.scale)
             assert tuple(about["chunk_edges"]) == segment.edges
             assert about["split"] == described["split"] == str(corpus.column("split")[segment.row])
             assert len(segment.signal) == described["channels"]
@@ -228,7 +228,7 @@ def test_a_bucket_holds_the_same_corpus(people):
         there = Corpus.open(remote)
         for a, b in zip(there.read([2, 9, 3]), corpus.read([2, 9, 3]), strict=True):
             assert np.array_equal(a.signal, b.signal)
-            assert np.array_equal(a.step, b.step)
+            assert np.array_equal(a.scale, b.scale)
     finally:
         memory.rm("/bucket", recursive=True)
 

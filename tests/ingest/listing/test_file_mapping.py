@@ -18,7 +18,7 @@ from emeg.ingest.tables.treatment import treat
 from emeg.registry import Registry, Treatment
 from emeg.store import read_events
 
-RECIPE = """
+MAPPING = """
 dataset: ours
 licence: CC0-1.0
 files:
@@ -72,7 +72,7 @@ def test_globs(path, glob, expected):
 def test_an_unknown_name_in_a_pattern_is_refused(tmp_path):
     with pytest.raises(UserError, match="person"):
         FileMapping.from_yaml("files: [{path: '{person}.edf'}]", source="r.yaml")
-    with pytest.raises(UserError, match=r"--recipe .*absent.yaml"):
+    with pytest.raises(UserError, match=r"--mapping .*absent.yaml"):
         FileMapping.read(str(tmp_path / "absent.yaml"))
 
 
@@ -82,8 +82,8 @@ def test_a_file_mapping_maps_files_to_people_tasks_and_events(shared, tmp_path):
     shutil.copy(shared / "data/devices/edf-bci2000-128hz/test_edf_overlapping_annotations.edf", folder / "anna/S04.edf")
     (folder / "anna/events/04.tsv").write_text("onset\tduration\ttrial_type\n1.5\t4\tleft\n9\t4\tright\n")
     (folder / "anna/notes.edf").write_text("x")
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    made = ingested(folder, tmp_path / "store", recipe=str(tmp_path / "recipe.yaml"))
+    (tmp_path / "mapping.yaml").write_text(MAPPING)
+    made = ingested(folder, tmp_path / "store", mapping=str(tmp_path / "mapping.yaml"))
     [row] = made.rows.values()
     assert row.subject == Pseudonyms().subject("anna") != "anna"
     assert (row.dataset, row.task, row.run, row.mains, row.licence) == (
@@ -108,8 +108,8 @@ def test_a_file_mapping_maps_files_to_people_tasks_and_events(shared, tmp_path):
 
 def test_an_absent_sidecar_that_the_mapping_names_is_reported(tmp_path):
     make(tmp_path / "lab", "anna/S04.edf")
-    (tmp_path / "recipe.yaml").write_text(RECIPE)
-    config = IngestConfig(archive=str(tmp_path / "lab"), root="unused", recipe=str(tmp_path / "recipe.yaml"))
+    (tmp_path / "mapping.yaml").write_text(MAPPING)
+    config = IngestConfig(archive=str(tmp_path / "lab"), root="unused", mapping=str(tmp_path / "mapping.yaml"))
     assert "anna/events/04.tsv" in list_sources(config)[0].problem
 
 
@@ -183,7 +183,7 @@ def test_mains_of_entry_and_sidecar(shared, tmp_path, in_file, certain, outcome)
         "files: [{path: '{subject}/{run}.edf'}]\ntreatment:\n  mains_hz: 50\n  rename: [{pattern: '\\.+$', to: ''}]\n"
         f"  mains_certain: {certainty}\n"
     )
-    made = ingested(tmp_path / "lab", tmp_path / "store", recipe=str(tmp_path / "r.yaml"))
+    made = ingested(tmp_path / "lab", tmp_path / "store", mapping=str(tmp_path / "r.yaml"))
     if outcome == "error":
         [record] = made.refused.values()
         assert "60 Hz in the sidecar, 50 Hz in the dataset's entry" in record.reason

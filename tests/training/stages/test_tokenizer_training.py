@@ -146,8 +146,8 @@ def test_floats_are_made_on_the_device_as_the_reader_makes_them(root):
     stored = reader.read_stored(MicroBatch(tuple(rows.tolist()), (0, 5, 700), 512))
     # three chunks that end at other places in every sample
     rng = np.random.default_rng(0)
-    step = rng.random((3, stored.step.shape[1], 3), np.float32)
-    for one in (stored, stored._replace(step=step, edges=np.array([[9, 500, 600], [1, 2, 512], [512, 900, 999]]))):
+    scale = rng.random((3, stored.scale.shape[1], 3), np.float32)
+    for one in (stored, stored._replace(scale=scale, edges=np.array([[9, 500, 600], [1, 2, 512], [512, 900, 999]]))):
         moved = stored_signal_batch(one, step=4, micro_batch=2).to("cpu")
         assert moved.signal.dtype == torch.float32
         assert np.array_equal(moved.signal.numpy(), one.values().signal)

@@ -33,7 +33,7 @@ class Segment(NamedTuple):
 
     signal: NDArray[np.int16]
     """(C, N), read-only."""
-    step: NDArray[np.float32]
+    scale: NDArray[np.float32]
     """(C, K): scale of each chunk; signal · scale is the value in V, T or T/m."""
     edges: tuple[int, ...]
     """K + 1 chunk borders, counted from the segment's start; first 0, last N."""
@@ -42,7 +42,7 @@ class Segment(NamedTuple):
 
     def values(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """Return samples `start` to `stop` in V, T or T/m, float32 (C, stop - start)."""
-        return dequantise(self.signal, self.step, self.edges, start, stop)
+        return dequantise(self.signal, self.scale, self.edges, start, stop)
 
 
 class Corpus:
@@ -199,9 +199,9 @@ class Corpus:
         for k, i in enumerate(indices):
             channels = int(self.column("channels")[i])
             signal = np.frombuffer(data[2 * k], np.int16).reshape(channels, self.n_samples)
-            step = np.frombuffer(data[2 * k + 1], np.float32).reshape(channels, -1)
+            scale = np.frombuffer(data[2 * k + 1], np.float32).reshape(channels, -1)
             edges = tuple(chunk_edges(int(self.column("start")[i]), self.n_samples, chunk))
-            segments.append(Segment(signal, step, edges, int(i)))
+            segments.append(Segment(signal, scale, edges, int(i)))
         return segments
 
     def samples(

@@ -112,8 +112,8 @@ def read_stretch(recording: Recording, start: int, n_segment: int) -> tuple[NDAr
     chunk = recording.chunk
     first = start // chunk * chunk
     last = min(-(-(start + n_segment) // chunk) * chunk, recording.n_samples)
-    signal, step = recording.read_stored(first, last)
-    return signal[:, start - first : start - first + n_segment], step
+    signal, scale = recording.read_stored(first, last)
+    return signal[:, start - first : start - first + n_segment], scale
 
 
 def open_all(store: Store, rows: Sequence[CatalogRow], n_recent: int = 64) -> "RecordingCache":

@@ -40,19 +40,21 @@ class SegmentOffsets(NamedTuple):
 
 def segment_offsets(start: int, channels: int, n_samples: int, attributes: Mapping[str, Any]) -> SegmentOffsets:
     """Compute the offsets of a segment whose members begin at byte `start`."""
-    step_shape = (channels, len(attributes["chunk_edges"]) - 1)
+    scale_shape = (channels, len(attributes["chunk_edges"]) - 1)
     signal_header = len(_npy_header("<i2", (channels, n_samples)))
-    step_header = len(_npy_header("<f4", step_shape))
-    n_signal, n_step = channels * n_samples * 2, step_shape[0] * step_shape[1] * 4
+    scale_header = len(_npy_header("<f4", scale_shape))
+    n_signal, n_scale = channels * n_samples * 2, scale_shape[0] * scale_shape[1] * 4
     offset = start + tarfile.BLOCKSIZE + signal_header
     second = start + _member_size(signal_header + n_signal)
-    third = second + _member_size(step_header + n_step)
+    third = second + _member_size(scale_header + n_scale)
     stop = third + _member_size(len(canonical_json(dict(attributes)).encode()))
-    return SegmentOffsets(start, stop, ArrayOffsets(offset, n_signal, second + tarfile.BLOCKSIZE + step_header, n_step))
+    return SegmentOffsets(
+        start, stop, ArrayOffsets(offset, n_signal, second + tarfile.BLOCKSIZE + scale_header, n_scale)
+    )
 
 
 def encode_segment(
-    key: str, signal_CN: NDArray[np.int16], step_CK: NDArray[np.float32], attributes: Mapping[str, Any]
+    key: str, signal_CN: NDArray[np.int16], scale_CK: NDArray[np.float32], attributes: Mapping[str, Any]
 ) -> bytes:
     """Encode a segment as the bytes of its three tar members.
 
@@ -62,17 +64,17 @@ def encode_segment(
         Name of the segment, without a dot: webdataset takes what follows the first dot for the member's name.
     signal_CN : int16, shape (channels, samples)
         Stored samples, dimensionless.
-    step_CK : float32, shape (channels, chunks)
+    scale_CK : float32, shape (channels, chunks)
         Scale of each channel and chunk, V, T or T/m.
     attributes : mapping
         Content of the JSON member; ``chunk_edges`` has one more entry than there are chunks.
     """
     signal = np.ascontiguousarray(signal_CN, "<i2")
-    step = np.ascontiguousarray(step_CK, "<f4")
+    scale = np.ascontiguousarray(scale_CK, "<f4")
     return b"".join(
         [
             *_member(f"{key}.signal.npy", _npy_header("<i2", signal.shape), signal.tobytes()),
-            *_member(f"{key}.step.npy", _npy_header("<f4", step.shape), step.tobytes()),
+            *_member(f"{key}.step.npy", _npy_header("<f4", scale.shape), scale.tobytes()),
             *_member(f"{key}.json", b"", canonical_json(dict(attributes)).encode()),
         ]
     )

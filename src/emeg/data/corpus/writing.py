@@ -115,8 +115,8 @@ class CorpusWriter:
         for done, number in enumerate(sorted(by_recording)):
             recording = self._opened[number]
             for segment in sorted(by_recording[number], key=lambda s: self._members[s].stretch.start):
-                signal, step = read_stretch(recording, self._members[segment].stretch.start, self._n_segment)
-                data = encode_segment(f"{segment:08d}", signal, step, self._attributes(segment))
+                signal, scale = read_stretch(recording, self._members[segment].stretch.start, self._n_segment)
+                data = encode_segment(f"{segment:08d}", signal, scale, self._attributes(segment))
                 write_at(self._folder / "shards" / shard_of[segment], starts[segment], data)
             row = self._rows[number]
             progress(done + 1, len(by_recording), f"cut {subject_name(row)}, {len(by_recording[number])} segments")
@@ -193,7 +193,7 @@ def plan_shards(members: Sequence[Member], n_segment: int, limit: int) -> list[S
     shards = []
     number: Counter[int] = Counter()
     for (channels, split), segments in groups.items():
-        size = channels * n_segment * 2 + 4096  # headers, steps and JSON, about
+        size = channels * n_segment * 2 + 4096  # headers, scales and JSON, about
         for first, last in pack([size] * len(segments), limit):
             shards.append(
                 Shard(shard_name(channels, number[channels]), channels, split, segments[0] + first, segments[0] + last)

@@ -115,10 +115,10 @@ class BatchReader:
         stored = corpus.column("step_bytes")[rows] // (4 * channels)
         which = np.minimum((first - begins // chunk)[:, None] + np.arange(n_chunks), stored[:, None] - 1)
         indices = which[:, None, :] + stored[:, None, None] * np.arange(channels)[:, None]
-        step = pieces.gather(corpus.column("step_offset")[rows][:, None, None] + 4 * indices, 4).view("<f4")
+        scale = pieces.gather(corpus.column("step_offset")[rows][:, None, None] + 4 * indices, 4).view("<f4")
         pos, sensor_type = corpus.sensors_of(rows, channels)
         mask = np.ones((len(rows), channels), np.bool_)
-        return StoredBatch(signal, step, edges, pos, sensor_type, mask, rows)
+        return StoredBatch(signal, scale, edges, pos, sensor_type, mask, rows)
 
 
 Content = tuple[bytes | mmap.mmap, int]
@@ -200,11 +200,11 @@ def _will_need(mapped: mmap.mmap, run: ByteRange) -> Content:
 def _side_by_side(parts: list[tuple[NDArray[np.int64], StoredBatch]], n: int) -> StoredBatch:
     """Merge batches of several channel counts into one, padding channels with zeros."""
     channels = max(part.signal.shape[1] for _, part in parts)
-    chunks = max(part.step.shape[2] for _, part in parts)
+    chunks = max(part.scale.shape[2] for _, part in parts)
     n_samples = parts[0][1].signal.shape[2]
     whole = StoredBatch(
         signal=np.zeros((n, channels, n_samples), np.int16),
-        step=np.zeros((n, channels, chunks), np.float32),
+        scale=np.zeros((n, channels, chunks), np.float32),
         edges=np.full((n, chunks), n_samples, np.int64),
         pos=np.zeros((n, channels, 6), np.float32),
         sensor_type=np.zeros((n, channels), np.int8),
@@ -212,9 +212,9 @@ def _side_by_side(parts: list[tuple[NDArray[np.int64], StoredBatch]], n: int) ->
         segments=np.zeros(n, np.int64),
     )
     for rows, part in parts:
-        c, k = part.step.shape[1:]
+        c, k = part.scale.shape[1:]
         whole.signal[rows, :c] = part.signal
-        whole.step[rows, :c, :k] = part.step
+        whole.scale[rows, :c, :k] = part.scale
         whole.edges[rows, :k] = part.edges
         whole.pos[rows, :c] = part.pos
         whole.sensor_type[rows, :c] = part.sensor_type

@@ -104,5 +104,5 @@ class FileMapping(Config):
         """
         file = Path(path)
         if not file.is_file():
-            raise UserError(f"--recipe {path}: the file does not exist; give the path of a YAML file")
+            raise UserError(f"--mapping {path}: the file does not exist; give the path of a YAML file")
         return cls.from_yaml(decode_text(file.read_bytes()).text, source=path)

@@ -64,7 +64,7 @@ def list_archive(config: IngestConfig) -> Listing:
         The bucket does not answer.
     """
     root = locate(config.archive)
-    mapping = FileMapping.read(config.recipe) if config.recipe else None
+    mapping = FileMapping.read(config.mapping) if config.mapping else None
     files = list_files(root, config.transfer)
     unnamed = [path for path in files if not _is_text(path)]
     for path in unnamed:

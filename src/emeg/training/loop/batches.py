@@ -124,7 +124,7 @@ def stored_signal_batch(batch: StoredBatch, *, step: int, micro_batch: int) -> S
         step,
         micro_batch,
         torch.from_numpy(batch.signal),
-        torch.from_numpy(batch.step),
+        torch.from_numpy(batch.scale),
         torch.from_numpy(batch.edges),
         torch.from_numpy(batch.pos),
         torch.from_numpy(batch.sensor_type),
