@@ -17,6 +17,7 @@ MARKERS = {
     "corpora": "manifest.json",
     "tokens": "manifest.json",
     "models": "config.json",
+    "embeddings": "config.json",
     "evaluations": "figures.json",
     "reports": "index.html",
 }

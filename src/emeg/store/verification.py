@@ -223,6 +223,12 @@ def _model(store: Store, name: str) -> Iterator[Fault]:
         yield Fault(product=f"models/{name}", problem=f"weights of {size} bytes, {expected} told", next_action=_AGAIN)
 
 
+def _embedding(store: Store, name: str) -> Iterator[Fault]:
+    folder = store.location("embeddings", name)
+    card = (folder / "config.json").read_json()
+    yield from _file(folder / "features.npy", f"embeddings/{name}", card["bytes"], card["sha256"])
+
+
 def _figures(kind: str, store: Store, name: str) -> Iterator[Fault]:
     location = store.location(kind, name) / "figures.json"
     if not location.exists():
@@ -235,6 +241,7 @@ _PRODUCTS: dict[str, Callable[[Store, str], Iterator[Fault]]] = {
     "corpora": _corpus,
     "tokens": _tokens,
     "models": _model,
+    "embeddings": _embedding,
     "evaluations": partial(_figures, "evaluations"),
     "reports": partial(_figures, "reports"),
 }
