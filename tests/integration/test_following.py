@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from benchmarks._slurm import ask, cluster, missing, wait_until
 from benchmarks._tiny import NETWORK, make_store
-from tests.integration.slurm import ask, cluster, missing, wait_until
 
 from emeg.errors import StoppedError
 from emeg.store import Store

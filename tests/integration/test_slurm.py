@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks._slurm import ask, cluster, missing, wait_until
 from benchmarks._tiny import NETWORK, make_store
-from tests.integration.slurm import ask, cluster, missing, wait_until
 
 from emeg.store import Store
 

@@ -1,4 +1,4 @@
-"""A Slurm of one node on this machine, from the system's packages, for the length of a test."""
+"""A private Slurm of one node on this machine, from the system's packages, for tests and benchmarks."""
 
 import os
 import pwd
@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "scancel", "scont
 
 
 def missing() -> str | None:
-    """What keeps a Slurm from running here."""
+    """Return what keeps a Slurm from running here; `None` if it can."""
     absent = [name for name in PROGRAMS if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
     if absent:
         return f"no Slurm on this machine ({', '.join(absent)} missing; Debian: slurm-wlm munge)"
@@ -22,12 +22,14 @@ def missing() -> str | None:
 
 
 def free_port() -> int:
+    """Return a free port of this machine."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
 
 
 def write_conf(folder: Path, host: str, munge_socket: Path) -> Path:
+    """Write the configuration of the node and return its path."""
     conf = folder / "slurm.conf"
     conf.write_text(
         f"""ClusterName=test
@@ -67,7 +69,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[dict[str, str]]:
-    """Start it; gives the environment in which sbatch and the others find it."""
+    """Start a cluster and yield the environment in which sbatch and the others find it."""
     host = socket.gethostname().split(".")[0]
     munge = pwd.getpwnam("munge")
     private = Path(f"/run/emeg-munge-{os.getpid()}")
@@ -104,10 +106,12 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def ask(environment: dict[str, str], *command: str) -> str:
+    """Run a command and return its standard output."""
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout
 
 
-def wait_until(condition, limit_s: float, what: str) -> None:
+def wait_until(condition: Callable[[], bool], limit_s: float, what: str) -> None:
+    """Wait until a condition holds; fail after `limit_s` seconds."""
     until = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < until, f"{what}: not within {limit_s} s"
