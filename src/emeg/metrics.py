@@ -3,7 +3,7 @@
 Training writes a metric under one of these names and the report reads it under the same name. A metric of one codebook
 carries the number of its quantizer level after a slash.
 
-Shape letters: N samples, Q quantizer levels, K codes.
+Shape letters: B batch, N samples, D features, Q quantizer levels, K codes.
 """
 
 from typing import Any
@@ -31,6 +31,8 @@ MFU = "mfu"
 ACCURACY = "accuracy"
 """Share of masked codes that BrainOmni predicts, over all levels."""
 BALANCED_ACCURACY = "balanced_accuracy"
+EFFECTIVE_RANK = "effective_rank"
+"""Number of directions that features use: the exponential of the entropy of their singular values."""
 _CODES, _PERPLEXITY, _DEAD = "codes/", "perplexity/", "dead/"
 
 
@@ -140,6 +142,28 @@ def balanced_accuracy(labels: NDArray[np.int64], predicted: NDArray[np.int64]) -
         True and predicted class index of every window; at least one window.
     """
     return float(np.mean([np.mean(predicted[labels == k] == k) for k in np.unique(labels)]))
+
+
+def effective_rank(features_BD: NDArray[np.floating[Any]]) -> float:
+    """Return the exponential of the entropy of the normalised singular values of centred features.
+
+    Parameters
+    ----------
+    features_BD : float, shape (windows, features)
+        Dimensionless features, one row for each window.
+
+    Returns
+    -------
+    float
+        Between 1 (all rows differ along one direction) and the smaller side of the matrix; 0 if all rows are equal.
+
+    References
+    ----------
+    O. Roy and M. Vetterli, The effective rank: a measure of effective dimensionality, EUSIPCO 2007, equation 2.
+    """
+    centred_BD = np.asarray(features_BD, np.float64)
+    centred_BD = centred_BD - centred_BD.mean(axis=0)
+    return perplexity(np.linalg.svd(centred_BD, compute_uv=False))
 
 
 def code_agreement(codes_a_Q: NDArray[np.integer[Any]], codes_b_Q: NDArray[np.integer[Any]]) -> NDArray[np.float64]:

@@ -88,6 +88,12 @@ class TrainingConfig(FromRecipe):
     """Weights that become the model: those of the last step, or those with the best validation."""
     log_every: PositiveInt = recipe_field(runtime=True, group="training")
     """Steps between two rows of the history."""
+    tracking: Literal["tensorboard", "mlflow", "wandb", "none"] = runtime_field("tensorboard", group="training")
+    """Tool that draws the curves of the metrics. Weights & Biases (wandb) works offline unless WANDB_MODE is online;
+    MLflow logs to MLFLOW_TRACKING_URI. metrics.csv is written in any case."""
+    probe_every: int = runtime_field(0, ge=0, group="training")
+    """Steps between two linear probes of the network on validation subjects, with a task inferred from events; 0:
+    none."""
     checkpoint_every: PositiveInt = recipe_field(runtime=True, group="training")
     """Steps between two checkpoints."""
     checkpoints: str | None = runtime_field(None, group="cluster")

@@ -1,6 +1,7 @@
 """Linear probe: logistic regression on the frozen embedding, its penalty chosen on validation subjects."""
 
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -34,17 +35,24 @@ def embed_windows(
     network = network.to(device).eval()
     rows = []
     with torch.inference_mode():
-        for start in range(0, len(windows.labels), recipe.batch_size):
-            indices = range(start, min(start + recipe.batch_size, len(windows.labels)))
-            batch = signal_batch(windows.read(list(indices)))
-            mask = None if batch.channel_mask is None else batch.channel_mask.to(device)
-            types = batch.sensor_type.to(device)
-            x = normalise_signal(batch.signal.to(device), types, mask)
-            embedding = network.embed(x, batch.pos.to(device), types, channel_mask=mask, layers=recipe.layers)
+        for x, pos, types, mask in standardised_batches(windows, recipe.batch_size, device):
+            embedding = network.embed(x, pos, types, channel_mask=mask, layers=recipe.layers)
             if recipe.layers:
                 embedding = embedding.mean(dim=0)
             rows.append(pool(embedding, recipe.pooling).cpu().double().numpy())
     return np.concatenate(rows)
+
+
+def standardised_batches(
+    windows: Windows, batch_size: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    """Yield normalised signal, positions, sensor types and channel mask of all windows in order, on a device."""
+    for start in range(0, len(windows.labels), batch_size):
+        indices = range(start, min(start + batch_size, len(windows.labels)))
+        batch = signal_batch(windows.read(list(indices)))
+        mask = None if batch.channel_mask is None else batch.channel_mask.to(device)
+        types = batch.sensor_type.to(device)
+        yield normalise_signal(batch.signal.to(device), types, mask), batch.pos.to(device), types, mask
 
 
 def fit_probe(

@@ -1,5 +1,6 @@
 """Checks of a launch before anything starts or is submitted: ranks, checkpoints, GPUs."""
 
+import importlib.util
 import math
 
 from emeg.errors import UserError
@@ -15,12 +16,14 @@ def check_launch(config: TrainingConfig) -> None:
     Raises
     ------
     UserError
-        The ranks cannot share a step, machines could not read each other's checkpoints, or there are fewer GPUs than
-        ranks.
+        The ranks cannot share a step, machines could not read each other's checkpoints, there are fewer GPUs than
+        ranks, or the package of the tracker is not installed.
     """
     check_shares(config)
     _check_checkpoints(config)
     _check_devices(config)
+    if config.launcher == "local":  # a scheduler's machines may have another environment
+        check_tracker(config.tracking)
 
 
 def check_shares(config: TrainingConfig) -> None:
@@ -93,3 +96,18 @@ def gpus_per_node(config: TrainingConfig) -> int:
 def cpus_per_node(config: TrainingConfig) -> int:
     """Return the CPU cores to request for each machine on Slurm."""
     return config.slurm.cpus_per_task or (config.threads or CPUS_PER_RANK) * config.processes
+
+
+def check_tracker(tracking: str) -> None:
+    """Check that the package of a tracker is installed.
+
+    Raises
+    ------
+    UserError
+        It is not; the message names the extra that has it.
+    """
+    if tracking in ("mlflow", "wandb") and importlib.util.find_spec(tracking) is None:
+        raise UserError(
+            f"tracking={tracking}: the package {tracking} is not installed; pip install 'emeg[{tracking}]', or use"
+            " --tracking tensorboard"
+        )

@@ -1,7 +1,9 @@
 """What both trainings do around their own step: loaders, trainer, final metrics, publishing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
+
+from lightning.pytorch import Callback
 
 from emeg.data import Corpus, MicroBatch, SamplingPlan
 from emeg.progress import Progress
@@ -51,6 +53,7 @@ def carry_out(
     monitor: tuple[str, str],
     inputs: Mapping[str, str],
     progress: Progress,
+    probes: Sequence[Callback] = (),
 ) -> TrainResult:
     """Train in this process (one of the ranks, where there are several) and publish the model.
 
@@ -64,6 +67,8 @@ def carry_out(
         Validation metric that says which weights are best, and ``"min"`` or ``"max"``.
     inputs : mapping
         Products that went in beside the corpus, for the provenance.
+    probes : sequence of Callback
+        Callbacks that measure the network during the training.
     """
     if run.is_first:
         made_from = {"corpus": corpus.name, **inputs}
@@ -77,6 +82,7 @@ def carry_out(
         micro_batches=plan.config.micro_batches,
         monitor=monitor,
         progress=progress,
+        probes=probes,
     )
 
     def look_at(split: str, limit: int) -> FixedLoader:

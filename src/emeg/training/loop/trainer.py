@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -11,7 +11,6 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from emeg.errors import UserError
 from emeg.progress import Progress
@@ -25,6 +24,7 @@ from emeg.training.loop.save_checkpoints import SaveCheckpoints
 from emeg.training.loop.stop_signal import StopOnSignal
 from emeg.training.loop.strategies import make_strategy
 from emeg.training.loop.watchdog import Watchdog
+from emeg.training.tracking.loggers import make_logger
 from emeg.uri import locate
 
 T = TypeVar("T", bound=Callback)
@@ -62,6 +62,7 @@ def make_trainer(
     micro_batches: int,
     monitor: tuple[str, str],
     progress: Progress,
+    probes: Sequence[Callback] = (),
 ) -> Trainer:
     """Build the trainer of one run.
 
@@ -73,6 +74,8 @@ def make_trainer(
         In a step, over all ranks.
     monitor : tuple of str
         Validation metric that says which weights are best, and ``"min"`` or ``"max"``.
+    probes : sequence of Callback
+        Further callbacks; called before a checkpoint is saved, so that it has what they record.
     """
     device = pick_device(config.device)
     if config.threads:
@@ -109,12 +112,13 @@ def make_trainer(
             # named, so that Lightning does not take the ranks and the requeue of a Slurm job into its own hands
             plugins=[io, TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()],
             callbacks=[
+                *probes,
                 StopOnSignal(saving, every_n_steps=SIGNAL_CHECK_STEPS),
                 watchdog,
                 ReportProgress(progress, n_steps, every_n_steps=config.log_every),
                 saving,
             ],
-            logger=TensorBoardLogger(run.folder, name="", version="tensorboard"),
+            logger=make_logger(config, run),
             default_root_dir=run.folder,
             log_every_n_steps=config.log_every,
             enable_progress_bar=False,

@@ -28,6 +28,7 @@ from emeg.training.loop.publish import name_recordings
 from emeg.training.loop.rank import find_run
 from emeg.training.loop.speed import brainomni_operations
 from emeg.training.product_names import brainomni_name, brainomni_network
+from emeg.training.tracking.probe import make_probes
 from emeg.training.warm_start import begin_from
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
         monitor=("validation/loss", "min"),
         inputs={"tokens": tokens.name, "tokenizer": tokens.tokenizer},
         progress=progress,
+        probes=make_probes(config, store, corpus),
     )
 
 

@@ -57,6 +57,7 @@ class ReconstructionMetrics:
         self._pcc = torch.zeros(len(self.groups), 2, dtype=torch.float64)
         self._used_QK = torch.zeros(*self._shape, dtype=torch.float64)
         self._latents_D = torch.zeros(self._n_dim, dtype=torch.float64)
+        self._outer_DD = torch.zeros(self._n_dim, self._n_dim, dtype=torch.float64)
         self._n_latents = 0.0
 
     def add(
@@ -94,6 +95,7 @@ class ReconstructionMetrics:
             self._used_QK[quantizer] += torch.bincount(flat_Q[quantizer], minlength=n_codes).double()
         unit_BD = torch.nn.functional.normalize(latents_BSTD.float().reshape(-1, self._n_dim), dim=-1)
         self._latents_D += unit_BD.sum(dim=0).double().cpu()
+        self._outer_DD += (unit_BD.T @ unit_BD).double().cpu()
         self._n_latents += len(unit_BD)
 
     def pool(self, add_up: Callable[[Tensor], Tensor]) -> None:
@@ -101,18 +103,22 @@ class ReconstructionMetrics:
         self._pcc = add_up(self._pcc)
         self._used_QK = add_up(self._used_QK)
         self._latents_D = add_up(self._latents_D)
+        self._outer_DD = add_up(self._outer_DD)
         self._n_latents = float(add_up(torch.tensor(self._n_latents, dtype=torch.float64)))
 
     def metrics(self) -> dict[str, float]:
-        """Return ``pcc``, ``pcc/<device>/<channels>``, ``codes/<k>``, ``perplexity/<k>``, ``latent_cosine``.
+        """Return correlations, the use of the codes, and how alike the latents are.
 
-        ``pcc`` weights every device and channel count alike. Latents' cosine is the mean over all pairs.
+        ``pcc`` weights every device and channel count alike; ``pcc/<device>/<channels>`` is that of one group.
+        ``codes/<k>`` and ``perplexity/<k>`` describe level k, ``latent_cosine`` (mean over all pairs) and
+        ``effective_rank`` the latents.
         """
         seen = [(str(group), *row) for group, row in zip(self.groups, self._pcc.tolist(), strict=True) if row[1] > 0]
         means = {metrics.group_pcc(name): total / count for name, total, count in seen}
         values = {metrics.PCC: sum(means.values()) / max(1, len(means)), **means}
         values |= code_metrics(self._used_QK)
         values[metrics.LATENT_COSINE] = mean_cosine(self._latents_D, self._n_latents)
+        values[metrics.EFFECTIVE_RANK] = rank_from_sums(self._latents_D, self._outer_DD, self._n_latents)
         return values
 
 
@@ -142,6 +148,22 @@ def mean_cosine(sum_D: Tensor, n: float) -> float:
         Number of vectors.
     """
     return (float(sum_D.square().sum()) - n) / max(1.0, n * (n - 1))
+
+
+def rank_from_sums(sum_D: Tensor, outer_DD: Tensor, n: float) -> float:
+    """Return `emeg.metrics.effective_rank` of `n` vectors from their sums.
+
+    Parameters
+    ----------
+    sum_D : float64, shape (features,)
+        Sum of the vectors, dimensionless.
+    outer_DD : float64, shape (features, features)
+        Sum of their outer products with themselves, dimensionless.
+    n : float
+        Number of vectors.
+    """
+    scatter_DD = outer_DD - torch.outer(sum_D, sum_D) / max(n, 1.0)
+    return metrics.perplexity(torch.linalg.eigvalsh(scatter_DD).clamp(min=0.0).sqrt().numpy())
 
 
 def collapse_metrics(watched: Mapping[str, Tensor]) -> dict[str, float]:

@@ -30,6 +30,7 @@ from emeg.training.loop.schedule import loss_ramp
 from emeg.training.loop.speed import n_windows_of, tokenizer_operations
 from emeg.training.product_names import tokenizer_name, tokenizer_network
 from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics, collapse_metrics, plateau
+from emeg.training.tracking.probe import make_probes
 from emeg.training.warm_start import begin_from
 
 EQUALISER_SEGMENTS = 32
@@ -184,6 +185,7 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
         monitor=("validation/pcc", "max"),
         inputs={},
         progress=progress,
+        probes=make_probes(config, store, corpus),
     )
 
 
