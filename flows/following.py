@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
@@ -60,12 +61,22 @@ def follow_job(verb: str, config: Training, submitted: TrainResult) -> TrainResu
         key=f"{verb}-job",
         markdown=(
             f"# {submitted.job}\n\n* model `{submitted.model}`\n* work in progress, checkpoints and log: `{folder}`\n"
-            f"* curves: `tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}`\n"
+            f"* curves: {_curves(config, folder)}\n"
         ),
         description="Where the job works",
     )
     with ArtifactProgress(verb) as progress:
         return follow(verb, config, submitted, progress=progress, is_cancelled=is_cancelled)
+
+
+def _curves(config: Training, folder: Path) -> str:
+    """Return where the curves of a run are, in Markdown."""
+    return {
+        "tensorboard": f"`tensorboard --logdir {shlex.quote(str(folder / 'tensorboard'))}`",
+        "mlflow": f"MLflow's server, or `{folder / 'mlflow.db'}`",
+        "wandb": f"Weights & Biases, or `wandb sync {shlex.quote(str(folder / 'wandb'))}`",
+        "none": f"`{folder / 'metrics.csv'}`",
+    }[config.tracking]
 
 
 def is_cancelled() -> bool:
