@@ -70,8 +70,7 @@ def two_sides(preset: str, first: Batch, *, compiled: bool = False) -> tuple[Ste
         began = time.process_time()
         ours.training_loss(*first, generator=torch.Generator().manual_seed(2**31 + seed), follow=False)
         forward_s.append(time.process_time() - began)
-    for codebook in ours.quantizer.codebooks:
-        codebook.follow()
+    ours.update_codebooks()
     plain = PlainTokenizer(config).train().to(dtype)
     plain.load_state_dict(ours.state_dict())
     if compiled:

@@ -104,8 +104,9 @@ class TrainingConfig(FromRecipe):
     """Write checkpoints in a thread while the next steps run."""
     resume: Literal["auto", "never"] = runtime_field("auto", group="training")
     """auto: continue from the newest checkpoint of the same run; never: start again."""
-    strategy: Literal["auto", "ddp", "fsdp2"] = runtime_field("auto")
-    """How ranks share the network: a whole copy on each (ddp, auto) or shards (fsdp2)."""
+    strategy: Literal["auto", "ddp", "fsdp2", "hybrid"] = runtime_field("auto")
+    """How ranks share the network: a whole copy on each (ddp, auto), shards over all ranks (fsdp2), or shards over the
+    ranks of each machine (hybrid)."""
     stall_after_s: PositiveFloat = runtime_field(600.0)
     """Seconds without a step after which a rank counts as lost and the run ends."""
     processes: PositiveInt = runtime_field(1, group="cluster")

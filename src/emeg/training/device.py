@@ -24,6 +24,11 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def is_gpu(name: str) -> bool:
+    """Return whether ``auto``, ``cpu``, ``cuda`` or ``mps`` is a CUDA device here."""
+    return pick_device(name).type == "cuda"
+
+
 def pick_precision(name: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
     """Resolve ``auto``: bf16-mixed where the GPU has bf16, otherwise 32-true."""
     if name != "auto":

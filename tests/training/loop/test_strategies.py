@@ -1,4 +1,7 @@
-"""One rank and two of DDP give the same files; FSDP2 does the same, and they go on from each other's checkpoints."""
+"""One rank and two of DDP give the same files; FSDP2 does the same, and they go on from each other's checkpoints.
+
+What a step exchanges is counted on real ranks.
+"""
 
 import json
 import os
@@ -41,6 +44,39 @@ def test_collectives_end_after_the_watchdog(strategy):
     config = PretrainConfig(root="store", strategy=strategy, stall_after_s=50.0)
     made = make_strategy(config, RunContext(Path(), 0, 2))
     assert made._timeout.total_seconds() > 50.0 + 2 * EVERY_S
+
+
+@pytest.mark.slow
+def test_a_step_exchanges_everything_once(tmp_path):
+    """Two ranks with four micro-batches each; for hybrid sharding, four ranks on two machines with two each.
+
+    Every step is logged here, which takes an all-reduce in each run, and one more for the tokenizer's latents.
+    """
+    report = run_script("collective_counts.py", tmp_path)
+    of = {name: found["per_step"] for name, found in report.items()}
+    assert not any("broadcast" in counts for counts in of.values())  # Lightning's, before every micro-batch
+    # gradients in one bucket; counts, sums and replacements of all codebooks together
+    assert of["tokenizer ddp"]["all_reduce"] == 1 + 1 + 2
+    assert of["tokenizer ddp"]["all_gather"] == 1  # gloo compares the counts of micro-batches in each step
+    assert of["brainomni ddp"]["all_reduce"] == 1 + 1
+    # gloo sums shards with an all-reduce: two blocks and the rest, the norm of the gradient, the log
+    assert of["brainomni fsdp2"]["all_reduce"] == 3 + 1 + 1
+    # and once more between machines
+    assert of["brainomni hybrid"]["all_reduce"] == 3 + 3 + 1 + 1
+    losses = {name: list(found["losses"].values()) for name, found in report.items()}
+    assert losses["brainomni fsdp2"] == pytest.approx(losses["brainomni ddp"], rel=1e-5)
+    assert losses["brainomni hybrid"] == pytest.approx(losses["brainomni ddp"], rel=1e-5)
+
+
+def test_a_sharded_step(tmp_path):
+    report = run_script("sharded_step.py", tmp_path)
+    ones = [[1.0] * 4] * 4
+    assert report["not_finite"] == ones  # AdamW is told by `found_inf` and changes nothing
+    assert all(value < 1.0 for row in report["finite"] for value in row)
+    # 1 + 4 · 2^-9 has few enough digits for bf16, which 1 + 2^-9 has not: micro-batches are added in float32
+    for name in ("float32", "bf16"):
+        assert report[name] == {"gradient": [1.0 + 2.0**-7], "exchanged_early": False}
+    assert report["bf16_rounds"]["gradient"] == [1.0]
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from torch import Tensor, distributed
 CHECK_EVERY = 50
 """With the NCCL backend, counts are compared every 50 calls only, because each comparison synchronises the device."""
 
+_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
 _calls = 0
 
 
@@ -49,16 +51,28 @@ def check_alike(counts: Sequence[int], what: str) -> None:
         )
 
 
-def add_up(tensor: Tensor) -> None:
-    """Sum over the ranks, in place.
+def exchange(sums: Sequence[Tensor], copies: Sequence[Tensor]) -> None:
+    """Sum tensors over the ranks and copy others from rank 0 to all ranks, in place, in one collective operation.
 
     Parameters
     ----------
-    tensor : int or float, any shape
-        Any unit, or dimensionless.
+    sums : sequence of int64, any shape
+        Dimensionless counts or fixed-point sums.
+    copies : sequence of float32 or float64, any shape
+        Dimensionless features. Their bits travel as integers, to which the other ranks add zeros.
     """
-    if _several():
-        distributed.all_reduce(tensor)
+    if not _several():
+        return
+    bits = [tensor.view(_BITS[tensor.dtype]) for tensor in copies]
+    if distributed.get_rank() != 0:
+        bits = [torch.zeros_like(tensor) for tensor in bits]
+    packed = torch.cat([tensor.flatten() for tensor in sums] + [tensor.flatten().long() for tensor in bits])
+    distributed.all_reduce(packed)
+    parts = torch.split(packed, [tensor.numel() for tensor in (*sums, *copies)])
+    for tensor, part in zip(sums, parts, strict=False):
+        tensor.copy_(part.view_as(tensor))
+    for tensor, part in zip(copies, parts[len(sums) :], strict=True):
+        tensor.copy_(part.to(_BITS[tensor.dtype]).view(tensor.dtype).view_as(tensor))
 
 
 def broadcast(tensor: Tensor) -> None:

@@ -40,6 +40,17 @@ class Quantized(NamedTuple):
     """float32 scalar: 0.25 · mean squared distance, averaged over the codebooks."""
 
 
+class Observed(NamedTuple):
+    """What a codebook observed in the micro-batches of a step."""
+
+    counts: Tensor
+    """int64 (K,): latents of each code."""
+    sums: Tensor
+    """int64 (K, D): fixed-point sums of the latents of each code."""
+    candidates: Tensor
+    """float32 (K, D): latents of the first micro-batch that replace dead codes."""
+
+
 class CodebookUse(NamedTuple):
     """Usage of each codebook."""
 
@@ -90,8 +101,8 @@ def rotate(x: Tensor, onto: Tensor) -> Tensor:
 class Codebook(nn.Module):
     """Code vectors, and the running counts and sums that they are computed from.
 
-    `observe` accumulates the counts and sums of a batch; `follow` updates the vectors from them. The vectors do not
-    change between the two, so that all micro-batches of one step see the same vectors.
+    `observe` accumulates the counts and sums of a batch, `take_observed` returns them, and `follow` updates the vectors
+    from them. The vectors do not change in between, so that all micro-batches of one step see the same vectors.
     """
 
     inited: Tensor
@@ -110,7 +121,7 @@ class Codebook(nn.Module):
         self.register_buffer("cluster_size", torch.zeros(size))
         self.register_buffer("embed", embed)
         self.register_buffer("embed_avg", embed.clone())
-        self._observed: tuple[Tensor, Tensor, Tensor] | None = None
+        self._observed: Observed | None = None
         self.n_observed = 0
         self.used: Tensor | None = None
         self.replaced: Tensor | None = None
@@ -183,20 +194,19 @@ class Codebook(nn.Module):
         sums_KD = whole_BD.new_zeros(self.embed.shape).index_add_(0, codes_B, whole_BD)
         if self._observed is None:
             candidates_KD = x_BD[draw_integers(size, len(x_BD), generator, x_BD.device)]
-            self._observed = (counts_K, sums_KD, candidates_KD)
+            self._observed = Observed(counts_K, sums_KD, candidates_KD)
         else:
             counts, sums, candidates_KD = self._observed
-            self._observed = (counts + counts_K, sums + sums_KD, candidates_KD)
+            self._observed = Observed(counts + counts_K, sums + sums_KD, candidates_KD)
 
-    def follow(self) -> None:
-        """Update the vectors from the observations of all ranks since the last call, and replace dead codes."""
-        if self._observed is None:
-            return
-        counts_K, sums_KD, candidates_KD = self._observed
-        self._observed, self.n_observed = None, 0
-        ranks.add_up(counts_K)
-        ranks.add_up(sums_KD)
-        ranks.broadcast(candidates_KD)
+    def take_observed(self) -> Observed | None:
+        """Return the observations of this rank since the last call; None if there are none."""
+        observed, self._observed, self.n_observed = self._observed, None, 0
+        return observed
+
+    def follow(self, observed: Observed) -> None:
+        """Update the vectors from the observations of all ranks, and replace dead codes."""
+        counts_K, sums_KD, candidates_KD = observed
         sums_KD = sums_KD.to(self.embed.dtype) / FIXED_POINT
         counts_K = counts_K.to(self.embed.dtype)
         self.used = counts_K if self.used is None else self.used + counts_K
@@ -354,8 +364,14 @@ class ResidualQuantizer(nn.Module):
         """Update every codebook from its observations since the last call."""
         counts = [n for codebook in self.codebooks for n in (codebook.n_observed, len(codebook.embed))]
         ranks.check_alike(counts, "micro-batches that codebooks observed, and their sizes")
-        for codebook in self.codebooks:
-            codebook.follow()
+        seen = [(codebook, codebook.take_observed()) for codebook in self.codebooks]
+        found = [(codebook, observed) for codebook, observed in seen if observed is not None]
+        ranks.exchange(
+            [part for _, observed in found for part in (observed.counts, observed.sums)],
+            [observed.candidates for _, observed in found],
+        )
+        for codebook, observed in found:
+            codebook.follow(observed)
 
     def watched(self) -> dict[str, Tensor]:
         """Return codebook usage and latent statistics since the last call of `watch_on`.

@@ -131,12 +131,27 @@ class Loader:
             step += last - first
 
     def _hand_out(self, step: int, number: int, batch: Any) -> LoadedBatch:  # noqa: ANN401 - result of the reader
-        self._next_step = step + (number == self._numbers[-1])
+        self._next_step = self.step_after(step, number)
         return LoadedBatch(step, number, batch)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the next step as corpus, seed, epoch and step."""
-        return self.plan.state(self._next_step).to_dict()
+    @property
+    def next_step(self) -> int:
+        """First step of which not every batch was yielded."""
+        return self._next_step
+
+    def step_after(self, step: int, micro_batch: int) -> int:
+        """Return the next step for a consumer whose last batch was this one."""
+        return step + (micro_batch == self._numbers[-1])
+
+    def state_dict(self, next_step: int | None = None) -> dict[str, Any]:
+        """Return the next step as corpus, seed, epoch and step.
+
+        Parameters
+        ----------
+        next_step : int, optional
+            Next step of a consumer that is behind this loader; default: that of the loader.
+        """
+        return self.plan.state(self._next_step if next_step is None else next_step).to_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state.

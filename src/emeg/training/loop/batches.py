@@ -1,18 +1,18 @@
 """From the sampling plan to tensors: what Lightning iterates over, and the state of it in checkpoints.
 
-Shape letters: B batch, C channels, N samples.
+Shape letters: B batch, C channels, N samples, S latent sources, T latent steps, Q quantizer levels.
 
 The state is the plan's four values (corpus, seed, epoch, step) and knows no rank: Lightning gives every rank the
 state of rank 0, so a run may go on with another number of ranks.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from emeg.data import (
@@ -28,7 +28,10 @@ from emeg.data import (
     StoredBatch,
     TokenSet,
 )
+from emeg.training.loop.device_queue import on_device, pin
 from emeg.training.loop.rank import RunContext
+
+CPU = torch.device("cpu")
 
 
 class SignalBatch(NamedTuple):
@@ -56,8 +59,12 @@ class TokenBatch(NamedTuple):
     step: int
     micro_batch: int
     codes: Tensor
-    """int64 (B, Q, W, K)."""
+    """int64 (B, S, T, Q)."""
     segments: tuple[int, ...]
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "TokenBatch":
+        """Move the codes to a device."""
+        return self._replace(codes=self.codes.to(device, non_blocking=non_blocking))
 
 
 def signal_batch(batch: Batch, *, step: int = 0, micro_batch: int = 0) -> SignalBatch:
@@ -185,50 +192,76 @@ def _take_channels(batch: SignalBatch, kept_Bn: Tensor) -> SignalBatch:
 
 
 class SignalReader:
-    """Reads micro-batches of a corpus as tensors."""
+    """Reads micro-batches of a corpus as tensors.
 
-    def __init__(self, reader: BatchReader) -> None:
+    Parameters
+    ----------
+    reader : BatchReader
+    pinned : bool
+        Put the tensors into page-locked memory, for a GPU; the threads that read do it.
+    """
+
+    def __init__(self, reader: BatchReader, *, pinned: bool = False) -> None:
         self._reader = reader
+        self._pinned = pinned
 
-    def read(self, micro_batch: MicroBatch) -> StoredBatch:
-        """Read arrays as they are stored."""
-        return self._reader.read_stored(micro_batch)
+    def read(self, micro_batch: MicroBatch) -> StoredSignalBatch:
+        """Read one micro-batch."""
+        return self.tensors(self._reader.read_stored(micro_batch))
 
     def follow(self, share: Share, *, ahead: int) -> ShareReader:
         """Start on a rank's share of an epoch."""
-        return self._reader.follow(share, ahead=ahead)
+        return _SignalShare(self._reader.follow(share, ahead=ahead), self.tensors)
 
-    def batch(self, step: int, number: int, read: Any) -> StoredSignalBatch:  # noqa: ANN401 - what `read` gave
-        """Turn what was read into tensors."""
-        return stored_signal_batch(read, step=step, micro_batch=number)
+    def tensors(self, read: StoredBatch) -> StoredSignalBatch:
+        """Turn arrays into tensors."""
+        batch = stored_signal_batch(read, step=0, micro_batch=0)
+        return pin(batch) if self._pinned else batch
+
+
+class _SignalShare:
+    def __init__(self, share: ShareReader, tensors: Callable[[StoredBatch], StoredSignalBatch]) -> None:
+        self._share = share
+        self._tensors = tensors
+
+    def read(self, number: int, micro_batch: MicroBatch) -> StoredSignalBatch:
+        return self._tensors(self._share.read(number, micro_batch))
+
+    def close(self) -> None:
+        self._share.close()
 
 
 class TokenReader:
-    """Reads micro-batches of a token set; a segment's codes are read whole."""
+    """Reads micro-batches of a token set; a segment's codes are read whole.
 
-    def __init__(self, tokens: TokenSet) -> None:
+    Parameters
+    ----------
+    tokens : TokenSet
+    pinned : bool
+        Put the tensors into page-locked memory, for a GPU; the threads that read do it.
+    """
+
+    def __init__(self, tokens: TokenSet, *, pinned: bool = False) -> None:
         self._codes = tokens.codes
+        self._pinned = pinned
 
-    def read(self, micro_batch: MicroBatch) -> tuple[tuple[int, ...], NDArray[np.int64]]:
-        """Read rows and their codes."""
-        return micro_batch.segments, self._codes[list(micro_batch.segments)].astype(np.int64)
+    def read(self, micro_batch: MicroBatch) -> TokenBatch:
+        """Read one micro-batch."""
+        codes = torch.from_numpy(self._codes[list(micro_batch.segments)].astype(np.int64))
+        batch = TokenBatch(0, 0, codes, micro_batch.segments)
+        return pin(batch) if self._pinned else batch
 
     def follow(self, share: Share, *, ahead: int) -> ShareReader:
         """Start on a rank's share of an epoch; the file is mapped, so nothing is read ahead."""
         del share, ahead
         return _TokenShare(self)
 
-    def batch(self, step: int, number: int, read: Any) -> TokenBatch:  # noqa: ANN401 - what `read` gave
-        """Turn what was read into tensors."""
-        segments, codes = read
-        return TokenBatch(step, number, torch.from_numpy(codes), segments)
-
 
 class _TokenShare:
     def __init__(self, reader: TokenReader) -> None:
         self._reader = reader
 
-    def read(self, number: int, micro_batch: MicroBatch) -> tuple[tuple[int, ...], NDArray[np.int64]]:
+    def read(self, number: int, micro_batch: MicroBatch) -> TokenBatch:
         del number
         return self._reader.read(micro_batch)
 
@@ -240,6 +273,18 @@ class StepLoader:
     """Micro-batches of the steps from the present one to `n_steps`, this rank's share of each, as tensors.
 
     Its length counts the whole run, a resumed one too, since Lightning counts batches from the run's start.
+
+    Parameters
+    ----------
+    plan : SamplingPlan
+    reader : SignalReader or TokenReader
+    n_steps : int
+        Steps of the whole run.
+    run : RunContext
+    device : torch.device, optional
+        A GPU gets the next batch while it computes; on other devices Lightning moves the batches.
+    waiting : callable, optional
+        Returns a context; entered while the training step waits for a batch.
     """
 
     def __init__(
@@ -249,23 +294,35 @@ class StepLoader:
         *,
         n_steps: int,
         run: RunContext,
+        device: torch.device = CPU,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         workers = plan.config.workers
         self._loader = Loader(plan, reader, stop=n_steps, rank=run.rank, n_ranks=run.world, workers=workers)
-        self._reader = reader
         self._n_batches = n_steps * self._loader.batches_per_step
+        self._device = device
+        self._waiting = waiting
+        self._next_step = self._loader.next_step
 
     def __len__(self) -> int:
         """Return the number of micro-batches of this rank in the whole run."""
         return self._n_batches
 
     def __iter__(self) -> Iterator[Any]:
-        for loaded in self._loader:
-            yield self._reader.batch(loaded.step, loaded.micro_batch, loaded.batch)
+        loaded = (batch._replace(step=step, micro_batch=number) for step, number, batch in self._loader)
+        with closing(on_device(loaded, self._device)) as batches:
+            while True:
+                with self._waiting():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                # the loader itself may be ahead of what the training step has got
+                self._next_step = self._loader.step_after(batch.step, batch.micro_batch)
+                yield batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position in the run, the same on every rank."""
-        return self._loader.state_dict()
+        return self._loader.state_dict(self._next_step)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at the position of a checkpoint.
@@ -276,6 +333,7 @@ class StepLoader:
             It belongs to another corpus or seed.
         """
         self._loader.load_state_dict(state)
+        self._next_step = self._loader.next_step
 
 
 class Filler(NamedTuple):
@@ -311,9 +369,9 @@ class FixedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         for number, micro_batch in self._share:
-            yield self._reader.batch(0, number, self._reader.read(micro_batch))
+            yield self._reader.read(micro_batch)._replace(micro_batch=number)
         for _ in range(self._n_turns - len(self._share)):
-            yield Filler(self._reader.batch(0, 0, self._reader.read(self._micro_batches[0])))
+            yield Filler(self._reader.read(self._micro_batches[0]))
 
 
 def fixed_batches(corpus: Corpus, split: str, sampling: SamplingConfig, limit: int) -> list[MicroBatch]:

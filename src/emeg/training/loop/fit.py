@@ -88,7 +88,8 @@ def carry_out(
     def look_at(split: str, limit: int) -> FixedLoader:
         return FixedLoader(choose(split, limit), reader, run)
 
-    train = StepLoader(plan, reader, n_steps=n_steps, run=run)
+    device = trainer.strategy.root_device
+    train = StepLoader(plan, reader, n_steps=n_steps, run=run, device=device, waiting=module.waiting)
     fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, run=run)
     final = {split: look_at(split, config.final_segments) for split in FINAL_SPLITS}
     metrics = final_metrics(trainer, module, final, keep=config.keep)

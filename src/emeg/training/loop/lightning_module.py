@@ -21,7 +21,7 @@ from emeg.training.loop.accumulation import GradientTree
 from emeg.training.loop.history import History
 from emeg.training.loop.schedule import draw_seed, lr_factor
 from emeg.training.loop.speed import SpeedMeter, peak_of
-from emeg.training.loop.strategies import shard, whole, whole_state
+from emeg.training.loop.strategies import ShardedStrategy, shard, whole, whole_state
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +96,10 @@ class Training(LightningModule):
         if self.device_mesh is None or self._unsharded:
             return
         self._unsharded.append(copy.deepcopy(self.network).to("meta"))
+        strategy = self.trainer.strategy
+        mesh = strategy.data_mesh if isinstance(strategy, ShardedStrategy) else self.device_mesh
         with self._groups_following():
-            shard(self.network, self.device_mesh["data_parallel"])
+            shard(self.network, mesh, reduce_bf16=self.trainer.precision == "bf16-mixed")
 
     def gather(self) -> None:
         """Make the network whole, on every rank; nothing where it is."""
@@ -160,7 +162,7 @@ class Training(LightningModule):
         norm = whole(torch.nn.utils.clip_grad_norm_(parameters, clip if clip > 0 else math.inf, foreach=foreach))
         # Where the gradient is no number the fused optimiser leaves the weights alone, without asking the host;
         # the guard stops the run at its next look, with the recordings of this step.
-        if self._is_fused and not self._unsharded:
+        if self._is_fused:
             optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
         self._suspects.append(("norm of the gradient", self._step, self._segments, norm.detach()))
         self._segments = ()
@@ -250,13 +252,16 @@ class Training(LightningModule):
         """Count the operations of matrix products in one micro-batch; 0 here."""
         return 0.0
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401 - what the loader gives
-        """Record how long the step waited for data."""
-        self.meter.receive(len(batch.segments), self.operations(batch))
-
-    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        """Record that the next batch is awaited."""
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Record how long the step waits for the loader; the loader enters this around its queue."""
         self.meter.ask()
+        yield
+        self.meter.receive(0, 0.0)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:  # noqa: ANN401 - what the loader gives
+        """Record the size of the batch."""
+        self.meter.receive(len(batch.segments), self.operations(batch))
 
     def on_train_start(self) -> None:
         """Find the device's peak, start all clocks, and prepare the addition of gradients."""

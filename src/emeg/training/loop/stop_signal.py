@@ -1,7 +1,9 @@
 """Stop after a complete step: a signal sets a flag, all ranks agree on it between two steps, a checkpoint is written.
 
 Lightning's own handler calls a collective operation inside the handler: a signal to one rank alone then hangs the
-job. Its exit code after SIGTERM is 0 besides, which a pipeline reads as finished.
+job. Its exit code after SIGTERM is 0 besides, which a pipeline reads as finished. Before every micro-batch Lightning
+also broadcasts whether rank 0 got a signal, and waits for the device to read the answer; here ranks exchange this only
+every few steps.
 """
 
 import signal
@@ -39,6 +41,8 @@ class StopOnSignal(Callback):
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 self._former[number] = signal.signal(number, self._remember)
+            # an attribute of this loop hides the method of its class
+            trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _exchange_nothing  # type: ignore[method-assign]
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
@@ -70,7 +74,13 @@ class StopOnSignal(Callback):
             )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Restore the former signal handlers."""
+        """Restore the former signal handlers and Lightning's broadcast."""
+        if self._former:
+            trainer.fit_loop.epoch_loop.__dict__.pop("_broadcast_sigterm_tensor", None)
         for number, former in self._former.items():
             signal.signal(number, former)
         self._former.clear()
+
+
+def _exchange_nothing() -> None:
+    """Replace Lightning's broadcast before every micro-batch."""

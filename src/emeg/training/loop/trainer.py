@@ -100,7 +100,7 @@ def make_trainer(
             accelerator=device.type if device.type != "cuda" else "gpu",
             devices=local_world,
             num_nodes=run.world // local_world,
-            strategy=make_strategy(config, run),
+            strategy=make_strategy(config, run, nodes=run.world // local_world),
             precision=pick_precision(config.precision, device),
             deterministic=config.deterministic,
             max_steps=n_steps,

@@ -20,6 +20,7 @@ from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.training.configs import PretrainConfig, TrainResult
+from emeg.training.device import is_gpu
 from emeg.training.loop.batches import Filler, TokenBatch, TokenReader, token_batches
 from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
@@ -122,7 +123,7 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
         name,
         run,
         plan=plan,
-        reader=TokenReader(tokens),
+        reader=TokenReader(tokens, pinned=is_gpu(config.device)),
         build=lambda n_steps, history: brainomni_training(config, store, tokens, corpus, n_steps, history),
         choose=lambda split, limit: token_batches(corpus, split, limit, config.batch_segments),
         monitor=("validation/loss", "min"),

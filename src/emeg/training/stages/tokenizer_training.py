@@ -20,6 +20,7 @@ from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer, PowerSum, normalise_signal, parameter_groups, sum_power
 from emeg.training.configs import TrainResult, TrainTokenizerConfig
+from emeg.training.device import is_gpu
 from emeg.training.loop.batches import Filler, SignalBatch, SignalReader, fixed_batches, keep_channels, signal_batch
 from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
@@ -179,7 +180,7 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
         name,
         run,
         plan=SamplingPlan(corpus, config.sampling),
-        reader=SignalReader(BatchReader.configured(corpus, config.sampling)),
+        reader=SignalReader(BatchReader.configured(corpus, config.sampling), pinned=is_gpu(config.device)),
         build=lambda n_steps, history: tokenizer_training(config, corpus, n_steps, history),
         choose=lambda split, limit: fixed_batches(corpus, split, config.sampling, limit),
         monitor=("validation/pcc", "max"),
