@@ -1,17 +1,16 @@
 """A store: folders of finished products below one root, each published complete or not at all."""
 
-import tempfile
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from emeg.errors import EmegError, UserError
 from emeg.store import staging
 from emeg.store.connection_errors import connection_to
 from emeg.store.files import SCHEMA, StoreFiles, is_there, marker_of, preview_names
 from emeg.store.migrations import migrate
+from emeg.store.node_copies import NodeCopies
 from emeg.uri import Location, locate
 
 OLDEST_READABLE = 1
@@ -23,7 +22,11 @@ class Store(StoreFiles):
 
     def __init__(self, root: Location) -> None:
         super().__init__(root)
-        self._downloads: Path | None = None
+        self._copies: NodeCopies | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the copies of this process out."""
+        return {**self.__dict__, "_copies": None}
 
     @classmethod
     def open(cls, uri: str | Path, *, create: bool = False) -> Self:
@@ -115,9 +118,9 @@ class Store(StoreFiles):
                 staging.publish(folder, target, marker)
 
     def local_copy(self, kind: str, name: str) -> Path:
-        """Return a product as a local folder; downloaded once for this `Store` where the root is remote.
+        """Return a product as a local folder; a remote one is copied once for all processes of this machine.
 
-        The download is removed when the `Store` is let go. Treat the folder as read-only.
+        The copy is removed when the last `Store` that uses it is let go. Treat the folder as read-only.
 
         Raises
         ------
@@ -129,13 +132,9 @@ class Store(StoreFiles):
             raise UserError(f"{product}: no such product, or not complete")
         if self.root.is_local:
             return product.local_path()
-        if self._downloads is None or not self._downloads.is_dir():
-            self._downloads = Path(tempfile.mkdtemp(prefix="emeg-"))
-            weakref.finalize(self, staging.remove_own, self._downloads, staging.process_id())
-        copy = self._downloads / kind / name
-        if not copy.is_dir():
-            staging.download(product, copy)
-        return copy
+        if self._copies is None:
+            self._copies = NodeCopies(self)
+        return self._copies.get(product, product / marker_of(kind))
 
     def sweep(self) -> int:
         """Remove what interrupted writers left under ``.partial``, not what live ones use; return how many pieces."""

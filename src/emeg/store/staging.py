@@ -103,7 +103,7 @@ def _upload(folder: Path, target: Location, marker: str) -> None:
 
 
 def download(product: Location, copy: Path) -> None:
-    """Copy a remote product into a local folder, visible when complete."""
+    """Copy a remote product into a local folder, visible when complete; the caller holds a lock."""
     copy.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=copy.parent, prefix=PARTIAL))
     prefix = product.path.rstrip("/") + "/"
@@ -112,18 +112,7 @@ def download(product: Location, copy: Path) -> None:
             local = part / path[len(prefix) :]
             local.parent.mkdir(parents=True, exist_ok=True)
             product.fs.get_file(path, str(local))
-    try:
-        part.replace(copy)
-    except OSError:
-        if not copy.is_dir():
-            raise
-        shutil.rmtree(part)  # another thread was first
-
-
-def remove_own(folder: Path, owner: int) -> None:
-    """Remove a folder of downloads, unless this is a forked child of the process that made it."""
-    if process_id() == owner:
-        shutil.rmtree(folder, ignore_errors=True)
+    part.replace(copy)
 
 
 def write_file(root: Location, target: Location, data: bytes) -> None:
