@@ -1,7 +1,7 @@
 """The pipeline from archive to report, as one flow of the other verbs."""
 
 import logging
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import flow
 from prefect.settings import (
@@ -29,6 +29,8 @@ from emeg.progress import Progress, silent
 from emeg.reports import ReportConfig, ReportResult
 from emeg.synthetic import SynthesizeConfig, SynthesizeResult
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
+from emeg.training.configs import TrainingConfig
+from emeg.training.launch.preflight import micro_batches_of
 
 DEMO_SETTINGS = {
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
@@ -36,6 +38,12 @@ DEMO_SETTINGS = {
     PREFECT_LOGGING_EXTRA_LOGGERS: "emeg",
 }
 """A slow machine needs longer to start the embedded server; nothing is sent anywhere; library logs are shown."""
+
+
+MOST_RANKS = 2
+"""Ranks up to which a training gives the same model bit for bit as one rank."""
+
+C = TypeVar("C", bound=TrainingConfig)
 
 
 class PipelineConfig(Config):
@@ -62,7 +70,8 @@ class PipelineConfig(Config):
     seed: int = option(0, group="training")
     """Seed of splits, order, initial weights and draws."""
     workers: int = runtime_field(2, ge=0)
-    """Processes of ingest; 0: in the calling process."""
+    """Processes of each step that can use several; 0: in the calling process. The products are the same for any number.
+    Training uses as many ranks as divide its micro-batches, two with the default recipes."""
 
 
 @verb_task("synthesize")
@@ -82,24 +91,34 @@ def pipeline_flow(config: PipelineConfig) -> ReportResult:
         archive = run_synthesize(SynthesizeConfig(out=f"{root.rstrip('/')}-archive", seed=seed)).out
     run_ingest(IngestConfig(archive=archive, root=root, montage=config.montage, workers=config.workers))
     corpus = run_shard(ShardConfig(root=root, segment_s=config.segment_s, held_out=config.held_out, seed=seed)).corpus
-    tokenizer = run_train_tokenizer(
-        TrainTokenizerConfig(
-            root=root, corpus=corpus, recipe=config.tokenizer, seed=seed, **_given(steps=config.tokenizer_steps)
-        )
-    ).model
-    tokens = run_tokenize(TokenizeConfig(root=root, corpus=corpus, tokenizer=tokenizer)).tokens
-    model = run_pretrain(
-        PretrainConfig(
-            root=root, tokens=tokens, recipe=config.brainomni, seed=seed, **_given(steps=config.pretrain_steps)
-        )
-    ).model
+    workers = max(1, config.workers)
+    of_tokenizer = TrainTokenizerConfig(
+        root=root, corpus=corpus, recipe=config.tokenizer, seed=seed, **_given(steps=config.tokenizer_steps)
+    )
+    tokenizer = run_train_tokenizer(_shared_by_ranks(of_tokenizer, workers)).model
+    tokens = run_tokenize(TokenizeConfig(root=root, corpus=corpus, tokenizer=tokenizer, workers=workers)).tokens
+    of_model = PretrainConfig(
+        root=root, tokens=tokens, recipe=config.brainomni, seed=seed, **_given(steps=config.pretrain_steps)
+    )
+    model = run_pretrain(_shared_by_ranks(of_model, workers)).model
     finetuned = None
     if not evaluation.missing_task(root, corpus):
-        finetuned = run_finetune(FinetuneConfig(root=root, model=model, corpus=corpus, seed=seed)).model
+        finetuning = FinetuneConfig(root=root, model=model, corpus=corpus, seed=seed, workers=workers)
+        finetuned = run_finetune(finetuning).model
     evaluated = run_evaluate(EvaluateConfig(root=root, finetuned=finetuned, model=model, corpus=corpus, seed=seed))
     page = run_report(ReportConfig(root=root, evaluation=evaluated.evaluation))
     show("pipeline", config, page)
     return page
+
+
+def _shared_by_ranks(config: C, workers: int) -> C:
+    """Return the configuration with the most ranks, up to `workers`, that can share a step; unchanged on a GPU."""
+    from emeg.training.device import pick_device
+
+    if pick_device(config.device).type != "cpu":
+        return config
+    ranks = max(n for n in range(1, min(workers, MOST_RANKS) + 1) if micro_batches_of(config) % n == 0)
+    return config.model_copy(update={"processes": ranks})
 
 
 def _given(**values: int | None) -> dict[str, Any]:

@@ -130,3 +130,31 @@ def test_projections_by_level_learn(tiny_config):
     for level in model.quantizer.codebooks:
         assert float(level.project_in.weight.grad.abs().sum()) > 0
         assert float(level.project_out.weight.grad.abs().sum()) > 0
+
+
+def test_signed_weights_are_the_softmax_times_a_gain_of_sensor_and_source(tiny_config):
+    torch.manual_seed(0)
+    config = tiny_config.model_copy(update={"signed_weights": True, "n_head": 1})
+    encoder = BrainTokenizer(config).encoder.eval()
+    features, sensors = torch.randn(1, 6, 1, 1, 16), torch.randn(1, 6, 16)
+    encoder.seanet_encoder.forward = lambda x: features.reshape(6, 1, 16)  # type: ignore[method-assign]
+    out = encoder(torch.zeros(1, 6, 1, 128), sensors, None, None)
+    own, sensor = features[0, :, 0, 0].detach().double(), sensors[0].double()
+    weights = {name: value.detach().double() for name, value in encoder.state_dict().items()}
+
+    def linear(name: str, x: torch.Tensor) -> torch.Tensor:
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    scores = weights["neuros"] @ linear("k_proj", own + sensor).T / 4.0
+    gain = weights["signed_gain.source"] @ linear("signed_gain.sensor", sensor).T / 4.0
+    assert bool((gain < 0).any())
+    mixed = (scores.softmax(dim=1) * gain) @ linear("backwardsolution.v", own)
+    torch.testing.assert_close(out[0, :, 0, 0].double(), linear("backwardsolution.proj", mixed), atol=1e-5, rtol=1e-4)
+
+
+def test_signed_weights_are_absent_unless_asked_for(tiny_config):
+    assert not any("signed_gain" in name for name in BrainTokenizer(tiny_config).state_dict())
+    model = BrainTokenizer(tiny_config.model_copy(update={"signed_weights": True})).train()
+    model.training_loss(*signal(), generator=torch.Generator().manual_seed(0)).total.backward()
+    for part in (model.encoder, model.decoder):
+        assert float(part.signed_gain.source.grad.abs().sum()) > 0

@@ -46,6 +46,7 @@ def attend(
     value: Tensor,
     *,
     key_mask: Tensor | None = None,
+    gain: Tensor | None = None,
     dropout_p: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -57,6 +58,8 @@ def attend(
         Dimensionless features of one head each.
     key_mask : bool, shape (rows, tokens), optional
         True for keys to attend to; the result is 0 in a row that has none.
+    gain : float, shape (rows, heads, query tokens, key tokens), optional
+        Factor on every attention weight, which may be negative; the weights are then computed explicitly.
     dropout_p : float
         Share of the attention weights to drop; callers pass 0 outside training. PyTorch's fused kernels accept no
         generator, so with one, and on a CPU, the weights are computed explicitly when there is dropout.
@@ -64,10 +67,13 @@ def attend(
         Source of the dropout draws.
     """
     mask = None if key_mask is None else key_mask[:, None, None, :].expand(-1, 1, query.shape[-2], -1)
-    if dropout_p == 0.0 or (generator is None and query.device.type != "cpu"):
+    if gain is None and (dropout_p == 0.0 or (generator is None and query.device.type != "cpu")):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout_p)
     scores = query @ key.transpose(-2, -1) / sqrt(query.shape[-1])
     if mask is not None:
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    weights = dropout(scores.softmax(dim=-1), dropout_p, training=True, generator=generator)
+    weights = scores.softmax(dim=-1)
+    if gain is not None:
+        weights = weights * gain if mask is None else (weights * gain).masked_fill(~mask, 0.0)
+    weights = dropout(weights, dropout_p, training=dropout_p > 0, generator=generator)
     return weights @ value

@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
 
-LATER_OPTIONS = ("equaliser", "target", "spectral_loss", "crossfade", "projections", "sensor_gain")
+LATER_OPTIONS = ("equaliser", "target", "spectral_loss", "crossfade", "projections", "sensor_gain", "signed_weights")
 """Options that the published network does not have. Those that are off stay out of product names, so that models keep
 the names that they had before the option existed."""
 
@@ -66,6 +66,9 @@ class BrainTokenizerConfig(Config):
     sensor_gain: bool = False
     """Multiply the features of a channel, on the way to the latent sources and back, by a learned function of its
     sensor. Attention weights are positive: without it, the orientation of a sensor cannot change a sign."""
+    signed_weights: bool = False
+    """Multiply every attention weight between a sensor and a latent source by a learned function of the two, which may
+    be negative. Attention weights alone are positive, but a source reaches sensors with both signs."""
     projections: Literal["shared", "level"] = "shared"
     """If `codebook_dim` differs from `n_dim`: one pair of projections for all codebooks (`shared`), or one for each
     level (`level`), as in the published code."""

@@ -11,6 +11,33 @@ from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.seanet import SeanetDecoder, SeanetEncoder
 
 
+class SignedGain(nn.Module):
+    """Learned gain between every sensor and every latent source, by head: what a leadfield is to dipoles."""
+
+    def __init__(self, n_neuro: int, n_dim: int, n_head: int) -> None:
+        super().__init__()
+        self.source = nn.Parameter(torch.randn(n_neuro, n_dim))
+        self.sensor = nn.Linear(n_dim, n_dim)
+        self.n_head = n_head
+
+    def forward(self, sensor_BCD: Tensor) -> Tensor:
+        """Compute the gains.
+
+        Parameters
+        ----------
+        sensor_BCD : float, shape (batch, channels, n_dim)
+            Dimensionless features of the sensors.
+
+        Returns
+        -------
+        float, shape (batch, heads, sources, channels)
+        """
+        source = split_heads(self.source, self.n_head)
+        sensor = split_heads(self.sensor(sensor_BCD), self.n_head)
+        out: Tensor = source @ sensor.transpose(-2, -1) / source.shape[-1] ** 0.5
+        return out
+
+
 class SpatialEncoder(nn.Module):
     """Encode windows of any number of channels as latent sources."""
 
@@ -25,6 +52,7 @@ class SpatialEncoder(nn.Module):
             {"v": nn.Linear(config.n_dim, config.n_dim), "proj": nn.Linear(config.n_dim, config.n_dim)}
         )
         self.sensor_gain = nn.Linear(config.n_dim, config.n_dim) if config.sensor_gain else None
+        self.signed_gain = SignedGain(config.n_neuro, config.n_dim, config.n_head) if config.signed_weights else None
         self.n_head, self.dropout_p = config.n_head, config.dropout
 
     def forward(
@@ -56,11 +84,13 @@ class SpatialEncoder(nn.Module):
         if self.sensor_gain is not None:
             value = value * (1.0 + self.sensor_gain(sensor_BCD))[:, None, None]
         query = split_heads(self.neuros.to(key.dtype), self.n_head).expand(batch * windows * steps, -1, -1, -1)
+        gain = None if self.signed_gain is None else self.signed_gain(sensor_BCD)
         gathered = attend(
             query,
             split_heads(key.flatten(0, 2), self.n_head),
             split_heads(value.flatten(0, 2), self.n_head),
             key_mask=None if seen_BC is None else seen_BC.repeat_interleave(windows * steps, dim=0),
+            gain=None if gain is None else gain.repeat_interleave(windows * steps, dim=0),
             dropout_p=self.dropout_p if self.training else 0.0,
             generator=generator,
         )
@@ -81,6 +111,7 @@ class SpatialDecoder(nn.Module):
             config.n_filters, config.ratios, config.n_dim, config.kernel_size, config.last_kernel_size
         )
         self.sensor_gain = nn.Linear(config.n_dim, config.n_dim) if config.sensor_gain else None
+        self.signed_gain = SignedGain(config.n_neuro, config.n_dim, config.n_head) if config.signed_weights else None
         self.n_head, self.dropout_p = config.n_head, config.dropout
 
     def forward(self, latents_BSWTD: Tensor, sensor_BCD: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -103,10 +134,12 @@ class SpatialDecoder(nn.Module):
         rows = latents_BSWTD.permute(0, 2, 3, 1, 4).flatten(0, 2)
         key, value = self.forwardsolution["kv"](rows).chunk(2, dim=-1)
         query = split_heads(sensor_BCD.to(key.dtype), self.n_head).repeat_interleave(windows * steps, dim=0)
+        gain = None if self.signed_gain is None else self.signed_gain(sensor_BCD).transpose(-2, -1)
         spread = attend(
             query,
             split_heads(key, self.n_head),
             split_heads(value, self.n_head),
+            gain=None if gain is None else gain.repeat_interleave(windows * steps, dim=0),
             dropout_p=self.dropout_p if self.training else 0.0,
             generator=generator,
         )

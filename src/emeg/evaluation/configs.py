@@ -36,8 +36,11 @@ class FinetuneConfig(FinetuneFromRecipe):
     """Seed of the folds, the random weights and every draw in training."""
     channel_seconds: PositiveFloat | None = 30_000.0
     """Most signal, channels × seconds, that a full fit reads; more reduces epochs and learning rates."""
+    workers: PositiveInt = runtime_field(1)
+    """Processes that fit folds at the same time; the results are equal for any number."""
     threads: int = runtime_field(0, ge=0)
-    """Threads, 0: all cores. Results are equal bit for bit only with equal threads."""
+    """Threads of each process; 0: one for networks below a million parameters, otherwise all cores. Results are equal
+    bit for bit only with equal threads."""
     device: Device = runtime_field("auto")
     """Device to compute on."""
 
@@ -97,7 +100,8 @@ class EvaluateConfig(Config):
     seed: int = Field(0, ge=0)
     """Seed of the choice of segments and examples."""
     threads: int = runtime_field(0, ge=0)
-    """Threads, 0: all cores. Results are equal bit for bit only with equal threads."""
+    """Threads; 0: one for networks below a million parameters, otherwise all cores. Results are equal bit for bit only
+    with equal threads."""
     device: Device = runtime_field("auto")
     """Device to compute on."""
 

@@ -29,10 +29,10 @@ from emeg.evaluation.products import (
 )
 from emeg.evaluation.reconstruction import ReconstructionOutcome, choose_segments, judge_reconstruction, tokenize_rows
 from emeg.evaluation.task import Ancestry, Task, ancestry, make_task, missing_task
-from emeg.evaluation.threads import torch_threads
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
-from emeg.store import Store, find_model, model_config
+from emeg.store import Store, find_model, model_config, n_parameters
+from emeg.training.threads import n_threads, torch_threads
 from emeg.version import __version__
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ def evaluate(config: EvaluateConfig, *, progress: Progress = silent) -> Evaluate
     done_before = store.has("evaluations", name)
     if not done_before:
         began = time.monotonic()
-        with torch_threads(config.threads):
+        with torch_threads(n_threads(n_parameters(store, evaluated.model), config.threads)):
             _evaluate_and_publish(store, config, evaluated, name, progress)
         logger.info("evaluation %s in %.1f s", name, time.monotonic() - began)
     summary = read_summary(store, name)

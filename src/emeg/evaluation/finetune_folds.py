@@ -4,56 +4,24 @@ import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from emeg.data import Corpus
-from emeg.data.tasks.folds import Fold
 from emeg.errors import UserError
-from emeg.evaluation.configs import FinetuneConfig, FinetuneResult, Mode
-from emeg.evaluation.predictions import Outcome, network_name, predictions, summarise_model
+from emeg.evaluation.configs import FinetuneConfig, FinetuneResult
+from emeg.evaluation.fold_fitting import Plan, Work, fit_works, plan_finetuning
+from emeg.evaluation.predictions import Outcome, predictions, summarise_model
 from emeg.evaluation.products import HISTORIES, PREDICTIONS, write_table
-from emeg.evaluation.task import Ancestry, Task, ancestry, check_unseen, make_task
-from emeg.evaluation.threads import torch_threads
-from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
-from emeg.store import Store, find_model, model_config
+from emeg.store import Store, model_config
 from emeg.uri import locate
 from emeg.version import __version__
 
 if TYPE_CHECKING:
-    from emeg.training import FinetuneRecipe, FoldOutcome
+    from emeg.training import FoldOutcome
 
 logger = logging.getLogger(__name__)
 
 KIND = "finetuned"
-FEWEST_EPOCHS = 4
-"""Fewest epochs for which several learning rates are tried; with fewer, one rate is trained longer."""
-
-
-class Work(NamedTuple):
-    """One network fitted to one fold."""
-
-    fold: int
-    weights: str
-    mode: Mode
-
-    @property
-    def name(self) -> str:
-        """Name among the models compared."""
-        return network_name(self.weights, self.mode)
-
-
-class Plan(NamedTuple):
-    """All that determines the product."""
-
-    config: FinetuneConfig
-    """Configuration with model, corpus and task resolved."""
-    task: Task
-    ancestry: Ancestry
-    name: str
 
 
 def finetune(config: FinetuneConfig, *, progress: Progress = silent) -> FinetuneResult:
@@ -72,8 +40,7 @@ def finetune(config: FinetuneConfig, *, progress: Progress = silent) -> Finetune
     done_before = store.has("models", plan.name)
     if not done_before:
         began = time.monotonic()
-        with torch_threads(config.threads):
-            _fit_and_publish(store, plan, progress)
+        _fit_and_publish(store, plan, progress)
         logger.info("fine-tuned %s in %.1f s", plan.name, time.monotonic() - began)
     metrics = model_config(store, plan.name)["provenance"]["metrics"]
     return FinetuneResult(
@@ -85,35 +52,6 @@ def finetune(config: FinetuneConfig, *, progress: Progress = silent) -> Finetune
         metrics={name: value for name, value in metrics.items() if value is not None},
         done_before=done_before,
     )
-
-
-def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
-    """Resolve model, corpus and task, cut the windows, check that no subject was seen, and name the product."""
-    model = find_model(store, "brainomni", config.model)
-    made_from = ancestry(store, model)
-    corpus = Corpus.open(store, config.corpus or made_from.corpus)
-    task = make_task(store, corpus, config.task, n_folds=config.n_folds, seed=config.seed)
-    check_unseen(set(task.windows.subjects.tolist()), made_from.corpora | {corpus.name: corpus.subjects})
-    whole = config.model_copy(update={"model": model, "corpus": corpus.name, "task": task.config})
-    name = hash_json(
-        {
-            "kind": KIND,
-            "version": __version__,
-            "config": whole.product_fields(),
-            # recordings of the same subjects may have been ingested since
-            "windows": hash_json(window_places(task)),
-        }
-    )
-    return Plan(whole, task, made_from, name)
-
-
-def window_places(task: Task) -> list[list[Any]]:
-    """Return recording, first sample and label of every window."""
-    windows = task.windows
-    return [
-        list(row)
-        for row in zip(windows.recordings.tolist(), windows.starts.tolist(), windows.labels.tolist(), strict=True)
-    ]
 
 
 def _fit_and_publish(store: Store, plan: Plan, progress: Progress) -> None:
@@ -140,64 +78,14 @@ def _fit_and_publish(store: Store, plan: Plan, progress: Progress) -> None:
 
 def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Work, "FoldOutcome"]]:
     """Fit every network to every fold; keep the weights of the pretrained networks in the first mode."""
-    from emeg.training import embed_task, finetune_fold
-    from emeg.training.finetune.labelled_windows import in_memory
-
     config = plan.config
-    model = store.local_copy("models", str(config.model))
-    windows = in_memory(plan.task.windows)
     kinds = ("pretrained", "random") if config.random_weights else ("pretrained",)
     works = [
         Work(fold, weights, mode) for weights in kinds for mode in config.modes for fold in range(len(plan.task.folds))
     ]
-    embedded: dict[str, NDArray[np.float64]] = {}
-    for number, work in enumerate(works):
+    for number, (work, outcome) in enumerate(zip(works, fit_works(store, plan, works), strict=True), 1):
         progress(number, len(works), f"{work.weights} weights, {work.mode}, fold {work.fold + 1}")
-        indices = fold_indices(plan.task, work.fold)
-        shown = np.minimum(plan.task.windows.channels[indices.train], config.fit.max_channels or np.inf)
-        signal = float(shown.sum()) * plan.task.config.window_s
-        recipe = config.fit.model_copy(update={"mode": work.mode, "seed": config.seed})
-        weights: Literal["trained", "random"] = "trained" if work.weights == "pretrained" else "random"
-        if work.mode == "probe" and weights not in embedded:
-            # frozen weights: once for all folds
-            embedded[weights] = embed_task(model, windows, recipe, weights=weights, device=config.device)
-        outcome = finetune_fold(
-            model,
-            windows,
-            indices,
-            affordable(recipe, signal, config.channel_seconds),
-            weights=weights,
-            embedded=embedded.get(weights) if work.mode == "probe" else None,
-            device=config.device,
-            keep_state=work.weights == "pretrained" and work.mode == config.modes[0],
-        )
         yield work, outcome
-    progress(len(works), len(works), "done")
-
-
-def affordable(recipe: "FinetuneRecipe", epoch_channel_seconds: float, budget: float | None) -> "FinetuneRecipe":
-    """Reduce a recipe to a budget: fewer epochs, below `FEWEST_EPOCHS` only the largest learning rate, at least two.
-
-    Parameters
-    ----------
-    recipe : FinetuneRecipe
-    epoch_channel_seconds : float
-        Signal of one pass over the training windows, channels times seconds.
-    budget : float, optional
-        Signal of a whole fit, all learning rates together; unlimited if not given.
-    """
-    if budget is None or recipe.mode == "probe":
-        return recipe
-    rates = recipe.backbone_learning_rates
-    epochs = int(budget / (epoch_channel_seconds * len(rates)))
-    if epochs < FEWEST_EPOCHS and epochs < recipe.epochs:
-        rates, epochs = (max(rates),), int(budget / epoch_channel_seconds)
-    return recipe.model_copy(update={"backbone_learning_rates": rates, "epochs": min(recipe.epochs, max(epochs, 2))})
-
-
-def fold_indices(task: Task, fold: int) -> Fold[NDArray[np.int64]]:
-    """Return the indices of the windows of each side of a fold."""
-    return task.folds[fold].map(task.windows.of)
 
 
 def _history(work: Work, outcome: "FoldOutcome") -> list[dict[str, Any]]:

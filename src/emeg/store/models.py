@@ -30,3 +30,9 @@ def model_config(store: Store, name: str) -> dict[str, Any]:
     """Read ``config.json`` of a model."""
     config: dict[str, Any] = store.read_json("models", name, "config.json")
     return config
+
+
+def n_parameters(store: Store, name: str) -> int:
+    """Return the approximate number of parameters of a model: four bytes each in its file of weights."""
+    weights = store.location("models", name, "model.safetensors")
+    return int(weights.fs.size(weights.path)) // 4

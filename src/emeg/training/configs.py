@@ -126,7 +126,8 @@ class TrainingConfig(FromRecipe):
     checkpoint_activations: bool = runtime_field(False)
     """Recompute activations in the backward pass: less memory, about a third more time."""
     threads: int = runtime_field(0, ge=0)
-    """CPU threads of one rank, 0 for torch's default; results are bitwise equal only at equal threads."""
+    """CPU threads of one rank; 0: one for networks below a million parameters, otherwise PyTorch's default. Results are
+    bitwise equal only at equal threads."""
     device: Literal["auto", "cpu", "cuda", "mps"] = runtime_field("auto")
     """Device to train on."""
     deterministic: bool = runtime_field(False)

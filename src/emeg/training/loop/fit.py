@@ -16,6 +16,7 @@ from emeg.training.loop.lightning_module import Training
 from emeg.training.loop.publish import publish
 from emeg.training.loop.rank import RunContext
 from emeg.training.loop.trainer import final_metrics, fit, locations_of_run, make_trainer
+from emeg.training.threads import n_threads, torch_threads
 
 FINAL_SPLITS = ("validation", "held_out")
 """Splits of the final metrics; the second is looked at only here."""
@@ -74,7 +75,8 @@ def carry_out(
         made_from = {"corpus": corpus.name, **inputs}
         note_run(store, name, RunNote(inputs=made_from, places=locations_of_run(config, run)))
     n_steps = config.total_steps(plan.n_steps())
-    module = build(n_steps, History(run.metrics_file))
+    with torch_threads(config.threads or 1):  # initial weights must not depend on the number of cores
+        module = build(n_steps, History(run.metrics_file))
     trainer = make_trainer(
         config,
         run,
@@ -88,11 +90,13 @@ def carry_out(
     def look_at(split: str, limit: int) -> FixedLoader:
         return FixedLoader(choose(split, limit), reader, run)
 
-    device = trainer.strategy.root_device
-    train = StepLoader(plan, reader, n_steps=n_steps, run=run, device=device, waiting=module.waiting)
-    fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, run=run)
-    final = {split: look_at(split, config.final_segments) for split in FINAL_SPLITS}
-    metrics = final_metrics(trainer, module, final, keep=config.keep)
+    n_parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    with torch_threads(n_threads(n_parameters, config.threads)):
+        device = trainer.strategy.root_device
+        train = StepLoader(plan, reader, n_steps=n_steps, run=run, device=device, waiting=module.waiting)
+        fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, run=run)
+        final = {split: look_at(split, config.final_segments) for split in FINAL_SPLITS}
+        metrics = final_metrics(trainer, module, final, keep=config.keep)
     return publish(
         store, name, trainer, module, run, corpus=corpus, config=config, by_split=metrics, inputs=dict(inputs)
     )

@@ -78,8 +78,6 @@ def make_trainer(
         Further callbacks; called before a checkpoint is saved, so that it has what they record.
     """
     device = pick_device(config.device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
     share = micro_batches // run.world
     folder = checkpoint_folder(config, run)
     io = AtomicCheckpointIO(in_background=config.checkpoint_in_background, after=folder.prune)

@@ -24,13 +24,14 @@ from emeg.data import BatchReader, Corpus, MicroBatch, tokens_name, write_tokens
 from emeg.errors import TransientError
 from emeg.files import replacing
 from emeg.progress import Progress, silent
-from emeg.store import Store, find_model
+from emeg.store import Store, find_model, n_parameters
 from emeg.store.runs import RunNote, note_run
 from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training.configs import TokenizeConfig, TokenizeResult
 from emeg.training.device import pick_device
 from emeg.training.loop.batches import signal_batch
 from emeg.training.loop.rank import run_folder
+from emeg.training.threads import n_threads, torch_threads
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +107,11 @@ def _write_missing(config: TokenizeConfig, parts: Sequence[Part], folder: Path, 
     if not missing:
         return
     if config.workers == 1:
-        writer = PartWriter(config, folder, pick_device(config.device))
-        for number, part in enumerate(missing, done + 1):
-            writer.write(part)
-            progress(number, len(parts), "tokenizing parts")
+        with torch_threads(_threads(config, 0)):
+            writer = PartWriter(config, folder, pick_device(config.device))
+            for number, part in enumerate(missing, done + 1):
+                writer.write(part)
+                progress(number, len(parts), "tokenizing parts")
         return
     context = multiprocessing.get_context("spawn")  # a forked torch may hang in its threads
     n_workers = min(config.workers, len(missing))
@@ -133,6 +135,11 @@ def _write_missing(config: TokenizeConfig, parts: Sequence[Part], folder: Path, 
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _threads(config: TokenizeConfig, share: int) -> int:
+    """Return the threads of a process: one for a small network, whose codes then do not depend on them."""
+    return n_threads(n_parameters(Store.open(config.root), str(config.tokenizer)), 0) or share
 
 
 class PartWriter:
@@ -183,7 +190,7 @@ def _start_worker(config: TokenizeConfig, folder: Path, n_workers: int, counter:
     device = pick_device(config.device)
     if device.type == "cuda":
         device = torch.device("cuda", number % torch.cuda.device_count())
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // n_workers))
+    torch.set_num_threads(_threads(config, max(1, (os.cpu_count() or 1) // n_workers)))
     _writer = PartWriter(config, folder, device)
 
 
