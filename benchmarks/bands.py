@@ -4,8 +4,10 @@ For each archive: ingest, split by subject, train with the default recipe on one
 held-out subjects with all channels visible, and correlate by band, channel and window. `task_information`
 is the margin over chance of the band-power classifier on reconstructions, divided by its margin on the signals; it is
 cross-validated over all subjects of the archive. `edge_ratio` is the mean error in the first or last 16 samples of a
-window, divided by that in its middle. The real archives are read from EMEG_DATA (default ../shared/data). Archives that
-are missing there are skipped; `archives` lists those that were measured.
+window, divided by that in its middle. Beside each band stand the best correlation that the rate allows for a Gaussian
+signal (`bound`), and that of as many spatial components as there are latent sources, without any quantization (`pca`).
+The real archives are read from EMEG_DATA (default ../shared/data). Archives that are missing there are skipped;
+`archives` lists those that were measured.
 """
 
 import json
@@ -17,12 +19,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks._rate_bounds import gaussian_bound, spatial_components
 from numpy.typing import NDArray
 
-from emeg.data import Corpus, ShardConfig, infer_task, shard, subject_folds, task_windows
+from emeg.data import (
+    Batch,
+    BatchReader,
+    Corpus,
+    MicroBatch,
+    ShardConfig,
+    infer_task,
+    shard,
+    subject_folds,
+    task_windows,
+)
 from emeg.evaluation.classical.baselines import fit_baseline
 from emeg.evaluation.classical.spectra import Spectra
-from emeg.evaluation.reconstruction import choose_segments, judge_reconstruction, reconstruct_rows
+from emeg.evaluation.reconstruction import choose_segments, correlate_in_bands, judge_reconstruction, reconstruct_rows
 from emeg.ingest import IngestConfig, ingest
 from emeg.metrics import balanced_accuracy
 from emeg.store import Store
@@ -88,12 +101,72 @@ def measure(name: str, archive: Path, root: Path) -> dict[str, Any]:
         found |= {f"{prefix}_{band}": round(value, 4) for band, value in device.bands.items()}
     rows = [row for own in chosen.values() for row in own]
     sizes = tokenizer.config
+    bits_per_second = sizes.bits_per_step * corpus.sfreq / sizes.samples_per_step
+    for device, own in chosen.items():
+        prefix = name if name != "synthetic" else f"{name}_{device}"
+        found |= limits(prefix, tokenizer, corpus, own, bits_per_second)
     return found | {
         f"{name}_edge_ratio": edge_ratio(tokenizer, corpus, rows, cpu),
         f"{name}_task_information": task_information(store, tokenizer, corpus),
         f"{name}_train_s": round(trained.seconds, 1),
-        "bits_per_second": round(sizes.bits_per_step * corpus.sfreq / sizes.samples_per_step),
+        "bits_per_second": round(bits_per_second),
     }
+
+
+def limits(
+    prefix: str, tokenizer: BrainTokenizer, corpus: Corpus, rows: list[int], bits_per_second: float
+) -> dict[str, float]:
+    """Return by band what the rate allows at best (``…_bound_…``) and what spatial components keep (``…_pca_…``).
+
+    The bound is computed in the equalised domain, where the tokenizer spends its bits; the components are those of
+    training subjects with the same channels, as many as the tokenizer has latent sources.
+    """
+    train = same_channels(corpus, np.flatnonzero(corpus.column("split") == "train").tolist(), rows[0])
+    rows = same_channels(corpus, rows, rows[0])
+    if not train:
+        return {}
+    length, n = tokenizer.config.window_length, tokenizer.config.n_neuro
+    signals, types = normalised(corpus, train), torch.from_numpy(read(corpus, train[:1]).sensor_type)
+    projection = spatial_components(np.concatenate(list(signals), axis=-1), n)
+    held_out = normalised(corpus, rows)
+    windows = cut(held_out, length)
+    kept = correlate_in_bands(windows, np.einsum("cd,wdl->wcl", projection, windows), corpus.sfreq)
+    equalised = held_out
+    if tokenizer.equaliser is not None:
+        with torch.inference_mode():
+            x = torch.from_numpy(held_out).float()
+            equalised = tokenizer.equaliser(x, types.expand(len(x), -1)).numpy()
+    bound = gaussian_bound(cut(equalised, length), corpus.sfreq, bits_per_second)
+    found = {f"{prefix}_bound_{band}": round(value, 4) for band, value in bound.items()}
+    return found | {f"{prefix}_pca_{band}": round(float(np.nanmean(values)), 4) for band, values in kept.items()}
+
+
+def same_channels(corpus: Corpus, rows: list[int], like: int) -> list[int]:
+    """Return those rows, at most `SEGMENTS`, that have the layout of another row."""
+    layouts = corpus.column("layout")
+    own = [row for row in rows if layouts[row] == layouts[like]]
+    return own[:: max(1, len(own) // SEGMENTS)][:SEGMENTS]
+
+
+def read(corpus: Corpus, rows: list[int]) -> Batch:
+    """Read whole segments of equal channels."""
+    return BatchReader(corpus).read(MicroBatch(tuple(rows), (0,) * len(rows), corpus.n_samples))
+
+
+def normalised(corpus: Corpus, rows: list[int]) -> NDArray[np.float32]:
+    """Read and normalise segments: float32, shape (segments, channels, samples)."""
+    batch = read(corpus, rows)
+    out: NDArray[np.float32] = normalise_signal(
+        torch.from_numpy(batch.signal), torch.from_numpy(batch.sensor_type)
+    ).numpy()
+    return out
+
+
+def cut(signal_BCN: NDArray[np.floating[Any]], length: int) -> NDArray[np.floating[Any]]:
+    """Cut segments into windows: shape (windows, channels, samples of a window)."""
+    n = signal_BCN.shape[-1] // length
+    cut_BCWL = signal_BCN[..., : n * length].reshape(*signal_BCN.shape[:2], n, length)
+    return cut_BCWL.transpose(0, 2, 1, 3).reshape(-1, signal_BCN.shape[1], length)
 
 
 def edge_ratio(tokenizer: BrainTokenizer, corpus: Corpus, rows: list[int], device: torch.device) -> float:

@@ -61,7 +61,7 @@ class PipelineConfig(Config):
     """Share of subjects kept for the task."""
     tokenizer: str = option("braintokenizer-emeg-nano", group="model")
     """Recipe of the tokenizer: a name or a .yaml file."""
-    brainomni: str = option("brainomni-nano", group="model")
+    brainomni: str = option("brainomni-emeg-nano", group="model")
     """Recipe of BrainOmni: a name or a .yaml file."""
     tokenizer_steps: int | None = option(None, group="training")
     """Optimiser steps of the tokenizer. Default: the recipe's."""

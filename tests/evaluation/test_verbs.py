@@ -164,6 +164,20 @@ def test_a_second_call_finds_the_product_and_a_second_store_gets_the_same_bytes(
         assert hashes(Path(first) / room / name) == hashes(Path(root) / room / name)
 
 
+def test_a_model_from_a_folder_is_fitted_like_the_one_it_was_copied_from(root, tmp_path):
+    probe = {"modes": ("probe",), "random_weights": False}
+    own = finetune(finetune_config(root, **probe))
+    shutil.move(Path(root) / "models" / "omni", tmp_path / "omni")
+    copied = finetune(finetune_config(root, model=str(tmp_path / "omni"), **probe))
+    assert copied.metrics == own.metrics
+    again = finetune(finetune_config(root, model=str(tmp_path / "omni"), **probe))
+    assert again == copied.model_copy(update={"done_before": True})
+    kinds = [json.loads(path.read_text())["kind"] for path in (Path(root) / "models").glob("*/config.json")]
+    assert sorted(kinds) == ["brainomni", "braintokenizer", "finetuned", "finetuned"]
+    with pytest.raises(UserError, match="kind is 'braintokenizer'"):
+        finetune(finetune_config(root, model=str(Path(root) / "models" / "tokenizer"), **probe))
+
+
 def test_without_a_task_evaluate_still_judges_the_tokenizer_and_says_why(root):
     for file in (Path(root) / "catalog" / "events").iterdir():
         file.unlink()

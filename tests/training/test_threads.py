@@ -15,8 +15,12 @@ def test_small_networks_have_one_thread_unless_a_number_is_given(n_parameters, g
 def test_the_number_of_threads_is_restored_after_an_error():
     before = torch.get_num_threads()
     with pytest.raises(ZeroDivisionError), torch_threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise ZeroDivisionError
+        _fail_with(before + 1)
     with torch_threads(0):
         assert torch.get_num_threads() == before
     assert torch.get_num_threads() == before
+
+
+def _fail_with(n: int) -> None:
+    assert torch.get_num_threads() == n
+    raise ZeroDivisionError

@@ -119,6 +119,7 @@ EVERY_BAND: dict[str, Any] = {
     "equaliser": 0.75,
     "target": "signal",
     "spectral_loss": "complex",
+    "signed_weights": True,
 }
 """Options with which the codes hold every band; chosen on validation subjects (docs/explanation/study.md)."""
 

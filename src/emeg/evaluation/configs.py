@@ -21,7 +21,8 @@ class FinetuneConfig(FinetuneFromRecipe):
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     model: str | None = option(None, group="model")
-    """BrainOmni to use; not needed if the store holds only one."""
+    """BrainOmni to begin from (also --from): a model of the store, or a folder or organisation/name on a hub, which is
+    copied into the store. Default: the only one in the store."""
     corpus: str | None = option(None, group="data")
     """Corpus whose held-out subjects are used; default: the corpus the model was trained on."""
     task: TaskConfig | None = None

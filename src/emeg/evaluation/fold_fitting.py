@@ -56,9 +56,10 @@ class Plan(NamedTuple):
 
 def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
     """Resolve model, corpus and task, cut the windows, check that no subject was seen, and name the product."""
-    model = find_model(store, "brainomni", config.model)
+    model = _resolve(store, config.model)
     made_from = ancestry(store, model)
-    corpus = Corpus.open(store, config.corpus or made_from.corpus)
+    of_model = made_from.corpus if made_from.corpus and store.has("corpora", made_from.corpus) else None
+    corpus = Corpus.open(store, config.corpus or of_model)
     task = make_task(store, corpus, config.task, n_folds=config.n_folds, seed=config.seed)
     check_unseen(set(task.windows.subjects.tolist()), made_from.corpora | {corpus.name: corpus.subjects})
     whole = config.model_copy(update={"model": model, "corpus": corpus.name, "task": task.config})
@@ -72,6 +73,15 @@ def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
         }
     )
     return Plan(whole, task, made_from, name)
+
+
+def _resolve(store: Store, model: str | None) -> str:
+    """Return the name of the model in the store, into which one from elsewhere is copied."""
+    if model is None or ("/" not in model and store.has("models", model)):
+        return find_model(store, "brainomni", model)
+    from emeg.training.warm_start import adopt_model
+
+    return adopt_model(store, model)
 
 
 def window_places(task: Task) -> list[list[Any]]:

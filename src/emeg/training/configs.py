@@ -169,8 +169,9 @@ class PretrainConfig(TrainingConfig):
 
     recipe_kind: ClassVar[str] = "brainomni"
 
-    recipe: str = runtime_field("brainomni-nano", group="training")
-    """Recipe with the values of all other options: brainomni-tiny, brainomni-base, brainomni-nano, or a .yaml file."""
+    recipe: str = runtime_field("brainomni-emeg-nano", group="training")
+    """Recipe with the values of all other options: brainomni-emeg-nano, brainomni-tiny and brainomni-base (the paper),
+    brainomni-nano (their small form), or a .yaml file."""
     tokens: str | None = option(None, group="data")
     """Tokens to train on; default: the only ones in the store."""
     batch_segments: PositiveInt = recipe_field(group="data")

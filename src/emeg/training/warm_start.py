@@ -4,6 +4,7 @@ model folder ──names and shapes compared──▶ weights in the new network
 """
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +12,10 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from emeg.errors import UserError
-from emeg.hashing import sha256_file
+from emeg.hashing import hash_json, sha256_file
 from emeg.models.hub import resolve
-from emeg.store import Store
-from emeg.tokenizers.braintokenizer.pretrained import WEIGHTS, load_weights, preview, read_card
+from emeg.store import Store, find_model
+from emeg.tokenizers.braintokenizer.pretrained import CARD, WEIGHTS, load_weights, preview, read_card
 from emeg.training.configs import TrainingConfig
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,30 @@ def source_folder(store: Store, model: str) -> Path:
             " folder, or organisation/name on a hub; convert released weights with import-reference first."
         )
     return folder
+
+
+def adopt_model(store: Store, model: str) -> str:
+    """Return the name of a BrainOmni in the store; one from a folder or a hub is copied into it first.
+
+    The copy is named after weights and sizes, so that the same model has one name whatever its source.
+
+    Raises
+    ------
+    UserError
+        There is no such model, or it is not a BrainOmni.
+    """
+    if _is_in(store, model):
+        return find_model(store, "brainomni", model)
+    folder = source_folder(store, model)
+    card = read_card(folder, "brainomni")
+    sizes = {"config": card["config"], "tokenizer": card.get("tokenizer")}
+    name = hash_json({"kind": "brainomni", "weights": sha256_file(folder / WEIGHTS), **sizes})
+    if not store.has("models", name):
+        with store.publishing("models", name) as copy:
+            for file in (CARD, WEIGHTS):
+                shutil.copyfile(folder / file, copy / file)
+        logger.info("%s: copied into the store as model %s", folder, name)
+    return name
 
 
 def begin_from(network: nn.Module, config: TrainingConfig, store: Store, *, kind: str) -> dict[str, Any]:
