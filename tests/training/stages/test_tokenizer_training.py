@@ -92,6 +92,31 @@ def test_resumed_equals_uninterrupted_bit_for_bit(small_config, tmp_path, monkey
     assert figures[0] == figures[1]
 
 
+def test_a_warm_start_that_is_stopped_resumes_and_keeps_its_lineage(small_config, tmp_path, monkeypatch):
+    first, train_first = train_elsewhere(small_config, tmp_path, "first")
+    source = folder_of(first, train_first())
+    whole, train_whole = train_elsewhere(small_config, tmp_path, "whole", from_model=str(source), steps=6)
+    expected = train_whole()
+    cut, train_cut = train_elsewhere(small_config, tmp_path, "cut", from_model=str(source), steps=6)
+    from emeg.training.loop import stop_signal
+
+    started = stop_signal.StopOnSignal.on_train_batch_end
+
+    def stop_after_step_3(self, trainer, *rest):
+        if trainer.global_step == 3:
+            signal.raise_signal(signal.SIGTERM)
+        started(self, trainer, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stop_signal.StopOnSignal, "on_train_batch_end", stop_after_step_3)
+        with pytest.raises(InterruptedRunError):
+            train_cut()
+    resumed = train_cut()
+    assert hashes(folder_of(cut, resumed)) == hashes(folder_of(whole, expected))
+    card = json.loads((folder_of(cut, resumed) / "config.json").read_text())
+    assert card["provenance"]["started_from"]["weights_sha256"] == sha256_file(source / "model.safetensors")
+
+
 def test_product_says_what_it_is_and_a_second_call_finds_it(small_config, tmp_path):
     config, train = train_elsewhere(small_config, tmp_path, "product")
     result = train()
