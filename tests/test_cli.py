@@ -186,13 +186,14 @@ def test_sigterm_ends_a_verb_with_code_75(monkeypatch, capsys: pytest.CaptureFix
     module = types.SimpleNamespace(Example=Example, verb=verb)
     monkeypatch.setitem(sys.modules, "verb_of_this_test", module)
     monkeypatch.setitem(VERBS, "example", Verb("verb_of_this_test", "verb", "Example", "An example."))
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
         main(["example", "--archive", "x"])
     assert caught.value.code == 75
     message = capsys.readouterr().err.splitlines()[-1]
     assert "SIGTERM" in message
     assert "run the same command again" in message.lower()
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])

@@ -136,11 +136,7 @@ def _check_matrix(reader: _Reader, depth: int) -> None:
         raise DamagedError(f"structures are nested more than {_DEEPEST} deep")
     if reader.left == 0:
         return  # an empty cell
-    flags = reader.content(_UINT32, "an array's flags")
-    if len(flags) != 8:
-        raise DamagedError(f"an array's flags have {len(flags)} bytes")
-    (word,) = struct.unpack(f"{reader.order}I", flags[:4])
-    kind, is_complex = word & 0xFF, bool(word & 0x0800)
+    kind, is_complex = _kind(reader)
     if kind == _OPAQUE:
         for what in ("an object's name", "its type", "its class"):
             reader.content(_INT8, what)
@@ -158,6 +154,15 @@ def _check_matrix(reader: _Reader, depth: int) -> None:
     elif kind != _SPARSE:
         raise DamagedError(f"an array is of class {kind}")
     reader.skip(int(reader.left))
+
+
+def _kind(reader: _Reader) -> tuple[int, bool]:
+    """Read the class of an array, and whether its numbers are complex."""
+    flags = reader.content(_UINT32, "an array's flags")
+    if len(flags) != 8:
+        raise DamagedError(f"an array's flags have {len(flags)} bytes")
+    (word,) = struct.unpack(f"{reader.order}I", flags[:4])
+    return word & 0xFF, bool(word & 0x0800)
 
 
 def _count(reader: _Reader) -> int:
