@@ -24,7 +24,7 @@ def on_dask(flow: Flow[P, R], address: str) -> Flow[P, R]:
     try:
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
-        raise UserError("dask: prefect-dask is not installed; pip install 'emeg[dask]'") from error
+        raise UserError("dask: prefect-dask is not installed; run pip install 'emeg[dask]'") from error
     return flow.with_options(task_runner=DaskTaskRunner(address=address))
 
 

@@ -208,7 +208,7 @@ def _closest(name: str, known: Sequence[str]) -> str:
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f"; use {close[0]} if you mean that" if close else ""
 
 
 def _with_long_from(config_class: type[Config], flags: list[str]) -> list[str]:
@@ -273,7 +273,10 @@ def _checked_flags(flags: list[str], config_class: type[Config]) -> list[str]:
 
     options = {f"--{option.name}": option for option in list_options(config_class)}
     if flags and not flags[0].startswith("-"):
-        raise UserError(f"{flags[0]!r} stands where the name of an option is expected, such as {next(iter(options))}")
+        raise UserError(
+            f"{flags[0]!r} stands where the name of an option is expected;"
+            f" write one before it, such as {next(iter(options))}"
+        )
     checked: list[str] = []
     for flag in flags:
         before = options.get(checked[-1]) if checked else None
@@ -312,7 +315,7 @@ def _read_file(file: str, config_class: type[Config]) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"--config {file}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict | None):
-        raise UserError(f"--config {file}: expected one option on each line, such as `root: store`")
+        raise UserError(f"--config {file}: it holds no options; write one on each line, such as `root: store`")
     return _with_json(fields or {}, config_class)
 
 

@@ -59,9 +59,11 @@ class Config(BaseModel):
         try:
             fields = yaml.safe_load(text) or {}
         except yaml.YAMLError as error:
-            raise UserError(f"{source}: not readable as YAML: {error}") from error
+            raise UserError(f"{source}: not readable as YAML; correct it: {error}") from error
         if not isinstance(fields, dict):
-            raise UserError(f"{source}: expected a mapping of parameters, found {type(fields).__name__}")
+            raise UserError(
+                f"{source}: it holds a {type(fields).__name__}; write a mapping of parameters, `name: value`"
+            )
         return cls.checked(fields, source=source)
 
     @classmethod

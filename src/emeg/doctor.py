@@ -86,14 +86,16 @@ def doctor(
         thread.join(max(0.0, began + config.limit_s - time.monotonic()))
         progress(number + 1, len(threads), list(checks)[number])
     silent_check = FaultError(
-        f"no answer within {config.limit_s:.0f} s", "look at network and file systems that it reaches"
+        f"no answer within {config.limit_s:.0f} s", "check the network and the file systems that it reads"
     )
     outcomes = {name: found.get(name, silent_check) for name in checks}
     for name, outcome in outcomes.items():
         logger.info("%s %s: %s", "FAULT" if isinstance(outcome, FaultError) else "ok   ", name, outcome)
     faults = [f"{name}: {outcome}" for name, outcome in outcomes.items() if isinstance(outcome, FaultError)]
     if faults:
-        raise UserError(f"{len(faults)} of {len(outcomes)} checks on {platform.node()} failed. {' | '.join(faults)}")
+        raise UserError(
+            f"{len(faults)} of {len(outcomes)} checks on {platform.node()} failed; correct them: {' | '.join(faults)}"
+        )
     return DoctorResult(
         findings={name: str(outcome) for name, outcome in outcomes.items()},
         seconds=round(time.monotonic() - began, 2),
@@ -106,7 +108,7 @@ def _answer(name: str, check: Callable[[], str], found: dict[str, "str | FaultEr
     except FaultError as fault:
         found[name] = fault
     except Exception as error:  # noqa: BLE001 - any error of a check is a finding
-        found[name] = FaultError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "see the cause")
+        found[name] = FaultError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", "remove this cause")
 
 
 def checks_for(config: DoctorConfig, environment: Mapping[str, str]) -> dict[str, Callable[[], str]]:
@@ -162,7 +164,7 @@ def check_name(*, alone: bool) -> str:
         ) from error
     if not alone and all(address.startswith("127.") for address in addresses):
         raise FaultError(
-            f"this machine's name {name!r} leads to {', '.join(addresses)}, where no other machine finds it",
+            f"this machine's name {name!r} resolves to {', '.join(addresses)}, which no other machine can reach",
             "give the name the address of a network card in /etc/hosts or DNS",
         )
     return f"{name} is {', '.join(addresses)}"
@@ -178,7 +180,8 @@ def check_cards(*, alone: bool) -> str:
             cards.append(f"{folder.name}{f' {speed} Mbit/s' if speed.isdigit() and int(speed) > 0 else ''}")
     if not cards and not alone:
         raise FaultError(
-            "no network card is up besides the loopback", "bring one up (ip link set <card> up), or ask for it"
+            "no network card is up besides the loopback",
+            "start one (ip link set <card> up), or ask the administrator to",
         )
     return ", ".join(cards) or "none but the loopback"
 
@@ -292,7 +295,7 @@ def check_bucket(root: str | None) -> str:
         raise _bucket_fault(place, "written", error) from error
     if back != b"doctor":
         raise FaultError(
-            f"{place}: what was written does not come back", "look at the proxy between here and the bucket"
+            f"{place}: what was written does not come back", "check the proxy between this machine and the bucket"
         )
     return f"{place}: listed, written, read"
 
@@ -324,7 +327,7 @@ def check_versions(constraints: str | None) -> str:
         if not requirement.specifier.contains(version, prereleases=True):
             wrong.append(f"{requirement.name} {version}, asked for {requirement.specifier}")
     if wrong:
-        raise FaultError("; ".join(wrong[:8]), "pip install -c constraints.txt emeg")
+        raise FaultError("; ".join(wrong[:8]), "run pip install -c constraints.txt emeg")
     return f"Python {platform.python_version()}, {n} packages as asked for"
 
 

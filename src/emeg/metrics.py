@@ -190,7 +190,7 @@ def code_agreement(codes_a_Q: NDArray[np.integer[Any]], codes_b_Q: NDArray[np.in
     """
     if codes_a_Q.shape != codes_b_Q.shape or codes_a_Q.size == 0:
         raise UserError(
-            f"codes of shape {codes_a_Q.shape} and {codes_b_Q.shape}: both must have the same shape and not be empty"
+            f"codes of shape {codes_a_Q.shape} and {codes_b_Q.shape}: pass two of one shape that are not empty"
         )
     equal = (codes_a_Q == codes_b_Q).reshape(-1, codes_a_Q.shape[-1])
     return np.asarray(equal.mean(axis=0), np.float64)

@@ -49,7 +49,7 @@ class Location:
             It lies in a bucket.
         """
         if not self.is_local:
-            raise UserError(f"{self}: this step needs a local folder, not a bucket")
+            raise UserError(f"{self}: a bucket cannot be used here; give a local folder")
         return Path(self.path)
 
     def exists(self) -> bool:
@@ -132,9 +132,9 @@ def locate(uri: str | Path) -> Location:
     elif text.startswith(_ANONYMOUS):
         text, options = text.removeprefix(_ANONYMOUS), {"anon": True}
         if not text.startswith("s3://"):
-            raise UserError(f"{uri}: only buckets are asked anonymously: anonymous:s3://bucket/prefix")
+            raise UserError(f"{uri}: only buckets are read anonymously; write anonymous:s3://bucket/prefix")
     try:
         fs, path = fsspec.core.url_to_fs(text, **options)
     except (ValueError, ImportError) as error:
-        raise UserError(f"{uri}: cannot be opened as a location: {error}") from error
+        raise UserError(f"{uri}: cannot be opened as a location ({error}); give a path or an fsspec URI") from error
     return Location(fs, os.path.normpath(path) if isinstance(fs, LocalFileSystem) else str(path))

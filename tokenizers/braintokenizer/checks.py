@@ -38,20 +38,20 @@ def check_input(
         Names the argument, what was expected and what was given.
     """
     if x.ndim != 3 or 0 in x.shape:
-        raise UserError(f"x: expected (batch, channel, sample), none of them 0, got {tuple(x.shape)}")
+        raise UserError(f"x: shape {tuple(x.shape)}; pass (batch, channel, sample), none of them 0")
     batch, channels, _ = x.shape
     _expect("pos", pos, (batch, channels, 6))
     _expect("sensor_type", sensor_type, (batch, channels))
     for name, tensor in (("x", x), ("pos", pos)):
         if not tensor.is_floating_point():
-            raise UserError(f"{name}: expected floating point, got {tensor.dtype}")
+            raise UserError(f"{name}: is {tensor.dtype}; pass floating point")
     if sensor_type.is_floating_point() or sensor_type.dtype == torch.bool:
-        raise UserError(f"sensor_type: expected whole numbers, got {sensor_type.dtype}")
+        raise UserError(f"sensor_type: is {sensor_type.dtype}; pass whole numbers")
     real_BC = torch.ones_like(sensor_type, dtype=torch.bool)
     if channel_mask is not None:
         _expect("channel_mask", channel_mask, (batch, channels))
         if channel_mask.dtype != torch.bool:
-            raise UserError(f"channel_mask: expected bool (True for real channels), got {channel_mask.dtype}")
+            raise UserError(f"channel_mask: is {channel_mask.dtype}; pass bool, True for real channels")
         real_BC = channel_mask
     if values:
         _check_values(x, pos, sensor_type, real_BC)
@@ -59,13 +59,13 @@ def check_input(
 
 def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tuple(tensor.shape) != shape:
-        raise UserError(f"{name}: expected shape {shape} to fit x, got {tuple(tensor.shape)}")
+        raise UserError(f"{name}: shape {tuple(tensor.shape)}; pass {shape} to fit x")
 
 
 def _check_values(x: Tensor, pos: Tensor, sensor_type: Tensor, real_BC: Tensor) -> None:
     faults = {
-        "channel_mask: a sample has no real channel": ~real_BC.any(dim=1),
-        "sensor_type: outside 0 (EEG), 1 (magnetometer), 2 (gradiometer)": ((sensor_type < 0) | (sensor_type > 2))
+        "channel_mask: a sample has no real channel; leave it out": ~real_BC.any(dim=1),
+        "sensor_type: use 0 (EEG), 1 (magnetometer) and 2 (gradiometer) only": ((sensor_type < 0) | (sensor_type > 2))
         & real_BC,
         "x: NaN or infinite; repair or exclude these stretches": ~x.isfinite().all(dim=-1) & real_BC,
         "pos: NaN or infinite; exclude channels without a position": ~pos.isfinite().all(dim=-1) & real_BC,

@@ -153,7 +153,7 @@ class BrainTokenizer(nn.Module):
         """
         n_levels, size = self.config.num_quantizers, self.config.codebook_size
         if codes.is_floating_point() or codes.ndim == 0 or codes.shape[-1] != n_levels:
-            raise UserError(f"codes: expected whole numbers (…, {n_levels}), got {codes.dtype} {tuple(codes.shape)}")
+            raise UserError(f"codes: {codes.dtype} {tuple(codes.shape)}; pass whole numbers (…, {n_levels})")
         codes = codes.long()
         if codes.numel() and values_at_hand(codes.device) and not bool(((codes >= 0) & (codes < size)).all()):
             raise UserError(
@@ -228,7 +228,7 @@ class BrainTokenizer(nn.Module):
         with torch.no_grad(), exact_float32(x.device.type):
             check_input(x, pos, sensor_type, channel_mask)
             if seen is not None and (seen.shape != sensor_type.shape or seen.dtype != torch.bool):
-                raise UserError(f"seen: expected bool {tuple(sensor_type.shape)}, got {seen.dtype} {tuple(seen.shape)}")
+                raise UserError(f"seen: {seen.dtype} {tuple(seen.shape)}; pass bool {tuple(sensor_type.shape)}")
             x = cut_windows(x, self.config.window_length, 0.0).flatten(2)  # what `targets` covers
             x_BCN, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask)
             x_BCWL = cut_windows(x_BCN, self.config.window_length, self.config.crossfade / self.config.window_length)

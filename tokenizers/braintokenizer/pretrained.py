@@ -67,10 +67,10 @@ def read_card(folder: Path, *kinds: str) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON: {error}") from error
+        raise UserError(f"{path}: not readable as JSON ({error}); copy the model again") from error
     kind = card.get("kind") if isinstance(card, dict) else None
     if kind not in kinds:
-        raise UserError(f"{path}: kind is {kind!r}, expected {' or '.join(map(repr, kinds))}")
+        raise UserError(f"{path}: kind is {kind!r}; give a model of kind {' or '.join(map(repr, kinds))}")
     missing = [name for name in ("config", "version") if name not in card]
     if missing:
         raise UserError(f"{path}: {', '.join(missing)} missing. Save the model again.")
@@ -124,7 +124,9 @@ def load_strictly(module: nn.Module, state: Mapping[str, Tensor], *, source: str
     if other:
         faults.append(f"another shape: {preview(other)}")
     if faults:
-        raise UserError(f"{source}: the weights do not match the configuration; {'; '.join(faults)}")
+        raise UserError(
+            f"{source}: the weights do not match the configuration ({'; '.join(faults)}); use both of one model"
+        )
     module.load_state_dict(dict(state), strict=True)
 
 

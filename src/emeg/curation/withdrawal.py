@@ -136,7 +136,7 @@ def _known(config: WithdrawConfig, rows: list[CatalogRow], store: Store) -> str:
     for label in (*labels, *map(Pseudonyms.from_environment().subject, labels)):
         if label in subjects:
             return label
-    there = f"it has {', '.join(sorted(subjects)[:8])}" if subjects else "it has nothing of that dataset"
+    there = f"choose from {', '.join(sorted(subjects)[:8])}" if subjects else "name another dataset"
     raise UserError(f"{store.root}: no subject {config.subject!r} in dataset {config.dataset}; {there}")
 
 

@@ -102,7 +102,7 @@ def selected(store: Store, config: ExportBidsConfig) -> list[CatalogRow]:
         datasets = ", ".join(sorted({row.dataset for row in every})) or "none"
         raise UserError(
             f"{config.root}: no recording fits dataset {config.dataset or '(any)'} and"
-            f" where {config.where or '(all)'!r}; datasets in it: {datasets}"
+            f" where {config.where or '(all)'!r}; choose from the datasets {datasets}, or widen --where"
         )
     return rows
 
@@ -195,6 +195,7 @@ def _publish(folder: Path, out: Path) -> None:
         folder.replace(out)
     except OSError as error:  # only over a folder that is empty
         raise UserError(
-            f"{out}: something was put there while the export was written ({error.strerror}); it lies in {folder}"
+            f"{out}: something was put there while the export was written ({error.strerror});"
+            f" the export is in {folder}: move it"
         ) from error
     flush(out.parent, deep=False)

@@ -40,7 +40,7 @@ def causal_sections(sfreq: float, mains: float) -> NDArray[np.float64]:
         The rate is below 64 Hz: nothing of the pass band would be left.
     """
     if not np.isfinite(sfreq) or sfreq < 64.0:
-        raise UserError(f"info: a rate of {sfreq:g} Hz is too low for a stream, 64 Hz are the least")
+        raise UserError(f"info: a rate of {sfreq:g} Hz is too low for a stream; use 64 Hz or more")
     band = plan_band(sfreq=sfreq, l_freq=L_FREQ, h_freq=H_FREQ, lowpass=0.0, mains=mains)
     parts = [butter(HIGH_PASS_ORDER, band.low, "highpass", fs=sfreq, output="sos")]
     parts += [tf2sos(*iirnotch(notch, NOTCH_Q, fs=sfreq)) for notch in band.notches]

@@ -97,7 +97,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _check(self) -> None:
         if self.pooling not in (*POOLINGS, "none"):
-            raise UserError(f"pooling: {self.pooling!r} is none of {', '.join((*POOLINGS, 'none'))}")
+            raise UserError(f"pooling: there is no {self.pooling!r}; choose from {', '.join((*POOLINGS, 'none'))}")
         if self.batch_size < 1:
             raise UserError(f"batch_size: {self.batch_size} is no number of windows; give 1 or more")
         container = getattr(self, "_sklearn_output_config", {}).get("transform", "default")

@@ -88,13 +88,15 @@ def windows_of(
 def _check_array(values: NDArray[Any], info: "mne.Info | None") -> None:
     if values.ndim != 3 or values.dtype.kind not in "fiu":
         raise UserError(
-            f"X: expected mne.Epochs, mne.io.Raw or numbers (window, channel, sample), got {values.dtype} of shape"
-            f" {values.shape}"
+            f"X is {values.dtype} of shape {values.shape}; pass mne.Epochs, mne.io.Raw or numbers (window, channel,"
+            " sample)"
         )
     if info is None:
         raise UserError("X is an array: give its channels and rate as info=, an mne.Info")
     if values.shape[1] != len(info["ch_names"]):
-        raise UserError(f"X has {values.shape[1]} channels, info has {len(info['ch_names'])}")
+        raise UserError(
+            f"X has {values.shape[1]} channels, info has {len(info['ch_names'])}; pass the info of these channels"
+        )
 
 
 def _usable(info: "mne.Info", montage: str | None) -> PickedSensors:
@@ -117,7 +119,7 @@ def _usable(info: "mne.Info", montage: str | None) -> PickedSensors:
 
 def _checked(signal: NDArray[np.float32], picked: PickedSensors) -> NDArray[np.float32]:
     if signal.size == 0:
-        raise UserError(f"X holds no sample: shape {signal.shape}")
+        raise UserError(f"X holds no sample: shape {signal.shape}; pass windows with samples")
     if not np.isfinite(signal).all():
         channel = int(np.nonzero(~np.isfinite(signal).all(axis=-1))[-1][0])
         raise UserError(
@@ -152,5 +154,8 @@ def _cut(signal_CN: NDArray[np.float32], window_s: float) -> NDArray[np.float32]
     size = round(window_s * SFREQ)
     n = signal_CN.shape[1] // size
     if n == 0:
-        raise UserError(f"the recording of {signal_CN.shape[1] / SFREQ:.1f} s is shorter than window_s={window_s:g}")
+        raise UserError(
+            f"the recording of {signal_CN.shape[1] / SFREQ:.1f} s is shorter than window_s={window_s:g};"
+            " choose a shorter window_s"
+        )
     return signal_CN[:, : n * size].reshape(len(signal_CN), n, size).swapaxes(0, 1)

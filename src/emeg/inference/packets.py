@@ -73,7 +73,7 @@ class PacketOrder:
         """
         packet_CN = np.asarray(packet_CN, np.float64)
         if packet_CN.ndim != 2 or len(packet_CN) != self.n_channels:
-            raise UserError(f"packet: expected ({self.n_channels}, samples), got {packet_CN.shape}")
+            raise UserError(f"packet: shape {packet_CN.shape}; pass ({self.n_channels}, samples)")
         self.counts.taken += 1
         if first_sample is None:
             first_sample = self._end() if self._next is not None else 0

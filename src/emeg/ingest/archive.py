@@ -254,7 +254,10 @@ def _process(
         if settled.remaining:
             log.close()
     if failures:
-        raise TransientError(f"{len(failures)} of {total} recordings could not be processed, first {failures[0]}")
+        raise TransientError(
+            f"{len(failures)} of {total} recordings could not be processed, first {failures[0]};"
+            " run the same command again"
+        )
     return outcomes
 
 

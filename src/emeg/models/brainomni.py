@@ -178,7 +178,9 @@ class BrainOmni(nn.Module):
         self._check_latents(latents)
         depth = self.config.lm_depth
         if wrong := [layer for layer in layers if not 0 <= layer <= depth]:
-            raise UserError(f"layers: {wrong[0]} is outside 0 to {depth}, the number of blocks of this model")
+            raise UserError(
+                f"layers: {wrong[0]} is outside 0 to {depth}, the number of blocks of this model; choose one of them"
+            )
         hidden = self._enter(latents)
         if not layers:
             return F.normalize(self._run(hidden, range(depth - 1), generator).float(), dim=-1)

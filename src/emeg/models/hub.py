@@ -90,7 +90,7 @@ def upload(folder: Path, repo: str, *, licence: str, private: bool, message: str
     except hub.errors.HfHubHTTPError as error:
         raise _refused(repo, error) from error
     except OSError as error:
-        raise TransientError(f"{repo}: the hub does not respond ({error})") from error
+        raise TransientError(f"{repo}: the hub does not respond ({error}); try again") from error
     return str(commit.oid)
 
 
@@ -134,7 +134,7 @@ def _hub() -> Any:  # noqa: ANN401 - a module that need not be there
         import huggingface_hub
         import huggingface_hub.errors
     except ImportError as error:
-        raise UserError("huggingface_hub is not installed: pip install -c constraints.txt 'emeg[hub]'") from error
+        raise UserError("huggingface_hub is not installed; run pip install -c constraints.txt 'emeg[hub]'") from error
     return huggingface_hub
 
 
@@ -142,7 +142,7 @@ def _refused(repo: str, error: Any) -> UserError | TransientError:  # noqa: ANN4
     status = getattr(getattr(error, "response", None), "status_code", 0)
     said = " ".join(str(error).split())[:200]
     if status >= 500 or status == 429:
-        return TransientError(f"{repo}: the hub responds {status} ({said})")
+        return TransientError(f"{repo}: the hub responds {status} ({said}); try again")
     if status in {401, 403}:
         return UserError(f"{repo}: the hub refuses ({status}); set HF_TOKEN to a token with access ({said})")
-    return UserError(f"{repo}: the hub refuses ({status}: {said})")
+    return UserError(f"{repo}: the hub refuses ({status}: {said}); check the name and your rights")

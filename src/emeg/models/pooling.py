@@ -58,7 +58,7 @@ def pool(embedding_BSTD: Tensor, pooling: Pooling) -> Tensor:
         return torch.cat([mean, embedding_BSTD.std(dim=2, correction=0).flatten(1)], dim=1)
     if pooling == "mean_power":
         return torch.cat([mean, _log_power(embedding_BSTD)], dim=1)
-    raise UserError(f"pooling: {pooling!r} is none of {', '.join(POOLINGS)}")
+    raise UserError(f"pooling: there is no {pooling!r}; choose from {', '.join(POOLINGS)}")
 
 
 def n_pooled(pooling: Pooling, n_sources: int, n_dim: int) -> int:

@@ -143,25 +143,32 @@ def rotary_mode(tables: Iterable[Tensor], *, source: str) -> str:
 
 def _check_table(name: str, table: Tensor, width: int) -> None:
     if table.ndim != 2 or table.shape[1] != width // 2:
-        raise UserError(f"{name}: shape {tuple(table.shape)}, expected (steps, {width // 2})")
+        raise UserError(
+            f"{name}: shape {tuple(table.shape)} instead of (steps, {width // 2}); give the config of these weights"
+        )
     ours = rotary_tables(len(table), width, mode="complex")
     real = table.real if table.is_complex() else table
     difference = float((real.float() - ours.cos).abs().max())
     if table.is_complex() and bool(table.imag.any()) and ours.sin is not None:
         difference = max(difference, float((table.imag - ours.sin).abs().max()))
     if difference > TABLE_TOLERANCE:
-        raise UserError(f"{name}: differs by {difference:.2g} from the rotary positions that this model computes")
+        raise UserError(
+            f"{name}: differs by {difference:.2g} from the rotary positions of this model;"
+            " give the config of these weights"
+        )
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise UserError(f"{path}: no such file")
+        raise UserError(f"{path}: there is no such file; give the path of the weights")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         stored = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: not readable as weights ({type(error).__name__}: {_first_line(error)})") from error
+        raise UserError(
+            f"{path}: not readable as weights ({type(error).__name__}: {_first_line(error)}); download the file again"
+        ) from error
     if not isinstance(stored, Mapping) or not all(isinstance(value, Tensor) for value in stored.values()):
         raise UserError(f"{path}: expected a state dict, names and tensors only; save the model's state_dict() instead")
     return dict(stored)

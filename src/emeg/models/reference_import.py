@@ -45,13 +45,13 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path}: not readable: {error.strerror}") from error
+        raise UserError(f"{path}: not readable ({error.strerror}); give the path of the configuration") from error
     except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON: {error}") from error
+        raise UserError(f"{path}: not readable as JSON ({error}); download the file again") from error
     if isinstance(value, dict) and isinstance(value.get("config"), dict):
         value = value["config"]
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a JSON object, the configuration of the release")
+        raise UserError(f"{path}: it holds no JSON object; give the configuration of the release")
     return value
 
 

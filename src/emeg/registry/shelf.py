@@ -57,7 +57,7 @@ class Registry:
         if found is None:
             near = [known for known in sorted(self._entries) if name.lower()[:4] in known] or sorted(self._entries)
             raise UserError(
-                f"dataset registry: no entry {name!r}; entries are {', '.join(near[:8])}, … (`emeg datasets` lists all)"
+                f"dataset registry: no entry {name!r}; choose from {', '.join(near[:8])}, … (`emeg datasets` lists all)"
             )
         return found
 
@@ -125,7 +125,7 @@ class Registry:
         for entry in self._entries.values():
             reason = self.never_pretrain(entry.id)
             if reason and not entry.never_pretrain:
-                raise UserError(f"dataset registry: {reason}; {entry.id} needs never_pretrain: true")
+                raise UserError(f"dataset registry: {reason}; set never_pretrain: true in {entry.id}")
 
 
 def _device(vendor: str, model: str) -> str:

@@ -75,7 +75,7 @@ def quality(config: QualityConfig, *, progress: Progress = silent) -> QualityRes
     rows, refused = read_catalog(store), read_quarantine(store)
     datasets = sorted({row.dataset for row in rows})
     if (config.dataset is not None and config.dataset not in datasets) or not datasets:
-        listed = f"it has {', '.join(datasets[:8])}" if datasets else "it has no recordings yet; run `emeg ingest`"
+        listed = f"choose from {', '.join(datasets[:8])}" if datasets else "run `emeg ingest`"
         raise UserError(f"{store.root}: no recordings of dataset {config.dataset!r}; {listed}")
     pages: dict[str, str] = {}
     fresh = False

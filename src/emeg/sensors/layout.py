@@ -78,11 +78,11 @@ class Sensors:
         for name, (value, dtype, shape) in arrays.items():
             array: NDArray[Any] = np.array(value, dtype)
             if array.shape != shape:
-                raise UserError(f"sensors: {name} has shape {array.shape}, {n} names need {shape}")
+                raise UserError(f"sensors: {name} has shape {array.shape}; pass {shape} for {n} names")
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         if len(self.units) != n:
-            raise UserError(f"sensors: {len(self.units)} units for {n} names")
+            raise UserError(f"sensors: {len(self.units)} units for {n} names; pass one for each")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -150,7 +150,7 @@ class Sensors:
             frames = {row["frame"] for row, kind in zip(rows, types, strict=True) if kind != SensorType.EEG}
             if len(frames) > 1 or not frames <= {"device", "head"}:
                 raise UserError(
-                    f"sensor records: MEG sensors in frames {sorted(map(str, frames))}; one of device, head"
+                    f"sensor records: MEG sensors in frames {sorted(map(str, frames))}; use one of device, head"
                 )
             return cls(
                 names=tuple(row["name"] for row in rows),
@@ -162,7 +162,7 @@ class Sensors:
                 meg_frame=frames.pop() if frames else "device",
             )
         except KeyError as error:
-            raise UserError(f"sensor records: {error} is missing or unknown; records come from to_records()") from error
+            raise UserError(f"sensor records: {error} is missing or unknown; write them with to_records()") from error
 
     @cached_property
     def layout_id(self) -> str:

@@ -280,7 +280,7 @@ def _wait_for_server(state: Mapping[str, Any], folder: Path) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.5)
-    raise UserError(f"{url}: the server did not start; its log is {folder / 'logs' / 'server.log'}")
+    raise UserError(f"{url}: the server did not start; see {folder / 'logs' / 'server.log'}")
 
 
 def _deploy(file: str, environment: Mapping[str, str]) -> None:

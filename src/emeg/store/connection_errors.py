@@ -58,4 +58,4 @@ def credential_faults() -> tuple[type[Exception], ...]:
 
 
 def _transient(location: Location, error: Exception) -> TransientError:
-    return TransientError(f"{location}: the store did not answer: {error}; the same call may succeed later")
+    return TransientError(f"{location}: the store did not answer: {error}; try again")

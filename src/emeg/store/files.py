@@ -104,7 +104,7 @@ class StoreFiles:
         """
         marker_of(kind)
         if not name or "/" in name or name.startswith("."):
-            raise UserError(f"{name!r}: not a product name; names have no slash and no leading dot")
+            raise UserError(f"{name!r}: not a product name; use one without a slash and a leading dot")
         return self.location(kind, name)
 
 
@@ -119,7 +119,7 @@ def marker_of(kind: str) -> str:
     try:
         return MARKERS[kind]
     except KeyError:
-        raise UserError(f"{kind!r}: not a kind of product; kinds are {', '.join(MARKERS)}") from None
+        raise UserError(f"{kind!r}: not a kind of product; choose from {', '.join(MARKERS)}") from None
 
 
 def is_there(location: Location) -> bool:

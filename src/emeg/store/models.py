@@ -17,12 +17,12 @@ def find_model(store: Store, kind: str, name: str | None) -> str:
     if name is not None:
         found = model_config(store, store.only("models", name)).get("kind")
         if found != kind:
-            raise UserError(f"{store.root}: model {name} is a {found}, a {kind} is needed here")
+            raise UserError(f"{store.root}: model {name} is a {found}; name a {kind}")
         return name
     names = [name for name in store.names("models") if model_config(store, name).get("kind") == kind]
     if len(names) != 1:
-        listed = ", ".join(names) or "there is none yet"
-        raise UserError(f"{store.root}: models/ must hold one {kind} or one must be named; {listed}")
+        listed = f"name one of {', '.join(names)}" if names else "train or import one first"
+        raise UserError(f"{store.root}: models/ holds {len(names)} of kind {kind}; {listed}")
     return names[0]
 
 

@@ -64,7 +64,9 @@ class Store(StoreFiles):
         try:
             store.write_json({"schema": SCHEMA}, "store.json")
         except OSError as error:
-            raise UserError(f"{store.root}: a store cannot be made there: {error.strerror or error}") from error
+            raise UserError(
+                f"{store.root}: a store cannot be made there ({error.strerror or error}); name another root"
+            ) from error
         return store
 
     def __repr__(self) -> str:
@@ -87,11 +89,11 @@ class Store(StoreFiles):
         if name is not None and self.has(kind, name):
             return name
         names = self.names(kind)
-        listed = f"there are {preview_names(names)}" if names else "there is none yet"
+        listed = f"name one of {preview_names(names)}" if names else "make one first"
         if name is not None:
             raise UserError(f"{self.root}: no {name!r} in {kind}/; {listed}")
         if len(names) != 1:
-            raise UserError(f"{self.root}: {kind}/ must hold one product or one must be named; {listed}")
+            raise UserError(f"{self.root}: {kind}/ holds {len(names)} products; {listed}")
         return names[0]
 
     @contextmanager
@@ -113,7 +115,7 @@ class Store(StoreFiles):
         with staging.staged(self.root, f"{kind}-{name}") as folder:
             yield folder
             if not (folder / marker).is_file():
-                raise EmegError(f"{kind}/{name}: published without {marker}; a product is complete only with it")
+                raise EmegError(f"{kind}/{name}: published without {marker}; write it before the block ends")
             if not self.has(kind, name):
                 staging.publish(folder, target, marker)
 
@@ -129,7 +131,7 @@ class Store(StoreFiles):
         """
         product = self.product_location(kind, name)
         if not self.has(kind, name):
-            raise UserError(f"{product}: no such product, or not complete")
+            raise UserError(f"{product}: no such product, or not complete; name another, or make it again")
         if self.root.is_local:
             return product.local_path()
         if self._copies is None:

@@ -98,7 +98,9 @@ def follow(
 
 
 def _refuse_cancelled(verb: str, result: TrainResult) -> NoReturn:
-    raise StoppedError(f"{verb}: {result.job} is cancelled; the same call continues from its newest checkpoint")
+    raise StoppedError(
+        f"{verb}: {result.job} is cancelled; run the same command again to continue from its newest checkpoint"
+    )
 
 
 def _look(

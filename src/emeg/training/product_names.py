@@ -30,7 +30,7 @@ def brainomni_network(config: PretrainConfig) -> "BrainOmniConfig":
 
 def _sizes(config: TrainingConfig, presets: Mapping[str, Config]) -> dict[str, object]:
     if config.network not in presets:
-        raise UserError(f"network={config.network!r}: there is no such preset; known are {', '.join(presets)}")
+        raise UserError(f"network={config.network!r}: there is no such preset; choose from {', '.join(presets)}")
     return {**presets[config.network].model_dump(), **config.overrides}
 
 

@@ -152,7 +152,9 @@ def _shipped(kind: str, name: str) -> Path:
     folder = Path(str(resources.files("emeg"))) / "recipes"
     known = sorted(path.stem for path in folder.glob(f"{kind}*.yaml"))
     if name not in known:
-        raise UserError(f"recipe {name!r}: there is no such recipe; known are {', '.join(known)}, or give a .yaml file")
+        raise UserError(
+            f"recipe {name!r}: there is no such recipe; choose from {', '.join(known)}, or give a .yaml file"
+        )
     return folder / f"{name}.yaml"
 
 
@@ -164,7 +166,9 @@ def _load(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"recipe {file}: not readable as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):
-        raise UserError(f"recipe {file}: expected a mapping of parameters, found {type(recipe).__name__}")
+        raise UserError(
+            f"recipe {file}: it holds a {type(recipe).__name__}; write a mapping of parameters, `name: value`"
+        )
     return recipe
 
 

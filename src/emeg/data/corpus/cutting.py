@@ -71,7 +71,7 @@ def choose_recordings(
 def _known(field: str, asked: Sequence[str], there: set[str]) -> None:
     if unknown := sorted(set(asked) - there):
         raise UserError(
-            f"{field}: the catalogue has no {', '.join(unknown)}; it has {', '.join(sorted(there)) or 'nothing'}"
+            f"{field}: the catalogue has no {', '.join(unknown)}; choose from {', '.join(sorted(there)) or 'nothing'}"
         )
 
 

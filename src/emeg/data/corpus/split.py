@@ -48,7 +48,7 @@ def split_subjects(
     if unknown:
         raise UserError(
             f"held_out_subjects: no subject with data is called {', '.join(unknown)}; "
-            f"subjects are {', '.join(sorted(devices)[:8])}{' …' if len(devices) > 8 else ''}"
+            f"choose from {', '.join(sorted(devices)[:8])}{' …' if len(devices) > 8 else ''}"
         )
     group_of = group_of or {}
     people: dict[str, set[str]] = defaultdict(set)

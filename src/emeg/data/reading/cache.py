@@ -49,7 +49,9 @@ def cache(config: CacheConfig, *, progress: Progress = silent) -> CacheResult:
     """
     folder = Path(config.folder).absolute()
     if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder; a training with --sampling.cache creates it")
+        raise UserError(
+            f"{folder}: there is no such folder; give the folder that a training created with --sampling.cache"
+        )
     kept = ShardCache(folder, 0 if config.limit_gib is None else round(config.limit_gib * 2**30))
     n_unfinished = kept.sweep()
     wrong = kept.verify(progress) if config.action == "verify" else []

@@ -208,7 +208,7 @@ def _fetch(shard: RemoteShard, start: int, stop: int) -> bytes:
         ) from error
     except OSError as error:
         raise TransientError(
-            f"{shard.location}: bytes {start} to {stop} could not be read: {error}; the same call may succeed later"
+            f"{shard.location}: bytes {start} to {stop} could not be read: {error}; try again"
         ) from error
     if len(piece) != stop - start:
         raise UserError(f"{shard.location}: ends at byte {start + len(piece)}; copy the corpus again")

@@ -153,15 +153,21 @@ def _fill(
             codes = np.lib.format.open_memmap(path, mode="w+", dtype="<u2", shape=shape, version=(1, 0))
         if values.shape[1:] != codes.shape[1:]:
             raise UserError(
-                f"segments {rows[:4].tolist()}: codes of shape {values.shape[1:]}, others {codes.shape[1:]}"
+                f"segments {rows[:4].tolist()}: codes have shape {values.shape[1:]}, others {codes.shape[1:]};"
+                " use one tokenizer for all"
             )
         if values.size and not 0 <= int(values.min()) <= int(values.max()) < codebook_size:
-            raise UserError(f"segments {rows[:4].tolist()}: codes outside 0 to {codebook_size - 1}")
+            raise UserError(
+                f"segments {rows[:4].tolist()}: codes are outside 0 to {codebook_size - 1};"
+                " pass the codebook_size of their tokenizer"
+            )
         codes[rows] = values
         np.add.at(written, rows, 1)
         progress(int(np.count_nonzero(written)), n_segments, "writing tokens")
     if codes is None or (written != 1).any():
         wrong = np.flatnonzero(written != 1)
-        raise UserError(f"{len(wrong)} segments were not written exactly once, the first is {wrong[:1].tolist()}")
+        raise UserError(
+            f"{len(wrong)} segments were not written exactly once, the first is {wrong[:1].tolist()}; pass each once"
+        )
     codes.flush()
     return tuple(int(n) for n in codes.shape)

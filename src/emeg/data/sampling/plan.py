@@ -231,7 +231,9 @@ class SamplingPlan:
     def micro_batch(self, epoch: int, step: int, number: int) -> MicroBatch:
         """Return one micro-batch of a step."""
         if not 0 <= step < self.n_steps():
-            raise UserError(f"epoch {epoch} has steps 0 to {self.n_steps() - 1}; there is no step {step}")
+            raise UserError(
+                f"epoch {epoch} has steps 0 to {self.n_steps() - 1}; there is no step {step}: choose one of those"
+            )
         order = self._order(epoch)
         first, last = order.batches[step, number]
         return self._cropped(order.items[first:last], ("crop", self.config.seed, epoch, step, number))

@@ -160,7 +160,7 @@ def _find_events(store: Store, dataset: str, subjects: Sequence[str] | None) -> 
     rows = [row for row in read_catalog(store) if row.dataset == dataset]
     if not rows:
         known = ", ".join(sorted({row.dataset for row in read_catalog(store)})) or "none"
-        raise UserError(f"there is no dataset {dataset} in the catalogue; datasets are {known}")
+        raise UserError(f"there is no dataset {dataset} in the catalogue; choose from {known}")
     durations: Mapping[str, list[float]] = defaultdict(list)
     subjects_of: Mapping[str, list[str]] = defaultdict(list)
     for row in rows:

@@ -73,7 +73,7 @@ def _connected(address: str) -> "Client":
     try:
         from distributed import Client
     except ImportError as error:
-        raise UserError("--dask needs Dask: pip install 'emeg[dask]'") from error
+        raise UserError("--dask: Dask is not installed; run pip install 'emeg[dask]'") from error
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -61,7 +61,7 @@ def write_facts(store: StoreFiles, kind: FactKind, dataset: str, table: pa.Table
         return store.remove(*parts)
     missing = [key for key in KEYS[kind] if key not in table.column_names]
     if missing:
-        raise UserError(f"table of {kind} of {dataset}: no column {missing[0]!r}; its keys are {', '.join(KEYS[kind])}")
+        raise UserError(f"table of {kind} of {dataset}: no column {missing[0]!r}; add its keys {', '.join(KEYS[kind])}")
     data = parquet_bytes(table)
     if store.exists(*parts) and store.read_bytes(*parts) == data:
         return False

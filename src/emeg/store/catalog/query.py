@@ -184,7 +184,7 @@ def _ask(query: str, tables: "dict[str, pa.Table]") -> "pa.Table":
             names = [
                 PREFIXES[kind] + name for kind in KEYS for name in tables[kind].column_names if name not in KEYS[kind]
             ]
-            raise UserError(f"{reason} (columns are {', '.join([*CATALOG_SCHEMA.names, *names])})") from error
+            raise UserError(f"{reason}; use the columns {', '.join([*CATALOG_SCHEMA.names, *names])}") from error
 
 
 def _single(connection: "duckdb.DuckDBPyConnection", query: str) -> "duckdb.Statement":

@@ -34,7 +34,7 @@ class Measures:
             There is no such measure.
         """
         if name not in self.names:
-            raise UserError(f"{name!r} was not measured; measures are {', '.join(self.names)}")
+            raise UserError(f"{name!r} was not measured; choose from {', '.join(self.names)}")
         measure: NDArray[np.float32] = self.values[self.names.index(name)]
         return measure
 

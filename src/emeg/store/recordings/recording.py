@@ -92,7 +92,7 @@ def write_recording(
         writer.close()
         seconds = int(np.ceil(writer.n_samples / attributes.sfreq))
         if bad.shape != (len(sensors), seconds):
-            raise UserError(f"recording {recording}: bad has shape {bad.shape}, expected {(len(sensors), seconds)}")
+            raise UserError(f"recording {recording}: bad has shape {bad.shape}; pass {(len(sensors), seconds)}")
         _write_whole(group, "step", np.concatenate(writer.scales, axis=1), ("channel", "chunk"))
         _write_whole(group, "bad", np.asarray(bad, np.uint8), ("channel", "second"))
         if measures is not None:
@@ -120,7 +120,7 @@ def _compressors() -> tuple[BloscCodec, Crc32cCodec]:
 def _write_measures(group: zarr.Group, measures: Measures, n_channels: int, duration_s: float) -> None:
     expected = (len(measures.names), n_channels, int(np.ceil(duration_s / measures.segment_s)))
     if measures.values.shape != expected:
-        raise UserError(f"measures have shape {measures.values.shape}, expected {expected}")
+        raise UserError(f"measures have shape {measures.values.shape}; pass {expected}")
     values = np.asarray(measures.values, np.float32)
     about = {"names": list(measures.names), "segment_s": measures.segment_s}
     _write_whole(group, "measures", values, ("measure", "channel", "segment"), about)
@@ -176,7 +176,7 @@ class _SignalWriter:
 
     def append(self, block: NDArray[np.float32]) -> None:
         if block.ndim != 2 or block.shape[0] != len(self.names):
-            raise UserError(f"signal block has shape {block.shape}, expected ({len(self.names)}, samples)")
+            raise UserError(f"signal block has shape {block.shape}; pass ({len(self.names)}, samples)")
         taken, chunk = 0, self._pending.shape[1]
         while taken < block.shape[1]:
             filled = self.n_samples % chunk
@@ -237,7 +237,9 @@ def open_recording(store: Store, recording: str) -> "Recording":
     """
     name = folder_name(recording)
     if not store.has("recordings", name):
-        raise UserError(f"{store.location('recordings', name)}: no such recording; the catalogue lists what there is")
+        raise UserError(
+            f"{store.location('recordings', name)}: no such recording; choose one that `emeg catalog` lists"
+        )
     return Recording(recording, store.location("recordings", name))
 
 
@@ -384,7 +386,9 @@ class Recording:
             A file of the recording is damaged or lost.
         """
         if start % self.chunk or (stop % self.chunk and stop != self.n_samples):
-            raise UserError(f"recording {self.id}: {start} to {stop} is not on borders of {self.chunk} samples")
+            raise UserError(
+                f"recording {self.id}: {start} to {stop} is not on borders of chunks; use multiples of {self.chunk}"
+            )
         return self._codes(start, stop), self.scale[:, start // self.chunk : -(-stop // self.chunk)].copy()
 
     def blocks(self, length: int) -> Iterator[NDArray[np.float32]]:
@@ -394,7 +398,9 @@ class Recording:
 
     def _codes(self, start: int, stop: int) -> NDArray[np.int16]:
         if not 0 <= start <= stop <= self.n_samples:
-            raise UserError(f"recording {self.id}: {start} to {stop} does not lie in its {self.n_samples} samples")
+            raise UserError(
+                f"recording {self.id}: {start} to {stop} is outside the recording; use 0 to {self.n_samples}"
+            )
         try:
             with connection_to(self._location):
                 codes = np.asarray(self._signal[:, start:stop], np.int16)

@@ -31,7 +31,9 @@ def embed_windows(
         The recipe asks for attention pooling, which needs a trained head.
     """
     if recipe.pooling == "attention":
-        raise UserError("pooling attention is learned with the network; a probe needs one of " + ", ".join(POOLINGS))
+        raise UserError(
+            "pooling: attention is learned with the network; for a probe choose from " + ", ".join(POOLINGS)
+        )
     network = network.to(device).eval()
     rows = []
     with torch.inference_mode():

@@ -69,7 +69,7 @@ def _slurm_state(job: str) -> tuple[State, str]:
         reason = " ".join(done.stderr.split())
         if "Invalid job id" in reason:  # the controller forgets a job some minutes after its end
             return "ended", "unknown to Slurm"
-        raise TransientError(f"slurm job {job}: scontrol does not answer: {reason}")
+        raise TransientError(f"slurm job {job}: scontrol does not answer ({reason}); try again")
     found = re.search(r"JobState=(\w+)", done.stdout)
     word = found[1] if found else "UNKNOWN"
     return ("waiting" if word in _SLURM_WAITING else "running" if word in _SLURM_RUNNING else "ended"), word
@@ -81,7 +81,7 @@ def _kubernetes_state(note: JobNote) -> tuple[State, str]:
         reason = " ".join(done.stderr.split())
         if "NotFound" in reason:
             return "ended", "deleted"
-        raise TransientError(f"trainjob {note.job}: kubectl does not answer: {reason}")
+        raise TransientError(f"trainjob {note.job}: kubectl does not answer ({reason}); try again")
     conditions = json.loads(done.stdout).get("status", {}).get("conditions", [])
     words = [entry["type"] for entry in conditions if entry.get("status") == "True"]
     ended = [word for word in words if word in ("Complete", "Failed")]
@@ -110,4 +110,6 @@ def _ask(*command: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:
-        raise TransientError(f"{command[0]}: not on this machine, or no answer within 60 s ({error})") from error
+        raise TransientError(
+            f"{command[0]}: not on this machine, or no answer within 60 s ({error}); try again where it is installed"
+        ) from error

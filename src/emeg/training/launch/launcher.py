@@ -128,7 +128,8 @@ def _starter(verb: str, config: TrainingConfig) -> list[str]:
     if config.nodes > 1:
         if config.rendezvous is None:
             raise UserError(
-                f"nodes={config.nodes} need rendezvous=host:port, the first machine's name and a free port there"
+                f"nodes={config.nodes}: the machines must meet; give --rendezvous host:port,"
+                " the first one's name and a free port"
             )
         run = [
             "--rdzv-backend=c10d",

@@ -52,7 +52,7 @@ def submit_slurm(verb: str, config: TrainingConfig, folder: Path) -> str:
         done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise UserError(
-            f"launcher=slurm: there is no sbatch on this machine; {script} is written, submit it on a login node"
+            f"launcher=slurm: there is no sbatch on this machine; submit {script} on a login node"
         ) from error
     if done.returncode != 0:
         reason = " ".join(done.stderr.split())

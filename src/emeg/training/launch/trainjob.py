@@ -47,7 +47,7 @@ def submit_trainjob(verb: str, config: TrainingConfig, folder: Path) -> str:
         done = subprocess.run(["kubectl", "apply", "-f", str(file)], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise UserError(
-            f"launcher=kubernetes: there is no kubectl on this machine; {file} is written, apply it"
+            f"launcher=kubernetes: there is no kubectl on this machine; apply {file} where there is one"
         ) from error
     if done.returncode != 0:
         raise UserError(f"kubectl refused {file}: {' '.join(done.stderr.split())}")
@@ -138,4 +138,6 @@ def check_trainjob(manifest: dict[str, Any]) -> None:
         for fault in jsonschema.Draft202012Validator(schema).iter_errors(manifest)
     ]
     if faults:
-        raise EmegError(f"the TrainJob manifest does not fit its schema: {'; '.join(faults)}")
+        raise EmegError(
+            f"the TrainJob manifest does not fit its schema; correct the settings under kubernetes: {'; '.join(faults)}"
+        )
