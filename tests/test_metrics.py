@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.metrics import balanced_accuracy, chance_agreement, code_agreement, pearson, perplexity
@@ -13,7 +14,7 @@ def test_agreement_is_the_share_of_equal_codes_by_quantizer():
     b = np.array([[[0, 1], [2, 0]], [[4, 5], [0, 0]]])
     assert code_agreement(a, b).tolist() == [0.75, 0.5]
     assert code_agreement(a, a).tolist() == [1.0, 1.0]
-    with pytest.raises(UserError, match="shape"):
+    with refusal(UserError, "(2, 2, 2)", "(1, 2, 2)", action="one shape"):
         code_agreement(a, b[:1])
 
 

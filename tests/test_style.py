@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from tests.messages import ACTION
 
 ROOT = Path(__file__).parents[1]
 MOST_LINES = 60
@@ -37,6 +38,27 @@ UNIT = re.compile(
     r"\b(?:V|T|T/m|Hz|s|m|mm|µV|dB)\b|(?i:dimensionless|unitless|standardised|normalised|probabilit|no unit|any unit|"
     r"seconds|radian|ind(?:ex|ices)|codes?\b|logits?|features?|weights?\b|bool)"
 )
+
+ERRORS = frozenset(
+    {
+        "EmegError",
+        "UserError",
+        "RecordingError",
+        "TransientError",
+        "StoppedError",
+        "MachineError",
+        "FaultError",
+        "LostRankError",
+        "InterruptedRunError",
+    }
+)
+"""Errors whose messages a user reads."""
+MADE_ELSEWHERE = re.compile(r"(?:^|[;:] )\{\}\Z")
+"""A message that ends in a text which other code has made, such as the message of another error."""
+MESSAGE = re.compile(r"reason|problem|message|next_action|\.value\b|error|stderr|\.err\b|refused")
+"""What a test calls a message."""
+PROSE = re.compile(r"(?:(?<![\w.`/-])[a-z]{2,}(?![\w`/=-])[,;:]? ){2}(?<![\w.`/-])[a-z]{2,}(?![\w`/=-])")
+"""Three plain words in a row: a test that expects them breaks when the message is reworded."""
 
 
 class Finding(NamedTuple):
@@ -188,4 +210,63 @@ def test_no_function_is_too_long(functions):
         n_lines = (node.end_lineno or node.lineno) - node.lineno + 1 - len(function.doc.splitlines())
         if n_lines > MOST_LINES and "Long because" not in function.doc:
             findings.append(Finding(function.path, node.lineno, f"{node.name}: {n_lines} lines"))
+    fail_with(findings)
+
+
+def text_of(node: ast.expr) -> str:
+    """Return the text of an expression, with {} for what is filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part) for part in node.values)
+    if isinstance(node, ast.BinOp):
+        return text_of(node.left) + text_of(node.right)
+    return "{}"
+
+
+def name_of(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def test_every_message_names_a_next_action(sources):
+    findings = []
+    n_messages = 0
+    for path, tree in sources:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and name_of(node.func) in ERRORS and node.args:
+                n_messages += 1
+                asked = next((word.value for word in node.keywords if word.arg == "next_action"), node.args[-1])
+                text = text_of(asked)
+                if not (ACTION.search(text) or MADE_ELSEWHERE.search(text)):
+                    findings.append(Finding(path, node.lineno, f"no next action: {text}"))
+    fail_with(findings)
+    assert n_messages > 300, "the walk finds the messages"
+
+
+def test_tests_of_messages_expect_no_prose():
+    """Messages of emeg are checked with `tests.messages.refusal`: class, names and next action."""
+    findings = []
+    for path in tracked("tests/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.In) and PROSE.search(text_of(node.left)):
+                where = ast.unparse(node.comparators[0])
+                findings += (
+                    [Finding(path, node.lineno, f"prose: {text_of(node.left)}")] if MESSAGE.search(where) else []
+                )
+            if not isinstance(node, ast.Call):
+                continue
+            expected = [word.value for word in node.keywords if word.arg in {"match", "action"}]
+            if name_of(node.func) == "raises" and node.args and expected:
+                classes = {name_of(part) for part in ast.walk(node.args[0]) if isinstance(part, ast.expr)}
+                if classes & ERRORS:
+                    findings.append(Finding(path, node.lineno, "use tests.messages.refusal instead of match="))
+            if name_of(node.func) in {"refusal", "check_message"}:
+                expected += node.args[1:]
+            elif name_of(node.func) not in {"raises", "warns"}:
+                continue
+            findings += [
+                Finding(path, node.lineno, f"prose: {text_of(part)}")
+                for part in expected
+                if PROSE.search(text_of(part))
+            ]
     fail_with(findings)

@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, *flags = arguments
     verb = VERBS.get(name)
     if verb is None:
-        _fail(f"emeg: there is no verb {name!r}{_closest(name, list(VERBS))}; emeg --help lists the verbs", 2)
+        _fail(f"emeg: there is no verb {name!r}{_closest(name, list(VERBS))}; see emeg --help", 2)
     try:
         _run(name, verb, flags)
     except EmegError as error:
@@ -200,7 +200,9 @@ def _help(name: str, summary: str, config_class: type[Config], flags: list[str])
     wanted = asked.replace("_", "-")
     found = next((option for option in options if option.name == wanted), None)
     if found is None:
-        raise UserError(f"there is no option {wanted!r}{_closest(wanted, [option.name for option in options])}")
+        raise UserError(
+            f"there is no option {wanted!r}{_closest(wanted, [option.name for option in options])}; see --help"
+        )
     return option_text(name, found)
 
 
@@ -295,7 +297,7 @@ def _check_name(name: str, options: Mapping[str, Option]) -> None:
     is_entry = any(option.type == "JSON" and name.startswith(f"{known}.") for known, option in options.items())
     is_section = any(known.startswith(f"{name}.") for known in options)
     if not (name in options or is_off or is_entry or is_section):
-        raise UserError(f"there is no option {name}{_closest(name, list(options))}")
+        raise UserError(f"there is no option {name}{_closest(name, list(options))}; see --help")
 
 
 def _read_file(file: str, config_class: type[Config]) -> dict[str, Any]:

@@ -72,7 +72,8 @@ class Config(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise UserError(f"{source}: {describe_faults(error)}") from error
+            fields = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
+            raise UserError(f"{source}: {describe_faults(error)}; correct {', '.join(fields) or 'it'}") from error
 
 
 def describe_faults(error: ValidationError) -> str:

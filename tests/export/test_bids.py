@@ -12,6 +12,7 @@ import mne
 import numpy as np
 import pytest
 from tests.export.conftest import EVENTS, Stored, put
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.export import ExportBidsConfig, export_bids, publishing, signal_files
@@ -215,12 +216,12 @@ def test_an_interrupted_export_leaves_nothing_and_goes_on(
 
 def test_a_folder_that_holds_something_else_is_left_alone(stored: Stored, exported: Path, tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(UserError, match="no export of emeg"):
+    with refusal(UserError, tmp_path, action="another folder"):
         export_bids(ExportBidsConfig(root=str(stored.root), out=str(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-    with pytest.raises(UserError, match="of other recordings"):
+    with refusal(UserError, "bids", action="another folder"):
         export_bids(ExportBidsConfig(root=str(stored.root), out=str(exported), where="task = 'rest'"))
-    with pytest.raises(UserError, match="datasets in it: ours"):
+    with refusal(UserError, "theirs", action="ours"):
         export_bids(ExportBidsConfig(root=str(stored.root), out=str(tmp_path / "new"), dataset="theirs"))
 
 
@@ -232,7 +233,7 @@ def test_nothing_is_published_over_what_came_meanwhile(stored: Stored, tmp_path:
         (out / "thesis.tex").write_text("years of work")
 
     monkeypatch.setattr(publishing, "_write_dataset", interfere)
-    with pytest.raises(UserError, match="something was put there"):
+    with refusal(UserError, "bids", "Directory not empty", action="move it"):
         export_bids(ExportBidsConfig(root=str(stored.root), out=str(out), where="task = ''"))
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
@@ -276,7 +277,7 @@ def test_a_second_writer_waits_and_other_leftovers_stay(stored: Stored, tmp_path
     with publishing._staging(tmp_path / "bids", "f" * 16):  # another run writes another export to the same folder
         export_bids(config)
         assert (tmp_path / f".partial-bids-{'f' * 16}").exists()
-        with pytest.raises(UserError, match="another run"), publishing._staging(tmp_path / "bids", "f" * 16):
+        with refusal(UserError, "bids", action="wait"), publishing._staging(tmp_path / "bids", "f" * 16):
             pytest.fail("two writers in one folder")
     assert theirs.exists()
     assert export_bids(config).done_before

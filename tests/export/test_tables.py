@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pyarrow as pa
-import pytest
 from tests.export.conftest import Stored
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.export import ExportBidsConfig, export_bids
@@ -49,5 +49,5 @@ def test_facts_are_exported_and_are_part_of_the_exports_name(stored: Stored, tmp
     assert scan["drug"] == "on"
     assert (scans.parent / scan["filename"]).exists()
     assert export_bids(ExportBidsConfig(root=str(store.root), out=str(out))).done_before
-    with pytest.raises(UserError, match=found.export):
+    with refusal(UserError, found.export, action="another folder"):
         export_bids(ExportBidsConfig(root=str(stored.root), out=str(out)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.inference.causal import CausalFilter, CausalResampler, causal_sections
@@ -66,5 +67,5 @@ def test_pass_band_is_kept_mains_and_offset_are_not():
 
 
 def test_a_rate_too_low_is_refused():
-    with pytest.raises(UserError, match="too low"):
+    with refusal(UserError, "40 Hz", action="64 Hz"):
         causal_sections(40.0, 50.0)

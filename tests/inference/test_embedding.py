@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import (
     check_valid_tag_types,
 )
 from tests.inference.conftest import brain_like, eeg_info
+from tests.messages import refusal
 
 import emeg
 from emeg.errors import EmegError, UserError
@@ -127,20 +128,20 @@ def test_clone_and_pickle_leave_the_network_out(model):
 
 def test_faulty_input_is_told_in_a_line(model, tmp_path):
     epochs = epochs_of(n=2)
-    with pytest.raises(UserError, match="must be in volt"):
+    with refusal(UserError, "21 V", action="1e-6"):
         Embedder(model, info=epochs.info).transform(epochs.get_data(copy=True) * 1e6)
-    with pytest.raises(UserError, match="give its channels and rate"):
+    with refusal(UserError, "X", action="info="):
         Embedder(model).transform(epochs.get_data(copy=True))
     data = epochs.get_data(copy=True)
     data[1, 2, 5] = np.nan
-    with pytest.raises(UserError, match="'F3' holds NaN"):
+    with refusal(UserError, "'F3'", action="interpolate"):
         Embedder(model, info=epochs.info).transform(data)
-    with pytest.raises(UserError, match=r"9 channels, info has 10"):
+    with refusal(UserError, "9 channels", "has 10", action="info"):
         Embedder(model, info=epochs.info).transform(epochs.get_data(copy=True)[:, :9])
     unknown = mne.create_info(["X1", "X2"], 256.0, "eeg")
-    with pytest.raises(UserError, match="no usable channel"):
+    with refusal(UserError, "2 (", action="montage="):
         Embedder(model, info=unknown).transform(np.zeros((1, 2, 512)))
-    with pytest.raises(UserError, match="pooling"):
+    with refusal(UserError, "pooling", "'max'", action="mean, mean_std"):
         Embedder(model, pooling="max").transform(epochs)
     with pytest.raises(EmegError):
         Embedder.from_pretrained(tmp_path)
@@ -151,21 +152,21 @@ def test_the_name_at_the_top_is_the_same():
 
 
 @pytest.mark.parametrize(
-    ("parameters", "container", "word"),
+    ("parameters", "container", "named", "action"),
     [
-        ({"batch_size": 0}, None, "batch_size"),
-        ({"pooling": "max"}, None, "pooling"),
-        ({"pooling": "none"}, "pandas", "pooling"),
+        ({"batch_size": 0}, None, "batch_size: 0", "1 or more"),
+        ({"pooling": "max"}, None, "pooling", "mean, mean_std"),
+        ({"pooling": "none"}, "pandas", "pooling", "mean or mean_std"),
     ],
 )
-def test_parameters_are_refused_by_name_when_fitting(model, parameters, container, word):
+def test_parameters_are_refused_by_name_when_fitting(model, parameters, container, named, action):
     embedder = Embedder(model, **parameters)
     if container is not None:
         embedder.set_output(transform=container)
-    with pytest.raises(UserError, match=word):
+    with refusal(UserError, named, action=action):
         embedder.fit(None)
 
 
 def test_features_that_are_no_row_have_no_names(model):
-    with pytest.raises(UserError, match="pooling"):
+    with refusal(UserError, "pooling", "'none'", action="mean"):
         Embedder(model, pooling="none").get_feature_names_out()

@@ -3,9 +3,9 @@
 import itertools
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.inference.packets import PacketOrder
@@ -61,5 +61,5 @@ def test_packets_without_numbers_follow_each_other():
 
 
 def test_another_number_of_channels_is_refused():
-    with pytest.raises(UserError, match=r"expected \(3, samples\), got \(2, 5\)"):
+    with refusal(UserError, "packet", "(2, 5)", action="(3, samples)"):
         PacketOrder(3, patience=0).push(np.zeros((2, 5)))

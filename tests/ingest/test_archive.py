@@ -11,6 +11,7 @@ import fsspec
 import numpy as np
 import pytest
 from tests.ingest.conftest import ingested
+from tests.messages import refusal
 
 from emeg.errors import TransientError
 from emeg.hashing import sha256_file
@@ -103,7 +104,7 @@ def test_a_file_that_arrives_short_is_worth_another_try(tmp_path):
     [source] = list_sources(IngestConfig(archive="memory://short", root="unused"))
     memory.pipe_file("/short/a/x.edf", b"0" * 10)
     once = TransferConfig(attempts=1)
-    with pytest.raises(TransientError, match="10 bytes arrived, 1000 are listed"), fetched(source, once):
+    with refusal(TransientError, "a/x.edf", "10 bytes", "1000", action="again"), fetched(source, once):
         pass
 
 

@@ -47,7 +47,7 @@ def test_each_step_fills_the_fields_that_name_it_and_no_others(facts, tmp_path):
 
 
 def test_a_field_cannot_be_read_before_its_step(facts):
-    with pytest.raises(AttributeError, match=r"picked is not known yet: the step pick_sensors"):
+    with pytest.raises(AttributeError, match=r"picked.*pick_sensors"):
         _ = facts.picked
     with pytest.raises(AttributeError, match="no field 'pickled'"):
         _ = facts.pickled
@@ -59,7 +59,7 @@ def test_a_row_needs_every_fact_that_it_is_made_of(facts, tmp_path):
     assert whole.n_channels == 10
     for name in ("raw", "picked", "events", "state", "device", "compensation_grade", "signal"):
         kept = facts.__dict__.pop(name)
-        with pytest.raises(AttributeError, match=f"{name} is not known yet"):
+        with pytest.raises(AttributeError, match=rf"\b{name}\b"):
             catalog_row(facts)
         facts.__dict__[name] = kept
     assert catalog_row(facts) == whole

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests.ingest.test_archive import tree
+from tests.messages import refusal
 
 from emeg.curation import WithdrawConfig, withdraw
 from emeg.data import ShardConfig, shard
@@ -181,7 +182,7 @@ def test_a_person_leaves_every_product_and_stays_away(lab):
 
 
 def test_nobody_of_that_name_is_the_callers_mistake(lab):
-    with pytest.raises(UserError, match="no subject '09' in dataset lab; it has sub-01"):
+    with refusal(UserError, "'09'", "dataset lab", action="sub-01"):
         withdraw(WithdrawConfig(root=str(lab.root), dataset="lab", subject="09"))
 
 

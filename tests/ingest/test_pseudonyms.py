@@ -19,6 +19,7 @@ from tests.ingest.planting import (
     write_archive,
     write_damaged,
 )
+from tests.messages import check_message
 
 from emeg.curation import WithdrawConfig, withdraw
 from emeg.data import ShardConfig, shard
@@ -78,7 +79,7 @@ def test_a_ctf_marker_file_that_ends_early_is_refused(tmp_path, kept):
     result = ingest(IngestConfig(archive=str(tmp_path / "ds"), root=str(tmp_path / "store"), workers=0))
     [refused] = read_quarantine(Store.open(tmp_path / "store"))
     assert len(result.quarantined) == 1
-    assert "marker file: the header cannot be read" in refused.reason
+    check_message(refused, "marker file", action="extension")
 
 
 def test_what_is_said_of_damaged_files_tells_no_name(archive, tmp_path, caplog):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.models import PRESETS, BrainOmni, BrainOmniConfig, PretrainingDraws, TaskHead, draw_pretraining_step
@@ -228,13 +229,13 @@ def test_fine_tuning_reaches_the_encoder_and_not_the_quantizer():
 def test_bad_input_is_refused():
     model = make()
     features, codes = tokens(model)
-    with pytest.raises(UserError, match="latents"):
+    with refusal(UserError, "latents", "(2, 4, 16, 16)", action="tokenizer"):
         model.embed_latents(features[:, :4])
-    with pytest.raises(UserError, match="codes"):
+    with refusal(UserError, "codes", "(2, 5, 8, 3)", action="same segments"):
         model.pretraining_loss(features, codes[:, :, :8])
-    with pytest.raises(UserError, match="num_quantizers_used"):
+    with refusal(UserError, "num_quantizers_used is 4", "has 3", action="at most"):
         make(num_quantizers_used=4)
-    with pytest.raises(UserError, match="sensor_type"):
+    with refusal(UserError, "sensor_type", "sample 0, channel 0", action="0 (EEG)"):
         model.embed(torch.randn(1, 2, 200), torch.randn(1, 2, 6), torch.full((1, 2), 5))
     for change in ({"lm_head": 3}, {"lm_dim": 20}, {"lm_depth": 1}, {"rotary": "real"}):
         with pytest.raises(UserError):
@@ -261,5 +262,5 @@ def test_layers_are_those_that_the_blocks_give_one_after_the_other():
     for block in model.blocks:
         hidden = block(hidden, rotary)
     torch.testing.assert_close(found[2], torch.nn.functional.normalize(hidden, dim=-1))
-    with pytest.raises(UserError, match="layers: 5 is outside 0 to 4"):
+    with refusal(UserError, "layers: 5", "0 to 4", action="one of"):
         model.embed_latents(latents, layers=(5,))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.models import (
@@ -182,26 +183,26 @@ def test_safetensors_are_read_too(parity, config, stored, evaluated, tmp_path):
 def test_checkpoints_that_do_not_fit_are_refused(stored, config, tmp_path):
     path = tmp_path / "w.pt"
 
-    def refused(state, settings=config):
+    def refuses(state, *names, action, settings=config):
         torch.save(state, path)
-        with pytest.raises(UserError) as caught:
+        with refusal(UserError, *names, action=action):
             BrainOmni.from_reference(path, settings)
-        return str(caught.value)
 
-    assert "missing: mask_token" in refused({k: v for k, v in stored.items() if k != "mask_token"})
-    assert "unknown: extra.weight" in refused({**stored, "extra.weight": torch.zeros(2)})
-    assert "another shape" in refused({**stored, "mask_token": torch.zeros(33)})
-    assert "lm_wide" in refused(stored, {**config, "lm_wide": 3})
-    assert "lm_dim" in refused(stored, {k: v for k, v in config.items() if k != "lm_dim"})
-    assert "quantize_optimize_method" in refused(stored, {**config, "quantize_optimize_method": "sgd"})
-    assert "state dict" in refused({"model": stored})
+    refuses({k: v for k, v in stored.items() if k != "mask_token"}, "missing: mask_token", action="one model")
+    refuses({**stored, "extra.weight": torch.zeros(2)}, "unknown: extra.weight", action="one model")
+    refuses({**stored, "mask_token": torch.zeros(33)}, "another shape: mask_token", action="one model")
+    refuses(stored, "lm_wide", action="update emeg", settings={**config, "lm_wide": 3})
+    refuses(stored, "lm_dim", action="release", settings={k: v for k, v in config.items() if k != "lm_dim"})
+    method = {"quantize_optimize_method": "sgd"}
+    refuses(stored, *method, "'sgd'", action="'ema'", settings={**config, **method})
+    refuses({"model": stored}, path, action="state_dict()")
     table = "blocks.1.time_attn.rope_embedding_layer.rotate"
-    assert "some rotary tables" in refused({**stored, table: stored[table].real})
-    assert "differs by" in refused({**stored, table: stored[table].flip(0)})
+    refuses({**stored, table: stored[table].real}, path, "rotary tables", action="again")
+    refuses({**stored, table: stored[table].flip(0)}, table, action="config")
     path.write_bytes(b"no weights")
-    with pytest.raises(UserError, match="not readable"):
+    with refusal(UserError, path, "UnpicklingError", action="again"):
         BrainOmni.from_reference(path, config)
-    with pytest.raises(UserError, match="no such file"):
+    with refusal(UserError, "absent.pt", action="path"):
         BrainOmni.from_reference(tmp_path / "absent.pt", config)
 
 
@@ -211,6 +212,6 @@ def test_a_checkpoint_cannot_run_code(config, tmp_path):
             return (open, (str(tmp_path / "ran"), "w"))
 
     torch.save({"mask_token": Payload()}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="not readable"):
+    with refusal(UserError, "w.pt", "UnpicklingError", action="again"):
         BrainOmni.from_reference(tmp_path / "w.pt", config)
     assert not (tmp_path / "ran").exists()

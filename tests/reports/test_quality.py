@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.messages import refusal
 
 from emeg.curation import WithdrawConfig, withdraw
 from emeg.errors import UserError
@@ -159,7 +160,7 @@ def test_withdrawing_a_person_removes_the_page_that_names_them(store: Store):
 
 
 def test_an_unknown_dataset_is_named(store: Store):
-    with pytest.raises(UserError, match=r"no recordings of dataset 'theirs'; it has ours"):
+    with refusal(UserError, "'theirs'", action="ours"):
         quality(QualityConfig(root=str(store.root), dataset="theirs"))
 
 

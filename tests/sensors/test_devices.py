@@ -5,6 +5,7 @@ from collections import Counter
 import mne
 import numpy as np
 import pytest
+from tests.messages import refusal
 
 from emeg.errors import RecordingError
 from emeg.sensors import SensorType, check_geometry, sensors_from_info
@@ -197,7 +198,7 @@ def test_one_helmet_is_one_layout_and_digitised_heads_are_several(info):
 
 def test_positions_in_millimetres_are_refused_as_such(info):
     sensors = sensors_from_info(info("gtec-fif")).sensors
-    with pytest.raises(RecordingError, match="millimetres taken for metres") as caught:
+    with refusal(RecordingError, "113.8 m", "millimetres", action="electrodes.tsv") as caught:
         check_geometry(sensors)
     assert caught.value.stage == "sensors"
     assert caught.value.next_action

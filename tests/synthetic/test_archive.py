@@ -11,6 +11,7 @@ import mne
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.synthetic import SynthesizeConfig, archive, synthesize
@@ -163,13 +164,13 @@ def test_a_complete_archive_is_left_alone_and_a_foreign_folder_refused(tmp_path)
     assert (first.done_before, second.done_before) == (False, True)
     assert second.model_dump(exclude={"done_before"}) == first.model_dump(exclude={"done_before"})
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "archive").rglob("*")}
-    with pytest.raises(UserError, match="other settings"):
+    with refusal(UserError, tmp_path / "archive", action="--out"):
         synthesize(config.model_copy(update={"seed": 9}))
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match=r"not a simulated archive.*--out"):
+    with refusal(UserError, tmp_path / "foreign", action="--out"):
         synthesize(config.model_copy(update={"out": str(tmp_path / "foreign")}))
-    with pytest.raises(UserError, match="local folder"):
+    with refusal(UserError, "memory:///archive", action="local folder"):
         synthesize(config.model_copy(update={"out": "memory://archive"}))
 
 

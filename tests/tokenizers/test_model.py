@@ -8,6 +8,7 @@ import torch
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.tokenizers.braintokenizer import PRESETS, BrainTokenizer, BrainTokenizerConfig, pcc
@@ -191,24 +192,24 @@ def test_round_trip_through_a_folder(tiny, tiny_config, tmp_path):
 def test_a_folder_that_does_not_fit_is_refused(tiny, tiny_config, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    with pytest.raises(UserError, match=r"config\.json"):
+    with refusal(UserError, tmp_path, "config.json", action="folder"):
         BrainTokenizer.from_pretrained(tmp_path)
     tiny.save_pretrained(tmp_path)
     weights = tmp_path / "model.safetensors"
     state = load_file(weights)
     first = next(iter(state))
     save_file({k: v for k, v in state.items() if k != first}, weights)
-    with pytest.raises(UserError, match=f"missing: {first}"):
+    with refusal(UserError, f"missing: {first}", action="one model"):
         BrainTokenizer.from_pretrained(tmp_path)
     save_file({**state, "stray": torch.zeros(1), first: torch.zeros(1, 2, 3)}, weights)
-    with pytest.raises(UserError, match="unknown: stray.*another shape: " + first):
+    with refusal(UserError, "unknown: stray", f"another shape: {first}", action="one model"):
         BrainTokenizer.from_pretrained(tmp_path)
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="safetensors"):
+    with refusal(UserError, weights, action="model again"):
         BrainTokenizer.from_pretrained(tmp_path)
     card = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**card, "kind": "brainomni"}))
-    with pytest.raises(UserError, match="kind is 'brainomni'"):
+    with refusal(UserError, "config.json", "'brainomni'", action="'braintokenizer'"):
         BrainTokenizer.from_pretrained(tmp_path)
 
 
@@ -220,30 +221,36 @@ def spoiled():
     far[0, 2] = 3
     none = mask.clone()
     none[1] = False
-    yield "x: expected", (x[0], pos, kind)
-    yield "pos: expected shape", (x, pos[..., :3], kind)
-    yield "sensor_type: expected shape", (x, pos, kind[:, :5])
-    yield "sensor_type: expected whole", (x, pos, kind.float())
-    yield r"sensor_type: outside 0.*'sample': 0, 'channel': 2", (x, pos, far)
-    yield r"x: NaN.*'sample': 1, 'channel': 3", (nan, pos, kind)
-    yield "pos: NaN", (x, pos * torch.nan, kind)
-    yield "channel_mask: expected bool", (x, pos, kind, mask.long())
-    yield "channel_mask: expected shape", (x, pos, kind, mask[:, :5])
-    yield "no real channel", (x, pos, kind, none)
+    yield ("x:", "(6, 256)"), "(batch, channel, sample)", (x[0], pos, kind)
+    yield ("pos:", "(2, 6, 3)"), "(2, 6, 6)", (x, pos[..., :3], kind)
+    yield ("sensor_type:", "(2, 5)"), "(2, 6)", (x, pos, kind[:, :5])
+    yield ("sensor_type:", "float32"), "whole numbers", (x, pos, kind.float())
+    yield ("sensor_type:", "sample 0, channel 2"), "0 (EEG)", (x, pos, far)
+    yield ("x: NaN", "sample 1, channel 3"), "repair", (nan, pos, kind)
+    yield ("pos: NaN",), "channels", (x, pos * torch.nan, kind)
+    yield ("channel_mask:", "int64"), "bool", (x, pos, kind, mask.long())
+    yield ("channel_mask:", "(2, 5)"), "(2, 6)", (x, pos, kind, mask[:, :5])
+    yield ("channel_mask:", "sample 1"), "leave it", (x, pos, kind, none)
 
 
-@pytest.mark.parametrize(("message", "given"), list(spoiled()), ids=lambda v: v if isinstance(v, str) else "")
-def test_bad_input_is_refused_with_its_place(tiny, message, given):
+@pytest.mark.parametrize(("named", "action", "given"), list(spoiled()), ids=lambda v: v if isinstance(v, str) else "")
+def test_bad_input_is_refused_with_its_place(tiny, named, action, given):
     for method in (tiny.training_loss, tiny.reconstruct):
-        with pytest.raises(UserError, match=message):
+        with refusal(UserError, *named, action=action):
             method(*given)
 
 
 @pytest.mark.parametrize(
-    "codes", [torch.zeros(2, 4, dtype=torch.long), torch.full((2, 3), 32), torch.full((2, 3), -1), torch.zeros(2, 3)]
+    ("codes", "action"),
+    [
+        (torch.zeros(2, 4, dtype=torch.long), "(…, 3)"),
+        (torch.full((2, 3), 32), "tokenizer"),
+        (torch.full((2, 3), -1), "tokenizer"),
+        (torch.zeros(2, 3), "whole numbers"),
+    ],
 )
-def test_codes_of_another_tokenizer_are_refused(tiny, codes):
-    with pytest.raises(UserError, match="codes"):
+def test_codes_of_another_tokenizer_are_refused(tiny, codes, action):
+    with refusal(UserError, "codes", action=action):
         tiny.features_from_codes(codes)
 
 

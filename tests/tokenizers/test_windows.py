@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.tokenizers.braintokenizer.windows import count_windows, cut_windows
@@ -27,5 +28,5 @@ def test_every_window_holds_the_samples_at_its_place(n_samples, length, overlap)
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0, 0.9999])
 def test_windows_that_would_not_move_on_are_refused(overlap):
-    with pytest.raises(UserError, match="overlap"):
+    with refusal(UserError, "overlap", action="0 to below 1"):
         cut_windows(torch.zeros(1, 1, 200), 100, overlap)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from tests.messages import refusal
 
 from emeg.data import Corpus, SamplingPlan
 from emeg.data.reading.prefetch import MAX_GAP_REMOTE, plan_reads
@@ -45,16 +46,16 @@ def test_the_bandwidth_is_judged_for_each_machine(root):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "named", "action"),
     [
-        ({"micro_batches": 6, "ranks": 4}, "use 1, 2, 3, 6, or set micro_batches to 4 or 8"),
-        ({"micro_batches": 6, "ranks": 3, "nodes": 2}, "spread evenly"),
-        ({"recipe": "nowhere"}, "no such recipe"),
-        ({"recipe": "brainomni-nano"}, "run tokenize first"),
+        ({"micro_batches": 6, "ranks": 4}, "4 ranks", "1, 2, 3, 6, or set micro_batches to 4 or 8"),
+        ({"micro_batches": 6, "ranks": 3, "nodes": 2}, "ranks=3", "multiple"),
+        ({"recipe": "nowhere"}, "recipe 'nowhere'", "braintokenizer-nano"),
+        ({"recipe": "brainomni-nano"}, "corpus", "tokenize"),
     ],
 )
-def test_refusals_say_what_would_do(root, given, message):
-    with pytest.raises(UserError, match=message):
+def test_refusals_say_what_would_do(root, given, named, action):
+    with refusal(UserError, named, action=action):
         plan_training(PlanConfig(root=root, **given))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.messages import refusal
 
 from emeg.errors import EmegError, TransientError, UserError
 from emeg.training import PretrainConfig
@@ -75,18 +76,18 @@ def fake(folder, name, text):
 
 
 @pytest.mark.parametrize(
-    ("reply", "error"),
+    ("reply", "error", "action"),
     [
-        ("echo 'sbatch: error: invalid partition' >&2; exit 1", UserError),
-        ("echo 'Unable to contact slurm controller' >&2; exit 1", TransientError),
+        ("echo 'sbatch: error: invalid partition' >&2; exit 1", UserError, "under slurm"),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", TransientError, "try again"),
     ],
 )
-def test_sbatch_answers(config, tmp_path, monkeypatch, reply, error):
+def test_sbatch_answers(config, tmp_path, monkeypatch, reply, error, action):
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     fake(tmp_path, "sbatch", 'test -f "$2" && echo "42;cluster"')
     assert submit_slurm("pretrain", config, tmp_path / "run") == "slurm job 42"
     fake(tmp_path, "sbatch", reply)
-    with pytest.raises(error, match="sbatch refused"):
+    with refusal(error, tmp_path / "run", action=action):
         submit_slurm("pretrain", config, tmp_path / "run")
 
 
@@ -126,5 +127,5 @@ def test_a_manifest_that_is_wrong_is_refused(config, harm):
     manifest = trainjob_manifest("pretrain", config, "0123456789abcdef")
     check_trainjob(manifest)
     harm(manifest)
-    with pytest.raises(EmegError, match="schema"):
+    with refusal(EmegError, "TrainJob", action="kubernetes"):
         check_trainjob(manifest)

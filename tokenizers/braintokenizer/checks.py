@@ -75,4 +75,5 @@ def _check_values(x: Tensor, pos: Tensor, sensor_type: Tensor, real_BC: Tensor) 
     for (message, fault), is_there in zip(faults.items(), found, strict=True):
         if is_there:
             index = fault.nonzero()[0].tolist()
-            raise UserError(f"{message} (first at {dict(zip(('sample', 'channel'), index, strict=False))})")
+            where = ", ".join(f"{what} {i}" for what, i in zip(("sample", "channel"), index, strict=False))
+            raise UserError(f"{where}: {message}")

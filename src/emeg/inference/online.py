@@ -87,7 +87,9 @@ class OnlineEncoder:
         self._network = network.eval()
         picked = sensors_from_info(info, montage=self.config.montage)
         if not len(picked.sensors):
-            raise UserError(f"info: no usable channel ({'; '.join(sorted(set(picked.dropped.values())))})")
+            raise UserError(
+                f"info: no usable channel ({'; '.join(sorted(set(picked.dropped.values())))}); set a montage on it"
+            )
         check_geometry(picked.sensors)
         self.sensors: Sensors = picked.sensors
         self._picks, self._n_channels = picked.picks, len(info["ch_names"])

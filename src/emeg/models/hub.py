@@ -117,7 +117,9 @@ def fetch(repo: str, *, revision: str | None = None) -> Path:
     except hub.errors.HfHubHTTPError as error:
         raise _refused(repo, error) from error
     except (OSError, hub.errors.LocalEntryNotFoundError) as error:
-        raise TransientError(f"{repo}: the hub does not respond ({' '.join(str(error).split())[:200]})") from error
+        raise TransientError(
+            f"{repo}: the hub does not respond ({' '.join(str(error).split())[:200]}); try again"
+        ) from error
 
 
 def resolve(source: str | Path, *, revision: str | None = None) -> Path:

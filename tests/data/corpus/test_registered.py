@@ -1,6 +1,6 @@
 """The registry decides which subjects are trained on and which labels mean one subject, for any file location."""
 
-import pytest
+from tests.messages import refusal
 
 from emeg.data import Corpus, ShardConfig, shard
 from emeg.data.corpus.registered import registered
@@ -29,7 +29,7 @@ def test_tasks_unseen_devices_and_shared_people(store, add_recording):
 def test_a_corpus_of_a_task_alone_is_refused(store, add_recording):
     for i in range(4):
         add_recording(f"{i}", dataset="ds002778")
-    with pytest.raises(UserError, match=r"ds002778.*ingest other datasets"):
+    with refusal(UserError, "ds002778", action="datasets"):
         shard(ShardConfig(root=str(store.root)))
 
 

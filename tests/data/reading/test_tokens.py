@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.messages import refusal
 
 from emeg.data import Corpus, ShardConfig, TokenSet, shard, write_tokens
 from emeg.data.sampling.plan import fixed_batches
@@ -47,17 +48,21 @@ def test_other_tokenizer_or_overlap_is_another_set(people, corpus):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "named", "action"),
     [
-        (lambda batches: batches[1:], "not written exactly once"),
-        (lambda batches: [*batches, batches[0]], "not written exactly once"),
-        (lambda batches: [(batches[0][0], batches[0][1] + 512), *batches[1:]], "codes outside 0 to 511"),
-        (lambda batches: [(r, c[:, :, :1]) if i else (r, c) for i, (r, c) in enumerate(batches)], "others"),
+        (lambda batches: batches[1:], "[0]", "each once"),
+        (lambda batches: [*batches, batches[0]], "[0]", "each once"),
+        (lambda batches: [(batches[0][0], batches[0][1] + 512), *batches[1:]], "0 to 511", "codebook_size"),
+        (
+            lambda batches: [(r, c[:, :, :1]) if i else (r, c) for i, (r, c) in enumerate(batches)],
+            "(1, 1, 1)",
+            "tokenizer",
+        ),
     ],
 )
-def test_incomplete_or_impossible_codes_publish_nothing(people, corpus, change, message):
+def test_incomplete_or_impossible_codes_publish_nothing(people, corpus, change, named, action):
     codes = np.zeros((len(corpus), 1, 2, 1), np.uint16)
-    with pytest.raises(UserError, match=message):
+    with refusal(UserError, named, action=action):
         write_tokens(people, corpus, "a", 0.0, 512, change(list(batches_of(corpus, codes))))
     assert people.names("tokens") == []
 
@@ -67,5 +72,5 @@ def test_a_short_copy_is_refused(people, corpus):
     name = write_tokens(people, corpus, "a", 0.0, 512, batches_of(corpus, codes))
     path = people.location("tokens", name, "codes.npy").local_path()
     path.write_bytes(path.read_bytes()[:-2])
-    with pytest.raises(UserError, match="cut short"):
+    with refusal(UserError, "codes.npy", "234 bytes", action="tokenize again"):
         TokenSet.open(people, name)

@@ -6,6 +6,7 @@ import mne
 import numpy as np
 import pytest
 from tests.ingest.conftest import ingested
+from tests.messages import check_message, refusal
 
 from emeg.errors import RecordingError, UserError
 from emeg.ingest import IngestConfig, list_sources
@@ -70,9 +71,9 @@ def test_globs(path, glob, expected):
 
 
 def test_an_unknown_name_in_a_pattern_is_refused(tmp_path):
-    with pytest.raises(UserError, match="person"):
+    with refusal(UserError, "r.yaml", "{person}", action="files"):
         FileMapping.from_yaml("files: [{path: '{person}.edf'}]", source="r.yaml")
-    with pytest.raises(UserError, match=r"--mapping .*absent.yaml"):
+    with refusal(UserError, "absent.yaml", action="YAML file"):
         FileMapping.read(str(tmp_path / "absent.yaml"))
 
 
@@ -134,7 +135,7 @@ def test_what_needs_an_agreement_is_not_fetched(monkeypatch):
     faced = Registry.load().get("faced")
     closed = faced.model_copy(update={"source": faced.source.model_copy(update={"uri": "memory://closed/faced"})})
     monkeypatch.setattr(Registry, "find", lambda *_: closed)
-    with pytest.raises(UserError, match=r"faced .*agreement.*memory://closed/faced.*your copy"):
+    with refusal(UserError, "faced", "agreement", action="memory://closed/faced"):
         list_archive(IngestConfig(archive="memory://closed/faced", root="unused"))
     assert list_archive(IngestConfig(archive="memory://ours/faced", root="unused")).sources == ()
 
@@ -164,7 +165,7 @@ def test_renames_types_exclusions_and_units_in_this_order():
 
 
 def test_two_channels_with_one_name_are_refused():
-    with pytest.raises(RecordingError, match="2 channels 'A'"):
+    with refusal(RecordingError, "2 channels 'A'", action="renames"):
         treat(
             raw(["A1", "A2"], ["eeg"] * 2), ChannelTable({}, frozenset(), ()), Treatment(rename={"A1": "A", "A2": "A"})
         )
@@ -186,6 +187,6 @@ def test_mains_of_entry_and_sidecar(shared, tmp_path, in_file, certain, outcome)
     made = ingested(tmp_path / "lab", tmp_path / "store", mapping=str(tmp_path / "r.yaml"))
     if outcome == "error":
         [record] = made.refused.values()
-        assert "60 Hz in the sidecar, 50 Hz in the dataset's entry" in record.reason
+        check_message(record, "60 Hz", "50 Hz", action="correct")
     else:
         assert [row.mains for row in made.rows.values()] == [outcome]

@@ -4,6 +4,7 @@ import gzip
 import struct
 
 import pytest
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.ingest import IngestConfig, ingest, list_sources
@@ -237,7 +238,7 @@ def test_files_without_a_reader_are_named_in_the_listing_and_in_the_refusal(tmp_
     }
     assert listing.skipped_examples["no reader for .xdf (Lab Streaming Layer)"] == ("a/1.xdf", "a/2.xdf", "a/3.xdf")
     (tmp_path / "lab/a/r.bin").unlink()
-    with pytest.raises(UserError, match=r"\.xdf \(Lab Streaming Layer\): 5, such as a/1.xdf, a/2.xdf, a/3.xdf"):
+    with refusal(UserError, ".xdf (Lab Streaming Layer): 5, such as a/1.xdf, a/2.xdf, a/3.xdf", action="--mapping"):
         ingest(config.model_copy(update={"root": str(tmp_path / "store")}))
 
 
@@ -264,5 +265,5 @@ def test_outside_bids_a_folder_is_a_person_and_a_lone_file_is_one(tmp_path):
 
 
 def test_an_absent_archive_is_the_callers_mistake(tmp_path):
-    with pytest.raises(UserError, match="there is no such archive"):
+    with refusal(UserError, "absent", action="s3://bucket/prefix"):
         list_sources(IngestConfig(archive=str(tmp_path / "absent"), root="unused"))

@@ -3,6 +3,7 @@
 import mne
 import numpy as np
 import pytest
+from tests.messages import refusal
 
 from emeg.errors import RecordingError
 from emeg.ingest.signal.bad_channels import (
@@ -67,17 +68,17 @@ def test_few_channels_are_not_judged_by_each_other(head):
     assert len(judge(signal, sensors).indices) == 0
 
 
-@pytest.mark.parametrize(("factor", "words"), [(1e-3, "too small by a factor near 1,000"), (1e3, "too large")])
-def test_units_that_are_wrong_by_a_thousand_are_refused(head, factor, words):
+@pytest.mark.parametrize(("factor", "measured"), [(1e-3, "9.96 nV"), (1e3, "9.96 mV")])
+def test_units_that_are_wrong_by_a_thousand_are_refused(head, factor, measured):
     signal, sensors = head
-    with pytest.raises(RecordingError, match=words) as caught:
+    with refusal(RecordingError, "64 EEG channels", measured, action="unit") as caught:
         refuse_amplitude(signal * np.float32(factor), sensors, np.zeros(64, bool))
     assert caught.value.stage == "signal"
     refuse_amplitude(signal, sensors, np.zeros(64, bool))
 
 
 def test_a_recording_without_any_signal_is_refused(head):
-    with pytest.raises(RecordingError, match="all 64 channels are flat"):
+    with refusal(RecordingError, "64 channels", action="amplifier"):
         refuse_amplitude(head[0], head[1], np.ones(64, bool))
 
 
@@ -85,7 +86,7 @@ def test_a_recording_without_any_signal_is_refused(head):
 def test_one_sample_that_is_no_number_refuses_the_recording(head, value):
     signal, sensors = head[0].copy(), head[1]
     signal[7, 100] = value
-    with pytest.raises(RecordingError, match=f"1 samples in 1 of 64 channels.*{sensors.names[7]}"):
+    with refusal(RecordingError, "1 samples", "'FT7'", action="channels.tsv"):
         refuse_nan(signal, sensors)
 
 

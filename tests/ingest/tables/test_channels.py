@@ -2,8 +2,8 @@
 
 import mne
 import numpy as np
-import pytest
 from tests.ingest.conftest import ingested
+from tests.messages import refusal
 
 from emeg.errors import RecordingError
 from emeg.ingest.tables.channels import apply_channels
@@ -60,6 +60,6 @@ def test_what_could_mean_two_channels_means_none_and_a_lost_mark_is_named():
 
 
 def test_a_table_of_other_channels_is_refused():
-    with pytest.raises(RecordingError, match=r"channels\.tsv names none of the recording's 2 channels") as caught:
+    with refusal(RecordingError, "channels.tsv", "'O1'", "'Fz'", action="channels.tsv") as caught:
         applied(raw_of("Fz", "Cz"), ("O1", "EEG", "good"))
     assert "channels.tsv" in caught.value.next_action

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from tests.messages import refusal
 
 from emeg.errors import RecordingError
 from emeg.ingest.source import ListedFile, Source
@@ -55,7 +56,7 @@ def test_columns_in_other_spelling_are_read_and_named(tmp_path):
 
 
 def test_a_table_without_its_column_is_refused(tmp_path):
-    with pytest.raises(RecordingError, match="has no column 'name'") as caught:
+    with refusal(RecordingError, "channels.txt", "'name'", action="table") as caught:
         read(tmp_path, channels="label\ttype\nFz\tEEG\n")
     assert "repair" in caught.value.next_action
 

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 import pytest
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.store import (
@@ -67,7 +68,7 @@ def test_recordings_are_asked_by_facts_about_their_subject_session_and_scan(stor
 
 
 def test_an_unknown_column_is_answered_with_those_there_are(store):
-    with pytest.raises(UserError, match="subject_group"):
+    with refusal(UserError, "subject_iq", action="subject_group"):
         ask(store, where="subject_iq > 1")
 
 
@@ -77,7 +78,7 @@ def test_a_recording_has_the_label_of_its_scan_or_session_or_subject(store):
     assert find_labels(store, rows, "drug") == {"r0": "on", "r1": "off"}
     assert find_labels(store, rows, "weeks") == {"r1": "6"}
     assert find_labels(store, rows, "subject_age") == {"r0": "61", "r1": "61", "r2": "35", "r3": "20.5"}
-    with pytest.raises(UserError, match=r"participants\.tsv"):
+    with refusal(UserError, "'iq'", "drug, group", action="participants.tsv"):
         find_labels(store, rows, "iq")
 
 
@@ -95,7 +96,7 @@ def test_a_table_without_facts_is_removed_and_an_equal_one_not_written(store):
     assert write_facts(store, "subjects", "a", people("a", group=["patient", "patient"]))
     assert write_facts(store, "subjects", "a", same.select(["dataset", "subject"]))
     assert not store.exists("catalog", "subjects", "a.parquet")
-    with pytest.raises(UserError, match="subject"):
+    with refusal(UserError, "'subject'", action="dataset, subject"):
         write_facts(store, "subjects", "a", pa.table({"dataset": ["a"], "age": [1]}))
 
 

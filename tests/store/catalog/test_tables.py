@@ -91,7 +91,7 @@ def test_others_can_ask_the_catalogue(local_store: Store, row) -> None:
     assert duckdb.sql(query).fetchall() == [("", 1, "no EEG or MEG"), ("other", 1, "no EEG or MEG")]
 
 
-def refusal(source: str, **changes: object) -> QuarantineRecord:
+def refused_source(source: str, **changes: object) -> QuarantineRecord:
     fields: dict[str, object] = {
         "source": source,
         "dataset": "dataset",
@@ -106,10 +106,18 @@ def refusal(source: str, **changes: object) -> QuarantineRecord:
 
 def test_quarantine(store: Store) -> None:
     assert read_quarantine(store) == []
-    for record in [refusal("b.edf"), refusal("a.edf", reason="old"), refusal("a.edf", dataset="another")]:
+    for record in [
+        refused_source("b.edf"),
+        refused_source("a.edf", reason="old"),
+        refused_source("a.edf", dataset="another"),
+    ]:
         quarantine(store, record)
-    quarantine(store, refusal("a.edf"))
-    assert read_quarantine(store) == [refusal("a.edf", dataset="another"), refusal("a.edf"), refusal("b.edf")]
+    quarantine(store, refused_source("a.edf"))
+    assert read_quarantine(store) == [
+        refused_source("a.edf", dataset="another"),
+        refused_source("a.edf"),
+        refused_source("b.edf"),
+    ]
     assert release(store, "dataset", "a.edf")
     assert not release(store, "dataset", "a.edf")
     assert [record.source for record in read_quarantine(store)] == ["a.edf", "b.edf"]

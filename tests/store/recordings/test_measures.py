@@ -2,10 +2,10 @@
 
 import mne
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.store import (
@@ -43,12 +43,12 @@ def test_measures_are_read_as_written(store, sensors, attributes):
     assert (found.names, found.segment_s) == (("one", "two"), 10.0)
     assert np.array_equal(found.values, values, equal_nan=True)
     assert np.array_equal(found.of("two"), values[1], equal_nan=True)
-    with pytest.raises(UserError, match="'three' was not measured; measures are one, two"):
+    with refusal(UserError, "'three'", action="one, two"):
         found.of("three")
 
 
 def test_measures_of_another_shape_are_refused(local_store, sensors, attributes):
-    with pytest.raises(UserError, match=r"measures have shape \(1, 3, 2\), expected \(1, 3, 3\)"):
+    with refusal(UserError, "(1, 3, 2)", action="(1, 3, 3)"):
         write(local_store, sensors, attributes, Measures(("one",), 10.0, np.zeros((1, 3, 2), np.float32)))
     assert local_store.names("recordings") == []
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.messages import refusal
 
 from emeg.data.batch import Sample
 from emeg.errors import UserError
@@ -84,7 +85,7 @@ def test_attention_needs_a_head_that_is_trained(model, windows):
     outcome = finetune_fold(model, windows, FOLD, recipe, device="cpu", keep_state=True)
     assert outcome.state is not None
     assert float(outcome.state["head.mix"].abs().sum()) > 0
-    with pytest.raises(UserError, match="a probe needs one of mean"):
+    with refusal(UserError, "pooling: attention", action="mean, mean_std"):
         finetune_fold(model, windows, FOLD, recipe.model_copy(update={"mode": "probe"}), device="cpu")
 
 
@@ -159,11 +160,11 @@ def test_random_weights_are_not_the_trained_ones_and_global_chance_is_left_alone
 
 def test_faulty_folds_are_refused(model, windows):
     recipe = FinetuneRecipe.of(mode="probe")
-    with pytest.raises(UserError, match="no validation windows"):
+    with refusal(UserError, "validation", action="fewer folds"):
         finetune_fold(model, windows, replace(FOLD, validation=np.array([], int)), recipe)
-    with pytest.raises(UserError, match="two of train, validation and test"):
+    with refusal(UserError, "train, validation", action="subject"):
         finetune_fold(model, windows, replace(FOLD, test=FOLD.train), recipe)
-    with pytest.raises(UserError, match="no window of fast"):
+    with refusal(UserError, "fast", action="fewer folds"):
         finetune_fold(model, windows, replace(FOLD, train=FOLD.train[::2]), recipe)
 
 

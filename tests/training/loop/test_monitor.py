@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.messages import refusal
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -97,7 +98,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_with_its_recordings_and_spoi
         find(self, optimizer, **rest)
 
     monkeypatch.setattr(TokenizerTraining, "configure_gradient_clipping", keep)
-    with pytest.raises(UserError, match=r"step 5: the norm of the gradient is nan, from segments .* recording d"):
+    with refusal(UserError, "step 5", "gradient", "recording d", action="learning rate"):
         train_tokenizer(config)
     kept = sorted(Path(config.run_dir or "").glob("*/checkpoints/*"))
     assert any("00000004" in path.name for path in kept), [path.name for path in kept]

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tests.messages import refusal
 
 from emeg.data import BatchReader, Corpus, MicroBatch, SamplingConfig, SamplingPlan
 from emeg.errors import UserError
@@ -80,7 +81,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(small_config, tmp_path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(stop_signal.StopOnSignal, "on_train_batch_end", stop_after_step_5)
-        with pytest.raises(InterruptedRunError, match="after step 5"):
+        with refusal(InterruptedRunError, "step 5", action="same command"):
             train_cut()
     resumed = train_cut()
 
@@ -194,7 +195,7 @@ def test_ranks_share_a_step_and_draw_alike(root):
 
     alone = sorted(order(0, 1))
     assert sorted(order(0, 2) + order(1, 2)) == alone
-    with pytest.raises(UserError, match="divide"):
+    with refusal(UserError, "3 ranks", "micro_batches=4", action="micro_batches to 3"):
         StepLoader(plan, reader, n_steps=3, run=RunContext(Path(), 0, 3))
 
 
@@ -207,7 +208,7 @@ def test_a_loss_that_is_no_number_names_the_recordings(small_config, tmp_path, m
         return losses._replace(total=losses.total * float("nan"))
 
     monkeypatch.setattr(BrainTokenizer, "training_loss", poisoned)
-    with pytest.raises(UserError, match=r"step 0: the loss is nan, from segments .* of d/0\d recording"):
+    with refusal(UserError, "step 0", "loss", "recording d0", action="learning rate"):
         train()
     assert not (Path(config.root) / "models").exists()
 
@@ -215,7 +216,7 @@ def test_a_loss_that_is_no_number_names_the_recordings(small_config, tmp_path, m
 def test_refused_signals_name_the_recordings(small_config, tmp_path, monkeypatch):
     _, train = train_elsewhere(small_config, tmp_path, "inf")
     monkeypatch.setattr("emeg.training.stages.tokenizer_training.normalise_signal", lambda x, *rest: x * float("inf"))
-    with pytest.raises(UserError, match=r"step 0, segments .* of d/0\d recording.*NaN or infinite"):
+    with refusal(UserError, "step 0", "recording d0", "NaN", action="repair"):
         train()
 
 

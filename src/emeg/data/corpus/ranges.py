@@ -129,7 +129,9 @@ class RangeReader:
         except (FileNotFoundError, PermissionError) as error:
             raise UserError(f"{place}: cannot be read ({error}); copy the corpus again, or check the rights") from error
         except OSError as error:
-            raise TransientError(f"{place}: bytes {wanted.start} to {wanted.stop} did not come: {error}") from error
+            raise TransientError(
+                f"{place}: bytes {wanted.start} to {wanted.stop} did not come: {error}; try again"
+            ) from error
         self._check_length(wanted, len(content))
         return content
 

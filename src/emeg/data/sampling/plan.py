@@ -372,5 +372,5 @@ def _check_weights(corpus: Plannable, weights: Mapping[str, float]) -> None:
     if unknown := sorted(set(weights) - known - MODALITIES):
         raise UserError(
             f"weights: corpus {corpus.name} has no dataset or modality called {', '.join(unknown)};"
-            f" it has {', '.join(sorted(known))}"
+            f" choose from {', '.join(sorted(known))}"
         )

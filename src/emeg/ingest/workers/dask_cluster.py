@@ -77,7 +77,10 @@ def _connected(address: str) -> "Client":
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise TransientError(f"{address}: no Dask scheduler answers there ({' '.join(str(error).split())})") from error
+        raise TransientError(
+            f"{address}: no Dask scheduler answers there ({' '.join(str(error).split())});"
+            " start `dask scheduler`, or correct --dask"
+        ) from error
     versions = client.run(_version)
     if not versions:
         client.close()

@@ -139,10 +139,10 @@ def _check(windows: Windows, fold: FoldIndices) -> None:
     parts = {name: set(map(int, part)) for name, part in fold.sides().items()}
     for name, part in parts.items():
         if not part:
-            raise UserError(f"the fold has no {name} windows; use fewer folds, or a task with more people")
+            raise UserError(f"the fold has no {name} windows; use fewer folds, or a task with more subjects")
     if parts["train"] & (parts["validation"] | parts["test"]) or parts["validation"] & parts["test"]:
-        raise UserError("windows of the fold are in two of train, validation and test; split by person")
+        raise UserError("windows of the fold are in two of train, validation and test; split by subject")
     missing = set(range(len(windows.classes))) - {int(windows.labels[i]) for i in parts["train"]}
     if missing:
         names = ", ".join(windows.classes[i] for i in sorted(missing))
-        raise UserError(f"the training people of the fold have no window of {names}; use fewer folds")
+        raise UserError(f"the training subjects of the fold have no window of {names}; use fewer folds")

@@ -32,7 +32,7 @@ def embed_windows(
     """
     if recipe.pooling == "attention":
         raise UserError(
-            "pooling: attention is learned with the network; for a probe choose from " + ", ".join(POOLINGS)
+            "pooling: attention is learned with the network and fits no probe; choose from " + ", ".join(POOLINGS)
         )
     network = network.to(device).eval()
     rows = []

@@ -57,7 +57,8 @@ def submit_slurm(verb: str, config: TrainingConfig, folder: Path) -> str:
     if done.returncode != 0:
         reason = " ".join(done.stderr.split())
         kind = TransientError if "contact" in reason or "timed out" in reason else UserError
-        raise kind(f"sbatch refused {script}: {reason}")
+        action = "try again" if kind is TransientError else "correct the options under slurm"
+        raise kind(f"sbatch refused {script}: {reason}; {action}")
     return f"slurm job {done.stdout.strip().split(';')[0]}"
 
 

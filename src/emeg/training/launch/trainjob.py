@@ -50,7 +50,9 @@ def submit_trainjob(verb: str, config: TrainingConfig, folder: Path) -> str:
             f"launcher=kubernetes: there is no kubectl on this machine; apply {file} where there is one"
         ) from error
     if done.returncode != 0:
-        raise UserError(f"kubectl refused {file}: {' '.join(done.stderr.split())}")
+        raise UserError(
+            f"kubectl refused {file}: {' '.join(done.stderr.split())}; correct the options under kubernetes"
+        )
     return f"trainjob {manifest['metadata']['name']}"
 
 

@@ -33,7 +33,7 @@ def find_verb(name: str) -> tuple[type[Config], Callable[..., Config]]:
         from emeg.training.stages.pretraining import fit_pretraining
 
         return PretrainConfig, fit_pretraining
-    raise EmegError(f"{name!r}: not a verb that can be launched; there are train-tokenizer and pretrain")
+    raise EmegError(f"{name!r}: not a verb that can be launched; use train-tokenizer or pretrain")
 
 
 def report_progress(done: int, total: int, message: str) -> None:
