@@ -98,7 +98,7 @@ def test_seconds_that_clip_stand_still_or_burst_are_marked(head):
     signal[2, 30 * 256 : 31 * 256] *= 50.0
     channels = judge(signal, sensors)
     seen = SourceLook(*signal.shape, 60, sfreq=SFREQ, mains=0.0)
-    seen.look(0, signal)
+    seen.measure(0, signal)
     bad = bad_seconds(signal, channels, seen.bad, sfreq=SFREQ)
     assert bad.shape == (8, 60)
     marked = {(int(c), int(s)): BadReason(int(bad[c, s])) for c, s in zip(*np.nonzero(bad), strict=True)}

@@ -13,7 +13,12 @@ from tests.ingest.test_recording import bids, run, signal
 from emeg.curation import count_quality
 from emeg.dsp.response import Band
 from emeg.ingest.channel_rows import ChannelRows
-from emeg.ingest.signal.constant_stretches import clipped_runs, clipped_seconds, runs_of_equal, still_seconds
+from emeg.ingest.signal.constant_stretches import (
+    clipped_seconds,
+    clipped_stretches,
+    constant_seconds,
+    find_constant,
+)
 from emeg.ingest.signal.measures import SourceLook, bad_segments, measure
 from emeg.sensors import sensors_from_info
 from emeg.store import BadReason
@@ -55,7 +60,7 @@ def source(rows, sfreq, mains=0.0):
     seconds = -(-round(rows.shape[1] / sfreq * SFREQ) // round(SFREQ))
     seen = SourceLook(*rows.shape, seconds, sfreq=sfreq, mains=mains)
     for first in range(0, len(rows), 4):
-        seen.look(first, rows[first : first + 4])
+        seen.measure(first, rows[first : first + 4])
     return dict(zip(("flat", "clipped", "mains"), seen.values, strict=True)), seen
 
 
@@ -89,21 +94,21 @@ def test_shares_of_flat_and_clipped_samples_are_those_planted(sfreq):
 
 
 @given(st.lists(st.integers(-1, 1), min_size=1, max_size=120), st.integers(2, 9))
-def test_runs_and_their_seconds_are_those_of_a_plain_loop(values, per_second):
+def test_constant_stretches_and_their_seconds_are_those_of_a_plain_loop(values, per_second):
     row = np.array(values, np.float32)
     starts = [0, *(i for i in range(1, len(row)) if row[i] != row[i - 1])]
     plain = [(a, b) for a, b in zip(starts, [*starts[1:], len(row)], strict=True) if b - a >= 3]
-    runs = runs_of_equal(row)
-    assert list(zip(runs.starts.tolist(), runs.stops.tolist(), strict=True)) == plain
+    constant = find_constant(row)
+    assert list(zip(constant.starts.tolist(), constant.stops.tolist(), strict=True)) == plain
     bounds = np.array([*range(0, len(row), per_second), len(row)])
     inside = np.array([any(a <= i < b for a, b in plain) for i in range(len(row))], bool)
     pieces = [inside[a:b] for a, b in itertools.pairwise(bounds)]
-    assert runs.covered(bounds).tolist() == [piece.sum() for piece in pieces]
+    assert constant.covered(bounds).tolist() == [piece.sum() for piece in pieces]
     still = [any(a <= x and y <= b for a, b in plain) for x, y in itertools.pairwise(bounds)]
-    assert still_seconds(runs, bounds).tolist() == still
+    assert constant_seconds(constant, bounds).tolist() == still
     extremes = {row.min(), row.max()}
     clipped = [(a, b) for a, b in plain if b - a >= 4 and row[a] in extremes and len(extremes) == 2]
-    found = clipped_runs(runs, row)
+    found = clipped_stretches(constant, row)
     assert list(zip(found.starts.tolist(), found.stops.tolist(), strict=True)) == clipped
     ends = {i // per_second for a, b in clipped for i in range(a + 3, b)}
     assert set(np.flatnonzero(clipped_seconds(found, bounds))) == ends

@@ -1,4 +1,4 @@
-"""Runs of equal samples in a source: where it is constant, and where it stays at its extreme.
+"""Find stretches of equal samples in a channel: where it is constant, and where it stays at its extreme value.
 
 Shape letters: N samples.
 """
@@ -9,38 +9,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHORTEST = 3
-"""Samples in a row from which equal values are called a run."""
-CLIPPED_RUN = 4
-"""Samples in a row at a channel's extreme value."""
-FLAT_RUN_S = 0.1
-"""Equal values for so long, s, are no signal; coarse converters repeat themselves for some samples by chance."""
+"""Number of equal successive samples from which they count as a constant stretch."""
+SHORTEST_CLIPPED = 4
+"""Number of successive samples at a channel's extreme value from which they count as clipped."""
+SHORTEST_FLAT_S = 0.1
+"""Duration from which a constant stretch is no signal, s. Coarse converters repeat some samples by chance."""
 
 
-class Runs(NamedTuple):
-    """Neighbouring runs do not overlap; ascending."""
+class Stretches(NamedTuple):
+    """Constant stretches of one channel, in order, without overlap."""
 
     starts: NDArray[np.intp]
     """First sample of each."""
     stops: NDArray[np.intp]
-    """Sample after its last."""
+    """Sample after the last of each."""
 
     @property
     def lengths(self) -> NDArray[np.intp]:
-        """Samples in each."""
+        """Number of samples of each."""
         return self.stops - self.starts
 
-    def take(self, chosen: NDArray[np.bool_]) -> "Runs":
-        """Return some of the runs.
+    def take(self, chosen: NDArray[np.bool_]) -> "Stretches":
+        """Return some of the stretches.
 
         Parameters
         ----------
-        chosen : bool, shape (runs,)
-            Which ones.
+        chosen : bool, shape (stretches,)
+            True for those to return.
         """
-        return Runs(self.starts[chosen], self.stops[chosen])
+        return Stretches(self.starts[chosen], self.stops[chosen])
 
     def covered(self, bounds: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Count samples in runs from each bound up to the next, shape (bounds - 1,).
+        """Count the samples in stretches between successive bounds, shape (bounds - 1,).
 
         Parameters
         ----------
@@ -55,8 +55,8 @@ class Runs(NamedTuple):
         return np.diff(np.interp(bounds, points, before))
 
 
-def runs_of_equal(row_N: NDArray[np.float32]) -> Runs:
-    """Find runs of `SHORTEST` equal samples and more; only bytes as long as the row are held beside it.
+def find_constant(row_N: NDArray[np.float32]) -> Stretches:
+    """Find stretches of at least `SHORTEST` equal samples, with temporary memory of one byte per sample.
 
     Parameters
     ----------
@@ -67,59 +67,66 @@ def runs_of_equal(row_N: NDArray[np.float32]) -> Runs:
     thrice = np.zeros(max(len(row_N) - SHORTEST + 1, 0) + 2, np.bool_)
     np.logical_and(same[1:], same[:-1], out=thrice[1:-1])
     edges = np.flatnonzero(thrice[1:] != thrice[:-1]).reshape(-1, 2)
-    return Runs(edges[:, 0], edges[:, 1] + SHORTEST - 1)
+    return Stretches(edges[:, 0], edges[:, 1] + SHORTEST - 1)
 
 
-def flat_runs(runs: Runs, sfreq: float) -> Runs:
-    """Return the runs that last at least `FLAT_RUN_S`."""
-    return runs.take(runs.lengths >= max(SHORTEST, FLAT_RUN_S * sfreq))
+def flat_stretches(constant: Stretches, sfreq: float) -> Stretches:
+    """Return the constant stretches that last at least `SHORTEST_FLAT_S`."""
+    return constant.take(constant.lengths >= max(SHORTEST, SHORTEST_FLAT_S * sfreq))
 
 
-def clipped_runs(runs: Runs, row_N: NDArray[np.float32]) -> Runs:
-    """Return the runs of `CLIPPED_RUN` and more at the row's highest or lowest value; none in a constant row.
+def clipped_stretches(constant: Stretches, row_N: NDArray[np.float32]) -> Stretches:
+    """Return the stretches of at least `SHORTEST_CLIPPED` samples at the channel's highest or lowest value.
+
+    A channel that is constant throughout has none.
 
     Parameters
     ----------
-    runs : Runs
+    constant : Stretches
+        Constant stretches of the channel.
     row_N : float32, shape (samples,)
-        One channel, V, T or T/m.
+        The channel, V, T or T/m.
     """
     low, high = row_N.min(), row_N.max()
     if low == high:
-        return runs.take(np.zeros(len(runs.starts), np.bool_))
-    value = row_N[runs.starts]
-    return runs.take((runs.lengths >= CLIPPED_RUN) & ((value == low) | (value == high)))
+        return constant.take(np.zeros(len(constant.starts), np.bool_))
+    value = row_N[constant.starts]
+    return constant.take((constant.lengths >= SHORTEST_CLIPPED) & ((value == low) | (value == high)))
 
 
-def still_seconds(runs: Runs, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Mark the seconds that lie in one run, bool, shape (bounds - 1,).
-
-    Parameters
-    ----------
-    runs : Runs
-    bounds : intp, shape (bounds,)
-        Indices of the first samples of stretches, and the end of the last.
-    """
-    still = np.zeros(len(bounds) - 1, np.bool_)
-    first = np.searchsorted(bounds, runs.starts)
-    last = np.searchsorted(bounds, runs.stops, side="right") - 1
-    for start, stop in zip(first.tolist(), last.tolist(), strict=True):
-        still[start:stop] = True
-    return still
-
-
-def clipped_seconds(clipped: Runs, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Mark the seconds in which a run is `CLIPPED_RUN` samples old or older, bool, shape (bounds - 1,).
+def constant_seconds(constant: Stretches, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Mark the seconds that lie in one constant stretch, bool, shape (bounds - 1,).
 
     Parameters
     ----------
-    clipped : Runs
+    constant : Stretches
     bounds : intp, shape (bounds,)
-        Indices of the first samples of stretches, and the end of the last.
+        Index of the first sample of each second, and the end of the last second.
     """
-    marked = np.zeros(len(bounds) - 1, np.bool_)
-    first = np.searchsorted(bounds, clipped.starts + CLIPPED_RUN - 1, side="right") - 1
+    first = np.searchsorted(bounds, constant.starts)
+    last = np.searchsorted(bounds, constant.stops, side="right") - 1
+    return _marked(first, last, len(bounds) - 1)
+
+
+def clipped_seconds(clipped: Stretches, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Mark the seconds that hold a clipped sample, bool, shape (bounds - 1,).
+
+    The first `SHORTEST_CLIPPED` - 1 samples of a clipped stretch do not count.
+
+    Parameters
+    ----------
+    clipped : Stretches
+    bounds : intp, shape (bounds,)
+        Index of the first sample of each second, and the end of the last second.
+    """
+    first = np.searchsorted(bounds, clipped.starts + SHORTEST_CLIPPED - 1, side="right") - 1
     last = np.searchsorted(bounds, clipped.stops - 1, side="right")
+    return _marked(first, last, len(bounds) - 1)
+
+
+def _marked(first: NDArray[np.intp], last: NDArray[np.intp], n: int) -> NDArray[np.bool_]:
+    """Return `n` flags that are True from each of `first` up to, not including, the corresponding `last`."""
+    marked = np.zeros(n, np.bool_)
     for start, stop in zip(first.tolist(), last.tolist(), strict=True):
         marked[start:stop] = True
     return marked

@@ -1,6 +1,6 @@
 """Measures of quality of every channel in every segment of ten seconds, from the source and from what became of it.
 
-source row ──runs of equal samples──▶ flat, clipped; ──spectrum before the notch──▶ mains
+source row ──constant stretches──▶ flat, clipped; ──spectrum before the notch──▶ mains
 standardised stretches ──▶ deviation, in_gate; ──spectra──▶ high_frequency, correlation, neighbours
 
 The source is looked at one channel after another, the standardised signal in stretches of a minute, so that memory does
@@ -32,7 +32,13 @@ from emeg.ingest.signal.bad_channels import (
     nearest,
     robust_z,
 )
-from emeg.ingest.signal.constant_stretches import clipped_runs, clipped_seconds, flat_runs, runs_of_equal, still_seconds
+from emeg.ingest.signal.constant_stretches import (
+    clipped_seconds,
+    clipped_stretches,
+    constant_seconds,
+    find_constant,
+    flat_stretches,
+)
 from emeg.sensors import Sensors
 from emeg.store import BadReason
 from emeg.store.recordings.measures import Measures
@@ -59,9 +65,10 @@ SOURCE_MEASURES = ("flat", "clipped", "mains")
 SIGNAL_MEASURES = ("deviation", "in_gate", "high_frequency", "correlation", "neighbours")
 """
 flat
-    Share of the source's samples in runs of equal values of 0.1 s and more.
+    Share of the source's samples in constant stretches of 0.1 s and more.
 clipped
-    Share of the source's samples in runs of four and more at the channel's highest or lowest value.
+    Share of the source's samples in constant stretches of four and more samples at the channel's highest or lowest
+    value.
 mains
     Mean power density within 1 Hz of the mains frequency and of its harmonics (five at most, all below the Nyquist
     frequency) over that at 2 to 6 Hz beside them, in the source: 1 is no hum. NaN where the mains is unknown.
@@ -81,7 +88,7 @@ Spectral ones are NaN in a segment shorter than four seconds, correlations also 
 
 
 class SourceLook:
-    """What is seen in the source: `look` takes its channels in any order.
+    """Measures of the source; `measure` takes its channels in any order.
 
     Parameters
     ----------
@@ -104,24 +111,24 @@ class SourceLook:
         self.bad = np.zeros((n_channels, n_seconds), np.uint8)
         """`BadReason` bits: seconds in which the source never changes, or stays at its extreme."""
 
-    def look(self, first: int, rows_CN: NDArray[np.float32]) -> None:
+    def measure(self, first: int, rows_CN: NDArray[np.float32]) -> None:
         """Measure neighbouring channels of the source.
 
         Parameters
         ----------
         first : int
-            Index of the first.
+            Index of the first channel.
         rows_CN : float32, shape (channels, samples)
             V, T or T/m.
         """
         samples = np.diff(self._segments)
         for channel, row in enumerate(rows_CN, first):
-            runs = runs_of_equal(row)
-            clipped = clipped_runs(runs, row)
-            self.bad[channel, still_seconds(runs, self._seconds)] |= int(BadReason.FLAT)
+            constant = find_constant(row)
+            clipped = clipped_stretches(constant, row)
+            self.bad[channel, constant_seconds(constant, self._seconds)] |= int(BadReason.FLAT)
             self.bad[channel, clipped_seconds(clipped, self._seconds)] |= int(BadReason.CLIPPED)
             with np.errstate(invalid="ignore"):  # a last segment may hold no sample of the source: NaN
-                self.values[0, channel] = flat_runs(runs, self._sfreq).covered(self._segments) / samples
+                self.values[0, channel] = flat_stretches(constant, self._sfreq).covered(self._segments) / samples
                 self.values[1, channel] = clipped.covered(self._segments) / samples
             self.values[2, channel] = self._mains.of(row, self._segments[:-1])
 

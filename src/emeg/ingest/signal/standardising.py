@@ -122,7 +122,7 @@ def _filter(source_rows: ChannelRows, values: ChannelRows, band: Band, seen: Sou
                     lead_s=start / sfreq_out - stretch.start / sfreq_in if stretch.start else 0.0,
                 )
             values.put(first, start, done_CN)
-        seen.look(first, rows_CN)
+        seen.measure(first, rows_CN)
 
 
 def _scale(source_rows: ChannelRows, picked: PickedSensors, table: ChannelTable) -> None:
