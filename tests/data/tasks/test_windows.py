@@ -124,7 +124,7 @@ def test_labels_of_subjects_and_of_recordings_are_classes(store, add_recording):
     assert windows.labels.tolist() == [1] * 16 + [0] * 16  # classes are ordered by name
     with refusal(UserError, "'diagnosis'", "drug, group", action="participants.tsv"):
         task_windows(store, task.model_copy(update={"label": "diagnosis"}))
-    with refusal(UserError, "A, B", "HC 2×, MDD 2×", action="task.classes"):
+    with refusal(UserError, "A, B", "HC 2×, MDD 2×", action="shorter window"):
         task_windows(store, TaskConfig(name="x", label="group", classes={"a": ("A",), "b": ("B",)}, window_s=4.0))
 
 
@@ -182,9 +182,9 @@ def test_windows_without_signal_are_left_out(store, add_recording):
 def test_refusals_list_what_there_is(store, add_recording):
     add_recording("1", seconds=80, events=imagery(rest=False))
     task = TaskConfig(name="t", classes={"l": ("up",), "r": ("down",)}, window_s=4.0)
-    with refusal(UserError, "down, up", "left_imagery 6×, right_imagery 6×", action="task.classes"):
+    with refusal(UserError, "down, up", "left_imagery 6×, right_imagery 6×", action="shorter window"):
         task_windows(store, task)
-    with refusal(UserError, "dataset e", action="task.dataset"):
+    with refusal(UserError, "dataset e", action="ingest"):
         task_windows(store, task.model_copy(update={"dataset": "e"}))
     with refusal(UserError, "dataset e", action="from d"):
         infer_task(store, "e")

@@ -88,7 +88,7 @@ def test_neither_segments_nor_task_windows_contain_a_pause(paused):
     assert len(whole) == 5
     across = task_windows(paused.store, TaskConfig.model_validate({**task, "window_s": 7.0, "offset_s": -0.5}))
     assert len(across) == 3  # 1.5 to 8.5 s
-    with refusal(UserError, "recording': 3", action="task.window_s"):  # 1.5 to 10.5 s
+    with refusal(UserError, "recording': 3", action="shorter window"):  # 1.5 to 10.5 s
         task_windows(paused.store, TaskConfig.model_validate({**task, "window_s": 9.0, "offset_s": -0.5}))
     opened = {r.recording: paused.recording(s) for s, r in paused.rows.items()}
     for windows in (whole, across):

@@ -237,8 +237,10 @@ def load_task(name: str) -> TaskRecipe:
             import difflib
 
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise UserError(f"there is no task {name!r}{hint} `emeg tasks` lists the tasks; a file ends in .yaml")
+            hint = f"; use {close[0]} if you mean that" if close else ""
+            raise UserError(
+                f"there is no task {name!r}{hint}; choose one that `emeg tasks` lists, or give a .yaml file"
+            )
         return known[name]
     file = Path(name)
     if not file.is_file():

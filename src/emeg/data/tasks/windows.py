@@ -249,7 +249,7 @@ def _cut(
         there = ", ".join(f"{k} {v}×" for k, v in sorted(seen.items())[:12]) or "no labels"
         raise UserError(
             f"task {cutting.name}: no window of {cutting.length_s} s fits; {cutting.wanted}, the recordings have"
-            f" {there}{'; left out: ' + str(counts) if counts else ''}; change the classes or the window"
+            f" {there}{'; left out: ' + str(counts) if counts else ''}; set other classes or a shorter window"
         )
     return found, counts, rates
 
@@ -266,7 +266,8 @@ def _rows(store: Store, task: TaskConfig, subjects: Sequence[str] | None) -> lis
     if not rows:
         raise UserError(
             f"task {task.name}: no recording has dataset {task.dataset or 'any'}, device {task.device or 'any'},"
-            f" modality {task.modality or 'any'}{'' if subjects is None else f' and one of {len(subjects)} subjects'}"
+            f" modality {task.modality or 'any'}{'' if subjects is None else f' and one of {len(subjects)} subjects'};"
+            " choose others, or ingest such recordings"
         )
     return rows
 
