@@ -1,12 +1,12 @@
 """Claims: they prevent two workers from making the same recording at the same time.
 
-Claims save work; they are not what keeps a store whole. Two writers of one product write the same bytes and the second
-discards its own (`Store.publishing`), so a claim that is lost, stolen or late costs time and nothing else.
+Claims save work; the integrity of a store does not depend on them. Two writers of one product write the same bytes, and
+the second discards its own (`Store.publishing`), so a claim that is lost, stolen or late costs only time.
 
 Local root: a lock file ``.partial/claim-<name>.lock``, locked by the kernel for as long as its holder lives. Bucket: an
 object ``.partial/claim-<name>``, created only if absent, which its holder renews and others may take when it has
-expired. On the holder's own machine a lock file says besides whether it lives, so that a run that was killed there is
-followed at once.
+expired. On the holder's own machine, a lock file also shows whether the holder lives, so that the claim of a killed run
+can be taken at once.
 """
 
 import json
@@ -33,7 +33,7 @@ from emeg.uri import Location
 logger = logging.getLogger(__name__)
 
 LEASE_S = 60.0
-"""A claim in a bucket that was not renewed for so long is nobody's, s; clocks may differ by half of it."""
+"""Time without renewal after which a claim in a bucket expires, s; clocks may differ by half of it."""
 
 _PREFIX = "claim-"
 
@@ -51,7 +51,7 @@ def claimed(store: Store, name: str, *, lease_s: float = LEASE_S) -> Iterator[bo
     name : str
         Name of the recording.
     lease_s : float
-        A claim in a bucket that is not renewed expires after so long. Local claims end with their holder.
+        Time without renewal after which a claim in a bucket expires, s. Local claims end with their holder.
 
     Yields
     ------
@@ -71,10 +71,10 @@ def claimed(store: Store, name: str, *, lease_s: float = LEASE_S) -> Iterator[bo
 
 
 def sweep_claims(store: Store) -> int:
-    """Remove claims in a bucket whose holders are gone and that no run will ask for again; return how many.
+    """Remove claims in a bucket whose holders have ended and that no run will request again; return their number.
 
     A holder that was killed between its recording's row and the end of its claim leaves one. A folder's claims are
-    swept with all else (`Store.sweep`).
+    removed by `Store.sweep`.
     """
     if store.root.is_local:
         return 0
@@ -146,7 +146,7 @@ def _object(location: Location, lease_s: float) -> Iterator[bool]:
 
 
 def _is_abandoned(claim: dict[str, Any]) -> bool:
-    """Return whether a claim is nobody's: it has expired, or it is of this machine, whose lock is held here."""
+    """Return whether a claim can be taken: it has expired, or is of this machine, whose lock is held here."""
     return bool(claim) and (float(claim["expires"]) < time.time() or claim.get("machine") == _machine())
 
 
@@ -167,7 +167,7 @@ def _renew(location: Location, token: str, lease_s: float, ended: threading.Even
         try:
             with connection_to(location):
                 if _content(location).get("token") != token:
-                    return  # expired before, and another's now
+                    return  # it expired, and another worker holds it now
                 location.fs.pipe_file(location.path, _claim(token, lease_s))
         except TransientError as error:
             logger.info("%s; the claim is renewed later", error)

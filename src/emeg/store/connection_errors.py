@@ -8,12 +8,12 @@ from emeg.errors import TransientError, UserError
 from emeg.uri import Location
 
 _BUSY = {errno.EIO, errno.EBUSY, errno.EAGAIN}
-"""What s3fs makes of answers such as SlowDown, ServiceUnavailable and InternalError."""
+"""Error numbers that s3fs uses for answers such as SlowDown, ServiceUnavailable and InternalError."""
 
 
 @contextmanager
 def connection_to(location: Location) -> Iterator[None]:
-    """Turn the faults of a broken, slow or overloaded connection into `TransientError`; local folders have none.
+    """Convert faults of a broken, slow or overloaded connection to a bucket into `TransientError`.
 
     Raises
     ------

@@ -16,7 +16,7 @@ class CopiedRecording(Config):
     second: str
     """Recording id."""
     correlation: float
-    """Of their fingerprints, the best stretch."""
+    """Correlation of their fingerprints in the best stretch."""
     offset_s: float
     """Time t of the second is time t + offset of the first."""
 

@@ -1,7 +1,7 @@
-"""SHA-256 of what a recording consists of: ``catalog/digests/<recording>.json``, path in its folder to digest.
+"""SHA-256 of the files of a recording: ``catalog/digests/<recording>.json`` maps path in its folder to digest.
 
 The codecs' checksums find a flipped bit in a chunk; digests find every other change as well: metadata, attributes, a
-shard of another recording, a file too many.
+shard of another recording, an additional file.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files and folders below the root of a store: what every part of the store reads and writes with."""
+"""Read and write files and folders below the root of a store."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +10,7 @@ from emeg.store.connection_errors import connection_to
 from emeg.uri import Location
 
 SCHEMA = 3
-"""Version of the store's arrangement; a store with a larger one is refused. What changed: `emeg.store.migrations`."""
+"""Version of the store's format; a store with a larger one is refused. Changes: `emeg.store.migrations`."""
 
 MARKERS = {
     "recordings": "zarr.json",
@@ -24,7 +24,7 @@ MARKERS = {
 """File that a complete product of each kind has; in a bucket it is uploaded last."""
 
 PARALLEL_REQUESTS = 16
-"""Requests in flight when many small objects are asked for: latency, not bandwidth, is the cost."""
+"""Concurrent requests for many small objects, whose cost is latency and not bandwidth."""
 
 
 class StoreFiles:
@@ -123,7 +123,7 @@ def marker_of(kind: str) -> str:
 
 
 def is_there(location: Location) -> bool:
-    """Return whether a file or folder exists, asked anew."""
+    """Return whether a file or folder exists, without using a cached listing."""
     # Object stores' listings are cached by fsspec; another process may have published since.
     if not location.is_local:
         location.fs.invalidate_cache(location.path.rsplit("/", 1)[0])

@@ -1,7 +1,7 @@
 """Migrations of a store from one schema version to the next.
 
-Each step is one registered function. It may be stopped anywhere and made again, and two processes may make it at once:
-what it writes depends on the store alone, and ``store.json`` is written after it.
+Each migration is one registered function. It may be stopped at any point and repeated, and two processes may run it at
+once: what it writes depends on the store alone, and ``store.json`` is written after it.
 """
 
 import logging
@@ -14,11 +14,11 @@ from emeg.store.files import SCHEMA, StoreFiles
 logger = logging.getLogger(__name__)
 
 MIGRATIONS: dict[int, Callable[[StoreFiles], None]] = {}
-"""Step from version n to n + 1, by n."""
+"""Migration from version n to n + 1, by n."""
 
 
 def migration(version: int) -> Callable[[Callable[[StoreFiles], None]], Callable[[StoreFiles], None]]:
-    """Register the step from `version` to the next."""
+    """Register the migration from `version` to the next."""
 
     def register(function: Callable[[StoreFiles], None]) -> Callable[[StoreFiles], None]:
         MIGRATIONS[version] = function
@@ -33,7 +33,7 @@ def migrate(store: StoreFiles, version: int) -> None:
     Raises
     ------
     UserError
-        There is no step from that version.
+        There is no migration from that version.
     """
     for step in range(version, SCHEMA):
         if step not in MIGRATIONS:
@@ -54,8 +54,8 @@ def _note_digests(store: StoreFiles) -> None:
 
 @migration(2)
 def _leave_unmeasured(_: StoreFiles) -> None:
-    """Pass to version 3, which keeps measures of quality in recordings and their aggregates in rows.
+    """Migrate to version 3, which keeps quality measures in recordings and their aggregates in rows.
 
-    Nothing is rewritten: they need the source. Older recordings are read as not measured (`Recording.measures` is
-    `None`, the columns are null) until they are ingested into another store.
+    Nothing is rewritten, because the measures need the source. Older recordings count as not measured
+    (`Recording.measures` is `None`, the columns are null) until they are ingested into another store.
     """

@@ -1,4 +1,4 @@
-"""Finding a model by its kind: tokenizers, backbones and fine-tuned models lie in one folder."""
+"""Find a model by its kind: tokenizers, backbones and fine-tuned models are in one folder."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def find_model(store: Store, kind: str, name: str | None) -> str:
     Raises
     ------
     UserError
-        It is missing or of another kind, or none was named and there is not exactly one.
+        The model is missing or of another kind, or none was named and there is not exactly one.
     """
     if name is not None:
         found = model_config(store, store.only("models", name)).get("kind")

@@ -37,13 +37,13 @@ class Store(StoreFiles):
         uri : str or Path
             Folder, ``s3://bucket/prefix``, ``memory://…`` or any other fsspec URI.
         create : bool
-            Make a store where there is nothing yet.
+            Create a store if there is none.
 
         Raises
         ------
         UserError
-            There is no store and `create` is false, none can be made, the folder holds something else, or a newer emeg
-            wrote it.
+            There is no store and `create` is false, none can be created, the folder holds something else, or a newer
+            version of emeg wrote it.
         """
         store = cls(locate(uri))
         marker = store.root / "store.json"
@@ -100,7 +100,7 @@ class Store(StoreFiles):
     def publishing(self, kind: str, name: str) -> Iterator[Path]:
         """Yield a local folder to write a product into; it becomes visible when the block ends without an error.
 
-        Local root: the folder lies under ``.partial/``, is flushed to the disk and moved into location. Bucket: it is a
+        Local root: the folder lies under ``.partial/``, is flushed to the disk and moved into place. Bucket: it is a
         temporary folder and is uploaded with the marker file last. On an error nothing becomes visible. Two writers
         of one product write the same bytes, so the second discards its own.
 
@@ -122,7 +122,7 @@ class Store(StoreFiles):
     def local_copy(self, kind: str, name: str) -> Path:
         """Return a product as a local folder; a remote one is copied once for all processes of this machine.
 
-        The copy is removed when the last `Store` that uses it is let go. Treat the folder as read-only.
+        The copy is removed with the last `Store` that uses it. Treat the folder as read-only.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class Store(StoreFiles):
         return self._copies.get(product, product / marker_of(kind))
 
     def sweep(self) -> int:
-        """Remove what interrupted writers left under ``.partial``, not what live ones use; return how many pieces."""
+        """Remove what interrupted writers left under ``.partial``, but not the work of live ones; return the number."""
         return staging.sweep(self.root)
 
 

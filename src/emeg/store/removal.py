@@ -1,14 +1,13 @@
-"""Taking a recording out of the store, in the opposite order of its publishing: what exists is never incomplete."""
+"""Remove a recording from the store in the reverse order of publishing, so that no incomplete recording exists."""
 
 from emeg.store.catalog.tables import has_row
 from emeg.store.products import Store
 
 
 def remove_recording(store: Store, recording: str) -> bool:
-    """Remove a recording's row, then its events and its signal; returns whether there was anything.
+    """Remove a recording's row, then its events and its signal; return whether there was anything.
 
-    With the row gone the recording does not exist any more; what a crash in between leaves is removed when the same
-    call is made again.
+    Without its row, the recording no longer exists. After a crash, the same call removes the rest.
     """
     found = has_row(store, recording)
     for parts in (

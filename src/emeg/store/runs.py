@@ -1,6 +1,6 @@
-"""What a run in progress is made from, noted in ``runs/<run>/made_from.json`` before anything is computed.
+"""Inputs of a run in progress, written to ``runs/<run>/made_from.json`` before anything is computed.
 
-A run's name is a hash: without the note nobody could tell whose data its checkpoints were trained on.
+A run's name is a hash, so this file is the only record of the data that its checkpoints were trained on.
 """
 
 from pydantic import Field
@@ -12,7 +12,7 @@ _NOTE = "made_from.json"
 
 
 class RunNote(Config):
-    """Inputs of a run, and where its files are."""
+    """Inputs of a run, and the locations of its files."""
 
     inputs: dict[str, str] = Field(default_factory=dict)
     """Kind of product -> name: corpus, tokens, tokenizer."""
@@ -21,13 +21,13 @@ class RunNote(Config):
 
 
 def note_run(store: Store, run: str, note: RunNote) -> None:
-    """Note what a run is made from, where that is not noted already."""
+    """Write the inputs of a run if they are not recorded yet."""
     if read_run(store, run) != note:
         store.write_json(note.model_dump(mode="json"), "runs", run, _NOTE)
 
 
 def read_run(store: Store, run: str) -> RunNote | None:
-    """Read the note of a run; `None` where an earlier version began it, or where it is no training."""
+    """Read the inputs of a run; `None` if an earlier version started it, or if it is no training."""
     parts = ("runs", run, _NOTE)
     if not store.exists(*parts):
         return None

@@ -1,7 +1,7 @@
-"""Staging folders, atomic moves, uploads with the marker last, and clearing up after a crash.
+"""Staging folders, atomic moves, uploads with the marker last, and removal of what a crash left.
 
 A local writer works in ``<root>/.partial/<label>-<random>/`` and holds an advisory lock on ``<the same>.lock``. The
-system lets go of the lock when the process dies, whatever killed it, so `sweep` tells leftovers from live work.
+system releases the lock when the process ends for any reason, so `sweep` can distinguish leftovers from live work.
 """
 
 import errno
@@ -29,7 +29,7 @@ def process_id() -> int:
 
 @contextmanager
 def staged(root: Location, label: str) -> Iterator[Path]:
-    """Yield an empty local folder, which is removed at the end with what is left in it."""
+    """Yield an empty local folder, which is removed at the end with its content."""
     if not root.is_local:
         with tempfile.TemporaryDirectory(prefix="emeg-") as temporary:
             yield Path(temporary)
@@ -52,8 +52,8 @@ def _lock_of(folder: Path) -> Path:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder without entries, any other not."""
-    # So that an undisturbed store and one that was swept hold the same entries.
+    """Remove a folder if it is empty."""
+    # An undisturbed store and one that was swept then hold the same entries.
     with suppress(OSError):
         folder.rmdir()
 
@@ -68,7 +68,7 @@ def publish(folder: Path, target: Location, marker: str) -> None:
 
 
 def flush(folder: Path, *, deep: bool = True) -> None:
-    """Flush a folder to the disk with everything in it; only its own list of names where not `deep`."""
+    """Flush a folder with everything in it to the disk; if not `deep`, only its list of names."""
     if deep:
         for path in sorted(folder.rglob("*"), reverse=True):  # contents before the folders that name them
             fsync_path(path)
@@ -85,7 +85,7 @@ def _move(folder: Path, target: Path, marker: str) -> None:
             raise
         if (target / marker).is_file():
             return  # another writer of the same product was first
-        # A folder without marker is what a broken copy from elsewhere leaves: out of the way, then ours.
+        # An incomplete copy from elsewhere leaves a folder without marker: move it away first.
         target.replace(folder.with_name(f"{folder.name}.stale"))
         folder.replace(target)
         shutil.rmtree(folder.with_name(f"{folder.name}.stale"))
@@ -129,7 +129,7 @@ def write_file(root: Location, target: Location, data: bytes) -> None:
 
 
 def sweep(root: Location) -> int:
-    """Remove the staging folders of writers that are gone; return how many."""
+    """Remove the staging folders of writers that have ended; return their number."""
     if not root.is_local or not (root.local_path() / PARTIAL).is_dir():
         return 0
     partial = root.local_path() / PARTIAL

@@ -1,4 +1,4 @@
-"""``emeg verify``: look at every product again and say what is not as it was written."""
+"""The verb ``verify``: read every product and report what differs from what was written."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -23,21 +23,21 @@ from emeg.uri import Location
 
 
 class VerifyConfig(Config):
-    """Re-check a store."""
+    """Check that every product of a store is as it was written."""
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     kinds: tuple[str, ...] = tuple(MARKERS)
-    """What to look at."""
+    """What to check."""
     workers: int = runtime_field(4, ge=1)
-    """Products looked at side by side."""
+    """Products checked at the same time."""
 
 
 class Fault(Config):
-    """One thing that is not as it was written."""
+    """One difference from what was written."""
 
     product: str
-    """Room and name."""
+    """Kind and name of the product."""
     problem: str
     """What is wrong."""
     next_action: str
@@ -45,7 +45,7 @@ class Fault(Config):
 
 
 class VerifyResult(Config):
-    """What was looked at and what was found."""
+    """Number of products checked, and the faults found."""
 
     n_checked: dict[str, int]
     """Products by kind."""
@@ -65,7 +65,7 @@ class VerifyResult(Config):
 
 
 def verify(config: VerifyConfig, *, progress: Progress = silent) -> VerifyResult:
-    """Read every product whole: markers, sizes, sha256, chunk checksums, and what rows and manifests say of each other.
+    """Read every product whole: markers, sizes, SHA-256, chunk checksums, and references between rows and manifests.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _recording(store: Store, row: CatalogRow | None, name: str) -> Iterator[Faul
         return
     yield from _digests(store, name, what)
     recording = open_recording(store, name)
-    for _ in recording.blocks(recording.chunk * 60):  # chunk checksums are looked at when they are read
+    for _ in recording.blocks(recording.chunk * 60):  # reading checks the chunk checksums
         pass
     if recording.bad.shape != (len(recording.sensors), -(-recording.n_samples // round(recording.sfreq))):
         yield Fault(product=what, problem=f"bad has shape {recording.bad.shape}", next_action=_AGAIN)
@@ -155,7 +155,7 @@ def _digests(store: Store, name: str, what: str) -> Iterator[Fault]:
         yield Fault(
             product=what,
             problem="its sha256 digests are missing",
-            next_action="ingest into the store once: that notes them for recordings of an older schema",
+            next_action="ingest into the store once: that records them for recordings of an older schema",
         )
         return
     found = compute_digest(store, name)

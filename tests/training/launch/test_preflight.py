@@ -48,7 +48,7 @@ def test_the_page_has_an_example_of_each_launcher():
 )
 def test_ranks_that_cannot_share_a_step_are_refused_with_a_division_that_works(config, nodes, processes):
     config = config.model_copy(update={"nodes": nodes, "processes": processes})
-    with refusal(UserError, f"{nodes * processes} ranks", config.recipe, action="--sampling.micro-batches") as caught:
+    with refusal(UserError, f"{nodes * processes} ranks", config.recipe, action="micro-batches ") as caught:
         check_launch(config)
     advice = re.search(r"more micro-batches: (.*)$", str(caught.value))
     assert advice is not None

@@ -26,10 +26,10 @@ KEYS: dict[FactKind, tuple[str, ...]] = {
     "sessions": ("dataset", "subject", "session"),
     "scans": ("dataset", "subject", "source"),
 }
-"""Columns by which a table's rows belong to those of the catalogue."""
+"""Columns that match a table's rows with rows of the catalogue."""
 
 PREFIXES: dict[FactKind, str] = {"subjects": "subject_", "sessions": "session_", "scans": "scan_"}
-"""What the names of facts begin with in the catalogue's table: ``subject_age``."""
+"""Prefix of a fact's column in the catalogue's table, as in ``subject_age``."""
 
 _ABOUT = b"emeg.about"
 _SUFFIX = ".parquet"

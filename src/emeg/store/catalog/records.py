@@ -33,7 +33,7 @@ class Stretch(NamedTuple):
 
 
 class RecordingAttributes(Config):
-    """What a recording's Zarr group says about itself, beside its sensors."""
+    """Attributes of a recording's Zarr group, except for its sensors."""
 
     sfreq: float
     """Sampling rate, Hz."""
@@ -115,43 +115,43 @@ class CatalogRow(Config):
     compensation_grade: int = 0
     """Gradient compensation of the source (CTF)."""
     sss: bool = False
-    """Whether the signal went through signal space separation."""
+    """Whether signal space separation was applied."""
     tsss: bool = False
-    """Whether that was its temporal form."""
+    """Whether its temporal form was applied."""
     rank: int = 0
-    """Rank of the channels before bad ones were replaced, as the header tells: what SSS and applied projectors left."""
+    """Rank of the channels before bad ones were replaced, after SSS and applied projectors, according to the header."""
     internal_shielding: bool = False
-    """Whether the shielding coils' fields are in the signal."""
+    """Whether the signal contains the fields of active shielding coils."""
     hpi: str = ""
     """Head position coils: ``continuous``, ``before`` the recording, or none."""
     contents: str = "brain"
-    """What was measured: ``brain``, ``phantom`` or ``empty room``; only brains go into a corpus."""
+    """What was measured: ``brain``, ``phantom`` or ``empty room``; a corpus contains ``brain`` only."""
     n_projectors: int = 0
     """Projectors found in the source."""
     n_events: int = 0
     """Events kept beside the recording."""
     bad_share: float | None = None
-    """Share of channel-seconds marked bad, whatever the reason; null, as all below, where an older version ingested."""
+    """Share of channel-seconds marked bad for any reason; null, as all below, if an older version ingested."""
     flat_s: float | None = None
-    """Channel-seconds without a signal."""
+    """Share of channel-seconds without a signal."""
     noisy_s: float | None = None
-    """Channel-seconds of noise: in amplitude or high frequencies far from their neighbours or from the rest."""
+    """Share of channel-seconds with noise: amplitude or high frequencies differ much from other channels or seconds."""
     clipped_s: float | None = None
-    """Channel-seconds in which the source stays at its extreme."""
+    """Share of channel-seconds in which the source stays at its extreme value."""
     beyond_gate_s: float | None = None
-    """Channel-seconds with an amplitude that their sensor type does not have."""
+    """Share of channel-seconds with an amplitude outside the range of their sensor type."""
     uncorrelated_s: float | None = None
-    """Channel-seconds that have nothing in common with the sensors beside."""
+    """Share of channel-seconds that do not correlate with neighbouring sensors."""
     mains_ratio: float | None = None
-    """Power at the mains frequency and its harmonics over that beside them, in the source; median."""
+    """Ratio of the source's power at the mains frequency and harmonics to that at frequencies beside them; median."""
     high_frequency_ratio: float | None = None
-    """Amplitude above 50 Hz over that of 1-50 Hz, median; null also where the pass band ends lower."""
+    """Ratio of the amplitude above 50 Hz to that at 1-50 Hz, median; null also if the pass band ends below."""
     neighbour_correlation: float | None = None
     """Largest correlation with one of the six nearest sensors, 1-50 Hz; median."""
     licence: str = ""
     """Licence of the dataset, as declared."""
     notes: tuple[str, ...] = ()
-    """What else a reader should know, one sentence each."""
+    """Further remarks, one sentence each."""
     config_hash: str
     """Hash of the standardising configuration."""
     version: str
@@ -175,11 +175,11 @@ class QuarantineRecord(Config):
     dataset: str
     """Name of the dataset."""
     stage: str
-    """Where ingest was."""
+    """Stage of ingest that refused it."""
     reason: str
     """What is wrong."""
     next_action: str = ""
-    """What a person can do about it."""
+    """What the user can do about it."""
     sensors: tuple[dict[str, Any], ...] = ()
     """Sensor records, as far as they were read."""
     layout: str = ""

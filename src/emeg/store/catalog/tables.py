@@ -24,7 +24,7 @@ _SUFFIX = ".parquet"
 _COMPACT = "compact-"
 
 MOST_SCATTERED = 250
-"""Rows that are read from files of their own before ingest merges them: about a second of reading (4 ms each)."""
+"""Number of rows in single files from which ingest merges them; reading them takes about a second (4 ms each)."""
 
 _ABOUT_EVENTS = re.compile(r".*events\.tsv|\d+ of \d+ events lie outside")
 """Notes of ingest about a recording's events."""
@@ -109,7 +109,7 @@ def compact_catalog(store: StoreFiles) -> str:
 
     The rows' own files stay, since they say what exists. Older merged files are removed.
     """
-    # By way of the rows: a table read from one file and one joined from many differ in details that reach the bytes.
+    # Build the table from rows: one read from one file and one joined from many differ in details of their bytes.
     data = parquet_bytes(_rows_table(read_catalog(store)))
     name = f"{_COMPACT}{sha256_bytes(data)[:NAME_LENGTH]}{_SUFFIX}"
     store.write_bytes(data, "catalog", name)
@@ -147,7 +147,7 @@ def read_events(store: StoreFiles, recording: str) -> list[Event]:
 
 
 def quarantine(store: StoreFiles, record: QuarantineRecord) -> None:
-    """Note that a source was refused; a later note about the same source replaces it."""
+    """Record that a source was refused; a later record of the same source replaces it."""
     name = _quarantine_name(record.dataset, record.source)
     store.write_json(record.model_dump(mode="json"), "catalog", "quarantine", name)
 
@@ -168,7 +168,7 @@ def find_refusal(store: StoreFiles, dataset: str, source: str) -> QuarantineReco
 
 
 def release(store: StoreFiles, dataset: str, source: str) -> bool:
-    """Drop the note about a source that is accepted now; return whether there was one."""
+    """Remove the record of a source that is accepted now; return whether there was one."""
     return store.remove("catalog", "quarantine", _quarantine_name(dataset, source))
 
 

@@ -52,7 +52,7 @@ class BadStretch(NamedTuple):
 def bad_stretches(bad: NDArray[np.uint8], names: tuple[str, ...], duration_s: float) -> list[BadStretch]:
     """Read the array ``bad`` as annotations; channels that are bad in the same seconds share one.
 
-    Nothing is cut where they lie: the reader chooses what to do with them. For MNE-Python:
+    No samples are removed there. For MNE-Python:
     ``mne.Annotations([b.onset_s for b in found], [b.duration_s for b in found], [b.reason for b in found],
     ch_names=[b.channels for b in found])``.
 

@@ -113,7 +113,7 @@ def _group_attributes(sensors: Sensors, attributes: RecordingAttributes) -> dict
 
 
 def _compressors() -> tuple[BloscCodec, Crc32cCodec]:
-    # A flipped byte need not make zstd fail; the checksum does.
+    # zstd may decode a chunk with a flipped byte; the checksum detects it.
     return BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"), Crc32cCodec()
 
 
@@ -148,7 +148,7 @@ def _write_whole(
 
 
 class _SignalWriter:
-    """Collects blocks into chunks, quantises them, and writes whole shards."""
+    """Collect blocks into chunks, quantise them, and write whole shards."""
 
     def __init__(
         self, group: zarr.Group, names: tuple[str, ...], band: KeptBand, chunk: int, chunks_per_shard: int
@@ -189,7 +189,7 @@ class _SignalWriter:
 
     def close(self) -> None:
         if self.n_samples == 0:
-            raise _refusal("the signal has no samples", "look at the source file; it may be a truncated transfer")
+            raise _refusal("the signal has no samples", "check the source file; its transfer may be incomplete")
         rest = self.n_samples % self._pending.shape[1]
         if rest:
             self._finish_chunk(rest)
@@ -219,7 +219,7 @@ class _SignalWriter:
             raise _refusal(
                 f"channel {self.names[channel]} has {values[channel, sample]} at sample {start + sample}"
                 f" ({(~finite).sum()} values in its chunk); int16 cannot hold it",
-                "standardise the gaps away or leave the channel out",
+                "fill the gaps or leave the channel out",
             )
 
 
@@ -306,8 +306,8 @@ class Recording:
     def stretches(self) -> tuple[Stretch, ...]:
         """Stretches without a pause, in order: the whole recording is one where nothing interrupted it.
 
-        Samples are counted as stored: sample k of the recording lies at k / `sfreq` seconds of its events. What no
-        stretch covers was not recorded and is zero.
+        Samples are counted as stored: sample k is at k / `sfreq` seconds of the recording's events. Samples outside the
+        stretches were not recorded and are zero.
         """
         return self.attributes.stretches or (Stretch(0, self.n_samples, 0.0),)
 
@@ -352,7 +352,7 @@ class Recording:
         return scale
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Signal from sample `start` up to `stop`, float32, shape (C, stop - start), in V, T or T/m.
+        """Return the signal from sample `start` to `stop`, float32, shape (C, stop - start), in V, T or T/m.
 
         Raises
         ------
