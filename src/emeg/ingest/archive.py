@@ -50,26 +50,26 @@ class _Settled(NamedTuple):
 def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Executor | None = None) -> IngestResult:
     """Ingest every recording of an archive into the store, or quarantine it with the reason.
 
-    A recording that is in the store with the same content and settings is left alone, and none of its files is fetched
-    again. A source that has changed replaces its older recording. Each recording is complete or absent, whenever the
-    run is stopped; running again finishes it, and the store's bytes are those of an undisturbed run.
+    A recording that is in the store with the same content and settings is kept, and none of its files is fetched again.
+    A source that has changed replaces its older recording. Each recording is complete or absent, whenever the run is
+    stopped; running again finishes it, and the store's bytes are those of an undisturbed run.
 
     Parameters
     ----------
     config : IngestConfig
     progress : Progress
     executor : callable, optional
-        Processes the sources in place of the processes or the cluster that `config` names.
+        Function that processes the sources, in place of the processes or the cluster that `config` names.
 
     Raises
     ------
     UserError
-        The archive does not exist or has no recording, the store is none, or the store holds another dataset of the
-        same name.
+        The archive does not exist or has no recording, there is no store at `root`, or the store holds another dataset
+        of the same name.
     TransientError
         Some recordings could not be fetched, or a worker process died; all others are done. Run again.
     """
-    listing = list_archive(config)  # before the store, which is not made for an archive without recordings
+    listing = list_archive(config)  # before the store, which is not created for an archive without recordings
     store = _open_store(config, listing)
     leftovers = store.sweep()
     if leftovers:
@@ -104,7 +104,7 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Execu
         config.transfer,
     )
     compact_if_scattered(store)
-    store.sweep()  # once more: the workers of a killed run live a moment longer than the run
+    store.sweep()  # again: the workers of a killed run live a moment longer than the run
     sweep_claims(store)
     n_new = sum(outcome.made for outcome in outcomes[len(settled.outcomes) :])
     return IngestResult(
@@ -151,7 +151,7 @@ def _keep_labels(store: Store, listing: Listing, outcomes: list[Outcome], labels
 def _take_name(store: Store, listing: Listing, config: IngestConfig, *, here: bool) -> None:
     """Record what the dataset is, before anything of it is in the store; refuse a name that another dataset has.
 
-    Two runs that begin at once with one name for two datasets meet here: the second finds the record of the first.
+    If two runs start at once with one name for two datasets, the second finds the record of the first here.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the store says of a recording: the attributes of its group, and its row in the catalogue.
+"""Build the records of a recording: the attributes of its Zarr group, and its row in the catalogue.
 
 Shape letters: C channels.
 """
@@ -31,7 +31,7 @@ def recording_attributes(facts: RecordingFacts, signal: Standardised) -> Recordi
 
 
 def stored_stretches(facts: RecordingFacts) -> tuple[Stretch, ...]:
-    """Return the stretches of a recording in samples of the store, the nearest to those of the source."""
+    """Return the stretches of a recording in samples of the store, rounded from those of the source."""
     ratio = facts.config.standardise.sfreq / facts.sfreq_source
     return tuple(Stretch(round(one.start * ratio), round(one.stop * ratio), one.onset_s) for one in facts.stretches)
 
@@ -44,12 +44,12 @@ def _pass_band(facts: RecordingFacts, signal: Standardised) -> tuple[float, floa
 
 
 def catalog_row(facts: RecordingFacts) -> CatalogRow:
-    """Return the catalogue row of a recording whose every step has run.
+    """Return the catalogue row of a recording after the last step of ingest.
 
     Raises
     ------
     AttributeError
-        A step was left out.
+        A step has not run.
     """
     source, config, signal = facts.source, facts.config, facts.signal
     sensors = signal.sensors
@@ -92,7 +92,7 @@ def catalog_row(facts: RecordingFacts) -> CatalogRow:
 
 
 def rounding_note(raised: float) -> tuple[str, ...]:
-    """Return a note where sixteen bits do not span the spectrum from its peak to its lowest part.
+    """Return a note if sixteen bits do not cover the spectrum from its peak to its lowest part.
 
     Parameters
     ----------

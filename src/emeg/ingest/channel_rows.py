@@ -1,7 +1,7 @@
-"""Channels of a recording, one after another: in memory, or in a file where they are many and long.
+"""A table of a recording's channels, in memory or, if it is large, in a temporary file.
 
-A reader returns blocks of all channels, a filter takes whole channels. This table stands between them. What does not
-fit in memory is kept in a temporary file without a name, which ends with the process.
+A reader returns blocks of all channels, and a filter takes whole channels; this table connects them. If it does not fit
+in memory, it is kept in a temporary file without a name, which the system removes when the process ends.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
 """Decide whether an archive holds the dataset that the store has under the same name.
 
-Folders are often called ``bids``, ``raw`` or ``data``, so a name identifies nothing. What a dataset says of itself
-(``Name`` and ``DatasetDOI`` of ``dataset_description.json``), where it comes from and the content of its recordings do.
+Folders are often called ``bids``, ``raw`` or ``data``, so a name does not identify a dataset. Its description (``Name``
+and ``DatasetDOI`` of ``dataset_description.json``), its location and the content of its recordings do.
 
 ====================  ==================  ===========================================================================
 location              description         the archive is the store's dataset if
@@ -33,13 +33,13 @@ from emeg.store import Store, read_catalog
 from emeg.uri import Location, locate
 
 _SAMPLED = 4
-"""Recordings whose content is read for a comparison that the two listings alone do not allow."""
+"""Number of recordings whose content is read if two listings cannot be compared."""
 
 _SAMPLED_BYTES = 64 * 2**20
 """Files above this size are not fetched from a bucket for a comparison."""
 
 _ALIKE_SIZES, _LEAST_FILES = 0.9, 5
-"""Share of all files that must have the same path and size where no content can be compared, and how many at least."""
+"""Share and least number of files that must have the same path and size if no content can be compared."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -105,7 +105,7 @@ def _clash(listing: Listing, config: IngestConfig, why: str) -> UserError:
 
 
 def _says_other(kept: KeptDataset, listing: Listing) -> str:
-    """Return which statements about the dataset differ; empty where none does, or one side states nothing."""
+    """Return which statements about the dataset differ; empty if none does, or one side states nothing."""
     for what, ours, theirs in (("DatasetDOI", listing.doi, kept.doi), ("Name", listing.title, kept.title)):
         if ours and theirs and ours != theirs:
             return f"its {what} is {theirs!r}, the archive's is {ours!r}"
@@ -134,7 +134,7 @@ def _alike_sizes(known: Mapping[str, ListedFile], listing: Listing) -> bool:
 
 
 class _Comparison(NamedTuple):
-    """How many files have the same content and how many another; of all others nothing is known."""
+    """Numbers of files with the same and with other content; nothing is known about the remaining files."""
 
     same: int
     different: int

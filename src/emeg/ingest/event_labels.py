@@ -1,4 +1,4 @@
-"""Tables of events as labels: which of their rows belong to a recording's content, and which only describe it.
+"""Decide which rows of a table of events belong to a recording's content, and which are labels only.
 
 Rows that mark bad data or pauses (``BAD_muscle``, ``boundary``, ``New Segment``) change what is stored of the signal,
 so they are part of a recording's identity. All others are labels: when they change, the recording keeps its name, and
@@ -41,13 +41,13 @@ class Labels(Config):
 
 
 def read_labels(store: Store, dataset: str) -> Labels:
-    """Read what is recorded of a dataset's tables of events; nothing for a dataset without any."""
+    """Read the records about a dataset's tables of events; empty for a dataset without any."""
     parts = ("catalog", "labels", f"{dataset}.json")
     return Labels.checked(store.read_json(*parts), source="/".join(parts)) if store.exists(*parts) else Labels()
 
 
 def write_labels(store: Store, dataset: str, labels: Labels, recordings: set[str]) -> None:
-    """Record what is known of the tables of events of the recordings that exist; write only what has changed."""
+    """Write the records about tables of events for the recordings that exist, if they have changed."""
     events = {name: identity for name, identity in labels.events.items() if name in recordings and identity}
     older = {name: known for name, known in labels.older_names.items() if known in recordings}
     kept = Labels(events=dict(sorted(events.items())), older_names=dict(sorted(older.items())))

@@ -62,7 +62,7 @@ class RecordingFacts:
     recording: str
     """Recording id."""
     secrets: tuple[str, ...] = ()
-    """Texts of the header that no message may repeat."""
+    """Texts of the header that messages must not repeat."""
     notes: list[str] = field(default_factory=list)
     """Remarks for the catalogue, in the order in which they were made."""
 
@@ -81,7 +81,7 @@ class RecordingFacts:
     stretches: tuple[Stretch, ...] = field(init=False, metadata={"step": "pick_sensors"})
     """Samples of the source that were recorded without a pause."""
     misplaced: RecordingError | None = field(init=False, metadata={"step": "pick_sensors"})
-    """What is wrong with the sensor positions. It is raised later, together with a wrong unit of the signal."""
+    """Fault of the sensor positions, which is raised later, together with a wrong unit of the signal."""
     compensation_grade: int = field(init=False, metadata={"step": "prepare"})
     state: State = field(init=False, metadata={"step": "prepare"})
     device: str = field(init=False, metadata={"step": "prepare"})
@@ -108,10 +108,10 @@ class RecordingFacts:
         self.notes.extend(notes)
 
     def scrubbed(self, text: str) -> str:
-        """Return a text without what products and messages must not repeat of this recording."""
+        """Return a text without the private texts of this recording."""
         return self.source.scrubbed(text, self.secrets)
 
     def scratch_folder(self) -> Path | None:
-        """Return the folder for temporary files; None stands for the system's."""
+        """Return the folder for temporary files; None means the system's."""
         scratch = self.config.transfer.scratch
         return Path(scratch) if scratch else None

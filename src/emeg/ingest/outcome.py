@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 State = Literal["ready", "quarantined", "claimed", "failed", "died"]
-"""How the work on a source ended.
+"""State in which the work on a source ended.
 
 ``ready``
     Its recording is in the store.
@@ -13,7 +13,7 @@ State = Literal["ready", "quarantined", "claimed", "failed", "died"]
 ``claimed``
     Another worker is working on it and may still be.
 ``failed``
-    A fault that may pass, such as a broken connection; the next run tries again.
+    A temporary fault, such as a broken connection; the next run tries again.
 ``died``
     The worker process ended while it worked on the source.
 """
@@ -33,7 +33,7 @@ class Outcome:
     reason : str
         Why the source is not ready.
     made : bool
-        Whether this call did the work; `False` where it found that another worker had done it.
+        Whether this call did the work; `False` if another worker had done it.
 
     Raises
     ------

@@ -23,7 +23,7 @@ KEY_VARIABLE = "EMEG_PSEUDONYM_KEY"
 """Environment variable with the secret that subject labels are hashed with."""
 
 REMARK = "remark"
-"""Replaces free text of an event: the event is kept, its text is not."""
+"""Replacement for the free text of an event."""
 
 DIGITS = 16
 """Hexadecimal digits of a pseudonym."""
@@ -104,7 +104,7 @@ _SAID = """
 """
 
 TECHNICAL = frozenset(_SAID.split())
-"""Words that say nothing of a person: of formats, devices, tasks and markers."""
+"""Words of formats, devices, tasks and markers, which do not identify a person."""
 
 _ROLES = """
     adult adults case cases child children con control controls ctrl ernoise group healthy hc infant infants older
@@ -113,7 +113,7 @@ _ROLES = """
 """
 
 ROLES = frozenset(_ROLES.split())
-"""Words of subjects' labels that say what somebody is in a study, not who."""
+"""Words of subjects' labels that describe a role in a study, not a person."""
 
 
 _STATES = frozenset({"ec", "eo", "md", "hv", "eog", "ecg", "ref", "rs", "vep", "aep", "sep", "erp", "mmn", "p3"})
@@ -154,7 +154,7 @@ class Pseudonyms:
 
     @property
     def told(self) -> str:
-        """What a reader of a result should know about the names of people."""
+        """Description of how subjects are named, for the result of an ingest."""
         if self.key:
             return f"keyed ({KEY_VARIABLE})"
         return f"labels of the archive, what looks like a name hashed; no key in {KEY_VARIABLE}: hashes can be guessed"

@@ -27,7 +27,7 @@ class BidsName(NamedTuple):
 
 
 def parse_name(path: str) -> BidsName:
-    """Split a file name into its parts; a name that is not BIDS has no entities and its whole stem as suffix."""
+    """Split a file name into its parts; for a name that is not BIDS, the suffix is the whole stem."""
     name = PurePosixPath(path).name
     stem, dot, extension = name.partition(".")
     if dot and not stem:  # hidden files

@@ -32,14 +32,14 @@ class Contents:
         return self._root.is_local
 
     def read(self, path: str) -> bytes:
-        """Read a whole file; empty where this machine may not read it, which is reported when it is opened."""
+        """Read a whole file; empty if it cannot be read, which is reported when it is opened."""
         try:
             return read_listed(self._root, self._files[path], self._config)
         except OSError:
             return b""
 
     def ends(self, path: str) -> tuple[bytes, bytes]:
-        """Read the beginning and the end of a file; empty where this machine may not read it."""
+        """Read the beginning and the end of a file; empty if it cannot be read."""
         file = self._files[path]
         if path.lower().endswith(".gz"):
             whole = _unzipped(self.read(path))
@@ -54,7 +54,7 @@ class Contents:
 
 
 def _unzipped(data: bytes) -> bytes:
-    """Decompress as much of a gzip file as is sound."""
+    """Decompress the undamaged beginning of a gzip file."""
     try:
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(data)
     except zlib.error:

@@ -16,11 +16,11 @@ _SPLIT = re.compile(r"(?<=_split-)(\d+)")
 _NUMBERED = re.compile(r"^(?P<base>.+)-(?P<number>[1-9]\d*)$")
 
 Ends = Callable[[str], tuple[bytes, bytes]]
-"""Returns the beginning and the end of a file."""
+"""Function that returns the beginning and the end of a file."""
 
 
 class Parts(NamedTuple):
-    """Later parts of one recording in order, and what is wrong with them; empty where nothing is."""
+    """Later parts of one recording in order, and their fault; an empty text if there is none."""
 
     paths: tuple[str, ...] = ()
     problem: str = ""

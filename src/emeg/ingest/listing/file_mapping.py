@@ -82,7 +82,7 @@ class FilePattern(Config):
 
 
 class FileMapping(Config):
-    """How an archive without BIDS names is read. A file that matches no pattern is left aside and counted."""
+    """Rules for an archive without BIDS names. A file that matches no pattern is left aside and counted."""
 
     dataset: str | None = None
     """Short name of the dataset."""

@@ -18,7 +18,7 @@ from emeg.registry import Entry
 _TABLES: tuple[SidecarKind, ...] = ("channels", "events", "electrodes")
 
 BIDSIGNORE = ".bidsignore"
-"""File of a dataset's root that names files which are not to be used, with the patterns of ``.gitignore``."""
+"""File in a dataset's root that lists files not to be used, with the patterns of ``.gitignore``."""
 
 
 class Dataset(NamedTuple):
@@ -32,7 +32,7 @@ class Dataset(NamedTuple):
 
 
 class Lister:
-    """Decides what each of an archive's files is.
+    """Decide what each file of an archive is.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Lister:
     files : dict
         Files of the archive by path.
     contents : Contents
-        Their content, read where names do not tell enough.
+        Their content, read if names are not sufficient.
     """
 
     def __init__(self, dataset: Dataset, files: Mapping[str, ListedFile], contents: Contents) -> None:

@@ -1,4 +1,4 @@
-"""Where a file says that its recording was interrupted: one list for all formats.
+"""Find the interruptions that the files of a recording state, as one list for all formats.
 
 annotations, marker files, status bits, record times, trials ──▶ ``find_breaks`` ──▶ ``stretches_of`` ──▶ stretches
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import mne
 
 SHORTEST_STRETCH_S = 2.0
-"""Of an interrupted recording at least one stretch is so long: the tokenizer reads windows of this length."""
+"""Least length of the longest stretch of an interrupted recording, s: the length of the tokenizer's windows."""
 
 _BOUNDARIES = frozenset({"boundary", "bad boundary", "edge boundary", "new segment", "bad_boundary", "edge_boundary"})
 _SKIPS = frozenset({"bad_acq_skip", "bad acq skip"})
@@ -41,10 +41,10 @@ _WORDS = {
     "gdf": frozenset({"32766"}),
     "eeglab": frozenset({"-99"}),
 }
-"""What further annotations mean a break: of ANT Neuro, the GDF event 0x7FFE (a new segment), EEGLAB's numeric code."""
+"""Further annotations that mark a break: ANT Neuro's, the GDF event 0x7FFE (a new segment), EEGLAB's numeric code."""
 _SKIP_WORDS = {"cnt": frozenset({"bad_disconnection"})}
 _PREFIX = re.compile(r"^(comment|new segment)/(?=.)", re.IGNORECASE)
-"""What MNE-Python puts before the text of a BrainVision marker."""
+"""Prefix that MNE-Python adds to the text of a BrainVision marker."""
 
 
 class Break(NamedTuple):
@@ -55,7 +55,7 @@ class Break(NamedTuple):
     start_s: float
     """File time at which the next stretch begins, s; later than `end_s` where the file fills the pause with samples."""
     pause_s: float | None = 0.0
-    """Time that passed on the clock and has no samples in the file, s; None where nothing is stated."""
+    """Time on the clock without samples in the file, s; None if it is not stated."""
 
 
 class Stretch(NamedTuple):
@@ -66,7 +66,7 @@ class Stretch(NamedTuple):
     stop: int
     """Sample after the last."""
     onset_s: float | None
-    """When it began on the amplifier's clock, s after the recording's first sample; None where nothing is stated."""
+    """Its start on the amplifier's clock, s after the recording's first sample; None if it is not stated."""
 
 
 def find_breaks(raw: "mne.io.BaseRaw", source: Source, folder: Path, sidecars: Sidecars) -> tuple[Break, ...]:
@@ -119,7 +119,7 @@ def _annotated(raw: "mne.io.BaseRaw", format_: str) -> list[Break]:
 
 
 def _unsure(onset_s: float, sfreq: float) -> float:
-    """Return by how much the time of an annotation in a FIF file may be wrong, s; 0 where it finds the right sample.
+    """Return the largest error of an annotation's time in a FIF file, s; 0 if the time is exact to the sample.
 
     FIF files hold these times in single precision: after nine hours at 1 kHz they are two samples off.
     """
@@ -196,7 +196,7 @@ def _of_persyst(path: Path, raw: "mne.io.BaseRaw") -> list[Break]:
 
 _DAY_S = 86_400.0
 _CLOCK_TOLERANCE_S = 0.1
-"""A computer's clock differs by so much from an amplifier's without a pause."""
+"""Largest difference of a computer's clock from an amplifier's without a pause, s."""
 
 
 def _by_times(times: list[tuple[int, float]], sfreq: float, name: str) -> list[Break]:
@@ -314,7 +314,7 @@ def table_in_file_time(sidecars: Sidecars, breaks: tuple[Break, ...]) -> Sidecar
 
 
 _EARLIER = 0.3
-"""Of a sample: a boundary stated so little behind a sample, by rounding, is at it."""
+"""Part of a sample by which a boundary may lie after a sample, because of rounding, and still count as at it."""
 
 
 def stretches_of(breaks: tuple[Break, ...], n_times: int, sfreq: float) -> tuple[Stretch, ...]:
@@ -323,7 +323,7 @@ def stretches_of(breaks: tuple[Break, ...], n_times: int, sfreq: float) -> tuple
     Raises
     ------
     RecordingError
-        There are breaks, and no stretch is as long as `SHORTEST_STRETCH_S`.
+        There are breaks, and every stretch is shorter than `SHORTEST_STRETCH_S`.
     """
     if not breaks:
         return (Stretch(0, n_times, 0.0),)
@@ -354,7 +354,7 @@ def stretches_of(breaks: tuple[Break, ...], n_times: int, sfreq: float) -> tuple
 
 
 def mark_breaks(raw: "mne.io.BaseRaw", stretches: tuple[Stretch, ...]) -> None:
-    """Annotate an open file where its stretches end, so that MNE-Python filters and fits nothing across a pause."""
+    """Annotate an open file at the ends of its stretches, so that MNE-Python does not filter or fit across a pause."""
     if len(stretches) < 2:
         return
     sfreq, first_s = float(raw.info["sfreq"]), float(raw.first_time)

@@ -1,6 +1,6 @@
 """EEGLAB sets of epochs, as one file in which they lie end to end.
 
-A set of epochs is opened where nothing else was published of a recording. Each epoch is a stretch of its own.
+A set of epochs is used if no continuous file of the recording was published. Each epoch becomes one stretch.
 
 Shape letters: C channels, N samples.
 """
@@ -27,7 +27,7 @@ def read_eeglab(path: Path) -> "mne.io.BaseRaw":
     n = n_epochs(path, path.name)
     if n < 2:
         return mne.io.read_raw(path, preload=False)
-    # Own events: those of the set need not be unique, and only the first of each epoch would be kept.
+    # New events: those of the set need not be unique, and MNE would keep only the first of each epoch.
     events = np.stack([np.arange(n), np.zeros(n, int), np.ones(n, int)], axis=1)
     epochs = mne.read_epochs_eeglab(path, events=events, event_id={"epoch": 1})
     values = epochs.get_data()

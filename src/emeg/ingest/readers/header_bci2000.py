@@ -1,4 +1,4 @@
-"""Names, gains and the length that a BCI2000 file states and MNE-Python leaves aside."""
+"""Names, gains and the length that a BCI2000 file states and MNE-Python ignores."""
 
 import re
 from pathlib import Path
@@ -23,12 +23,12 @@ _NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*((?:mu|\u00b5|
 def apply_bci2000(raw: "mne.io.BaseRaw", path: Path) -> None:
     """Set the channel names of an open BCI2000 file and convert its values to volts, (x - offset) · gain.
 
-    A gain without a unit is in microvolts a step.
+    A gain without a unit is in microvolts per integer.
 
     Raises
     ------
     RecordingError
-        The file ends within a sample, or its gains are none.
+        The file ends within a sample, or its gains are no numbers.
 
     References
     ----------

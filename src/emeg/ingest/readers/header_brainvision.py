@@ -1,4 +1,4 @@
-"""What a BrainVision header promises: its data and marker file beside it, whole frames, an interval, a format."""
+"""Check what a BrainVision header states: data and marker file, whole frames, sampling interval, format."""
 
 import math
 import re
@@ -25,7 +25,7 @@ def check_brainvision(path: Path, name: str, *, events_elsewhere: bool = False) 
     path : Path
         The header, ``.vhdr`` or ``.ahdr``.
     name : str
-        What to call it in errors.
+        Name of the file in errors.
     events_elsewhere : bool
         An events table stands beside the recording: the marker file may be absent.
 
@@ -97,11 +97,11 @@ _NOT_CONTINUOUS = (
         "holds segments that were cut out ({key}={value}), not a continuous recording",
     ),
 )
-"""Keys of the header, what they must not be, and what it means; as BrainVision Analyzer writes them."""
+"""Keys of the header, values that are refused, and their meaning; as BrainVision Analyzer writes them."""
 
 
 def _refuse_pieces(name: str, fields: dict[str, str]) -> None:
-    """Refuse what is no continuous recording and says so."""
+    """Refuse a header which states that the file is no continuous recording."""
     for key, is_wrong, meaning in _NOT_CONTINUOUS:
         value = fields.get(key, "")
         if is_wrong(value.lower()):

@@ -1,4 +1,4 @@
-"""What a Neuroscan ``.cnt`` file states and MNE-Python leaves aside: its data format, and where it was spliced.
+"""Facts of a Neuroscan ``.cnt`` file that MNE-Python ignores: its data format, and where it was spliced.
 
 References
 ----------

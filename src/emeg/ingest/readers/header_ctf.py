@@ -1,6 +1,6 @@
-"""What a CTF data set states: its marker file, walked through before MNE-Python reads it, and its trials.
+"""Check a CTF data set: its marker file, before MNE-Python reads it, and its trials.
 
-At the end of a marker file that is cut, MNE-Python waits for ever.
+MNE-Python does not return from reading a marker file that is cut.
 """
 
 import re

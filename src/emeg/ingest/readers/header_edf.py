@@ -1,6 +1,6 @@
-"""What EDF and BDF headers promise (Kemp et al. 1992; EDF+ 2003), checked field by field.
+"""Check EDF and BDF headers field by field (Kemp et al. 1992; EDF+ 2003).
 
-MNE-Python infers, replaces or ignores several wrong fields; what they meant is then a guess.
+MNE-Python infers, replaces or ignores several wrong fields; their meaning is then a guess.
 """
 
 import itertools
@@ -25,7 +25,7 @@ _WIDTHS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 _LABEL, _UNIT, _PHYSICAL, _DIGITAL, _SAMPLES = 0, 2, 3, 5, 8
 _ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 _GAP_SHARE = 0.5
-"""Of a sample: start times of records that differ more from an unbroken recording's are a gap."""
+"""Part of a sample by which start times of records may differ from an unbroken recording's; more is a gap."""
 
 
 class _Header(NamedTuple):
@@ -50,7 +50,7 @@ class _Header(NamedTuple):
 def check_edf(path: Path, name: str) -> None:
     """Refuse a header that contradicts itself or the file's size, and records whose times run backwards.
 
-    A record count of -1 stands for a recording in progress and is taken for unknown.
+    A record count of -1 marks a recording in progress and counts as unknown.
 
     Raises
     ------
@@ -122,7 +122,7 @@ def _read_header(path: Path, name: str) -> _Header:
 
 
 def _check_range(fields: bytes, n_signals: int, signal: int, label: str, name: str) -> None:
-    """Refuse an empty or endless range: a channel's step is its physical range over its digital one."""
+    """Refuse an empty or infinite range: a channel's scale is its physical range over its digital one."""
     for what, first, convert in (("physical", _PHYSICAL, float), ("digital", _DIGITAL, int)):
         low, high = (_number(_column(fields, n_signals, first + k, signal), 0, 8, convert, name) for k in (0, 1))
         if not (math.isfinite(low) and math.isfinite(high) and low != high) or (what == "digital" and low > high):

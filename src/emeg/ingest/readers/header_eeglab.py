@@ -1,4 +1,4 @@
-"""What an EEGLAB set promises: rate, channels, points, and the samples inside or beside it."""
+"""Check what an EEGLAB set states: rate, channels, points, and the samples inside or beside it."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from emeg.ingest.readers.header_matlab import check_matlab
 from emeg.ingest.refusals import contradiction, file_named, malformed, short
 
 SHORTEST_EPOCH_S = 2.0
-"""Epochs are used as stretches of a recording where each holds a window of the tokenizer."""
+"""Least length of epochs that are used as stretches of a recording, s: a window of the tokenizer."""
 
 _SAMPLE_BYTES = 4
 _NUMBERS = ("srate", "nbchan", "pnts", "trials", "xmin", "xmax")
@@ -19,7 +19,7 @@ _HDF5 = b"MATLAB 7.3"
 
 
 class _Set(NamedTuple):
-    """The fields that say how much there is; `data` is the shape of an array in the set, or a file's name."""
+    """The fields that state the size; `data` is the shape of an array in the set, or a file's name."""
 
     srate: float
     nbchan: float

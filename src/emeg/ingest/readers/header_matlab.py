@@ -1,7 +1,7 @@
-"""Whether a MATLAB 5 file holds together, before native code trusts its lengths.
+"""Check a MATLAB 5 file before native code relies on the lengths that it states.
 
-scipy's reader follows types and lengths without asking whether they fit, so that a few damaged bytes end the process.
-This walk reads every tag of the file, and no more than a megabyte at a time.
+scipy's reader uses types and lengths without checking them, so that a few damaged bytes can end the process. This
+check reads every tag of the file, at most a megabyte at a time.
 
 References
 ----------
@@ -35,11 +35,11 @@ class _Tag(NamedTuple):
     type: int
     size: int
     inside: bytes | None
-    """Content of a small element, which lies in the tag itself."""
+    """Content of a small element, which is in the tag itself."""
 
 
 class _Reader:
-    """Bytes to be read in order, at most so many."""
+    """A part of a file that is read in order, up to a limit."""
 
     def __init__(self, read: Callable[[int], bytes], left: float, order: str) -> None:
         self._read, self.left, self.order = read, left, order

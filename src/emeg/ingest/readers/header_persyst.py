@@ -1,4 +1,4 @@
-"""Times in a Persyst header: the section ``SampleTimes``, which MNE-Python leaves aside, and comments."""
+"""Times in a Persyst header: the section ``SampleTimes``, which MNE-Python ignores, and comments."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""What a file's header promises, against what the file holds.
+"""Compare a file's header with the content of the file.
 
-Readers warn about a cut file, or say nothing, and give back what is left. A recording that lost its end is not the
-recording that was made: these checks refuse it before it is read.
+Readers return what is left of a cut file, with or without a warning. These checks refuse such a recording before it is
+read.
 """
 
 import struct
@@ -36,14 +36,14 @@ def check_promises(path: Path, format_: str, name: str, *, events_elsewhere: boo
     format_ : str
         As in `emeg.ingest.listing.formats`.
     name : str
-        What to call the file in errors: its path in the archive.
+        Name of the file in errors: its path in the archive.
     events_elsewhere : bool
         An events table stands beside the recording, so that a marker file may be absent.
 
     Raises
     ------
     RecordingError
-        The file is empty, shorter than its header promises, or was sent through a text conversion.
+        The file is empty, shorter than its header states, or was sent through a text conversion.
     """
     if path.is_dir():
         return
@@ -97,7 +97,7 @@ def _check_gdf(path: Path, name: str) -> None:
 
 
 def _check_riff(path: Path, name: str) -> None:
-    """Check that the chunks of ANT Neuro's .cnt, a RIFF container, lie inside the file; its C library trusts them."""
+    """Check that the chunks of ANT Neuro's .cnt, a RIFF container, lie inside the file; its C library does not."""
     if is_neuroscan(path):
         check_cnt(path, name)
         return
