@@ -1,4 +1,4 @@
-"""What a trained model is used for: embeddings of recordings and epochs, and of a stream while it arrives.
+"""Use a trained model: embed recordings and epochs, or a stream while it arrives.
 
 mne.Epochs, mne.io.Raw, arrays ──``signals``──▶ windows at the model's rate ──``Embedder``──▶ features for scikit-learn
 packets ──``packets``──▶ samples in order ──``causal``──▶ causal filters, model's rate ──``OnlineEncoder``──▶ tokens

@@ -1,9 +1,9 @@
-"""A causal front end: the pass band and rate of the networks, from samples of the past alone.
+"""Filter and resample a stream to the pass band and rate of the networks, from past samples alone.
 
 Shape letters: C channels, N samples.
 
-It is not what the networks were trained on: ingest filters with zero phase. Causal filters shift rhythms in time (about
-10 ms at 10 Hz) and turn slow drifts, so codes differ from offline ones; `OnlineEncoder` says for how many.
+The networks were trained on signals that ingest filtered with zero phase. Causal filters shift rhythms in time (about
+10 ms at 10 Hz) and change slow drifts, so some codes differ from offline ones; `benchmarks/RESULTS.md` has the share.
 """
 
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ def causal_sections(sfreq: float, mains: float) -> NDArray[np.float64]:
     Raises
     ------
     UserError
-        The rate is below 64 Hz: nothing of the pass band would be left.
+        The rate is below 64 Hz.
     """
     if not np.isfinite(sfreq) or sfreq < 64.0:
         raise UserError(f"info: a rate of {sfreq:g} Hz is too low for a stream; use 64 Hz or more")
@@ -53,7 +53,8 @@ def causal_sections(sfreq: float, mains: float) -> NDArray[np.float64]:
 class CausalFilter:
     """Filter chunk after chunk as if it were one signal.
 
-    The first sample is taken as the level before the stream began, so that an offset of the amplifier is no step.
+    The level before the stream is assumed to be that of the first sample, so that an offset of the amplifier is no
+    jump.
     """
 
     sections: NDArray[np.float64]
@@ -77,10 +78,10 @@ class CausalFilter:
 
 @dataclass
 class CausalResampler:
-    """Give samples at 256 Hz as soon as what they depend on has come.
+    """Resample to 256 Hz, returning each sample as soon as its input has arrived.
 
-    A multiple of 256 Hz is thinned; any other rate is interpolated by a windowed sine cardinal, whose upper half waits
-    for `lookahead_s`. Sample k of the result lies k / 256 s after the first one of the source.
+    From a multiple of 256 Hz every n-th sample is taken. Any other rate is interpolated by a windowed sinc function,
+    which needs `lookahead_s` of later signal. Sample k of the result is k / 256 s after the first sample of the source.
     """
 
     sfreq: float
@@ -91,12 +92,12 @@ class CausalResampler:
 
     @property
     def thins(self) -> bool:
-        """Whether every n-th sample is taken as it is."""
+        """Whether every n-th sample is taken unchanged."""
         return float(self.sfreq / SFREQ).is_integer()
 
     @property
     def lookahead_s(self) -> float:
-        """Seconds of signal after a sample that it waits for."""
+        """Seconds of later signal that a sample needs."""
         return 0.0 if self.thins else TAPS // 2 / self.sfreq
 
     def push(self, signal_CN: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -109,12 +110,12 @@ class CausalResampler:
         """
         half = 0 if self.thins else TAPS // 2
         if self._kept is None:
-            # before the stream its first value
+            # the level before the stream is its first value
             self._kept = np.repeat(signal_CN[:, :1], half, axis=1)
             self._kept_first = -half
         self._kept = np.concatenate([self._kept, signal_CN], axis=1)
         end = self._kept_first + self._kept.shape[1]
-        # the last output whose furthest tap, floor(position) + half, has come
+        # the last output whose furthest tap, floor(position) + half, has arrived
         n_ready = max(0, int(np.ceil((end - half) * SFREQ / self.sfreq - 1e-9)) + 1)
         positions = np.arange(self._n_out, n_ready) * self.sfreq / SFREQ
         positions = positions[np.floor(positions + 1e-9) + half < end]

@@ -34,7 +34,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     model : str or Path
         Folder of a BrainOmni: ``config.json`` and ``model.safetensors``.
     info : mne.Info, optional
-        Channels and rate, where arrays are embedded.
+        Channels and rate of arrays.
     montage : str, optional
         One of MNE's montages, for electrode names that the standard set does not know.
     window_s : float
@@ -47,7 +47,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     batch_size : int
         Windows computed at once.
     device : str
-        ``"auto"`` takes a GPU where there is one.
+        ``"auto"`` uses a GPU if there is one.
 
     Examples
     --------
@@ -135,7 +135,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate(parts)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:  # noqa: ANN401
-        """Name the features: ``source<q>_<d>``, with ``_std``, ``_log_std`` or ``_power<k>`` behind.
+        """Name the features: ``source<q>_<d>``, with ``_std``, ``_log_std`` or ``_power<k>`` appended.
 
         Raises
         ------
@@ -173,7 +173,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return loaded[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the network out: a copy loads it again from its folder."""
+        """Return the state without the network; a copy loads it from its folder."""
         return {name: value for name, value in super().__getstate__().items() if name != "_loaded"}
 
     def __sklearn_tags__(self) -> Tags:

@@ -1,4 +1,4 @@
-"""From what MNE users hold (Epochs, Raw, arrays with an info) to windows at the model's rate, in V, T and T/m.
+"""Convert Epochs, Raw, or arrays with an info to windows at the model's rate, in V, T and T/m.
 
 Shape letters: B batch, C channels, N samples.
 """
@@ -46,8 +46,8 @@ def windows_of(
     """Convert data to the model's rate and sensors.
 
     A Raw is filtered as ingest does it (0.1-96 Hz, notches where ``info["line_freq"]`` is set) and cut into windows
-    without overlap; the rest at the end is left out. Epochs and arrays are as a rule filtered already, and too short
-    for 0.1 Hz: they are resampled, with nothing but the low-pass that this needs. Channels of ``info["bads"]`` and
+    without overlap; the remainder at the end is left out. Epochs and arrays are usually filtered already, and too short
+    for 0.1 Hz: they are only resampled, with the low-pass that this requires. Channels of ``info["bads"]`` and
     those without a known position are left out.
 
     Parameters
@@ -66,7 +66,7 @@ def windows_of(
     UserError
         The data are of none of these kinds, are empty, not finite, in another unit, or have no usable channel.
     RecordingError
-        The sensors cannot sit on a head.
+        The sensor positions do not fit a head.
     """
     import mne
 
@@ -144,7 +144,7 @@ def _resampled(signal_BCN: NDArray[np.float32], info: "mne.Info") -> NDArray[np.
     sfreq = float(info["sfreq"])
     if sfreq == SFREQ:
         return signal_BCN
-    # 0 Hz is no lower edge: nothing is taken away there but each channel's mean
+    # 0 Hz is no lower edge: only each channel's mean is removed
     band = Band(0.0, plan_band(sfreq=sfreq, l_freq=L_FREQ, h_freq=H_FREQ, lowpass=0.0, mains=0.0).high)
     flat = signal_BCN.reshape(-1, signal_BCN.shape[-1])
     return standardise(flat, band, sfreq_in=sfreq, sfreq_out=SFREQ).reshape(*signal_BCN.shape[:2], -1)

@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 
 class OnlineConfig(Config):
-    """How a stream is read."""
+    """Settings of the encoder of a stream."""
 
     mains_hz: float = Field(0.0, ge=0.0)
     """Mains frequency, Hz, for notches; 0: none."""
     normalise_s: PositiveFloat = 10.0
-    """The scale of a window is that of so many seconds up to its end (of fewer at the beginning)."""
+    """Seconds before a window's end from which its scale is computed; fewer at the start of the stream."""
     context_s: PositiveFloat = 10.0
-    """An embedding is made from the tokens of so many seconds up to its end."""
+    """Seconds before a window's end whose tokens an embedding is computed from."""
     patience_s: float = Field(0.02, ge=0.0)
-    """Signal that may come after a missing packet before this is given up and bridged, s."""
+    """Signal that may arrive after a missing packet before the packet counts as lost and is bridged, s."""
     max_bridged_share: float = Field(0.1, ge=0.0, le=1.0)
-    """A window of which more was lost is not encoded."""
+    """Largest share of a window that may be lost; a window with more is not encoded."""
     embed: bool = True
     """Embed windows too; tokens alone are faster."""
     montage: str | None = None
@@ -50,24 +50,24 @@ class TokenWindow(NamedTuple):
     """One window of a stream."""
 
     start_s: float
-    """Where it begins, s after the first sample of the stream."""
+    """Start, s after the first sample of the stream."""
     end_s: float
     codes: NDArray[np.int64]
     """(latent, step, quantizer)."""
     embedding: NDArray[np.float32] | None
     """(latent, step, d): the window's steps, embedded with the context before them."""
     channels: NDArray[np.bool_]
-    """(channel,): which were used; one without signal in the window is left out."""
+    """bool (channel,): channels used; one without signal in the window is left out."""
     bridged_share: float
     """Share of the samples that were lost and bridged."""
 
 
 class OnlineEncoder:
-    """Encode packets as they come, with causal filters (`emeg.inference.causal`) and a running scale.
+    """Encode packets as they arrive, with causal filters (`emeg.inference.causal`) and a running scale.
 
-    A window is ready once its last sample has come, plus `lookahead_s` where the rate is no multiple of 256 Hz. It
-    overlaps the one before as in pretraining. A channel that is flat or not a number through a window is left out of
-    it; while it is not a number for moments, its last value holds.
+    A window is complete when its last sample has arrived, plus `lookahead_s` if the rate is no multiple of 256 Hz. It
+    overlaps the window before as in pretraining. A channel that is flat or NaN throughout a window is left out of it;
+    single NaN values are replaced by the channel's last value.
 
     Parameters
     ----------
@@ -116,12 +116,12 @@ class OnlineEncoder:
 
     @property
     def lookahead_s(self) -> float:
-        """Seconds of signal after a window's end that it waits for."""
+        """Seconds of signal after its end that a window needs."""
         return self._resampler.lookahead_s
 
     @property
     def counts(self) -> PacketCounts:
-        """What happened to the packets so far."""
+        """Counts of packets and samples so far."""
         return self._order.counts
 
     def push(self, packet_CN: NDArray[np.float64], *, first_sample: int | None = None) -> list[TokenWindow]:
@@ -132,8 +132,8 @@ class OnlineEncoder:
         packet_CN : float64, shape (channels of info, samples)
             V, T or T/m.
         first_sample : int, optional
-            Number of its first sample in the stream, by which late, repeated and lost packets are known. Left out:
-            packets come in order and none is lost.
+            Number of its first sample in the stream, which shows late, repeated and lost packets. If omitted, packets
+            arrive in order and none is lost.
 
         Raises
         ------
@@ -191,7 +191,7 @@ class OnlineEncoder:
         return np.asarray(embedded[0, :, -features_1QSD.shape[2] :].numpy())
 
     def _forget(self) -> None:
-        """Drop what no later window or scale needs."""
+        """Drop samples that no later window or scale needs."""
         next_end = self._next_window * self._stride + self._length
         keep_from = min(self._next_window * self._stride, next_end - round(self.config.normalise_s * SFREQ))
         drop = max(0, keep_from - self._kept_first)
@@ -200,7 +200,7 @@ class OnlineEncoder:
 
 
 class _RawTrack:
-    """Which channels carried a signal, and which samples were bridged, as the source had them."""
+    """Record which channels carried a signal and which samples were bridged, in samples of the source."""
 
     def __init__(self, sfreq: float) -> None:
         self._sfreq = sfreq
@@ -211,7 +211,7 @@ class _RawTrack:
 
     def push(self, signal_CN: NDArray[np.float64], bridged: NDArray[np.bool_]) -> None:
         before = signal_CN[:, :1] if self._last is None else self._last
-        # nan differs from everything, but is no movement
+        # NaN differs from every value, but is no signal
         moves = (np.diff(signal_CN, axis=1, prepend=before) != 0) & np.isfinite(signal_CN) & ~bridged
         self._last = signal_CN[:, -1:]
         self._moves = moves if self._moves is None else np.concatenate([self._moves, moves], axis=1)
@@ -232,7 +232,7 @@ class _RawTrack:
 
 
 class _threads:  # noqa: N801 - reads as a statement
-    """Set torch's threads for a while."""
+    """Set the number of torch's threads during a block."""
 
     def __init__(self, n: int) -> None:
         self._n = n

@@ -1,4 +1,4 @@
-"""Packets of a stream become samples in order: late ones are waited for, repeated ones dropped, lost ones bridged.
+"""Order the packets of a stream: wait for late ones, drop repeated ones, bridge lost ones.
 
 Shape letters: C channels, N samples.
 """
@@ -13,15 +13,15 @@ from emeg.errors import UserError
 
 @dataclass
 class PacketCounts:
-    """What happened to packets and samples so far."""
+    """Counts of packets and samples so far."""
 
     taken: int = 0
     repeated: int = 0
-    """Packets whose samples were all there already, or had been bridged because they came too late."""
+    """Packets whose samples had all arrived before, or had been bridged because they arrived too late."""
     late: int = 0
-    """Packets that came after a later one and were still in time."""
+    """Packets that arrived after a later one but in time."""
     bridged_samples: int = 0
-    """Samples that never came, or too late."""
+    """Samples that did not arrive, or arrived too late."""
     gaps: int = 0
 
 
@@ -39,8 +39,8 @@ class Stretch:
 class PacketOrder:
     """Put packets in order.
 
-    A missing stretch is waited for until `patience` samples beyond it have come; then it is bridged by a straight line
-    from the last sample before to the first one after it, so that filters see no step.
+    Missing samples are awaited until `patience` later samples have arrived. They are then replaced by a straight line
+    from the last sample before to the first one after them, so that the filter input has no jump.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class PacketOrder:
         packet_CN : float64, shape (channels, samples)
             V, T or T/m.
         first_sample : int, optional
-            Number of its first sample in the stream. Left out: it follows what came last.
+            Number of its first sample in the stream. If omitted, it follows the packet before.
 
         Raises
         ------

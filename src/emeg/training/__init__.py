@@ -1,10 +1,10 @@
-"""Training: a corpus becomes a BrainTokenizer, its tokens a BrainOmni, a task's windows a classifier.
+"""Train a BrainTokenizer on a corpus, a BrainOmni on its tokens, and a classifier on the windows of a task.
 
 corpus ──train_tokenizer──▶ models/<tokenizer> ──tokenize──▶ tokens ──pretrain──▶ models/<brainomni>
                                                      task windows ──finetune_fold──▶ probabilities
 
-The two trainings run in processes of their own (`launch`), where Lightning drives them; `fit_tokenizer` and
-`fit_pretraining` are what runs there. Names are loaded when first used.
+The two trainings run under Lightning in separate processes (`launch`), which call `fit_tokenizer` and
+`fit_pretraining`. Names are loaded when first used.
 """
 
 import lazy_loader as lazy

@@ -1,4 +1,4 @@
-"""One process trains a model at a time: a second one waits, and says who trains it since when."""
+"""Let one process train a model at a time: a second one waits and reports which process trains it and since when."""
 
 import logging
 import os
@@ -18,14 +18,14 @@ HOLDER = "holder.json"
 """File below ``runs/<model>``: host, process and start of the training in progress, or of the last one."""
 
 POLL_S = 2.0
-"""Seconds between two looks at a training in progress."""
+"""Seconds between two checks of a training in progress."""
 
 
 @contextmanager
 def training_alone(store: Store, name: str, progress: Progress) -> Iterator[None]:
     """Wait until no other process trains the model `name`, and keep others waiting during the block.
 
-    The claim ends with the process that holds it, so a killed training keeps nobody waiting.
+    The claim ends with the process that holds it, so no process waits for a killed training.
     """
     reported = ""
     while True:

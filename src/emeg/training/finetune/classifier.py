@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Classifier(nn.Module):
-    """Encoder, backbone and head; the quantiser and the decoder stay out of the graph."""
+    """Encoder, backbone and head; quantizer and decoder are not part of the computation."""
 
     def __init__(self, backbone: BrainOmni, n_classes: int, recipe: FinetuneRecipe) -> None:
         super().__init__()
@@ -52,14 +52,14 @@ class Classifier(nn.Module):
         self._recipe = recipe
 
     def train(self, mode: bool = True) -> Self:
-        """Switch dropout; that of the backbone only where the recipe asks for it."""
+        """Switch dropout on or off; in the backbone only if the recipe sets it."""
         super().train(mode)
         self.backbone.train(mode and self._recipe.backbone_dropout)
         return self
 
     def embed(self, batch: SignalBatch) -> Tensor:
         """Embed windows in physical units: float, shape (batch, sources, steps, features)."""
-        # normalised with all channels: the reference of EEG is theirs
+        # normalise with all channels: they define the reference of EEG
         signal = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
         batch = batch._replace(signal=signal)
         if self._recipe.max_channels is not None:
@@ -77,9 +77,9 @@ class Classifier(nn.Module):
 
 
 class FineTuning(LightningModule):
-    """Fit a `Classifier`; after each epoch the validation people are predicted, and the best weights are kept.
+    """Fit a `Classifier`; after each epoch, predict the validation subjects and keep the best weights.
 
-    Parameters of the quantiser and of the prediction head get no gradient, so the optimiser leaves them alone.
+    Parameters of the quantizer and of the prediction head get no gradient, so the optimiser does not change them.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class FineTuning(LightningModule):
         self._losses: list[Tensor] = []
 
     def weigh_classes(self, labels: NDArray[np.int64]) -> None:
-        """Weight the classes so that each counts alike, whatever its share of `labels`.
+        """Compute weights that give every class the same influence, whatever its share of `labels`.
 
         Parameters
         ----------

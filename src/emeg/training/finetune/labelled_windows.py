@@ -1,4 +1,4 @@
-"""Labelled windows as fine-tuning reads them, and what one fold gives back."""
+"""Labelled windows as fine-tuning reads them, and the result of one fold."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,12 +37,12 @@ FoldIndices = Fold[NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class FoldOutcome:
-    """What one fold gave."""
+    """Result of one fold."""
 
     probabilities: NDArray[np.float64]
     """(test windows, classes), rows sum to 1, in the order of `FoldIndices.test`."""
     validation_balanced_accuracy: float
-    """Of the choice that was made."""
+    """Validation score of the chosen settings."""
     chosen: dict[str, float]
     """``learning_rate`` and ``epoch``, or ``penalty``: what validation chose."""
     history: list[dict[str, float]]
