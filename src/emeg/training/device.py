@@ -1,4 +1,4 @@
-"""Where to compute and in which arithmetic; loads no Lightning."""
+"""Choose the device and the arithmetic of a training, without importing Lightning."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from emeg.training.configs import Precision
 
 
 def pick_device(name: str) -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``mps`` into a device that is there.
+    """Convert ``auto``, ``cpu``, ``cuda`` or ``mps`` to a device of this machine.
 
     Raises
     ------

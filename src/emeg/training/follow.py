@@ -22,7 +22,7 @@ from emeg.uri import locate
 logger = logging.getLogger(__name__)
 
 POLL_S = 5.0
-"""Seconds between two looks at a job."""
+"""Seconds between two checks of a job."""
 
 SETTLE_S = 10.0
 """Seconds after the end of a job in which its model may still appear on a network file system."""
@@ -72,7 +72,8 @@ def follow(
     restarts : int
         Times a job that ended without a model is submitted again; it continues from its newest checkpoint.
     is_cancelled : callable
-        Returns whether the job is to be cancelled; called at each look and when this process receives a stop signal.
+        Function that returns whether the job is to be cancelled; called at each check and when this process receives
+        a stop signal.
 
     Raises
     ------

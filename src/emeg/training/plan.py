@@ -1,4 +1,4 @@
-"""The verb ``plan``: what a training will read and need, printed before it is launched."""
+"""The verb ``plan``: compute what a training will read and need, before it is launched."""
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -24,15 +24,15 @@ class PlanConfig(Config):
     recipe: str = "braintokenizer-emeg-nano"
     """Recipe of the training: braintokenizer, braintokenizer-nano, brainomni-tiny, …, or a .yaml file."""
     corpus: str | None = None
-    """Corpus to train on; may be left out where the store holds one only."""
+    """Corpus to train on; default: the only one in the store."""
     micro_batches: PositiveInt | None = None
     """Micro-batches of a step, in place of the recipe's."""
     ranks: PositiveInt = 1
     """Processes that train together, on all nodes."""
     nodes: PositiveInt = 1
-    """Machines they are spread over."""
+    """Machines that the processes are spread over."""
     bandwidth_mib_s: PositiveFloat | None = None
-    """What one machine reads from where the store lies, MiB/s."""
+    """Bandwidth between the store and one machine, MiB/s."""
     step_s: PositiveFloat | None = None
     """Seconds that a step is expected to take."""
 
@@ -51,19 +51,19 @@ class PlanResult(Config):
     batches_per_rank: int
     """Micro-batches of an epoch that each rank gets."""
     gib_per_epoch: float
-    """What all ranks together read in an epoch, GiB."""
+    """Data that all ranks together read in an epoch, GiB."""
     requests_per_1000: float
     """Reads from a bucket for 1,000 samples; none for tokens, which are copied first and mapped."""
     padding: float
     """Share of a batch that is padding."""
     shown: float
-    """Share of what is read that crops and channel choice let through."""
+    """Share of the data read that crops and channel choice keep."""
     batch_mib: float
-    """The largest micro-batch on the device, MiB, before the network does anything."""
+    """Size of the largest micro-batch on the device, MiB, without activations."""
     held_mib: float
-    """What a rank holds of a bucket at most, MiB: blocks read and not used up."""
+    """Most data of a bucket that a rank holds, MiB: blocks that are read but not used up."""
     mib_per_step: float
-    """What one machine reads for a step, MiB."""
+    """Data that one machine reads for a step, MiB."""
     fastest_step_s: float | None = None
     """Shortest step that the bandwidth keeps up with."""
     suffices: bool | None = None

@@ -25,13 +25,13 @@ ALTERNATIVES = (("steps", "epochs"),)
 
 
 def recipe_field(*, group: str = "training", runtime: bool = False, **constraints: Any) -> Any:  # noqa: ANN401
-    """Declare a field without a default of its own: its value stands in the recipes."""
+    """Declare a field whose value comes from the recipes; it has no default of its own."""
     extra: dict[str, Any] = {"in_recipe": True, "runtime": runtime, "group": group}
     return Field(default_factory=refuse_default, json_schema_extra=extra, **constraints)
 
 
 def refuse_default() -> NoReturn:
-    """Refuse to build a configuration whose value stands in no recipe.
+    """Raise for a configuration field that no recipe and no caller sets.
 
     Raises
     ------

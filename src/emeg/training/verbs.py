@@ -1,6 +1,6 @@
-"""The verbs that train: is the model there? Otherwise start the training's own processes, and wait.
+"""The verbs that train: return the model if it exists, else start the training in separate processes and wait.
 
-This side loads no network library, so that finding a finished model takes no time.
+This module imports no network library, so that finding a finished model is fast.
 """
 
 import os
@@ -88,7 +88,7 @@ def _run(verb: str, config: TrainingConfig, name: str, progress: Progress) -> Tr
 
 
 def _note(config: TrainingConfig, folder: Path, job: str) -> None:
-    """Note a job that was submitted; a script or manifest that was only written is none."""
+    """Record a submitted job; a script or manifest that was only written is none."""
     if config.launcher == "slurm" and config.slurm.submit:
         note_job(folder, JobNote(launcher="slurm", job=job.rpartition(" ")[2]))
     elif config.launcher == "kubernetes" and config.kubernetes.submit:

@@ -60,10 +60,10 @@ def test_arithmetic_tiles_whole_files(store, add_recording, shared):
     assert sorted(set(windows.starts.tolist())) == [2560 * k for k in range(6)]
 
 
-@pytest.mark.parametrize("folder", ["motor-imagery", "oddball"])
-def test_too_few_people_is_said_with_what_was_found(store, add_recording, shared, folder):
+@pytest.mark.parametrize(("folder", "found"), [("motor-imagery", "left_fist 23×"), ("oddball", "target 185×")])
+def test_too_few_people_is_said_with_what_was_found(store, add_recording, shared, folder, found):
     add_dataset(add_recording, shared / "data" / folder)
-    with refusal(UserError, "dataset motor-imagery", "left_fist 23×", action="--task.classes"):
+    with refusal(UserError, f"dataset {folder}", found, action="--task.classes"):
         infer_task(store, folder)
 
 

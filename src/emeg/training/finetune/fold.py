@@ -3,7 +3,8 @@
 windows ──▶ tokenizer's encoder ──latents, not quantised──▶ BrainOmni ──embedding──▶ TaskHead        (full)
 windows ──▶ embedding, once ──pooled──▶ standardised ──▶ logistic regression                (probe)
 
-Training people fit, validation people choose (learning rate, epoch, penalty), test people are only predicted.
+Training subjects fit the parameters, validation subjects choose learning rate, epoch or penalty, and test subjects are
+only predicted.
 """
 
 import logging
@@ -66,7 +67,7 @@ def finetune_fold(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     keep_state : bool
-        Return the fitted weights too.
+        Whether to return the fitted weights.
     embedded : float64, shape (windows, pooled features), optional
         Output of `embed_task` for the same model, recipe and weights, dimensionless features. A probe uses it in place
         of embedding the windows again for this fold.

@@ -30,7 +30,7 @@ class JobNote(Config):
     launcher: Literal["slurm", "kubernetes"]
     """Scheduler that has the job."""
     job: str
-    """Number or name that the scheduler knows it by."""
+    """Number or name of the job in the scheduler."""
     namespace: str = ""
     """Namespace of Kubernetes."""
     attempts: int = 1
@@ -53,7 +53,7 @@ def find_job(folder: Path) -> JobNote | None:
 
 
 def job_state(note: JobNote) -> tuple[State, str]:
-    """Return whether a job waits, runs or has ended, and the scheduler's own word for it.
+    """Return whether a job waits, runs or has ended, and the scheduler's name of its state.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def cancel_job(note: JobNote) -> None:
         The scheduler does not answer.
     """
     if note.launcher == "slurm":
-        # told to stop, the batch script would queue the job again, as it does after a pre-emption
+        # after a stop signal, the batch script would queue the job again, as it does after a pre-emption
         _ask("scontrol", "update", f"JobId={note.job}", "Requeue=0")
         done = _ask("scancel", "--full", note.job)
     else:

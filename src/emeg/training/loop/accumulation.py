@@ -1,8 +1,8 @@
-"""Gradients of a step, added in the same pairs whatever the number of ranks.
+"""Add the gradients of a step in the same pairs for any number of ranks.
 
 Floating-point sums depend on their order: one rank that adds four micro-batches one after another, and two ranks that
-add two each, differ in the last bit; then a latent near the border of two codes takes the other one, and the codebooks
-carry that on. Sums taken along one tree do not differ. `emeg.data.numbers_of` gives a rank its micro-batches in an
+add two each, differ in the last bit. A latent near the border of two codes may then get the other code, which changes
+the codebooks. Sums along one tree do not differ. `emeg.data.numbers_of` gives a rank its micro-batches in an
 order in which the tree needs few partial sums at a time: one copy of the gradients for four micro-batches of a rank,
 two for eight.
 """

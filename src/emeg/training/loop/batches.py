@@ -1,9 +1,9 @@
-"""From the sampling plan to tensors: what Lightning iterates over, and the state of it in checkpoints.
+"""Read the micro-batches of a sampling plan as tensors, for Lightning; their state is part of checkpoints.
 
 Shape letters: B batch, C channels, N samples, S latent sources, T latent steps, Q quantizer levels.
 
-The state is the plan's four values (corpus, seed, epoch, step) and knows no rank: Lightning gives every rank the
-state of rank 0, so a run may go on with another number of ranks.
+The state is the plan's four values (corpus, seed, epoch, step) and does not depend on the rank. Lightning gives every
+rank the state of rank 0, so a run can continue with another number of ranks.
 """
 
 from collections import defaultdict
@@ -35,12 +35,12 @@ CPU = torch.device("cpu")
 
 
 class SignalBatch(NamedTuple):
-    """Signals of one micro-batch, on their way to the network."""
+    """Signals of one micro-batch, as the network reads them."""
 
     step: int
     """Optimiser step that this micro-batch is part of."""
     micro_batch: int
-    """Its run in the step, whatever the rank."""
+    """Number of the micro-batch in its step, over all ranks."""
     signal: Tensor
     """float32 (B, C, N), V, T or T/m."""
     pos: Tensor
@@ -68,7 +68,7 @@ class TokenBatch(NamedTuple):
 
 
 def signal_batch(batch: Batch, *, step: int = 0, micro_batch: int = 0) -> SignalBatch:
-    """Turn arrays into tensors (without copying the signal)."""
+    """Convert arrays to tensors, without copying the signal."""
     return SignalBatch(
         step,
         micro_batch,
@@ -81,14 +81,14 @@ def signal_batch(batch: Batch, *, step: int = 0, micro_batch: int = 0) -> Signal
 
 
 class StoredSignalBatch(NamedTuple):
-    """Signals of one micro-batch as they are stored: what is moved to the device, where `to` makes floats of it."""
+    """Signals of one micro-batch as stored; `to` moves them to a device and converts them to floats there."""
 
     step: int
     micro_batch: int
     stored: Tensor
     """int16 (B, C, N)."""
     scale: Tensor
-    """float32 (B, C, K): V, T or T/m of a unit, for each chunk."""
+    """float32 (B, C, K): scale of each chunk, V, T or T/m."""
     edges: Tensor
     """int64 (B, K): first sample after each chunk."""
     pos: Tensor
@@ -98,9 +98,10 @@ class StoredSignalBatch(NamedTuple):
     segments: tuple[int, ...]
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> SignalBatch:
-        """Move to a device, half the bytes of floats, and give physical units there.
+        """Move the stored integers to a device and convert them to physical units there.
 
-        Lightning calls this for every batch. The products are those of `StoredBatch.values`, bit for bit.
+        This moves half the bytes of floats. Lightning calls it for every batch. The values equal those of
+        `StoredBatch.values` bit for bit.
         """
         mask = self.channel_mask
         tensors = (self.stored, self.scale, self.edges, self.pos, self.sensor_type)
@@ -117,7 +118,7 @@ class StoredSignalBatch(NamedTuple):
 
 
 def _scale_of_samples(scale: Tensor, edges: Tensor, n: int) -> Tensor:
-    """Scale of every sample (B, C, N); (B, C, 1) where a crop lies in one chunk."""
+    """Return the scale of every sample, (B, C, N), or (B, C, 1) if a crop lies in one chunk."""
     if scale.shape[2] == 1:
         return scale
     times = torch.arange(n, device=scale.device).expand(len(scale), n).contiguous()
@@ -126,7 +127,7 @@ def _scale_of_samples(scale: Tensor, edges: Tensor, n: int) -> Tensor:
 
 
 def stored_signal_batch(batch: StoredBatch, *, step: int, micro_batch: int) -> StoredSignalBatch:
-    """Turn arrays into tensors, without a copy."""
+    """Convert arrays to tensors, without a copy."""
     return StoredSignalBatch(
         step,
         micro_batch,
@@ -143,9 +144,9 @@ def stored_signal_batch(batch: StoredBatch, *, step: int, micro_batch: int) -> S
 def keep_channels(batch: SignalBatch, n: int, generator: torch.Generator) -> SignalBatch:
     """Select `n` real channels of every sample at random, or all if there are no more.
 
-    More windows fit a step then, and a few channels at random have a mean to learn from, which all channels of a
-    referenced signal have not. With a straight loss ramp, 19 to 306 simulated channels and 200 steps, the correlation
-    was .58 with 16 channels kept and 0 with 32 or with all; what was learned from 16 gave .42 on 306 channels.
+    A step then holds more windows. A random choice of channels also has a mean to learn from, unlike all channels of a
+    referenced signal. With a linear loss ramp, 19 to 306 simulated channels and 200 steps, the correlation was .58 with
+    16 channels kept and 0 with 32 or all; the network trained on 16 channels reached .42 on 306.
     """
     if batch.sensor_type.shape[1] <= n:
         return batch
@@ -156,10 +157,10 @@ def keep_channels(batch: SignalBatch, n: int, generator: torch.Generator) -> Sig
 
 
 def spread_channels(batch: SignalBatch, n: int) -> SignalBatch:
-    """Select `n` real channels of every sample that lie evenly over the head, always the same for one geometry.
+    """Select `n` real channels of every sample, spread evenly over the head and always the same for one geometry.
 
-    From the channel nearest to the mean position, the next is always the one farthest from those taken (Gonzalez 1985,
-    farthest-point clustering); channels keep their order. All where there are no more than `n`.
+    The first is the channel nearest to the mean position, each further one the channel farthest from those chosen
+    (Gonzalez 1985, farthest-point clustering). Channels keep their order; all are returned if there are at most `n`.
     """
     if batch.sensor_type.shape[1] <= n:
         return batch
@@ -337,7 +338,7 @@ class StepLoader:
 
 
 class Filler(NamedTuple):
-    """A batch that a rank repeats because another rank still has one of its own: computed, but not counted.
+    """A batch that a rank repeats while another rank still has one left: computed, but not counted.
 
     A sharded network gathers its weights from all ranks in every call, so that all ranks must make the same calls.
     """
@@ -348,8 +349,8 @@ class Filler(NamedTuple):
 class FixedLoader:
     """Given micro-batches, each read once: validation, divided over the ranks so that each counts once.
 
-    All ranks have the same number of turns, or they would wait for each other. A rank that has nothing left gets the
-    first batch once more as a `Filler`.
+    All ranks must have the same number of batches, or they would wait for each other. A rank that has none left gets
+    the first batch again as a `Filler`.
     """
 
     def __init__(self, micro_batches: list[MicroBatch], reader: SignalReader | TokenReader, run: RunContext) -> None:
@@ -360,11 +361,11 @@ class FixedLoader:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no rank has anything."""
+        """Whether no rank has a batch."""
         return self._n_turns == 0
 
     def __len__(self) -> int:
-        """Count turns, the same on every rank."""
+        """Return the number of batches, the same on every rank."""
         return self._n_turns
 
     def __iter__(self) -> Iterator[Any]:

@@ -1,8 +1,8 @@
-"""Checkpoint files that are there completely or not at all, on a disk or in a bucket.
+"""Write checkpoint files that are complete or absent, on a disk or in a bucket.
 
-Lightning writes to the system's temporary folder and moves; across file systems that move is a copy, and a kill
-leaves a truncated checkpoint under the final name. Here the temporary file lies beside its target, and a second file
-with the sha256 follows it: without the second, or with another digest, a checkpoint is not complete.
+Lightning writes to the system's temporary folder and moves the file. Across file systems that move is a copy, and a
+kill leaves a truncated checkpoint under the final name. Here the temporary file is beside its target, and a second
+file with the SHA-256 is written after it. Without that file, or with another digest, a checkpoint is not complete.
 """
 
 import hashlib
@@ -61,17 +61,17 @@ class CheckpointFolder:
         return sorted({int(match["step"]) for match in matches if match and match["kind"] == kind})
 
     def newest(self) -> str | None:
-        """Find the complete checkpoint with most steps; log a warning for each incomplete one."""
+        """Find the newest complete checkpoint; log a warning for each incomplete one."""
         for step in reversed(self.steps("last")):
             path = self.last(step)
             fault = fault_of(locate(path))
             if fault is None:
                 return path
-            logger.warning("%s: %s; passed over, the one before is looked at", path, fault)
+            logger.warning("%s: %s; skipped, the one before is tried", path, fault)
         return None
 
     def prune(self) -> None:
-        """Remove what is older than the last few, and best weights that no kept checkpoint calls the best."""
+        """Remove all but the newest checkpoints, and best weights that no kept checkpoint names."""
         last = self.steps("last")
         kept = last[-self._keep :]
         for step in last[: -self._keep]:
@@ -101,7 +101,7 @@ class CheckpointFolder:
             )
 
     def sweep(self) -> None:
-        """Remove what writers left that were killed."""
+        """Remove files of killed writers."""
         for entry in self.location.children():
             if entry.name.startswith(".partial-"):
                 entry.remove()
@@ -111,20 +111,19 @@ def fault_of(checkpoint: Location) -> str | None:
     """Return why a checkpoint cannot be resumed from; `None` if it can."""
     digest = Location(checkpoint.fs, checkpoint.path + DIGEST)
     if not checkpoint.exists():
-        return "the file is not there, its digest is"
+        return "the file is missing, but its digest exists"
     if not digest.exists():
         return "not complete: the writer ended before its sha256 was written"
     if hashlib.sha256(checkpoint.read_bytes()).hexdigest() != digest.read_bytes().decode("ascii", "replace").strip():
-        return "damaged: the sha256 is another"
+        return "damaged: its sha256 differs"
     return None
 
 
 class AtomicCheckpointIO(CheckpointIO):
     """Write, fsync, rename, then the digest; read tensors and plain values only.
 
-    The state is copied into memory when it is handed over; what takes time (disk or network) may go on in a thread
-    while the next steps run. One checkpoint is written at a time: who hands over the next waits for the one before,
-    so that neither memory nor files pile up.
+    The state is copied into memory first; writing to disk or network may then run in a thread during the next steps.
+    One checkpoint is written at a time: saving the next waits for the one before, which bounds memory and files.
 
     Parameters
     ----------
@@ -162,7 +161,7 @@ class AtomicCheckpointIO(CheckpointIO):
             self._after()
 
     def wait(self) -> None:
-        """Return when what was handed over is complete.
+        """Wait until the checkpoint being written is complete.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""What both trainings do around their own step: loaders, trainer, final metrics, publishing."""
+"""Run a training around its step: loaders, trainer, final metrics, publishing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -19,21 +19,21 @@ from emeg.training.loop.trainer import final_metrics, fit, locations_of_run, mak
 from emeg.training.threads import n_threads, torch_threads
 
 FINAL_SPLITS = ("validation", "held_out")
-"""Splits of the final metrics; the second is looked at only here."""
+"""Splits of the final metrics; the second is used only here."""
 
 
 class Adjustable(Protocol):
-    """What either network can do to be faster or smaller in memory."""
+    """Methods of both networks that save time or memory."""
 
     def compile_layers(self) -> None:
-        """Compile when next run."""
+        """Compile at the next call."""
 
     def checkpoint_activations(self) -> None:
-        """Compute twice instead of keeping."""
+        """Recompute activations instead of keeping them."""
 
 
 def adjust(network: Adjustable, config: TrainingConfig) -> None:
-    """Do to a network what a run asks for."""
+    """Apply the settings of a run to a network."""
     if config.compile:
         network.compile_layers()
     if config.checkpoint_activations:
@@ -61,11 +61,11 @@ def carry_out(
     Parameters
     ----------
     build : callable
-        Makes the module from the number of steps and the history.
+        Function that builds the module from the number of steps and the history.
     choose : callable
-        Micro-batches of a split, at most so many segments of each device and channel count.
+        Function that returns micro-batches of a split with a limit of segments for each device and channel count.
     monitor : tuple of str
-        Validation metric that says which weights are best, and ``"min"`` or ``"max"``.
+        Validation metric that decides which weights are best, and ``"min"`` or ``"max"``.
     inputs : mapping
         Products that went in beside the corpus, for the provenance.
     probes : sequence of Callback

@@ -1,4 +1,4 @@
-"""Metrics of a run, step by step: a CSV while it runs, a table in the finished model's folder."""
+"""Record the metrics of a run at every step: in a CSV while it runs, in a table in the model's folder afterwards."""
 
 import csv
 import time
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 
 class Metric(NamedTuple):
-    """One number."""
+    """One value of one metric at one step."""
 
     step: int
     split: str
@@ -26,7 +26,7 @@ _COLUMNS = ("step", "split", "name", "value", "seconds")
 
 @dataclass
 class History:
-    """Metrics in the order in which they came; `file`, where given, gets each as a line with the seconds so far."""
+    """Metrics in the order of their addition; each is also a line in `file`, if given, with the seconds so far."""
 
     file: Path | None = None
 

@@ -1,4 +1,4 @@
-"""The finished model's folder: weights, configuration with provenance, figures, card. No clock, no host."""
+"""Write a finished model's folder: weights, configuration with provenance, metrics, card; no time, no host name."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from emeg.uri import locate
 from emeg.version import __version__
 
 METRICS_FILE = "metrics.parquet"
-"""Figures of the training, step by step: columns step, split, name, value."""
+"""Metrics of the training: columns step, split, name, value."""
 
 
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""When a run is saved, what is in a checkpoint besides the network, and how it is restored on other ranks."""
+"""Decide when a run is saved, what a checkpoint holds besides the network, and how other ranks restore it."""
 
 import math
 import random
@@ -19,14 +19,14 @@ BATCHES = "epoch_loop.batch_progress"
 class SaveCheckpoints(Checkpoint):
     """Save every few steps and at the end, and the weights that validate best.
 
-    Lightning's own callback keeps the last N by a list inside the checkpoint: what a killed run wrote after it is
-    never removed, and the best weights that an older checkpoint names may be gone. Here the folder says what is there.
+    Lightning's own callback keeps the list of the last N inside the checkpoint: files that a killed run wrote later are
+    never removed, and the best weights that an older checkpoint names may be missing. Here the folder is listed.
 
     Parameters
     ----------
     folder : CheckpointFolder
     io : AtomicCheckpointIO
-        The one that the trainer writes with.
+        The `CheckpointIO` of the trainer.
     every_n_steps : int
     validate_every : int
         Steps between two validations.
@@ -63,7 +63,7 @@ class SaveCheckpoints(Checkpoint):
 
     @property
     def best_path(self) -> str | None:
-        """Where the weights are that validated best; `None` before any validation."""
+        """Path of the weights with the best validation; `None` before any validation."""
         return None if self.best_step < 0 else self.folder.best(self.best_step)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -138,7 +138,7 @@ class SaveCheckpoints(Checkpoint):
             self._write(trainer, self.folder.best(self.best_step), weights_only=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave nothing unwritten: what comes next reads the best weights, and may be killed."""
+        """Wait for the writer: the next stage reads the best weights, and may be killed."""
         self.save_and_wait(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

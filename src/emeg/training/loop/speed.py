@@ -1,7 +1,7 @@
-"""How fast a run goes: segments a second, share of the time spent waiting for data, share of the device's peak (MFU).
+"""Measure the speed of a run: segments a second, share of time waiting for data, share of the device's peak (MFU).
 
 Host clocks only: nothing here waits for the device. Over the steps between two logs the host cannot run far ahead, as
-each log waits once. These figures depend on the machine, so they go to the log and TensorBoard, never into a product.
+each log waits once. These numbers depend on the machine, so they go to the log and TensorBoard, never into a product.
 """
 
 import time

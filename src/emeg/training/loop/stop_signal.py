@@ -18,7 +18,7 @@ from emeg.errors import StoppedError
 from emeg.training.loop.save_checkpoints import SaveCheckpoints
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-"""What schedulers send: SIGTERM before they kill, SIGUSR1 where a job asks to be warned of its time limit."""
+"""Signals of schedulers: SIGTERM before they kill, SIGUSR1 if a job asks for a warning before its time limit."""
 
 
 class InterruptedRunError(StoppedError):
@@ -50,7 +50,7 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Stop where any rank was asked to; ranks talk about it only every few steps."""
+        """Stop if any rank received a signal; ranks compare this only every few steps."""
         if not self._saving.validation_follows(trainer):
             self._stop_if_asked(trainer, pl_module)
 

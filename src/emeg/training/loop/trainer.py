@@ -1,4 +1,4 @@
-"""One Lightning run: trainer, checkpoints, resume; the same for the tokenizer and for BrainOmni."""
+"""Run Lightning with checkpoints and resume, for the tokenizer and for BrainOmni."""
 
 import logging
 import os
@@ -32,11 +32,11 @@ T = TypeVar("T", bound=Callback)
 logger = logging.getLogger(__name__)
 
 SIGNAL_CHECK_STEPS = 5
-"""Steps between two looks at whether any rank was told to stop: one small all-reduce each."""
+"""Steps between two checks whether any rank received a stop signal; each is one small all-reduce."""
 
 
 class ReportProgress(Callback):
-    """Tell `progress` how far the run is."""
+    """Report the step of the run to `progress`."""
 
     def __init__(self, progress: Progress, total: int, *, every_n_steps: int) -> None:
         self._progress = progress
@@ -151,7 +151,7 @@ def fit(
     Raises
     ------
     InterruptedRunError
-        A signal asked for it; a checkpoint is there.
+        The run received a stop signal; a checkpoint is complete.
     UserError
         A loss is not finite.
     """
@@ -230,7 +230,7 @@ def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     Raises
     ------
     UserError
-        No validation has taken run.
+        No validation has run.
     """
     path = _callback(trainer, SaveCheckpoints).best_path
     if path is None:

@@ -1,7 +1,7 @@
-"""Every rank says where it is; where one is lost or lags, the others name it and end, so that the job is started again.
+"""Detect a rank that is lost or hangs: the others name it and end, so that the job is started again.
 
-A rank that dies closes its connections, and the others fail within seconds; one that hangs, or a network that was cut,
-shows only in that nothing comes. Collective operations then end after ``stall_after_s``.
+Every rank writes its phase to a file. A rank that dies closes its connections, and the others fail within seconds. A
+rank that hangs, or a broken network, only stops sending; collective operations then end after ``stall_after_s``.
 """
 
 import json
@@ -36,20 +36,20 @@ PHASES = (
 """What a rank does, in the order in which it happens between the end of one micro-batch and that of the next."""
 VALIDATING, SAVING, WAITING, FORWARD, BACKWARD, UPDATING = range(6)
 EVERY_S = 2.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 GRACE_S = 30.0
 """Seconds between the end of a rank that has stalled and the time limit of collective operations. The limit comes
 second: NCCL's own watchdog kills a rank with SIGABRT, and neither rank nor phase would be named."""
 LOST_EXIT_CODE = 75
-"""Exit code of a rank that ended itself: worth another try (EX_TEMPFAIL)."""
+"""Exit code of a rank that ended itself; the run should be started again (EX_TEMPFAIL)."""
 
 
 class LostRankError(TransientError):
-    """Another rank is lost, or hangs, or cannot be reached; the same command continues from the newest checkpoint."""
+    """Another rank is lost, hangs, or cannot be reached; the same command continues from the newest checkpoint."""
 
 
 class Watchdog(Callback):
-    """Write this rank's signs of life to ``heartbeats/`` of the run, and read the others'."""
+    """Write this rank's heartbeats to ``heartbeats/`` of the run, and read those of the others."""
 
     def __init__(self, run: RunContext, *, stall_after_s: float) -> None:
         self._folder = run.folder / "heartbeats"
@@ -145,7 +145,7 @@ class Watchdog(Callback):
             if still_s < 0.5 * self._stall_after_s:
                 warned = False
             if still_s > self._stall_after_s:
-                # The main thread sits in a call that no exception reaches.
+                # The main thread is in a call that no exception interrupts.
                 logger.critical("rank %d: still no progress; this process ends itself", self._rank)
                 os._exit(LOST_EXIT_CODE)
 
@@ -167,7 +167,7 @@ class Watchdog(Callback):
         Parameters
         ----------
         wait_s : float
-            Wait so long first: what has died shows in that its sign of life grows old.
+            Time to wait first, s: the heartbeat of a rank that has died grows old.
         """
         time.sleep(wait_s)
         self._write()
@@ -183,12 +183,12 @@ class Watchdog(Callback):
 
     @contextmanager
     def naming_lost_ranks(self) -> Iterator[None]:
-        """Turn a broken collective operation into an error that names the rank at fault.
+        """Convert a broken collective operation to an error that names the rank at fault.
 
         Raises
         ------
         LostRankError
-            The connection to another rank broke, or nothing came over it for too long.
+            The connection to another rank broke, or was silent for too long.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""Write the codes of a corpus, once: what pretraining reads instead of signals.
+"""Write the codes of a corpus once; pretraining reads them instead of signals.
 
 corpus ──parts of 64 segments, each by one of several processes──▶ runs/<tokens>/parts/*.npy ──▶ tokens/<tokens>
 
@@ -36,7 +36,7 @@ from emeg.training.threads import n_threads, torch_threads
 logger = logging.getLogger(__name__)
 
 PART_SEGMENTS = 64
-"""Segments in a part: what a run that is killed computes again, at most, for each of its processes."""
+"""Segments in a part: the most that each process of a killed run computes again."""
 
 
 class Part(NamedTuple):
@@ -54,14 +54,14 @@ class Part(NamedTuple):
 def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> TokenizeResult:
     """Write the codes of every segment of a corpus.
 
-    In float32 whatever the device: in bf16 some 2 % of the codes of the later quantizers come out differently.
+    Codes are computed in float32 on any device: in bf16, 2 % of the codes of the later quantizers differ.
 
     Raises
     ------
     UserError
         There is no such corpus or tokenizer.
     TransientError
-        A process ended before its time; the same call continues with the missing parts.
+        A process was killed; the same call continues with the missing parts.
     """
     store = Store.open(config.root)
     corpus = Corpus.open(store, config.corpus)
@@ -179,7 +179,7 @@ class PartWriter:
 
 
 _writer: PartWriter | None = None
-"""The one of a worker process."""
+"""Tokenizer and corpus of a worker process."""
 
 
 def _start_worker(config: TokenizeConfig, folder: Path, n_workers: int, counter: Any) -> None:  # noqa: ANN401 - typeshed has no name for it

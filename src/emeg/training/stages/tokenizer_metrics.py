@@ -1,9 +1,9 @@
-"""What validation counts: reconstruction for each device and channel count, use of the codes, likeness of latents.
+"""Metrics of validation: reconstruction for each device and channel count, use of codes, similarity of latents.
 
 Shape letters: B batch, C channels, W windows, L samples in a window, S latent sources, T latent steps, D features,
 Q quantizer levels, K codes of a codebook.
 
-Sums only, so that ranks can add theirs and every segment counts once.
+Only sums are kept, so that ranks can add theirs and every segment counts once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -167,7 +167,7 @@ def rank_from_sums(sum_D: Tensor, outer_DD: Tensor, n: float) -> float:
 
 
 def collapse_metrics(watched: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return the use of codes and the likeness of latents in training batches.
+    """Return the use of codes and the similarity of latents in training batches.
 
     ``codes/<k>``, ``perplexity/<k>``, ``dead/<k>`` (codes replaced because they had died out), ``latent_cosine``.
 

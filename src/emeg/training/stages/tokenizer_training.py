@@ -90,7 +90,7 @@ class TokenizerTraining(Training):
         self.network.update_codebooks()
 
     def monitor(self) -> dict[str, float]:
-        """Return the use of codes and the likeness of latents since the last log, over all ranks."""
+        """Return the use of codes and the similarity of latents since the last log, over all ranks."""
         watched = self.network.quantizer.watched()
         self.network.quantizer.watch_on({})
         if watched:
@@ -151,7 +151,7 @@ class TokenizerTraining(Training):
         self.network.save_pretrained(folder, provenance=provenance)
 
     def on_validation_epoch_end(self) -> None:
-        """Pool ranks, record, and say so where the tokenizer has not left the plateau."""
+        """Pool ranks, record, and warn if the tokenizer has not left the plateau."""
         self._reconstruction.pool(self.add_up)
         found = self._reconstruction.metrics()
         self._reconstruction.reset()
@@ -160,7 +160,7 @@ class TokenizerTraining(Training):
         missing = plateau(found, n_codes=self.network.config.codebook_size)
         if missing and self.trainer.global_step >= self._ramp_steps:
             logger.warning(
-                "step %d: the tokenizer sits on a plateau (%s); if that stays so, look at learning rate and ramp",
+                "step %d: the tokenizer is on a plateau (%s); if it stays there, change the learning rate or the ramp",
                 self.trainer.global_step,
                 missing,
             )
