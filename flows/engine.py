@@ -1,4 +1,4 @@
-"""What all flows share: which errors are retried, how progress, results and products are published."""
+"""Shared by all flows: which errors are retried, and how progress, results and products are published."""
 
 import functools
 import logging
@@ -32,7 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SECONDS_BETWEEN_UPDATES = 2.0
-"""An update is a request to the server: a tenth of a second of waiting for every two of work."""
+"""Seconds between two updates of an artifact; each is a request to the server of a tenth of a second."""
 
 
 def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:

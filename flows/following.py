@@ -1,4 +1,4 @@
-"""Trainings that a scheduler runs: shown before they start, followed to their end, cancelled with their flow run."""
+"""Show a scheduler's training before it starts, follow it to its end, and cancel it with its flow run."""
 
 import logging
 import shlex
@@ -22,7 +22,7 @@ Training = PretrainConfig | TrainTokenizerConfig
 
 
 def show_start(verb: str, config: Training) -> None:
-    """Leave a page with the resolved parameters and the forecast of the training, before it starts."""
+    """Publish a page with the resolved parameters and the forecast of the training, before it starts."""
     values = "\n".join(f"| {name} | `{value}` |" for name, value in config.model_dump(mode="json").items())
     create_markdown_artifact(
         key=f"{verb}-start",
@@ -80,7 +80,7 @@ def _curves(config: Training, folder: Path) -> str:
 
 
 def is_cancelled() -> bool:
-    """Return whether somebody has cancelled the flow run of this task. A worker that only stops cancels nothing."""
+    """Return whether somebody has cancelled the flow run of this task. A worker that stops does not cancel it."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return False

@@ -1,4 +1,4 @@
-"""Which process runs which flow run on this machine, so that `emeg watch` can tell a dead process from a slow one.
+"""Record which process executes which flow run, so that `emeg watch` can distinguish a dead process from a slow one.
 
 A running flow leaves a file ``<PREFECT_HOME>/emeg/processes/<flow run>.json``. It is removed when the run has ended.
 """
@@ -18,9 +18,9 @@ class RunProcess:
     run: str
     """Id of the flow run."""
     process: int
-    """Its number on this machine."""
+    """Process number on this machine."""
     started: float
-    """When the process started, s since 1970: numbers are used again."""
+    """Start of the process, s since 1970, because process numbers are reused."""
     api: str
     """Address of the server."""
 
@@ -40,7 +40,7 @@ def folder(home: Path) -> Path:
 
 
 def register(home: Path, run: str, api: str) -> None:
-    """Note this process as the one of a flow run."""
+    """Record this process as that of a flow run."""
     process = RunProcess(run, os.getpid(), psutil.Process().create_time(), api)
     file = folder(home) / f"{run}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +50,7 @@ def register(home: Path, run: str, api: str) -> None:
 
 
 def registered(home: Path) -> dict[Path, RunProcess]:
-    """Return every noted process by its file."""
+    """Return every recorded process by its file."""
     found = {}
     for file in sorted(folder(home).glob("*.json")):
         found[file] = RunProcess(**json.loads(file.read_text()))

@@ -22,9 +22,9 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def blank_fiff_machine(path: Path) -> None:
-    """Put zeros wherever a FIFF file names the machine that wrote it; its tags follow each other from the start.
+    """Replace the address of the machine that wrote a FIFF file by zeros in all tags.
 
-    Without a measurement date MNE writes no clock, but the machine's network address all the same.
+    Without a measurement date MNE writes no time, but it still writes the machine's network address.
     """
     size = path.stat().st_size
     with path.open("r+b") as file:

@@ -315,7 +315,7 @@ def _read_file(file: str, config_class: type[Config]) -> dict[str, Any]:
     try:
         fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {file}: not readable as YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"--config {file}: not readable as YAML; correct it: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict | None):
         raise UserError(f"--config {file}: it holds no options; write one on each line, such as `root: store`")
     return _with_json(fields or {}, config_class)

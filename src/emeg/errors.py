@@ -1,4 +1,4 @@
-"""How work can fail. The class decides what happens next: stop, quarantine, retry, or run again later."""
+"""Classes of errors. The class decides what happens next: stop, quarantine, retry, or run again later."""
 
 import errno
 import os
@@ -26,9 +26,9 @@ class RecordingError(EmegError):
     message : str
         What is wrong, where and why.
     stage : str
-        Where ingest was: ``listing``, ``read``, ``sensors``, ``signal`` or ``store``.
+        Stage of ingest: ``listing``, ``read``, ``sensors``, ``signal`` or ``store``.
     next_action : str
-        What a person can do about it.
+        What the user can do about it.
     """
 
     def __init__(self, message: str, *, stage: str = "read", next_action: str = "") -> None:
@@ -65,7 +65,7 @@ class MachineError(EmegError):
 
 
 _OF_THE_MACHINE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
-"""Other faults of files are taken for a mistake of ours and keep their traceback."""
+"""Error numbers about space or rights; other faults of files count as bugs and keep their traceback."""
 
 
 def machine_fault(error: OSError) -> MachineError | None:

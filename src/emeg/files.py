@@ -23,7 +23,7 @@ def replacing(target: Path, *, temporary: Path | None = None) -> Iterator[Binary
     Parameters
     ----------
     target : Path
-        Its folder is created where it is missing.
+        Its folder is created if it is missing.
     temporary : Path, optional
         Name of the file until it is complete, on the same file system; by default a hidden name beside `target`.
     """

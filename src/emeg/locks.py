@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 RETRY_S = 0.01
-"""How long a lock is asked for again where its holder removed the file in the moment of the first try, s."""
+"""Time for further tries if the holder removed the file at the moment of the first try, s."""
 
 POLL_S = 0.02
 """Pause between two tries of a caller that waits, s."""
@@ -27,7 +27,7 @@ def locked(path: Path, *, wait: bool = False, remove: bool = False) -> Iterator[
     path : Path
         Lock file; nothing is written into it.
     wait : bool
-        Wait until the lock is free; otherwise yield `False` where somebody else holds it.
+        Wait until the lock is free; otherwise yield `False` if another process holds it.
     remove : bool
         Remove the file before the lock is released. Callers that wait for a removed file create a new one.
 

@@ -1,4 +1,4 @@
-"""What a verb shows in a terminal: a progress bar on standard error, the result on standard output."""
+"""Show progress of a verb on standard error, and its result on standard output."""
 
 import logging
 import sys
@@ -23,7 +23,7 @@ class ConsoleHandler(logging.Handler):
 
 
 class TerminalProgress:
-    """A bar where standard error is a terminal, a line for each tenth of the work where it is not."""
+    """Show a progress bar in a terminal, else a line for each tenth of the work."""
 
     def __init__(self, verb: str) -> None:
         self._verb = verb
@@ -70,7 +70,7 @@ class TerminalProgress:
 def show_result(result: object) -> None:
     """Write the fields of a result, one a line, to standard output; a path comes last and alone, ready to be opened.
 
-    A result that has ``as_text`` says itself how it wants to be read.
+    A result with a method ``as_text`` is written by that method.
     """
     as_text = getattr(result, "as_text", None)
     if as_text is not None:

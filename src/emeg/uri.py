@@ -37,7 +37,7 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether ordinary file calls reach it."""
+        """Whether it is on a disk of this machine."""
         return isinstance(self.fs, LocalFileSystem)
 
     def local_path(self) -> Path:
@@ -71,7 +71,7 @@ class Location:
 
     def read_bytes(self, start: int | None = None, end: int | None = None) -> bytes:
         """Read the file, or bytes `start` to `end` of it."""
-        if self.is_local:  # fsspec logs the paths of files that it opens, and archives have people in theirs
+        if self.is_local:  # fsspec logs the paths of files that it opens, which may contain names of people
             with Path(self.path).open("rb") as file:
                 first = start or 0
                 if first < 0:
@@ -82,7 +82,7 @@ class Location:
         return data
 
     def write_bytes(self, data: bytes) -> None:
-        """Write the whole file; it is there completely or not at all."""
+        """Write the whole file; it is complete or absent."""
         if not self.is_local:
             self.fs.pipe_file(self.path, data)
             return
@@ -114,12 +114,12 @@ def locate(uri: str | Path) -> Location:
     """Resolve a path or any fsspec URI (``s3://…``, ``memory://…``, ``file:…``).
 
     ``openneuro:ds000117`` is an accession's folder in OpenNeuro's public bucket; ``anonymous:s3://bucket/prefix`` is a
-    bucket that is asked without credentials.
+    bucket that is read without credentials.
 
     Raises
     ------
     UserError
-        No file system is known for the protocol, or an accession is none.
+        No file system is known for the protocol, or the accession is not valid.
     """
     text, options = str(uri), {}
     if text.startswith("openneuro:"):

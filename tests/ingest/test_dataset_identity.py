@@ -61,7 +61,7 @@ def test_another_archive_of_the_same_folder_name_is_refused_and_changes_nothing(
         as_by_the_version_before(study)
     before = rows(study)
     files = {path: path.read_bytes() for path in (study.root / "catalog").rglob("*") if path.is_file()}
-    with refusal(UserError, "called 'bids'", "--same-dataset", action="--dataset bids-2"):
+    with refusal(UserError, "called 'bids'", "--same-dataset", action="--dataset "):
         study.run(second)
     assert rows(study) == before
     assert files == {path: path.read_bytes() for path in (study.root / "catalog").rglob("*") if path.is_file()}

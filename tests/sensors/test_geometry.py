@@ -122,7 +122,7 @@ def test_digitised_heads_of_any_size_pass(names, template, size, tilt, seed):
 @pytest.mark.parametrize("names", [OCCIPITAL, MUSE, TEN_TWENTY, ["Cz"]])
 def test_a_wrong_unit_of_electrodes_is_named(factor, unit, names):
     sensors = named(names)
-    with refusal(RecordingError, "electrodes", named, action="electrodes.tsv") as caught:
+    with refusal(RecordingError, "electrodes", unit, action="electrodes.tsv") as caught:
         check_geometry(moved(sensors, sensors.positions * factor))
     assert caught.value.stage == "sensors"
 
@@ -215,7 +215,7 @@ def test_axes_that_do_not_follow_the_helmet_are_refused(surface, coil):
     _, normals = helmet_points(surface)
     tangents = np.cross(normals, [0.0, 0.0, 1.0])
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
-    with refusal(RecordingError, "coil normals", action="software"):
+    with refusal(RecordingError, "helmet", "orientations", action="software"):
         check_geometry(moved(sensors, orientations=normals if coil in (2, 3012) else tangents))
     with refusal(RecordingError, "length 0", action="software"):
         check_geometry(moved(sensors, orientations=np.zeros((len(sensors), 3))))

@@ -32,12 +32,12 @@ class CopiesConfig(Config):
 
 
 class CopiesResult(Config):
-    """What was found; also in catalog/copies.json, where `emeg shard` reads it."""
+    """Result of the search; it is also in catalog/copies.json, where `emeg shard` reads it."""
 
     n_recordings: int
     """Recordings compared."""
     too_short: tuple[str, ...]
-    """Recordings shorter than the 18 s that a comparison needs: of these only identical ones are found."""
+    """Recordings shorter than the 18 s that a comparison needs; of these only identical ones are found."""
     copies: tuple[str, ...]
     """Pairs of sources that share data."""
     n_across_people: int
@@ -45,7 +45,7 @@ class CopiesResult(Config):
 
 
 def copies(config: CopiesConfig, *, progress: Progress = silent) -> CopiesResult:
-    """Find the pairs of recordings that share data, and note them.
+    """Find the pairs of recordings that share data, and record them in the store.
 
     Fingerprints are kept in ``catalog/fingerprints/`` and computed once for each recording.
 
@@ -98,7 +98,7 @@ def _kept(store: Store, row: CatalogRow) -> NDArray[np.float32]:
     parts = ("catalog", "fingerprints", f"{name}.npy")
     if store.exists(*parts):
         found = np.load(io.BytesIO(store.read_bytes(*parts)), allow_pickle=False)
-        if len(found) or row.duration_s < SHORTEST_S:  # earlier versions had none of recordings up to 28 s
+        if len(found) or row.duration_s < SHORTEST_S:  # earlier versions made no fingerprints of recordings up to 28 s
             return np.asarray(found, np.float32)
     recording = open_recording(store, name)
     live_C = np.asarray(((recording.bad & int(BadReason.FLAT)) == 0).any(axis=1), np.bool_)

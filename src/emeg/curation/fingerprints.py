@@ -1,7 +1,7 @@
-"""The same data twice: a fingerprint of a recording, and what two of them share.
+"""Find copies: compute a fingerprint of each recording, and compare fingerprints.
 
-The standardised signal has left format, unit and rate of the source behind. What remains to differ between copies is
-every channel's scale, name and position, and where a cut begins.
+The standardised signal does not depend on format, unit and rate of the source. Copies can still differ in the scale,
+name and order of their channels, and in where a cut begins.
 
 signal ─▶ 2-12 Hz ─▶ power of every channel below 3 Hz, 16 values a second ─▶ logarithm (a scale becomes a constant)
 ─▶ mean over channels (no order) ─▶ minus its mean over 4 s (constants gone) ─▶ fingerprint
@@ -22,14 +22,14 @@ from emeg.curation.landmarks import RATE, WINDOW_S, landmarks, meetings
 BAND_HZ, ENVELOPE_HZ = (2.0, 12.0), 3.0
 """Band that every source keeps; bandwidth of the power, Hz."""
 TREND_S, EDGE_S = 4, 4
-"""Slow changes are taken out over this time; at both ends as much is left out for the filters to settle."""
+"""Time over which slow changes are removed, s; as much is left out at both ends, where the filters settle."""
 SHORTEST_S = 2 * EDGE_S + WINDOW_S
 """Shortest recording with a fingerprint; from 22 s on copies are found as surely as of long ones."""
 THRESHOLD = 0.88
-"""Correlation of a window from which it is a copy: in the middle between the least of 200 copies (0.97) and the most of
+"""Correlation from which a window counts as a copy, halfway between the least of 200 copies (0.97) and the largest of
 200 distinct recordings (0.77)."""
 OUTLIER = 4.0
-"""Robust deviations from the median at which a value says nothing about the brain."""
+"""Robust deviations from the median from which a value is no brain signal."""
 _FLOOR = 1e-60
 
 
@@ -75,7 +75,7 @@ def fingerprint(blocks: Iterable[NDArray[np.float32]], *, sfreq: float) -> NDArr
     track_T = np.concatenate(values)[EDGE_S * RATE :] if values else np.empty(0)
     if len(track_T) < (WINDOW_S + TREND_S) * RATE:
         return np.empty(0, np.float32)
-    # Silence (records filled up with zeros) and crashes are alike in recordings that share nothing.
+    # Silence (records filled with zeros) and crashes look alike in recordings that share nothing.
     median = np.median(track_T)
     spread = 1.4826 * np.median(np.abs(track_T - median)) + 1e-12
     track_T = np.where(np.abs(track_T - median) > OUTLIER * spread, median, track_T)
@@ -104,7 +104,7 @@ def find_copies(fingerprints: Mapping[str, NDArray[np.float32]]) -> list[Match]:
 
 
 def live_blocks(blocks: Iterable[NDArray[np.float32]], live_C: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
-    """Leave channels out of every stretch.
+    """Yield every stretch without some channels.
 
     Parameters
     ----------

@@ -1,12 +1,12 @@
-"""An index of fingerprints: what two recordings share is found without comparing every recording with every other.
+"""An index of fingerprints, which finds shared data without comparing every recording with every other.
 
 fingerprint ─▶ extremes, at most one a second ─▶ the 10 s around each, as a unit vector ─▶ short hashes, many of each ─▶
 vectors with the same hash are compared
 
-A copy has its extremes at the same moments, however it was cut, scaled or resampled, so that its vectors need no search
-over delays. Hashes are signs of random projections: two vectors at an angle a have equal signs with probability
-1 - a / pi (Charikar 2002, Similarity estimation techniques from rounding algorithms, STOC). Work and memory grow with
-the length of all recordings together.
+A copy has its extremes at the same moments, however it was cut, scaled or resampled. Its vectors can therefore be
+compared without a search over delays. Hashes are signs of random projections: two vectors at an angle a have equal
+signs with probability 1 - a / pi (Charikar 2002, Similarity estimation techniques from rounding algorithms, STOC). Work
+and memory grow with the length of all recordings together.
 
 Shape letters: T values of a fingerprint, L samples in a window.
 """
@@ -20,24 +20,24 @@ from numpy.typing import NDArray
 RATE = 16
 """Values of a fingerprint a second."""
 WINDOW_S = 10
-"""Length of what is compared around an extreme."""
+"""Length of the window around an extreme that is compared."""
 APART_S = 1
-"""An extreme is the largest or smallest value of so long before and after."""
+"""Time before and after an extreme within which it is the largest or smallest value."""
 HIGHEST_HZ = 3.0
-"""Above this a fingerprint has next to nothing."""
+"""Frequency above which a fingerprint has almost no power."""
 TABLES = 32
 """Hashes of each vector: of 20 bits, all miss one window of fifty at a correlation of 0.95, one of three at 0.88."""
 SPARE_BITS = 4
-"""Bits of a hash beyond the logarithm of the number of vectors: chance meetings are fewer than vectors."""
+"""Bits of a hash beyond the logarithm of the number of vectors: chance collisions are then fewer than vectors."""
 MOST_ALIKE = 32
-"""Vectors with the same hash that each is compared with; in large crowds others are met in other tables."""
+"""Number of vectors with the same hash that each vector is compared with; others are found in other tables."""
 
 
 class Landmarks(NamedTuple):
-    """What one fingerprint is found by."""
+    """Extremes of one fingerprint and the windows around them."""
 
     times_s: NDArray[np.float64]
-    """Where the extremes lie, seconds into the fingerprint, between its values, shape (L,)."""
+    """Times of the extremes, interpolated between values, s from the start of the fingerprint, shape (L,)."""
     vectors: NDArray[np.float32]
     """Unit vectors of the windows around them, shape (L, D)."""
 
@@ -82,7 +82,7 @@ def landmarks(track_T: NDArray[np.float32]) -> Landmarks:
     spectra *= np.exp(2j * np.pi * np.arange(1, n_kept + 1) * beyond[:, None] / (WINDOW_S * RATE))
     vectors = np.concatenate([spectra.real, spectra.imag], axis=1)
     length = np.linalg.norm(vectors, axis=1)
-    alive = length > 1e-6  # silence is like silence
+    alive = length > 1e-6  # all silent windows are alike
     vectors = (vectors[alive] / length[alive, None]).astype(np.float32)
     return Landmarks((peaks + beyond)[alive] / RATE, vectors)
 
@@ -115,7 +115,7 @@ def meetings(found: Sequence[Landmarks], threshold: float) -> list[Meeting]:
 
 
 def _same_hash(vectors: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield indices of vectors that have one hash in common, in several turns; pairs may come more than once."""
+    """Yield indices of vectors that have one hash in common, in several rounds; a pair may occur more than once."""
     generator = np.random.default_rng(0)
     bits = int(np.ceil(np.log2(len(vectors)))) + SPARE_BITS
     powers = 1 << np.arange(bits, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Which product of a store was made from which: read from the names in every product's own JSON files."""
+"""Find which product of a store was made from which, by the names in every product's JSON files."""
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -14,7 +14,7 @@ Product = tuple[str, str]
 
 
 class ProductGraph:
-    """All products of a store beside its recordings, and the texts in their JSON files.
+    """All products of a store except recordings, and the texts in their JSON files.
 
     Parameters
     ----------

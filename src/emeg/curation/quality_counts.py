@@ -1,4 +1,4 @@
-"""How much of a dataset is bad and why, in numbers for a person who watches an ingest."""
+"""Count how much of a dataset is bad and why, for the page of an ingest."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ COUNTED = {
     BadReason.BEYOND_GATE: "beyond_gate_s",
     BadReason.UNCORRELATED: "uncorrelated_s",
 }
-"""Reasons whose channel-seconds stand in the catalogue, and where."""
+"""Reasons whose channel-seconds are in the catalogue, and their columns."""
 
 
 class QualityCount(Config):
-    """One line: what is wrong, in how many recordings, and for how long."""
+    """One row: a reason, the number of recordings, and the duration."""
 
     what: str
     """``ready``, ``bad channels``, a reason by which seconds are marked, or ``quarantined`` with the stage."""
@@ -30,9 +30,9 @@ class QualityCount(Config):
 
 
 def count_quality(root: str, dataset: str) -> tuple[QualityCount, ...]:
-    """Count what the catalogue says of a dataset's recordings, whatever run brought them in.
+    """Count good and bad data of a dataset's recordings from the catalogue, over all runs.
 
-    Recordings that an older version ingested count as ready, and for nothing else.
+    Recordings that an older version ingested only count as ready.
     """
     store = Store.open(root)
     rows = [row for row in read_catalog(store) if row.dataset == dataset]

@@ -23,7 +23,7 @@ class LineageConfig(Config):
     of: str = option(group="data")
     """A product, a recording, a subject as dataset/subject, or a source file as in the catalogue."""
     html: str | None = runtime_field(None, group="options")
-    """File for the same as a page, a path or any fsspec URI."""
+    """File for the result as an HTML page, a path or any fsspec URI."""
 
 
 class Step(Config):
@@ -38,7 +38,7 @@ class Step(Config):
 
 
 class Source(Config):
-    """Recordings of one dataset that a product rests on."""
+    """Recordings of one dataset that a product was made from."""
 
     dataset: str
     """Short name of the dataset."""
@@ -54,7 +54,7 @@ class LineageResult(Config):
     """The chain in both directions."""
 
     of: str
-    """What was asked for."""
+    """Name that was requested."""
     back: tuple[Step, ...]
     """Products that it was made from, the nearest first."""
     sources: tuple[Source, ...]
@@ -63,7 +63,7 @@ class LineageResult(Config):
     """Products that were made from it."""
 
     def as_text(self) -> str:
-        """Return the chain for a person."""
+        """Return the chain as text."""
         lines = [self.of]
         for title, steps in (("made from", self.back), ("used in", self.forward)):
             lines += ["", f"{title}:"]
@@ -88,7 +88,7 @@ def lineage(config: LineageConfig, *, progress: Progress = silent) -> LineageRes
     Raises
     ------
     UserError
-        The store has nothing of that name.
+        The store contains nothing with that name.
     """
     store = Store.open(config.root)
     progress(0, 2, "read the products")
@@ -104,7 +104,7 @@ def lineage(config: LineageConfig, *, progress: Progress = silent) -> LineageRes
         own = [row for row in rows if name in _names(row)]
         if not own:
             raise UserError(
-                f"{store.root}: knows nothing called {config.of!r}; name a product, a recording, a source file,"
+                f"{store.root}: contains nothing called {config.of!r}; name a product, a recording, a source file,"
                 " or a subject as dataset/subject"
             )
         back = set()

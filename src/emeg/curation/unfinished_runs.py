@@ -1,4 +1,4 @@
-"""Work in progress that holds a person: trainings, tokenising, and the log of ingest."""
+"""Find work in progress that holds data of a subject: trainings, tokenising, and the log of ingest."""
 
 import json
 import re
@@ -13,23 +13,23 @@ _LOG = "log.jsonl"
 
 
 class HeldRuns(NamedTuple):
-    """Runs by what is known of them."""
+    """Runs that hold data of a subject, or may hold it."""
 
     runs: tuple[str, ...]
-    """Runs made from something that holds the person."""
+    """Runs made from a product that holds the subject."""
     runs_elsewhere: tuple[str, ...]
     """Folders and URIs outside the store with files of these runs."""
     runs_unknown: tuple[str, ...]
-    """Runs that do not say what they are made from, and whose name is no product's."""
+    """Runs without a record of their inputs, whose name is that of no product."""
 
 
 def find_runs(store: Store, held: Collection[str], others: Collection[str]) -> HeldRuns:
-    """Find the runs that hold a person.
+    """Find the runs that hold data of a subject.
 
     Parameters
     ----------
     held : collection of str
-        Names of the products that hold the person.
+        Names of the products that hold the subject.
     others : collection of str
         Names of all other products.
     """

@@ -1,7 +1,7 @@
 """The verb ``withdraw``: remove a subject from a store and from every product that holds the subject, for good.
 
 recordings ─▶ corpora ─▶ tokens ─▶ models ─▶ evaluations ─▶ reports: found by following the names in every product's own
-JSON files, and removed from the right, so that a run that was stopped finds the rest when it is called again.
+JSON files, and removed from right to left, so that the same call after an interruption finds the rest.
 """
 
 import logging
@@ -27,7 +27,7 @@ BEYOND = (
     "not known to the store: BIDS exports (their code/emeg-export.json names recordings), local copies of shards"
     " (emeg cache), models on a hub, copies of the store"
 )
-"""What may hold the subject outside the store; the people who made these copies have to clear them."""
+"""Copies outside the store that may hold the subject; whoever made them must remove the subject there."""
 
 
 class WithdrawConfig(Config):
@@ -66,7 +66,7 @@ class WithdrawResult(Config):
     runs_elsewhere: tuple[str, ...] = ()
     """Folders and URIs outside the store with files of these runs: remove them by hand."""
     runs_unknown: tuple[str, ...] = ()
-    """Runs that do not say what they are made from: an earlier version began them. Look at them by hand."""
+    """Runs without a record of their inputs, started by an earlier version; check them by hand."""
     log_lines: int = 0
     """Lines about the subject removed from ingest's logs."""
     table_rows: int = 0
@@ -74,9 +74,9 @@ class WithdrawResult(Config):
     also_in: tuple[str, ...] = ()
     """Recordings in the store of datasets with the same subjects under the same label: withdraw these, too."""
     beyond: str = BEYOND
-    """What a store cannot know."""
+    """Copies that the store does not know."""
     done_before: bool = False
-    """Nothing was left."""
+    """Whether there was nothing to remove."""
 
 
 def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> WithdrawResult:

@@ -12,7 +12,7 @@ MIN_SEGMENTS_S = 1.0
 """Shortest stretch a spectrum is taken of: at 1 Hz a line still stands apart from its neighbours."""
 
 MIN_DURATION_S = 4.0
-"""Below, fewer than seven stretches are averaged and chance makes peaks of its own."""
+"""Shortest signal, s; in a shorter one, fewer than seven stretches are averaged and noise has peaks."""
 
 PEAK_RATIO = 4.0
 """Power at the line over the median of its flanks (6 dB). Averages of seven stretches of noise stay below 3."""
@@ -22,7 +22,7 @@ CHANNEL_SHARE = 0.25
 
 
 def detect_mains(signal_CN: NDArray[np.float32], sfreq: float) -> float:
-    """Return the mains frequency found in the spectrum, 50 or 60 Hz; 0 where neither stands out.
+    """Return the mains frequency found in the spectrum, 50 or 60 Hz; 0 if there is no clear peak.
 
     Parameters
     ----------
@@ -35,9 +35,11 @@ def detect_mains(signal_CN: NDArray[np.float32], sfreq: float) -> float:
     -------
     float
         The candidate at which most channels have a peak, by at least `PEAK_RATIO` over both flanks, in at least
-        `CHANNEL_SHARE` of the channels; 0 for none, or where the recording is too short to tell.
+        `CHANNEL_SHARE` of the channels; 0 for none, or if the recording is too short.
     """
-    from scipy.signal import welch  # half a second to import; the process that hands out recordings needs it not
+    from scipy.signal import (
+        welch,
+    )  # half a second to import, which the process that distributes recordings does not need
 
     n = signal_CN.shape[1]
     if n < MIN_DURATION_S * sfreq or not len(signal_CN):
@@ -61,7 +63,7 @@ def _share_with_line(frequencies: NDArray[np.float64], power: NDArray[np.float64
     above = (frequencies >= f0 + 1.9) & (frequencies <= f0 + 6.0)
     if frequencies[-1] < f0 + 2.5 or not (line.any() and below.any() and above.any()):
         return 0.0
-    # Both flanks, so that the steep end of an anti-alias filter is no line.
+    # Compare with both flanks, so that the steep end of an anti-alias filter is no line.
     flank = np.maximum(np.median(power[:, below], axis=1), np.median(power[:, above], axis=1))
     peak = power[:, line].max(axis=1)
     return float(np.mean((flank > 0.0) & (peak >= PEAK_RATIO * flank)))

@@ -22,7 +22,7 @@ NOTCH_TRANSITION_HZ = 1.0
 
 @dataclass(frozen=True)
 class Band:
-    """What is kept: pass band and notches, Hz."""
+    """Pass band and notches, Hz."""
 
     low: float
     high: float
@@ -37,7 +37,7 @@ def plan_band(*, sfreq: float, l_freq: float, h_freq: float, lowpass: float, mai
     sfreq : float
         The source's rate, Hz.
     l_freq, h_freq : float
-        The pass band asked for, Hz.
+        The configured pass band, Hz.
     lowpass : float
         The source's own low-pass, Hz; 0 where none is known.
     mains : float
@@ -47,7 +47,7 @@ def plan_band(*, sfreq: float, l_freq: float, h_freq: float, lowpass: float, mai
     -------
     Band
         It ends at the least of `h_freq`, 0.9 of the source's Nyquist frequency, and the source's low-pass. Mains
-        harmonics are taken out up to the stop band, since the flank above the pass band still lets them through.
+        harmonics are removed up to the stop band, since the flank above the pass band still passes them.
 
     Raises
     ------

@@ -24,8 +24,8 @@ ROWS_AT_ONCE = 4
 """Channels transformed together: the transforms then run in vector registers, three times as fast as one by one."""
 
 HALVES_AT_ONCE = 8
-"""Longer recordings go through in blocks of so many half lengths of the filters: a fifth of the work is context, and
-what is transformed stays in the cache."""
+"""Block length of longer recordings, in half lengths of the filters: a fifth of the work is context, and a block fits
+into the cache."""
 
 SHORTEST_BLOCK = 2**17
 """Shorter ones are not worth it, samples."""
@@ -33,7 +33,7 @@ SHORTEST_BLOCK = 2**17
 
 @dataclass(frozen=True)
 class Plan:
-    """Numbers of one recording's blocks.
+    """Sizes of the blocks of one recording.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def standardise(
     -------
     float32, shape (channels, n_out)
         In the unit of the signal. Sample k lies at lead_s + k / sfreq_out seconds after the first source sample. The
-        ends are filtered as if the signal went on as its mirror image.
+        ends are filtered as if the signal continued as its mirror image.
     """
     taps = design(band, sfreq_in)
     half = half_length(taps)
@@ -155,7 +155,7 @@ def _one_block(padded: NDArray[np.float32], gain: NDArray[Any], plan: Plan) -> N
 def _mirrored(rows_CN: NDArray[np.float32], start: int, length: int) -> NDArray[np.float32]:
     """Return a stretch of rows that continue as their mirror image, repeated, beyond both ends.
 
-    33 s of filter have context then, even for a recording of one second.
+    A filter of 33 s then has context even for a recording of one second.
     """
     n = rows_CN.shape[1]
     inside = rows_CN[:, max(0, start) : min(start + length, n)]

@@ -1,4 +1,4 @@
-"""From the store to formats that others read.
+"""Export recordings of a store to BIDS.
 
 catalogue ─where─▶ rows ─naming─▶ BIDS names
 recording ─signals─▶ BrainVision (EEG), FIF (MEG)      ┐

@@ -9,7 +9,7 @@ class ExportBidsConfig(Config):
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     out: str = runtime_field(...)
-    """Folder to create. It appears when everything in it is written."""
+    """Folder to create; it appears when the export is complete."""
     dataset: str | None = None
     """Export this dataset alone."""
     where: str = ""
@@ -17,7 +17,7 @@ class ExportBidsConfig(Config):
 
 
 class ExportBidsResult(Config):
-    """What was exported."""
+    """Result of an export."""
 
     export: str
     """Name of the export: hash of its recordings and of emeg's version."""

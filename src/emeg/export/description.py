@@ -31,7 +31,7 @@ class SourceDataset(NamedTuple):
 
 
 def source_datasets(store: Store, rows: Sequence[CatalogRow]) -> list[SourceDataset]:
-    """Collect what catalogue, ingest's notes and registry know of the datasets."""
+    """Collect facts about the datasets from catalogue, dataset records and registry."""
     licences = {row.dataset: row.licence for row in rows}
     return [_source(store, dataset, licence) for dataset, licence in sorted(licences.items())]
 
@@ -101,7 +101,7 @@ of each recording has the parameters. The licences of the sources still apply.
 EEG is BrainVision with 32-bit floats in µV. MEG, with EEG that was recorded at the same time, is FIFF with 32-bit
 floats in T, T/m and V. `channels.tsv` lists which channels are bad, which were interpolated, and why. `events.tsv` has
 the events of the source, and rows `BAD_…` for bad stretches of channels that are good otherwise. `participants.tsv`,
-`sessions.tsv` and `scans.tsv` have the columns of the source that identify nobody.
+`sessions.tsv` and `scans.tsv` have the columns of the source that do not identify a person.
 
 Subjects have the pseudonyms of the store that they come from. If a subject withdraws from the store, remove the subject
 from copies such as this one, too.

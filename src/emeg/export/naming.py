@@ -28,7 +28,7 @@ class NamedRecording:
 
     @property
     def datatype(self) -> str:
-        """Folder and suffix: EEG that was recorded together with MEG lies in the MEG's file."""
+        """Folder and suffix: EEG recorded together with MEG is in the MEG's file."""
         return "eeg" if self.row.modality == "eeg" else "meg"
 
     @property
@@ -38,20 +38,20 @@ class NamedRecording:
         return f"sub-{self.subject}{session}/{self.datatype}"
 
     def name(self, *, description: bool = True) -> str:
-        """Name without suffix and extension; what is not processed has no description."""
+        """Name without suffix and extension; the label ``desc-`` marks processed data only."""
         label = DESCRIPTION if description else ""
         return _join(sub=self.subject, ses=self.session, task=self.task, acq=self.acquisition, run=self.run, desc=label)
 
     @property
     def space(self) -> str:
-        """Name of what says which coordinates are meant: EEG has always the same, MEG those of its device."""
+        """Name of the coordinate system: the same for all EEG, that of the device for MEG."""
         if self.datatype == "eeg":
             return _join(sub=self.subject, ses=self.session)
         return _join(sub=self.subject, ses=self.session, task=self.task, acq=self.acquisition)
 
     @property
     def key(self) -> tuple[str, str]:
-        """What must be unique."""
+        """Part of the name that must be unique."""
         return self.folder, self.name()
 
 
@@ -60,10 +60,10 @@ def _join(**entities: str) -> str:
 
 
 def name_recordings(rows: Sequence[CatalogRow]) -> list[NamedRecording]:
-    """Name every recording; what a name consists of does not depend on the order of the rows.
+    """Name every recording; names do not depend on the order of the rows.
 
     Labels lose what BIDS does not allow. With several datasets, the label of a subject begins with the dataset's name,
-    since the same label is another person there. Equal names of subjects or recordings get some digits of their hashes.
+    since the same label there is another person. If names are equal, digits of a hash are appended.
     """
     subjects = _subjects(rows)
     named = [_named(row, subjects[row.dataset, row.subject]) for row in rows]

@@ -52,18 +52,18 @@ FORMAT = 1
 
 
 def export_bids(config: ExportBidsConfig, *, progress: Progress = silent) -> ExportBidsResult:
-    """Write recordings as a BIDS derivative dataset, or find that it is there.
+    """Write recordings as a BIDS derivative dataset, unless it exists already.
 
-    The files are written to a folder beside `out`, which becomes `out` when everything is written. A run that was
-    stopped leaves that folder, and the next one continues after the recordings that are finished. One stretch of a
-    signal is held in memory at a time.
+    The files are written to a folder beside `out`, which becomes `out` when everything is written. A stopped
+    run leaves that folder, and the next run continues after the finished recordings. One stretch of a signal is held
+    in memory at a time.
 
     Raises
     ------
     UserError
         There is no store or nothing fits, or `out` holds something else.
     RecordingError
-        A recording is damaged; `emeg verify` finds all that are.
+        A recording is damaged; `emeg verify` lists all damaged ones.
     """
     store = Store.open(config.root)
     rows = selected(store, config)
@@ -137,7 +137,7 @@ def _staging(out: Path, export: str) -> Iterator[Path]:
 
 
 def _sweep(out: Path, export: str) -> None:
-    """Remove what stopped runs of other exports to the same folder left."""
+    """Remove the files of stopped runs of other exports to the same folder."""
     name = re.compile(rf"\.partial-{re.escape(out.name)}-[0-9a-f]{{{NAME_LENGTH}}}")
     for folder in sorted(out.parent.iterdir()):
         if name.fullmatch(folder.name) and not folder.name.endswith(export):

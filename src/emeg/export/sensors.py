@@ -1,4 +1,4 @@
-"""Sensors as an ``mne.Info``: types, units, coils, places."""
+"""Convert sensors to an ``mne.Info``: types, units, coils, positions."""
 
 from collections.abc import Mapping
 
@@ -16,9 +16,9 @@ _UNITS = {"V": FIFF.FIFF_UNIT_V, "T": FIFF.FIFF_UNIT_T, "T/m": FIFF.FIFF_UNIT_T_
 def measurement_info(sensors: Sensors, attributes: RecordingAttributes, bad: tuple[str, ...]) -> mne.Info:
     """Describe a recording as MNE does, without a date, a person or a project.
 
-    A coil's position and the axis that matters are the store's own; the other axes, which the store does not keep, are
-    what `coil_axes` makes of them. EEG positions are in head coordinates. MEG positions are in device coordinates and
-    nothing tells where the head lay; where the store has them in head coordinates, both frames are one.
+    A coil's position and its measuring axis come from the store; `coil_axes` completes the other axes, which the store
+    does not keep. EEG positions are in head coordinates. MEG positions are in device coordinates, and the position of
+    the head is unknown; if the store has them in head coordinates, both frames are the same.
     """
     kinds = ["eeg" if kind == SensorType.EEG else "mag" for kind in sensors.types]
     info = mne.create_info(list(sensors.names), attributes.sfreq, kinds, verbose="error")
@@ -27,7 +27,7 @@ def measurement_info(sensors: Sensors, attributes: RecordingAttributes, bad: tup
         channel["unit"] = _UNITS[sensors.units[i]]
         channel["loc"][:3] = sensors.positions[i]
         if sensors.types[i] == SensorType.EEG:
-            channel["loc"][3:6] = 0.0  # place of the reference: not known
+            channel["loc"][3:6] = 0.0  # position of the reference: unknown
             channel["coord_frame"] = FIFF.FIFFV_COORD_HEAD
             continue
         channel["coil_type"] = int(sensors.coils[i])
@@ -55,8 +55,8 @@ def coil_axes(sensors: Sensors) -> NDArray[np.float64]:
     """Complete the local axes of MEG coils, float64, shape (C, 3, 3): rows are x, y, z; zeros for EEG.
 
     The store keeps one axis: the normal (z) of magnetometers and axial gradiometers, the direction of the difference
-    (x) of planar gradiometers. A planar gradiometer's normal is that of a magnetometer at the same place, else of the
-    other gradiometer there (their x axes are perpendicular), else the direction away from the middle of the helmet.
+    (x) of planar gradiometers. A planar gradiometer's normal is that of a magnetometer at the same position, else of
+    the other gradiometer there (their x axes are perpendicular), else the direction away from the middle of the helmet.
     Turning a magnetometer about its normal changes nothing but the corners of a square coil, so that its x is free.
     """
     from emeg.sensors.coils import PLANAR_COILS

@@ -14,19 +14,19 @@ Rows = list[dict[str, Any]]
 
 SECOND_REASONS = {
     "flat": "no signal",
-    "noisy": "far above the channel's own level, or noise of high frequencies",
+    "noisy": "far above the channel's own level, or with noise of high frequencies",
     "nan": "gaps in the source",
     "clipped": "the source stays at its extreme",
-    "beyond_gate": "an amplitude that this type of sensor does not have",
-    "uncorrelated": "nothing in common with the sensors beside",
+    "beyond_gate": "an amplitude outside the range of this type of sensor",
+    "uncorrelated": "no correlation with neighbouring sensors",
 }
-"""What can be wrong with some seconds of a channel, in words; the other reasons hold for all of it."""
+"""Faults of single seconds of a channel, in words; the other reasons apply to whole channels."""
 
 Events = list[tuple[float, float, str | None, str | None, str | None]]
 """Onset and duration in s, type, value, channels."""
 
 BAD = "BAD_"
-"""Beginning of an event that marks bad data: what MNE-Python's and MNE-BIDS' rejection by annotation looks for."""
+"""Prefix of events that mark bad data, which MNE-Python and MNE-BIDS reject."""
 
 
 def channel_rows(recording: Recording, row: CatalogRow) -> Rows:
@@ -102,7 +102,7 @@ def coordinate_system(sensors: Sensors, datatype: str) -> dict[str, Any]:
 
 
 def event_rows(events: Sequence[Event], recording: Recording, row: CatalogRow) -> Rows:
-    """List what happened, and bad stretches of channels that are good otherwise, by time.
+    """List the events, and bad stretches of channels that are good otherwise, by time.
 
     A stretch is whole seconds in which the same channels have the same fault; where all channels have it, ``channel``
     is empty.
@@ -149,19 +149,17 @@ def event_columns(sensors: Sensors) -> dict[str, Any]:
     """Return the description of the columns of the events."""
     reasons = "; ".join(f"{BAD}{name}: {words}" for name, words in SECOND_REASONS.items())
     return {
-        "trial_type": {
-            "Description": f"What happened, as the source says, and stretches that emeg found bad. {reasons}."
-        },
+        "trial_type": {"Description": f"Event of the source, or stretch that emeg found bad. {reasons}."},
         "value": {"Description": "Trigger code or text of the source."},
         "channel": {
-            "Description": "Channels that a bad stretch is about; n/a: all of them.",
+            "Description": "Channels of a bad stretch; n/a: all channels.",
             "Delimiter": delimiter(sensors),
         },
     }
 
 
 def recording_json(recording: Recording, row: CatalogRow, sources: Sequence[str]) -> dict[str, Any]:
-    """Describe the recording: what recorded it, and how the signal was processed since."""
+    """Describe the recording: its device, and how the signal was processed."""
     types = recording.sensors.types
     described: dict[str, Any] = {
         "Description": f"Standardised by emeg {row.version} (recording {row.recording}, settings {row.config_hash}).",

@@ -244,13 +244,13 @@ def _write_dataset_files(folder: Path, config: SynthesizeConfig, people: list[di
 
 _README = """# Simulated EEG and MEG
 
-Nobody was recorded here. Current dipoles in spherical heads were seen by simulated devices ({devices})
-through leadfields computed by MNE-Python. Sources carry a 1/f background, alpha, theta and mu rhythms in bursts,
-answers to tones, and blinks; imagery of a hand weakens mu over the opposite hemisphere. Every second person has slowed
-rhythms. Recordings hold sensor noise, drift and mains, and some have flat or noisy channels that `channels.tsv` does
-not tell of.
+No person was recorded. Simulated devices ({devices}) measure current dipoles in spherical heads through
+leadfields computed by MNE-Python. Sources have a 1/f background, alpha, theta and mu rhythms in bursts, responses to
+tones, and blinks; imagery of a hand reduces mu over the opposite hemisphere. Every second subject has slowed rhythms.
+Recordings contain sensor noise, drift and mains, and some have flat or noisy channels that are not marked in
+`channels.tsv`.
 
-`sourcedata/truth.json` says what was put in, and which recordings saw the same source activity at the same time.
+`sourcedata/truth.json` lists what was simulated, and which recordings show the same source activity at the same time.
 """
 
 

@@ -1,4 +1,4 @@
-"""What records: electrodes on a cap or coils on a helmet, with their noise and their file format."""
+"""Simulated devices: electrodes on a cap or coils on a helmet, with their noise and their file format."""
 
 from dataclasses import dataclass
 from functools import cache

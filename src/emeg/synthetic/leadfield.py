@@ -1,4 +1,4 @@
-"""Compute what each sensor measures of each dipole, with MNE's forward solution in a sphere.
+"""Compute the gain of every sensor for every dipole, with MNE's forward solution in a sphere.
 
 Shape letters: C channels, S sources.
 """

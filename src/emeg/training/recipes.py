@@ -164,7 +164,7 @@ def _load(file: Path) -> dict[str, Any]:
     try:
         recipe = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise UserError(f"recipe {file}: not readable as YAML: {' '.join(str(error).split())}") from error
+        raise UserError(f"recipe {file}: not readable as YAML; correct it: {' '.join(str(error).split())}") from error
     if not isinstance(recipe, dict):
         raise UserError(
             f"recipe {file}: it holds a {type(recipe).__name__}; write a mapping of parameters, `name: value`"

@@ -21,7 +21,7 @@ def test_contacts_with_names_of_scalp_electrodes_are_refused_by_their_datatype(s
 
 @pytest.mark.parametrize("path", ["sub-01/ieeg/a.edf", "sub-01/iEEG/x.mefd", "rec_ieeg.edf", "anna/ieeg/day1/x.edf"])
 def test_folder_or_suffix_state_the_datatype(path):
-    with refusal(RecordingError, "sub-01/ieeg/a.edf", "ieeg", action="eeg folder"):
+    with refusal(RecordingError, path, "ieeg", action="eeg folder"):
         refuse_other_datatypes(path)
 
 

@@ -105,7 +105,7 @@ def test_a_cluster_whose_last_worker_is_lost_is_told_with_what_it_had(tmp_path, 
         worker = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
         with distributed.Client(empty, set_as_default=False) as client:
             client.wait_for_workers(1, timeout=60)
-        with refusal(TransientError, empty, "1 s", "doomed", action="start workers"):
+        with refusal(TransientError, config.dask, "1 s", "doomed", action="start workers"):
             list(on_cluster(sources, config, hapless))
         assert worker.wait() == -signal.SIGKILL
 
