@@ -67,7 +67,7 @@ def carry_out(
     monitor : tuple of str
         Validation metric that decides which weights are best, and ``"min"`` or ``"max"``.
     inputs : mapping
-        Products that went in beside the corpus, for the provenance.
+        Products used besides the corpus, for the provenance.
     probes : sequence of Callback
         Callbacks that measure the network during the training.
     """
