@@ -175,7 +175,7 @@ def test_a_model_from_a_folder_is_fitted_like_the_one_it_was_copied_from(root, t
     assert again == copied.model_copy(update={"done_before": True})
     kinds = [json.loads(path.read_text())["kind"] for path in (Path(root) / "models").glob("*/config.json")]
     assert sorted(kinds) == ["brainomni", "braintokenizer", "finetuned", "finetuned"]
-    with pytest.raises(UserError, match="kind is 'braintokenizer'"):
+    with refusal(UserError, "config.json", "'braintokenizer'", action="'brainomni'"):
         finetune(finetune_config(root, model=str(Path(root) / "models" / "tokenizer"), **probe))
 
 

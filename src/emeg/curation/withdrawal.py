@@ -27,7 +27,7 @@ BEYOND = (
     "not known to the store: BIDS exports (their code/emeg-export.json names recordings), local copies of shards"
     " (emeg cache), models on a hub, copies of the store"
 )
-"""Copies outside the store that may hold the subject; whoever made them must remove the subject there."""
+"""Copies outside the store that may hold the subject; their owners must remove the subject there."""
 
 
 class WithdrawConfig(Config):

@@ -109,6 +109,6 @@ def _is_held(lock: Path) -> bool:
 
 
 def _release(used: ExitStack, owner: int) -> None:
-    """Let go of copies, unless this is a forked child of the process that uses them."""
+    """Release copies, unless this is a forked child of the process that uses them."""
     if staging.process_id() == owner:
         used.close()

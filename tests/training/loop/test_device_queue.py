@@ -77,7 +77,7 @@ def test_an_error_of_the_loader_reaches_the_training(side):
         yield Item(1)
         raise OSError("the bucket is gone")
 
-    with pytest.raises(OSError, match="the bucket is gone"):
+    with pytest.raises(OSError, match="bucket"):
         list(on_device(broken(), GPU))
 
 

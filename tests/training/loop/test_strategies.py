@@ -72,7 +72,7 @@ def test_a_step_exchanges_everything_once(tmp_path):
 def test_a_sharded_step(tmp_path):
     report = run_script("sharded_step.py", tmp_path)
     ones = [[1.0] * 4] * 4
-    assert report["not_finite"] == ones  # AdamW is told by `found_inf` and changes nothing
+    assert report["not_finite"] == ones  # AdamW reads `found_inf` and changes nothing
     assert all(value < 1.0 for row in report["finite"] for value in row)
     # 1 + 4 · 2^-9 has few enough digits for bf16, which 1 + 2^-9 has not: micro-batches are added in float32
     for name in ("float32", "bf16"):

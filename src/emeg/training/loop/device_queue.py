@@ -52,7 +52,7 @@ class SideStream:
             return moved, self._stream.record_event()
 
     def hand_over(self, moved: Any, complete: Any) -> None:  # noqa: ANN401 - what `copy` returned
-        """Let the computation wait for a batch on the device; the host does not wait."""
+        """Make the device wait for a batch before it computes; the host does not wait."""
         computing = torch.cuda.current_stream(self._device)
         computing.wait_event(complete)
         for tensor in tensors_of(moved):
