@@ -61,6 +61,29 @@ def _lstm_forward(self: nn.LSTM, x: Tensor) -> tuple[Tensor, None]:
     return _LSTM.apply(x, next(self.parameters())), None  # type: ignore[no-untyped-call]
 
 
+class _FusedRMSNorm(torch.autograd.Function):
+    """Substitute for CUDA's fused RMS norm, which a build without CUDA lacks: one kernel forward and one backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
+        ctx.save_for_backward(x, weight, x.new_empty(*x.shape[:-1], 1))
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - autograd's own
+        _, weight, _ = ctx.saved_tensors
+        return gradient.clone(), torch.empty_like(weight)
+
+
+def _rms_norm(x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:  # noqa: ANN401
+    """Use the fused kernel, as PyTorch does on CUDA if input and weight have one dtype; autocast makes it float32."""
+    del shape, eps
+    if weight is None:
+        raise RuntimeError("an RMS norm without weights: add the case to this substitute")
+    out: Tensor = _FusedRMSNorm.apply(x.float(), weight)  # type: ignore[no-untyped-call]
+    return out
+
+
 _decomposed = nn.functional.scaled_dot_product_attention
 
 
@@ -92,6 +115,7 @@ def stand_ins() -> Iterator[None]:
         mock.patch.object(nn.LSTM, "forward", _lstm_forward),
         mock.patch.object(Training, "draw", return_value=None),
         mock.patch.object(nn.init, "trunc_normal_", lambda tensor, **_: tensor),
+        mock.patch.object(nn.functional, "rms_norm", _rms_norm),
         mock.patch.object(nn.functional, "scaled_dot_product_attention", _attention),
         mock.patch.object(BrainOmni, "overlapped_steps", _overlapped_steps),
     ):

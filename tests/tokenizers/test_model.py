@@ -276,18 +276,44 @@ def test_lstms_run_in_the_precision_of_their_weights_under_autocast():
     assert set(seen) == {(torch.float32, False)}
 
 
-def test_tokens_and_reconstructions_take_no_tf32_whatever_the_process_has_set():
-    model = BrainTokenizer(PRESETS["nano"]).eval()
-    settings_of = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
-    before = [setting.fp32_precision for setting in settings_of]
-    seen = []
-    model.encoder.register_forward_pre_hook(lambda *_: seen.append([s.fp32_precision for s in settings_of]))
+def set_tf32_by_the_old_flags():
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.cudnn.allow_tf32 = True
+
+
+def set_tf32_by_the_new_settings():
     torch.backends.cuda.matmul.fp32_precision = "tf32"
-    try:
-        model.tokenize(*signal(samples=512))
-        model.reconstruct(*signal(samples=512))
-        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
-    finally:
-        torch.backends.cuda.matmul.fp32_precision = before[0]
-    assert seen == [["ieee"] * 3] * 2
-    assert [setting.fp32_precision for setting in settings_of] == before
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # unlike the LSTM's: then the old flag has no value
+
+
+@pytest.fixture
+def settings_restored():
+    settings_of = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    settings_of += (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv, torch.backends.mkldnn.rnn)
+    before = [setting.fp32_precision for setting in settings_of]
+    matmul, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    yield settings_of
+    torch.set_float32_matmul_precision(matmul)
+    torch.backends.cudnn.allow_tf32 = cudnn
+    for setting, value in zip(settings_of, before, strict=True):
+        setting.fp32_precision = value
+
+
+@pytest.mark.parametrize("set_by_process", [set_tf32_by_the_old_flags, set_tf32_by_the_new_settings])
+def test_tokens_and_reconstructions_take_no_tf32_whatever_the_process_has_set(set_by_process, settings_restored):
+    model = BrainTokenizer(PRESETS["nano"]).eval()
+    seen, flags = [], []
+    model.encoder.register_forward_pre_hook(lambda *_: seen.append([s.fp32_precision for s in settings_restored]))
+    # cuBLAS and cuDNN ask for these, and PyTorch raises if flags and settings contradict each other
+    model.encoder.register_forward_pre_hook(
+        lambda *_: flags.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+    )
+    set_by_process()
+    asked_for = [setting.fp32_precision for setting in settings_restored]
+    model.tokenize(*signal(samples=512))
+    model.reconstruct(*signal(samples=512))
+    assert seen == [["ieee"] * 6] * 2
+    assert flags == [(False, False)] * 2
+    assert [setting.fp32_precision for setting in settings_restored] == asked_for
+    if set_by_process is set_tf32_by_the_old_flags:
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("medium", True)

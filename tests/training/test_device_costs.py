@@ -38,6 +38,11 @@ def test_budgets_allow_no_wait_in_a_step():
             assert (parts[part]["waits"], parts[part]["uploads"]) == (0, 0)
 
 
+def test_a_step_of_base_starts_at_most_1500_kernels():
+    costs = budgets["brainomni base"]
+    assert costs["micro_batch"]["kernels"] + costs["step"]["kernels"] <= 1500
+
+
 def test_a_cost_above_its_budget_is_named():
     found = json.loads(BUDGETS.read_bytes())
     found["brainomni nano"]["step"]["waits"] += 1

@@ -36,9 +36,11 @@ class SelfAttention(nn.Module):
         -------
         float, shape (rows, tokens, n_dim)
         """
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
-        if rotary is not None:
-            query, key = turn(query, rotary), turn(key, rotary)
+        if rotary is None:
+            query, key, value = self.qkv(x).chunk(3, dim=-1)
+        else:
+            both, value = self.qkv(x).split([2 * x.shape[-1], x.shape[-1]], dim=-1)
+            query, key = turn(both, rotary).chunk(2, dim=-1)
         attended = attend(
             split_heads(query, self.n_head),
             split_heads(key, self.n_head),

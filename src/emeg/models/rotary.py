@@ -1,20 +1,23 @@
 """Rotary positions as real cosines and sines, always in float32 and not part of a state dict."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 BASE = 10000.0
 
 
 class Rotary(NamedTuple):
-    """Tables of shape (steps, width / 2): one value for every step and pair of features."""
+    """Tables with a value for every step and pair of features."""
 
     cos: Tensor
     """float32 (steps, width / 2)."""
     sin: Tensor | None
     """float32 (steps, width / 2); None if positions only scale (`rotary: cosine`)."""
+    signed_sin: Tensor | None
+    """float32 (steps, width / 2, 2): −sin for the first feature of a pair and sin for the second; None like `sin`."""
 
 
 def rotary_tables(n_steps: int, width: int, *, mode: str, device: torch.device | None = None) -> Rotary:
@@ -31,7 +34,10 @@ def rotary_tables(n_steps: int, width: int, *, mode: str, device: torch.device |
     exponents = torch.arange(0, width, 2, dtype=torch.float32, device=device) / width
     frequencies = 1.0 / BASE**exponents
     angle = torch.outer(torch.arange(n_steps, dtype=torch.float32, device=device), frequencies)
-    return Rotary(angle.cos(), angle.sin() if mode == "complex" else None)
+    if mode != "complex":
+        return Rotary(angle.cos(), None, None)
+    sin = angle.sin()
+    return Rotary(angle.cos(), sin, torch.stack([-sin, sin], dim=-1))
 
 
 def turn(x: Tensor, rotary: Rotary) -> Tensor:
@@ -41,13 +47,36 @@ def turn(x: Tensor, rotary: Rotary) -> Tensor:
 
     Parameters
     ----------
-    x : float, shape (..., steps, width)
-        Dimensionless features.
+    x : float, shape (..., steps, width) or (..., steps, n · width)
+        Dimensionless features; with n > 1, n groups of features that are rotated alike, such as queries and keys.
     rotary : Rotary
-        Tables for at least as many steps.
+        Tables for exactly as many steps.
     """
-    pairs = torch.unflatten(x.float(), -1, (-1, 2))
-    a, b = pairs[..., 0], pairs[..., 1]
-    cos, sin = rotary
-    turned = (a * cos, b * cos) if sin is None else (a * cos - b * sin, a * sin + b * cos)
-    return torch.stack(turned, dim=-1).flatten(-2).to(x.dtype)
+    if torch.compiler.is_compiling():
+        return _turn(x, rotary.cos, rotary.signed_sin)
+    out: Tensor = _Turn.apply(x, rotary.cos, rotary.signed_sin)  # type: ignore[no-untyped-call]
+    return out
+
+
+def _turn(x: Tensor, cos: Tensor, signed_sin: Tensor | None) -> Tensor:
+    """Rotate in as few kernels as possible. Each product and each sum is rounded as in the formula."""
+    pairs = x.unflatten(-1, (-1, cos.shape[-1], 2))  # (..., steps, groups, width / 2, 2)
+    turned = pairs * cos[:, None, :, None]
+    if signed_sin is not None:
+        turned = turned + pairs.flip(-1) * signed_sin[:, None]
+    return turned.flatten(-3).to(x.dtype)
+
+
+class _Turn(torch.autograd.Function):
+    """`_turn` with the rotation by the opposite angle as its gradient. Nothing but the tables is saved."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, signed_sin: Tensor | None) -> Tensor:  # noqa: ANN401 - autograd's own
+        ctx.save_for_backward(cos, signed_sin)
+        return _turn(x, cos, signed_sin)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401 - autograd's own
+        cos, signed_sin = ctx.saved_tensors
+        return _turn(gradient, cos, None if signed_sin is None else signed_sin.flip(-1)), None, None

@@ -30,7 +30,11 @@ def is_gpu(name: str) -> bool:
 
 
 def pick_precision(name: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed"]:
-    """Resolve ``auto``: bf16-mixed where the GPU has bf16, otherwise 32-true."""
+    """Resolve ``auto``: bf16-mixed if the GPU computes in bf16, otherwise 32-true.
+
+    GPUs that emulate bf16, such as V100 and T4, are slower in it than in float32.
+    """
     if name != "auto":
         return name
-    return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if has_bf16 else "32-true"

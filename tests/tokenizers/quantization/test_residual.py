@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import multiprocessing
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from emeg.tokenizers.braintokenizer import codebook_use
-from emeg.tokenizers.braintokenizer.quantization.kmeans import cluster, nearest
+from emeg.tokenizers.braintokenizer.quantization.kmeans import cluster, nearest, sum_exactly
 from emeg.tokenizers.braintokenizer.quantization.residual import Codebook, ResidualQuantizer, rotate
 
 
@@ -94,6 +95,43 @@ def test_kmeans_finds_clusters_and_counts_them():
             torch.testing.assert_close(places[number], rows[own == number].mean(dim=0))
             assert counts[number] == (own == number).sum()
     assert [10, 20, 30, 40] in found
+
+
+class AtomicSums(TorchDispatchMode):
+    """Lists the operations that a GPU computes by atomic additions, with the dtype of what they add to."""
+
+    NAMES = ("index_add", "scatter_add", "scatter_reduce", "index_put", "bincount", "embedding_dense_backward")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = str(func.overloadpacket).rpartition(".")[2].strip("_")
+        if name in self.NAMES:
+            self.found.append((name, args[0].dtype))
+        return func(*args, **(kwargs or {}))
+
+
+def test_kmeans_on_a_gpu_adds_integers_only_and_never_looks_at_values():
+    """Atomic additions of floats come in any order, and another order is another sum. Meta stands for a GPU."""
+    rows = torch.empty(5000, 8, device="meta")
+    with AtomicSums() as sums:
+        centres, counts = cluster(rows, 16, torch.Generator().manual_seed(0))
+    assert (centres.shape, counts.shape) == ((16, 8), (16,))
+    assert set(sums.found) == {("index_add", torch.int64)}  # bincount would wait for the largest code
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_sums_of_clusters_are_the_same_in_any_order(seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows, codes = torch.randn(3000, 8, generator=generator), torch.randint(5, (3000,), generator=generator)
+    order = torch.randperm(3000, generator=generator)
+    sums = sum_exactly(rows, codes, 5)
+    assert torch.equal(sums, sum_exactly(rows[order], codes[order], 5))
+    exact = torch.stack([rows[codes == code].double().sum(dim=0) for code in range(5)])
+    torch.testing.assert_close(sums.double(), exact, rtol=1e-6, atol=1e-6)
 
 
 def test_first_batch_starts_sums_at_centroid_times_count_and_keeps_lengths():

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -82,6 +83,28 @@ def test_same_seed_gives_the_same_bytes_and_another_does_not(tokens_root, tmp_pa
 
     assert weights("a", 1) == weights("b", 1)
     assert weights("c", 2) != weights("d", 1)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_deterministic_training_allows_only_operations_that_repeat(
+    tokens_root, tmp_path, monkeypatch, deterministic
+):
+    seen = set()
+    loss = BrainOmni.pretraining_loss
+
+    def record(*given, **named):
+        seen.add((torch.are_deterministic_algorithms_enabled(), os.environ.get("CUBLAS_WORKSPACE_CONFIG")))
+        return loss(*given, **named)
+
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(BrainOmni, "pretraining_loss", record)
+    root = shutil.copytree(tokens_root, tmp_path / "store")
+    try:
+        pretrain(config_of(str(root), tmp_path, steps=2, deterministic=deterministic))
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+        os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)  # set by Lightning
+    assert seen == {(True, ":4096:8") if deterministic else (False, None)}
 
 
 def test_it_learns_from_stored_tokens(tokens_root, tmp_path):

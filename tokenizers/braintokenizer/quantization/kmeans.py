@@ -76,7 +76,7 @@ def cluster(x_BD: Tensor, n_clusters: int, generator: torch.Generator | None) ->
     counts_K = torch.zeros(n_clusters, device=x_BD.device, dtype=x_BD.dtype)
     for _ in range(KMEANS_ITERATIONS):
         codes_B = nearest(rows_BD, centres_KD)
-        counts_K = torch.bincount(codes_B, minlength=n_clusters).to(x_BD.dtype)
+        counts_K = count_codes(codes_B, n_clusters).to(x_BD.dtype)
         sums_KD = _sums_of_clusters(rows_BD, codes_B, n_clusters)
         means_KD = sums_KD / counts_K.clamp(min=1)[:, None]
         centres_KD = torch.where(counts_K[:, None] > 0, means_KD, centres_KD)
@@ -87,6 +87,22 @@ def _sums_of_clusters(rows_BD: Tensor, codes_B: Tensor, n_clusters: int) -> Tens
     if rows_BD.device.type == "cpu":
         return rows_BD.new_zeros(n_clusters, rows_BD.shape[1]).index_add_(0, codes_B, rows_BD)
     return sum_exactly(rows_BD, codes_B, n_clusters)
+
+
+def count_codes(codes_B: Tensor, n_codes: int) -> Tensor:
+    """Count how often each code occurs. Unlike bincount, this does not look for the largest code on the host.
+
+    Parameters
+    ----------
+    codes_B : int64, shape (rows,)
+        Codes below `n_codes`.
+    n_codes : int
+
+    Returns
+    -------
+    int64, shape (n_codes,)
+    """
+    return codes_B.new_zeros(n_codes).index_add_(0, codes_B, codes_B.new_ones(()).expand(len(codes_B)))
 
 
 def sum_exactly(rows_BD: Tensor, codes_B: Tensor, n_clusters: int) -> Tensor:

@@ -15,6 +15,7 @@ from emeg.tokenizers.braintokenizer.quantization import ranks
 from emeg.tokenizers.braintokenizer.quantization.kmeans import (
     FIXED_POINT,
     cluster,
+    count_codes,
     draw_integers,
     fixed_point,
     nearest,
@@ -189,8 +190,7 @@ class Codebook(nn.Module):
         size = len(self.embed)
         self.n_observed += 1
         whole_BD = fixed_point(x_BD)
-        # unlike bincount, which first looks for the largest code, this does not synchronise the device
-        counts_K = whole_BD.new_zeros(size).index_add_(0, codes_B, whole_BD.new_ones(()).expand(len(codes_B)))
+        counts_K = count_codes(codes_B, size)
         sums_KD = whole_BD.new_zeros(self.embed.shape).index_add_(0, codes_B, whole_BD)
         if self._observed is None:
             candidates_KD = x_BD[draw_integers(size, len(x_BD), generator, x_BD.device)]

@@ -14,20 +14,56 @@ from emeg import metrics
 from emeg.models import BrainOmniConfig
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 
-PEAKS = {
-    "H200": {"bf16-mixed": 989e12, "32-true": 67e12},
-    "H100": {"bf16-mixed": 989e12, "32-true": 67e12},
-    "A100": {"bf16-mixed": 312e12, "32-true": 19.5e12},
-}
-"""Operations a second of dense matrix products, from the makers' data sheets (SXM), by a part of the device's name."""
+PEAKS: tuple[tuple[str, float, float], ...] = (
+    ("H100 PCIe", 756e12, 51e12),
+    ("H100 NVL", 835e12, 60e12),
+    ("H100 80GB HBM3", 989e12, 67e12),
+    ("H200 NVL", 835e12, 60e12),
+    ("H200", 989e12, 67e12),
+    ("GH200 480GB", 989e12, 67e12),
+    ("B200", 2250e12, 75e12),
+    ("A100", 312e12, 19.5e12),
+    ("A30", 165e12, 10.3e12),
+    ("A40", 149.7e12, 37.4e12),
+    ("A10", 125e12, 31.2e12),
+    ("L40S", 362e12, 91.6e12),
+    ("L40", 181e12, 90.5e12),
+    ("L4", 121e12, 30.3e12),
+    ("RTX 4090", 165.2e12, 82.6e12),
+    ("RTX 3090", 71e12, 35.6e12),
+    ("RTX 6000 Ada Generation", 364.2e12, 91.1e12),
+    ("MI300X", 1307.4e12, 163.4e12),
+    ("MI325X", 1307.4e12, 163.4e12),
+)
+"""Name of a device, and its peaks for dense matrix products in bf16 (accumulated in float32) and in float32 without
+TF32, operations/s. From the makers' data sheets: those of NVIDIA list bf16 with sparsity, which is twice the dense
+peak; GeForce and RTX Ada from the GA102 and AD102 white papers, AMD from the CDNA 3 data sheets (matrix peaks)."""
+OTHER_DEVICES = ("Laptop", "MIG", "Max-Q", "RTX 4090 D")
+"""Parts of names of devices that are slower than the ones listed."""
+
+
+def peak_by_name(name: str, precision: str) -> float | None:
+    """Return the peak of a device in operations/s, or None if it is not listed.
+
+    Parameters
+    ----------
+    name : str
+        Name of the device, such as ``NVIDIA H100 80GB HBM3``.
+    precision : str
+        ``bf16-mixed`` or ``32-true``.
+    """
+    words = f" {name.replace('-', ' ')} "
+    if any(f" {other.replace('-', ' ')}" in words for other in OTHER_DEVICES):
+        return None
+    for device, bf16, float32 in PEAKS:
+        if f" {device} " in words:
+            return {"bf16-mixed": bf16, "32-true": float32}.get(precision)
+    return None
 
 
 def peak_of(device: torch.device, precision: str) -> float | None:
-    """Return the peak of a device in operations a second, or None if it is not known."""
-    if device.type != "cuda":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peaks.get(precision) for part, peaks in PEAKS.items() if part in name), None)
+    """Return the peak of a device in operations/s, or None if it is not known."""
+    return peak_by_name(torch.cuda.get_device_name(device), precision) if device.type == "cuda" else None
 
 
 class SpeedMeter:

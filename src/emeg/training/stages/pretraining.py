@@ -55,7 +55,7 @@ class BrainOmniTraining(Training):
             metrics.POWER_ERROR,
             metrics.CONTRAST,
         )
-        self._seen = torch.zeros(len(self._names), 2, dtype=torch.float64)
+        self._seen = torch.zeros(len(self._names), 2, dtype=self._width)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
         """Compute the loss of one micro-batch."""
@@ -78,9 +78,11 @@ class BrainOmniTraining(Training):
         loss, terms = self._predict(batch, self.draw(0, batch.micro_batch))
         values = {metrics.LOSS: loss, **terms}
         n = len(batch.segments)
+        self._seen = self._seen.to(self.device, self._width)  # one copy to the host at the end, not one for each batch
         for index, name in enumerate(self._names):
             if name in values:
-                self._seen[index] += torch.tensor([float(values[name]) * n, n], dtype=torch.float64)
+                self._seen[index, 0] += values[name].detach().to(self._seen.dtype) * n
+                self._seen[index, 1] += n
 
     def save(self, folder: Path, provenance: Mapping[str, Any]) -> None:
         """Write config.json and model.safetensors."""
