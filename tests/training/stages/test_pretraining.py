@@ -86,9 +86,7 @@ def test_same_seed_gives_the_same_bytes_and_another_does_not(tokens_root, tmp_pa
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_a_deterministic_training_allows_only_operations_that_repeat(
-    tokens_root, tmp_path, monkeypatch, deterministic
-):
+def test_a_deterministic_training_allows_only_operations_that_repeat(tokens_root, tmp_path, monkeypatch, deterministic):
     seen = set()
     loss = BrainOmni.pretraining_loss
 
