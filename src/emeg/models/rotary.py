@@ -60,11 +60,12 @@ def turn(x: Tensor, rotary: Rotary) -> Tensor:
 
 def _turn(x: Tensor, cos: Tensor, signed_sin: Tensor | None) -> Tensor:
     """Rotate in as few kernels as possible. Each product and each sum is rounded as in the formula."""
-    pairs = x.unflatten(-1, (-1, cos.shape[-1], 2))  # (..., steps, groups, width / 2, 2)
+    pairs = torch.unflatten(x, -1, (-1, cos.shape[-1], 2))  # (..., steps, groups, width / 2, 2)
     turned = pairs * cos[:, None, :, None]
     if signed_sin is not None:
         turned = turned + pairs.flip(-1) * signed_sin[:, None]
-    return turned.flatten(-3).to(x.dtype)
+    out: Tensor = turned.flatten(-3).to(x.dtype)
+    return out
 
 
 class _Turn(torch.autograd.Function):
