@@ -8,6 +8,7 @@ from emeg.evaluation.comparisons import Gate, gates, model_interval
 from emeg.evaluation.products import EvaluationSummary, MetricSummary, ModelSummary
 from emeg.reports.plots import confusion, scores
 from emeg.reports.sections.archive import shorten
+from emeg.reports.sections.shortfalls import shortfalls
 
 METRIC_TITLES = {
     "balanced_accuracy": "balanced accuracy",
@@ -31,6 +32,7 @@ def task_section(figures: EvaluationSummary) -> dict[str, Any] | None:
         "note": _note(figures),
         "metrics": [METRIC_TITLES[name] for name in metrics],
         "gates": [_gate_row(gate) for gate in gates(figures)],
+        "shortfalls": shortfalls(figures),
         "rows": [_row(c, metrics) for c in figures.models],
         "remarks": [f"{c.title}: {c.status}, {c.reason}" for c in figures.models if c.status != "done"]
         + ([task.notice] if task.notice else []),
