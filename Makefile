@@ -15,7 +15,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := $(shell grep -E '^uv==' constraints.txt)
 
-.PHONY: setup demo test lint docs bench clean
+.PHONY: setup demo test test-packages lint docs bench clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -37,6 +37,14 @@ demo: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile \
 	  --no-loadscope-reorder $(TESTS)
+
+# braindecode, MOABB, skorch and OpenEEGBench run emeg's networks; they are installed beside .venv, not into it.
+# torchaudio, which braindecode imports, must be of the same build as torch: give TORCH_BACKEND=cpu on a CPU build.
+test-packages: $(READY)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/packages
+	$(BIN)/uv pip install --quiet --python build/packages/bin/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
+	  --requirement tests/integration/packages.txt --editable . pytest pytest-xdist
+	OMP_NUM_THREADS=1 build/packages/bin/python -m pytest -q tests/integration/test_other_packages.py
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

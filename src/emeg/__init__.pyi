@@ -1,3 +1,3 @@
-from .inference import Embedder as Embedder
+from .inference import Decoder as Decoder, Embedder as Embedder
 
 __version__: str

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from emeg.errors import UserError
-from emeg.inference.input_windows import SignalWindows, windows_of
+from emeg.inference.input_windows import UNIT_FACTORS, SignalWindows, Unit, windows_of
 from emeg.models import POOLINGS, BrainOmni, pool, pooled_names
 from emeg.tokenizers.braintokenizer import normalise_signal
 
@@ -37,6 +37,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Channels and rate of arrays.
     montage : str, optional
         One of MNE's montages, for electrode names that the standard set does not know.
+    unit : {"V", "mV", "uV", "nV"}
+        Unit of EEG in arrays; MOABB delivers µV. MEG is in T and T/m. Epochs and Raw are always in V, T and T/m.
     window_s : float
         Length of the windows that a Raw is cut into, s.
     pooling : {"mean", "mean_std", "log_std", "power", "mean_power", "none"}
@@ -61,6 +63,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         *,
         info: "mne.Info | None" = None,
         montage: str | None = None,
+        unit: Unit = "V",
         window_s: float = 10.0,
         pooling: EmbedderPooling = "mean",
         layers: tuple[int, ...] = (),
@@ -70,6 +73,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.model = model
         self.info = info
         self.montage = montage
+        self.unit = unit
         self.window_s = window_s
         self.pooling = pooling
         self.layers = layers
@@ -98,6 +102,10 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _check(self) -> None:
         if self.pooling not in (*POOLINGS, "none"):
             raise UserError(f"pooling: there is no {self.pooling!r}; choose from {', '.join((*POOLINGS, 'none'))}")
+        if self.unit not in UNIT_FACTORS:
+            raise UserError(f"unit: there is no {self.unit!r}; choose from {', '.join(UNIT_FACTORS)}")
+        if not self.window_s > 0:
+            raise UserError(f"window_s: {self.window_s} is not a length in seconds; give more than 0")
         if self.batch_size < 1:
             raise UserError(f"batch_size: {self.batch_size} is no number of windows; give 1 or more")
         container = getattr(self, "_sklearn_output_config", {}).get("transform", "default")
@@ -112,7 +120,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : mne.Epochs, mne.io.Raw or array of shape (window, channel, sample)
+        X : mne.Epochs, mne.io.Raw, sequence of mne.Epochs, or array of shape (window, channel, sample)
             See `emeg.inference.input_windows.windows_of`. A window shorter than 2 s is padded with zeros.
 
         Returns
@@ -127,7 +135,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         self._check()
         network = self._network()
-        windows = windows_of(X, info=self.info, montage=self.montage, window_s=self.window_s)
+        windows = windows_of(X, info=self.info, montage=self.montage, window_s=self.window_s, unit=self.unit)
         parts = [
             self._embed(network, windows, slice(start, start + self.batch_size))
             for start in range(0, len(windows.signal), self.batch_size)

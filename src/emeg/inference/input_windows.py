@@ -5,7 +5,8 @@ Shape letters: B batch, C channels, N samples.
 
 import logging
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from emeg.dsp.response import Band, plan_band
 from emeg.dsp.standardise import standardise
 from emeg.errors import UserError
-from emeg.sensors import PickedSensors, Sensors, check_geometry, sensors_from_info
+from emeg.sensors import PickedSensors, Sensors, SensorType, check_geometry, sensors_from_info
 
 if TYPE_CHECKING:
     import mne
@@ -24,8 +25,28 @@ SFREQ = 256.0
 L_FREQ, H_FREQ = 0.1, 96.0
 """Rate and pass band that the networks are trained on (arXiv 2505.18185, section on data)."""
 
-LARGEST_EEG_V = 5e-3
-"""Scalp EEG with a typical spread above 5 mV is in another unit than volt."""
+Unit = Literal["V", "mV", "uV", "nV"]
+"""Units of EEG in arrays."""
+UNIT_FACTORS: dict[Unit, float] = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "nV": 1e-9}
+"""Volts in each unit."""
+
+
+class _Amplitude(NamedTuple):
+    """Range of the typical standard deviation of a sensor type; outside it the signal is in another unit."""
+
+    kind: str
+    unit: str
+    smallest: float
+    largest: float
+    others: str
+
+
+_AMPLITUDES = {
+    int(SensorType.EEG): _Amplitude("EEG", "V", 1e-8, 5e-3, "1e-6 if in µV"),
+    int(SensorType.MAGNETOMETER): _Amplitude("magnetometers", "T", 1e-16, 1e-7, "1e-15 if in fT"),
+    int(SensorType.GRADIOMETER): _Amplitude("gradiometers", "T/m", 1e-15, 1e-6, "1e-13 if in fT/cm"),
+}
+"""From below the noise of any amplifier or sensor to above the artefacts of a usable recording."""
 
 
 class SignalWindows(NamedTuple):
@@ -42,6 +63,7 @@ def windows_of(
     info: "mne.Info | None" = None,
     montage: str | None = None,
     window_s: float = 10.0,
+    unit: Unit = "V",
 ) -> SignalWindows:
     """Convert data to the model's rate and sensors.
 
@@ -52,14 +74,17 @@ def windows_of(
 
     Parameters
     ----------
-    data : mne.Epochs, mne.io.Raw or array of shape (window, channel, sample)
-        An array is in V, T or T/m and needs `info`.
+    data : mne.Epochs, mne.io.Raw, sequence of mne.Epochs, or array of shape (window, channel, sample)
+        An array needs `info`; its MEG is in T or T/m, its EEG in `unit`. scikit-learn's cross-validation makes a
+        sequence of Epochs from Epochs.
     info : mne.Info, optional
         Channels and rate of an array.
     montage : str, optional
         One of MNE's montages, for electrode names that the standard set does not know.
     window_s : float
         Length of the windows of a Raw, s.
+    unit : {"V", "mV", "uV", "nV"}
+        Unit of EEG in an array.
 
     Raises
     ------
@@ -71,18 +96,32 @@ def windows_of(
     import mne
 
     if isinstance(data, mne.io.BaseRaw):
-        picked = _usable(data.info, montage)
+        picked = usable_sensors(data.info, montage)
         signal_CN = np.asarray(data.get_data(picks=picked.picks, verbose="ERROR"), np.float32)
         return SignalWindows(_cut(_filtered(_checked(signal_CN, picked), data.info), window_s), picked.sensors)
+    factor = 1.0
     if isinstance(data, mne.BaseEpochs):
         info, values = data.info, data.get_data(copy=False, verbose="ERROR")
+    elif isinstance(data, Sequence) and data and all(isinstance(part, mne.BaseEpochs) for part in data):
+        info, values = _joined(data)
     else:
-        values = np.asarray(data)
+        values, factor = np.asarray(data), UNIT_FACTORS[unit]
         _check_array(values, info)
     assert info is not None  # _check_array refused an array without one
-    picked = _usable(info, montage)
-    signal_BCN = _checked(np.asarray(values[:, picked.picks], np.float32), picked)
-    return SignalWindows(_resampled(signal_BCN, info), picked.sensors)
+    picked = usable_sensors(info, montage)
+    signal_BCN = np.asarray(values[:, picked.picks], np.float32)
+    if factor != 1.0:
+        signal_BCN = signal_BCN * np.where(picked.sensors.is_eeg, factor, 1.0).astype(np.float32)[:, None]
+    return SignalWindows(resample_windows(_checked(signal_BCN, picked), float(info["sfreq"])), picked.sensors)
+
+
+def _joined(parts: "Sequence[mne.BaseEpochs]") -> "tuple[mne.Info, NDArray[np.float64]]":
+    """Return the info and the windows of Epochs that have the same channels in the same order and the same length."""
+    info = parts[0].info
+    shapes = {(tuple(part.ch_names), len(part.times), float(part.info["sfreq"])) for part in parts}
+    if len(shapes) > 1:
+        raise UserError("X holds Epochs of different channels, lengths or rates; pass Epochs of one recording set-up")
+    return info, np.concatenate([part.get_data(copy=False, verbose="ERROR") for part in parts])
 
 
 def _check_array(values: NDArray[Any], info: "mne.Info | None") -> None:
@@ -99,8 +138,16 @@ def _check_array(values: NDArray[Any], info: "mne.Info | None") -> None:
         )
 
 
-def _usable(info: "mne.Info", montage: str | None) -> PickedSensors:
-    """Select the sensors with a position that are not marked bad."""
+def usable_sensors(info: "mne.Info", montage: str | None = None) -> PickedSensors:
+    """Select the sensors with a position that are not marked bad.
+
+    Raises
+    ------
+    UserError
+        There is none; the message gives the reasons.
+    RecordingError
+        The sensors cannot sit on a head.
+    """
     picked = sensors_from_info(info, montage=montage)
     good = np.array([name not in set(info["bads"]) for name in picked.sensors.names], bool)
     dropped = {name: reason for name, reason in picked.dropped.items() if "neither EEG nor MEG" not in reason}
@@ -125,12 +172,39 @@ def _checked(signal: NDArray[np.float32], picked: PickedSensors) -> NDArray[np.f
         raise UserError(
             f"channel {picked.sensors.names[channel]!r} holds NaN or infinite values: interpolate or drop it"
         )
-    eeg = signal[..., picked.sensors.is_eeg, :]
-    if eeg.size and float(np.median(eeg.std(axis=-1))) > LARGEST_EEG_V:
-        raise UserError(
-            f"EEG of {float(np.median(eeg.std(axis=-1))):.3g} V: X must be in volt; multiply by 1e-6 if in µV"
-        )
+    check_amplitude(signal, picked.sensors.types)
     return signal
+
+
+def check_amplitude(
+    signal: NDArray[np.float32], types: NDArray[np.integer[Any]], *, advice: str = "or set unit="
+) -> None:
+    """Check that the signals of each sensor type are in V, T or T/m.
+
+    Parameters
+    ----------
+    signal : float32, shape (..., channels, samples)
+        V, T or T/m.
+    types : int, shape (channels,)
+        Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+    advice : str
+        What else the user can do.
+
+    Raises
+    ------
+    UserError
+        The median over channels of the standard deviation is far outside what sensors of that type record.
+    """
+    spread = signal.std(axis=-1, dtype=np.float64)
+    for code, expected in _AMPLITUDES.items():
+        own = spread[..., np.asarray(types) == code]
+        own = own[own > 0]
+        typical = float(np.median(own)) if own.size else None
+        if typical is not None and not expected.smallest <= typical <= expected.largest:
+            raise UserError(
+                f"{expected.kind} of {typical:.3g} {expected.unit}: X must be in {expected.unit}; multiply by"
+                f" {expected.others}, {advice}"
+            )
 
 
 def _filtered(signal_CN: NDArray[np.float32], info: "mne.Info") -> NDArray[np.float32]:
@@ -140,8 +214,20 @@ def _filtered(signal_CN: NDArray[np.float32], info: "mne.Info") -> NDArray[np.fl
     return standardise(signal_CN, band, sfreq_in=sfreq, sfreq_out=SFREQ)
 
 
-def _resampled(signal_BCN: NDArray[np.float32], info: "mne.Info") -> NDArray[np.float32]:
-    sfreq = float(info["sfreq"])
+def resample_windows(signal_BCN: NDArray[np.float32], sfreq: float) -> NDArray[np.float32]:
+    """Resample windows to 256 Hz with no other filter than the low-pass that this needs.
+
+    Parameters
+    ----------
+    signal_BCN : float32, shape (batch, channels, samples)
+        Any unit.
+    sfreq : float
+        Rate, Hz.
+
+    Returns
+    -------
+    float32, shape (batch, channels, samples at 256 Hz)
+    """
     if sfreq == SFREQ:
         return signal_BCN
     # 0 Hz is no lower edge: only each channel's mean is removed
