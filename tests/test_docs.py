@@ -51,7 +51,7 @@ def test_links_lead_somewhere(page: Path):
 @pytest.mark.parametrize("page", GUIDES, ids=named)
 def test_commands_that_a_sentence_mentions_exist(page: Path):
     """A mention names a verb and options of it, without the values that a whole command needs."""
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for mention in mentions_of(page):
         program, *words = mention.split()
         if program == "make":
