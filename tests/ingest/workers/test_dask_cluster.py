@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,14 @@ def test_what_a_killed_or_frozen_worker_had_is_done_by_another(two_workers, tmp_
     assert min(tries["killed"], tries["frozen"]) >= 2  # more where a result was lost with the other worker
 
 
+def is_free(store: Store, name: str) -> bool:
+    """Try to take a claim, and wait a little if another process still holds it."""
+    with claimed(store, name) as free:
+        if not free:
+            time.sleep(0.1)
+        return free
+
+
 def test_what_takes_worker_after_worker_with_it_is_refused(two_workers, tmp_path):
     two_workers.scheduler.allowed_failures = 0
     found, store = worked_on(tmp_path, two_workers, ["a", "doomed", "b"])
@@ -90,8 +99,7 @@ def test_what_takes_worker_after_worker_with_it_is_refused(two_workers, tmp_path
     (record,) = read_quarantine(store)
     check_message(record, "doomed", action="retry_quarantined")
     assert tried(tmp_path)["doomed"] == 2
-    with claimed(store, "doomed") as free:
-        assert free
+    assert any(is_free(store, "doomed") for _ in range(100)), "the claim ends with the killed worker's processes"
 
 
 def test_a_cluster_whose_last_worker_is_lost_is_told_with_what_it_had(tmp_path, monkeypatch):
