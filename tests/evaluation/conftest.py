@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.small_models import (
+    SMALL,
+    one_thread,  # noqa: F401 - a fixture for the folder
+)
 
 from emeg.data import ShardConfig, TokenSet, shard
 from emeg.models import BrainOmni, BrainOmniConfig
@@ -15,15 +19,7 @@ from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 from emeg.training import TokenizeConfig, tokenize
 
 SFREQ = 256.0
-TOKENIZER = BrainTokenizerConfig(n_filters=2, n_dim=16, n_neuro=4, n_head=2, codebook_dim=16, codebook_size=16)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+TOKENIZER = BrainTokenizerConfig(**SMALL)
 
 
 def add_person(store: Store, subject: str, *, names: tuple[str, ...], device="x", events=True, seconds=40.0) -> str:

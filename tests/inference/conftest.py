@@ -1,22 +1,9 @@
 import mne
 import numpy as np
 import pytest
-import torch
+from tests.small_models import model  # noqa: F401 - a fixture for the folder
 
-from emeg.models import BrainOmni, BrainOmniConfig
-from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
-
-SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
 NAMES = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2"]
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    network = BrainOmni(BrainOmniConfig(lm_dim=32, lm_head=4, lm_depth=2), BrainTokenizerConfig(**SMALL))
-    folder = tmp_path_factory.mktemp("model")
-    network.save_pretrained(folder, provenance={})
-    return folder
 
 
 @pytest.fixture

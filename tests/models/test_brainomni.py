@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.messages import refusal
+from tests.small_models import TINY
 
 from emeg.errors import UserError
 from emeg.models import PRESETS, BrainOmni, BrainOmniConfig, PretrainingDraws, TaskHead, draw_pretraining_step
@@ -14,28 +15,12 @@ from emeg.models.rotary import rotary_tables, turn
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 
-TOKENIZER = BrainTokenizerConfig(
-    window_length=128,
-    n_filters=4,
-    ratios=(4, 2, 2),
-    n_dim=16,
-    n_neuro=5,
-    n_head=2,
-    codebook_dim=16,
-    codebook_size=32,
-    num_quantizers=3,
-)
 SMALL = BrainOmniConfig(lm_dim=24, lm_head=4, lm_depth=3, num_quantizers_used=3, lm_dropout=0.0)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 def make(**changes):
     torch.manual_seed(0)
-    return BrainOmni(SMALL.model_copy(update=changes), TOKENIZER)
+    return BrainOmni(SMALL.model_copy(update=changes), TINY)
 
 
 def tokens(model, batch=2, steps=16, seed=0):

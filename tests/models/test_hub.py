@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from tests.messages import check_message, refusal
 from tests.models import fake_hub
+from tests.small_models import small_brainomni
 
 from emeg.errors import UserError
-from emeg.models import BrainOmni, BrainOmniConfig
+from emeg.models import BrainOmni
 from emeg.models.hub import resolve
-from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 
 pytest.importorskip("huggingface_hub", reason="the extra hub is not installed")
 
@@ -29,9 +28,7 @@ def hub():
 
 @pytest.fixture
 def model():
-    torch.manual_seed(0)
-    sizes = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
-    return BrainOmni(BrainOmniConfig(lm_dim=32, lm_head=4, lm_depth=2), BrainTokenizerConfig(**sizes))
+    return small_brainomni()
 
 
 def run(code, hub, tmp_path, *, token=fake_hub.TOKEN):

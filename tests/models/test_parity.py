@@ -27,11 +27,6 @@ def relative(ours, theirs):
     return float((ours.detach() - theirs).abs().max() / theirs.abs().max())
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def parity(shared):
     return shared / "parity"

@@ -2,28 +2,14 @@
 
 import pytest
 import torch
+from tests.small_models import TINY, one_thread  # noqa: F401 - a fixture for the folder
 
 from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def tiny_config() -> BrainTokenizerConfig:
-    return BrainTokenizerConfig(
-        window_length=128,
-        n_filters=4,
-        ratios=(4, 2, 2),
-        n_dim=16,
-        n_neuro=5,
-        n_head=2,
-        codebook_dim=16,
-        codebook_size=32,
-        num_quantizers=3,
-    )
+    return TINY
 
 
 @pytest.fixture

@@ -4,20 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from tests.small_models import one_thread  # noqa: F401 - a fixture for the folder
 
 from emeg.sensors import Sensors
 from emeg.store import CatalogRow, Event, RecordingAttributes, Store, publish_row, write_recording
 
 SFREQ = 256.0
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def sensors_of(n: int) -> Sensors:

@@ -5,22 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from tests.small_models import TINY
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from emeg.models import BrainOmni, BrainOmniConfig
-from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
+from emeg.tokenizers.braintokenizer import BrainTokenizer
 
-TOKENIZER = BrainTokenizerConfig(
-    window_length=128,
-    n_filters=4,
-    ratios=(4, 2, 2),
-    n_dim=16,
-    n_neuro=5,
-    n_head=2,
-    codebook_dim=16,
-    codebook_size=32,
-    num_quantizers=3,
-)
 BRAINOMNI = BrainOmniConfig(lm_dim=32, lm_head=4, lm_depth=3, lm_dropout=0.1, num_quantizers_used=3)
 WAITING = {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.bincount", "aten.equal"}
 
@@ -51,12 +41,12 @@ def as_on_a_gpu(monkeypatch) -> None:
 
 def tokenizer() -> BrainTokenizer:
     torch.manual_seed(0)
-    return BrainTokenizer(TOKENIZER).train()
+    return BrainTokenizer(TINY).train()
 
 
 def brainomni() -> BrainOmni:
     torch.manual_seed(1)
-    model = BrainOmni(BRAINOMNI, TOKENIZER).train()
+    model = BrainOmni(BRAINOMNI, TINY).train()
     model.tokenizer.eval().requires_grad_(requires_grad=False)
     return model
 

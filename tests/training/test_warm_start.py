@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.messages import refusal
+from tests.small_models import SMALL
 
 from emeg.errors import UserError
 from emeg.models import BrainOmni, BrainOmniConfig
@@ -15,8 +16,6 @@ from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
 from emeg.training import PretrainConfig, TrainTokenizerConfig
 from emeg.training.product_names import tokenizer_name
 from emeg.training.warm_start import begin_from
-
-SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
 
 
 @pytest.fixture

@@ -8,23 +8,12 @@ from tests.messages import refusal
 from emeg.data.batch import Sample
 from emeg.errors import UserError
 from emeg.metrics import balanced_accuracy
-from emeg.models import BrainOmni, BrainOmniConfig
-from emeg.tokenizers.braintokenizer import BrainTokenizerConfig, normalise_signal
+from emeg.models import BrainOmni
+from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training import FinetuneRecipe, FoldIndices, embed_task, finetune_fold, in_memory
 from emeg.training.finetune.classifier import Classifier
 from emeg.training.finetune.labelled_windows import InMemoryWindows, WindowLoader, class_weights
 from emeg.training.loop.batches import SignalBatch, signal_batch, spread_channels
-
-SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    torch.manual_seed(0)
-    network = BrainOmni(BrainOmniConfig(lm_dim=32, lm_head=4, lm_depth=2), BrainTokenizerConfig(**SMALL))
-    folder = tmp_path_factory.mktemp("model")
-    network.save_pretrained(folder, provenance={})
-    return folder
 
 
 @pytest.fixture(scope="module")

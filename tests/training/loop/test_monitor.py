@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tests.messages import refusal
+from tests.small_models import SMALL
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,8 +20,6 @@ from emeg.training import TrainTokenizerConfig, train_tokenizer
 from emeg.training.loop.speed import SpeedMeter, brainomni_operations, tokenizer_operations
 from emeg.training.stages.tokenizer_metrics import collapse_metrics
 from emeg.training.stages.tokenizer_training import TokenizerTraining
-
-SIZES = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
 
 
 def quantizer(latents: torch.Tensor, steps: int) -> ResidualQuantizer:
@@ -71,7 +70,7 @@ def test_dead_codes_are_counted():
 def config(root, tmp_path) -> TrainTokenizerConfig:
     return TrainTokenizerConfig(
         root=root,
-        overrides=SIZES,
+        overrides=SMALL,
         steps=8,
         ramp_steps=2,
         sampling=SamplingConfig(budget_channel_seconds=60, crop_s=2.0, micro_batches=2),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.messages import refusal
+from tests.small_models import SMALL
 
 from emeg.training import TrainTokenizerConfig, train_tokenizer
 from emeg.training.loop.rank import RunContext
@@ -119,7 +120,7 @@ def test_the_watchdog_knows_what_a_training_does(root, tmp_path, monkeypatch):
     train_tokenizer(
         TrainTokenizerConfig(
             root=root,
-            overrides={"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16},
+            overrides=SMALL,
             sampling={"budget_channel_seconds": 60, "crop_s": 2.0, "micro_batches": 2},
             steps=4,
             validate_every=2,

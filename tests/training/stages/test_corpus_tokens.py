@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.messages import refusal
+from tests.small_models import SMALL
 
 from emeg.data import BatchReader, Corpus, TokenSet
 from emeg.errors import TransientError
@@ -22,8 +23,6 @@ from emeg.training import TokenizeConfig, tokenize
 from emeg.training.loop.batches import TokenReader, signal_batch, token_batches
 from emeg.training.stages import corpus_tokens as module
 
-SIZES = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
-
 
 @pytest.fixture
 def folder(root, tmp_path, monkeypatch) -> Path:
@@ -31,7 +30,7 @@ def folder(root, tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "store"
     shutil.copytree(root, folder, ignore=shutil.ignore_patterns("models", "runs", "tokens"))
     torch.manual_seed(0)
-    tokenizer = BrainTokenizer(BrainTokenizerConfig(**SIZES)).train()
+    tokenizer = BrainTokenizer(BrainTokenizerConfig(**SMALL)).train()
     tokenizer.training_loss(torch.randn(4, 5, 2560), torch.randn(4, 5, 6), torch.zeros(4, 5, dtype=torch.long))
     with Store.open(folder).publishing("models", "tokenizer") as model:
         tokenizer.save_pretrained(model)

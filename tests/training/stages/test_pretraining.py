@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.messages import refusal
+from tests.small_models import SMALL
 
 from emeg.data import SamplingConfig
 from emeg.errors import UserError
@@ -14,8 +15,6 @@ from emeg.models import BrainOmni
 from emeg.store import Store
 from emeg.store.runs import read_run
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig, pretrain, tokenize, train_tokenizer
-
-SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from tests.messages import refusal
+from tests.small_models import SMALL
 
 from emeg.data import BatchReader, Corpus, MicroBatch, SamplingConfig, SamplingPlan
 from emeg.errors import UserError
@@ -20,8 +21,6 @@ from emeg.training.loop.history import History
 from emeg.training.loop.rank import RunContext
 from emeg.training.loop.stop_signal import InterruptedRunError
 from emeg.training.stages.tokenizer_training import tokenizer_training
-
-SMALL = {"n_filters": 2, "n_dim": 16, "n_neuro": 4, "n_head": 2, "codebook_dim": 16, "codebook_size": 16}
 
 
 @pytest.fixture
