@@ -162,6 +162,11 @@ def _default_text(value: Any) -> str:  # noqa: ANN401 - any default
     return str(value)
 
 
+def _plain(description: str) -> str:
+    """Return a description without the marks of code, which only the reference pages need."""
+    return description.replace("``", "").replace("`", "")
+
+
 def help_text(name: str, summary: str, options: Sequence[Option], *, width: int | None = None) -> str:
     """Write the page of ``emeg VERB --help``: one line an option, in groups, cut to the width of the terminal.
 
@@ -195,9 +200,10 @@ def _rows(options: Sequence[Option], width: int) -> list[str]:
     rows = []
     for head, option in zip(heads, options, strict=True):
         value = _facts(option)
-        text = f"{option.description} [{value}]" if value else option.description
+        description = _plain(option.description)
+        text = f"{description} [{value}]" if value else description
         room = max(width - max(column, len(head)) - 2, 20)
-        rows.append(f"{head:<{column}}  {_cut(option.description, value, room) if len(text) > room else text}")
+        rows.append(f"{head:<{column}}  {_cut(description, value, room) if len(text) > room else text}")
     return rows
 
 
@@ -222,4 +228,4 @@ def option_text(name: str, option: Option, *, width: int | None = None) -> str:
     facts = [f"type: {option.type}", f"group: {option.group}"]
     facts += [f"choices: {', '.join(option.choices)}"] if option.choices else []
     facts.append("required" if option.required else f"default: {option.default or 'none'}")
-    return "\n".join([f"emeg {name} --{option.name}", *textwrap.wrap(option.description, width), *facts]) + "\n"
+    return "\n".join([f"emeg {name} --{option.name}", *textwrap.wrap(_plain(option.description), width), *facts]) + "\n"

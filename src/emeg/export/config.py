@@ -8,7 +8,7 @@ class ExportBidsConfig(Config):
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
-    out: str = runtime_field(...)
+    out: str = runtime_field(..., group="data")
     """Folder to create; it appears when the export is complete."""
     dataset: str | None = None
     """Export this dataset alone."""

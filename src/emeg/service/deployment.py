@@ -31,24 +31,24 @@ class DeployConfig(Config):
 
 
 class DeployResult(Config):
-    """What differs between the file and the server."""
+    """Differences between the file and the server."""
 
     url: str
     """Address of the server."""
     changes: tuple[str, ...]
     """One line for each object that is created, updated or removed."""
     n_same: int
-    """Objects that are as the file says."""
+    """Number of objects that are as the file declares."""
     applied: bool
     """Whether the changes were made."""
 
     def as_text(self) -> str:
-        """Return the plan for a person."""
+        """Return the plan as text."""
         counts = {action: sum(line.startswith(sign) for line in self.changes) for action, sign in SIGNS.items()}
         total = ", ".join(f"{n} to {action}" for action, n in counts.items())
         lines = [f"server: {self.url}", *self.changes, f"plan: {total}, {self.n_same} unchanged"]
         if not self.changes:
-            lines[-1] = f"no changes: the server holds what the file says ({self.n_same} objects)"
+            lines[-1] = f"no changes: the server matches the file ({self.n_same} objects)"
         elif self.applied:
             lines.append("applied")
         else:

@@ -49,7 +49,7 @@ class UpConfig(Config):
 
 
 class StatusConfig(Config):
-    """Show what runs on this machine and what the server has to do."""
+    """Show which processes run on this machine, and the runs of the server."""
 
     folder: str = option("emeg-service", group="data")
     """Folder that `emeg up` was given."""
@@ -70,7 +70,7 @@ class ServiceStatus(Config):
     url: str
     """Address of the server's page."""
     processes: dict[str, str] = Field(default_factory=dict)
-    """Name -> running with its process number, or stopped."""
+    """Name -> ``running`` with the process number, or ``stopped``."""
     runs: dict[str, int] = Field(default_factory=dict)
     """State -> flow runs in it."""
     logs: str = ""
@@ -84,7 +84,7 @@ class ServiceStatus(Config):
         return any(not text.startswith("running") for text in self.processes.values())
 
     def as_text(self) -> str:
-        """Return the state for a person."""
+        """Return the state as text."""
         lines = [f"{name:<8} {text}" for name, text in self.processes.items()]
         counts = ", ".join(f"{n} {state.lower()}" for state, n in sorted(self.runs.items())) or "none"
         lines += [f"runs     {counts}", f"page     {self.url}", f"logs     {self.logs}"]
@@ -131,9 +131,7 @@ def status(config: StatusConfig, *, progress: Progress = silent) -> ServiceStatu
         Nothing was ever started from the folder.
     """
     folder = Path(config.folder).absolute()
-    state = _read_state(folder)
-    if "environment" not in state:
-        raise UserError(f"{folder}: nothing was started from here; run `emeg up`, or name its folder with --folder")
+    state = _started_state(folder)
     processes = {}
     for name in SERVICES:
         found = _process(state, name)
@@ -153,7 +151,7 @@ def status(config: StatusConfig, *, progress: Progress = silent) -> ServiceStatu
 
 
 class DownResult(Config):
-    """What was stopped."""
+    """Processes that were stopped."""
 
     stopped: tuple[str, ...]
     """Processes that ran and were stopped."""
@@ -168,9 +166,7 @@ def down(config: DownConfig, *, progress: Progress = silent) -> DownResult:
         Nothing was ever started from the folder.
     """
     folder = Path(config.folder).absolute()
-    state = _read_state(folder)
-    if "environment" not in state:
-        raise UserError(f"{folder}: nothing was started from here; name the folder of `emeg up` with --folder")
+    state = _started_state(folder)
     stopped: list[str] = []
     for name in reversed(SERVICES):
         found = _process(state, name)
@@ -304,13 +300,21 @@ def _count_runs(state: Mapping[str, Any]) -> dict[str, int]:
     return {name: n for name, n in counts.items() if n}
 
 
+def _started_state(folder: Path) -> dict[str, Any]:
+    """Read the state of a service, and raise if none was ever started from the folder."""
+    state = _read_state(folder)
+    if "environment" not in state:
+        raise UserError(f"{folder}: nothing was started from here; run `emeg up`, or name its folder with --folder")
+    return state
+
+
 def _read_state(folder: Path) -> dict[str, Any]:
     file = folder / "processes.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def _write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write the note of the processes for its owner only: it holds the password."""
+    """Write the list of processes, readable by its owner only, because it contains the password."""
     file = folder / "processes.json"
     with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
         json.dump(state, handle, indent=1)

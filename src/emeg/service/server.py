@@ -1,4 +1,4 @@
-"""What the server holds, and how each kind of object is read, created, changed and removed."""
+"""Read, create, change and remove each kind of object on the server."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ from emeg.service.settings import ServiceConfig
 from emeg.service.wanted import Resource, automation_name, fingerprint, owner_tag
 
 MARK = "emeg.yaml "
-"""Start of the mark in the description of automations: the fingerprint of what the file asks for follows."""
+"""Start of the mark in the description of automations; the fingerprint of the wanted object follows."""
 
 
 @dataclass
 class Known:
-    """What the server holds for a file, as far as it matters."""
+    """Objects of the server that concern a file."""
 
     resources: dict[tuple[str, str], Mapping[str, Any]]
     """(kind, name) -> fields that can be compared with those of the file."""
     ids: dict[tuple[str, str], str] = field(default_factory=dict)
     """(kind, name) -> id on the server."""
     owned: set[tuple[str, str]] = field(default_factory=set)
-    """Those that belong to the file: removed when it does not name them any more."""
+    """Objects that belong to the file; they are removed when it no longer names them."""
 
 
 def read_server(api: Api, settings: ServiceConfig) -> Known:
-    """Read everything that the file could be about, in a few requests."""
+    """Read all objects that the file may concern, in a few requests."""
     known = Known({})
     for read in (_read_pool, _read_limits, _read_blocks, _read_deployments, _read_automations):
         read(api, settings, known)
@@ -117,13 +117,13 @@ def _targets(resource: Resource, ids: Mapping[tuple[str, str], str]) -> list[str
 
 
 def create(api: Api, settings: ServiceConfig, resource: Resource, ids: dict[tuple[str, str], str]) -> None:
-    """Create an object, and note its id."""
+    """Create an object, and record its id."""
     row = _WRITERS[resource.kind](api, settings, resource, ids, None)
     ids[resource.kind, resource.name] = str(row["id"])
 
 
 def update(api: Api, settings: ServiceConfig, resource: Resource, ids: dict[tuple[str, str], str]) -> None:
-    """Change an object to what the file asks for."""
+    """Change an object to what the file declares."""
     _WRITERS[resource.kind](api, settings, resource, ids, ids[resource.kind, resource.name])
 
 

@@ -55,7 +55,7 @@ class Archive(Config):
     store: str
     """Name of the store, from `stores`."""
     schedule: Schedule | None = None
-    """When it is ingested; without it only by hand."""
+    """When it is ingested; if not set, only by hand."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further options of ``emeg ingest``, such as montage, mapping or workers."""
 
@@ -68,13 +68,13 @@ class TrainingPlan(Config):
     store: str
     """Name of the store, from `stores`."""
     schedule: Schedule | None = None
-    """When it starts; without it only by hand."""
+    """When it starts; if not set, only by hand."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further options of the verb, such as recipe, steps or launcher."""
 
 
 class Chains(Config):
-    """What follows by itself when a product is published."""
+    """Flows that start automatically when a product is published."""
 
     evaluate_models: bool = True
     """Evaluate every new BrainOmni and write its report."""
@@ -83,7 +83,7 @@ class Chains(Config):
 
 
 class Queues(Config):
-    """How many runs may go on at the same time."""
+    """Limits of concurrent runs, by queue."""
 
     data: PositiveInt = 2
     """Runs of ingest, shard and tokenize."""
@@ -94,7 +94,7 @@ class Queues(Config):
 
 
 class Limits(Config):
-    """Runs that may use the same thing at the same time."""
+    """Limits of concurrent runs that use the same store or host."""
 
     store: PositiveInt = 4
     """Runs that write to one store."""
@@ -103,11 +103,11 @@ class Limits(Config):
 
 
 class Notification(Config):
-    """Somebody to tell."""
+    """An address for alerts."""
 
     url: str
-    """Where messages go: a webhook (https://…), Slack (https://hooks.slack.com/…) or mail (mailto://user:password@host).
-    ``$NAME`` is replaced by that environment variable when it is deployed, so that no secret stands in the file."""
+    """Address: a webhook (https://…), Slack (https://hooks.slack.com/…) or mail (mailto://user:password@host).
+    ``$NAME`` is replaced by that environment variable when it is deployed, so that the file contains no secret."""
     alerts: tuple[Alert, ...] = ("failed", "crashed", "late", "quarantine", "disk")
     """Which events are reported."""
 
@@ -123,7 +123,7 @@ class ServiceConfig(Config):
     """Content of ``emeg.yaml``."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
-    """Short name of the installation; what carries it on the server belongs to this file."""
+    """Short name of the installation; it marks the objects on the server that belong to this file."""
     work_pool: str = "emeg"
     """Work pool of type process whose workers run the flows."""
     stores: dict[str, str]
@@ -133,7 +133,7 @@ class ServiceConfig(Config):
     trainings: dict[str, TrainingPlan] = Field(default_factory=dict)
     """Name -> training."""
     chains: Chains = Chains()
-    """What follows by itself."""
+    """Flows that start automatically."""
     queues: Queues = Queues()
     """Runs at the same time, by kind."""
     limits: Limits = Limits()
@@ -147,7 +147,7 @@ class ServiceConfig(Config):
     maintenance: Maintenance = Maintenance()
     """Regular work on every store."""
     notifications: dict[str, Notification] = Field(default_factory=dict)
-    """Name -> somebody to tell."""
+    """Name -> address for alerts."""
 
     @model_validator(mode="after")
     def _known_stores(self) -> Self:

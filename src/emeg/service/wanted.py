@@ -1,6 +1,6 @@
-"""From ``emeg.yaml`` to the objects that the server should hold.
+"""Convert ``emeg.yaml`` to the objects that the server should hold.
 
-One function for each kind of object; none of them talks to the server.
+There is one function for each kind of object; none of them sends requests.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ class Resource:
     name: str
     """Name on the server, unique in its kind."""
     fields: Mapping[str, Any]
-    """What the file decides about it; everything else is left as it is on the server."""
+    """Fields that the file decides; all others stay as they are on the server."""
 
 
 def owner_tag(settings: ServiceConfig) -> str:
@@ -64,7 +64,7 @@ def owner_tag(settings: ServiceConfig) -> str:
 
 
 def wanted(settings: ServiceConfig) -> list[Resource]:
-    """Return all objects that the file asks for; an object stands after those that it refers to."""
+    """Return all objects that the file declares, each after those that it refers to."""
     deployments = list(_deployments(settings))
     return [
         Resource("work pool", settings.work_pool, {"type": "process"}),

@@ -1,8 +1,8 @@
 """The verb ``watch``: mark flow runs whose process on this machine has died.
 
-Prefect's worker does this while it lives. When worker and run die together, the run would stay Running for ever. This
-watcher looks at the processes themselves, which `emeg.flows.processes` notes, and not at heartbeats: a run that is busy
-for minutes or a slow server is no sign of death, so that neither is mistaken for it.
+Prefect's worker does this while it lives. If worker and run die together, the run would stay Running for ever. This
+watcher checks the processes that `emeg.flows.processes` records, and not heartbeats, so that a busy run or a slow
+server is not mistaken for a dead process.
 """
 
 import logging
@@ -33,7 +33,7 @@ class WatchConfig(Config):
     """Mark flow runs whose process on this machine has died, and report a disk that is nearly full."""
 
     every_s: PositiveFloat = option(15.0, group="options")
-    """Seconds between two looks at the processes."""
+    """Seconds between two checks of the processes."""
     grace_s: NonNegativeFloat = option(30.0, group="options")
     """Seconds that a worker has to report the death itself before this watcher does."""
     disk: str | None = option(None, group="options")
@@ -41,7 +41,7 @@ class WatchConfig(Config):
     disk_free_gib: NonNegativeFloat = option(20.0, group="options")
     """Free space below which an alert is sent, GiB."""
     rounds: int | None = option(None, group="options", ge=1)
-    """Looks after which the watcher ends; default: it runs until it is stopped."""
+    """Number of checks after which the watcher ends; default: it runs until it is stopped."""
 
 
 class WatchResult(Config):
@@ -52,7 +52,7 @@ class WatchResult(Config):
 
 
 def watch(config: WatchConfig, *, progress: Progress = silent) -> WatchResult:
-    """Look at the processes of flow runs again and again, and mark the runs of dead ones as Crashed.
+    """Check the processes of flow runs repeatedly, and mark the runs of dead ones as Crashed.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def watch(config: WatchConfig, *, progress: Progress = silent) -> WatchResult:
 
 
 class Watcher:
-    """Remembers when each process was first found dead.
+    """Remember when each process was first found dead.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class Watcher:
         self._dead_since: dict[str, float] = {}
 
     def look(self, api: Api) -> list[str]:
-        """Look once; returns the runs that were marked. A server that does not answer is asked at the next look."""
+        """Check once and return the runs that were marked; a server that does not answer is asked at the next check."""
         marked = []
         for file, process in registered(self._home).items():
             if process.api.rstrip("/") != api.url or process.is_alive:
@@ -115,7 +115,7 @@ class Watcher:
         return marked
 
     def _settle(self, api: Api, process: RunProcess) -> bool:
-        """Mark the run of a dead process unless it has ended or waits to start again; returns whether it did."""
+        """Mark the run of a dead process unless it has ended or waits to start again; return whether it was marked."""
         run = api.ask("GET", f"/flow_runs/{process.run}")
         if run is None or run["state_type"] != "RUNNING":
             return False
@@ -128,7 +128,7 @@ class Watcher:
 
 
 def _report_disk(folder: Path, config: WatchConfig) -> bool:
-    """Send ``emeg.disk.low`` if the disk of a folder is nearly full; returns whether it is."""
+    """Send ``emeg.disk.low`` if the disk of a folder is nearly full; return whether it is."""
     from prefect.events import emit_event
 
     free_gib = shutil.disk_usage(folder).free / 2**30

@@ -13,7 +13,7 @@ DEVICE_NAMES = ("standard19", "biosemi64", "hydrocel128", "vectorview306", "ctf2
 class SynthesizeConfig(Config):
     """Write a BIDS archive of simulated EEG and MEG recordings."""
 
-    out: str = runtime_field(...)
+    out: str = runtime_field(..., group="data")
     """Folder of the BIDS dataset; must be absent, empty or a complete archive of the same settings."""
 
     n_subjects: int = Field(12, ge=1, le=999)

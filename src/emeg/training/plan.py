@@ -2,7 +2,7 @@
 
 from pydantic import PositiveFloat, PositiveInt
 
-from emeg.config import Config
+from emeg.config import Config, option
 from emeg.data.corpus.corpus import Corpus
 from emeg.data.reading.forecast import Forecast, forecast
 from emeg.data.reading.loader import check_ranks
@@ -19,11 +19,11 @@ MIB = 2**20
 class PlanConfig(Config):
     """Parameters of the verb plan."""
 
-    root: str
+    root: str = option(group="data")
     """Store: a folder or any fsspec URI."""
     recipe: str = "braintokenizer-emeg-nano"
     """Recipe of the training: braintokenizer, braintokenizer-nano, brainomni-tiny, …, or a .yaml file."""
-    corpus: str | None = None
+    corpus: str | None = option(None, group="data")
     """Corpus to train on; default: the only one in the store."""
     micro_batches: PositiveInt | None = None
     """Micro-batches of a step, in place of the recipe's."""

@@ -56,9 +56,9 @@ class CatalogConfig(Config):
     format: Format | None = None
     """Format of the answer: an aligned table, CSV, one JSON object a line, or Parquet with the types of the columns;
     if not set, by the ending of `out`, else a table."""
-    out: str | None = runtime_field(None)
+    out: str | None = runtime_field(None, group="data")
     """File to write the answer to, a path or any fsspec URI, replaced if it exists; Parquet needs one."""
-    compact: bool = runtime_field(False)
+    compact: bool = runtime_field(False, group="data")
     """First merge the rows into one file, so that a large catalogue is read in one request."""
 
     @property
