@@ -184,7 +184,7 @@ def _help(name: str, summary: str, config_class: type[Config], flags: list[str])
     """
     from emeg.options import help_text, list_options, option_text
 
-    at = next(place for place, flag in enumerate(flags) if flag in {"-h", "--help"})
+    at = next(index for index, flag in enumerate(flags) if flag in {"-h", "--help"})
     asked = flags[at + 1] if at + 1 < len(flags) and not flags[at + 1].startswith("-") else None
     rest, files = _take_config_file([*flags[:at], *flags[at + 1 + (asked is not None) :]])
     given: dict[str, Any] = {}

@@ -220,8 +220,8 @@ def check_rendezvous(meeting: str | None, *, timeout_s: float = 10.0) -> str:
 
 def check_disk(root: str | None, min_free_gb: float) -> str:
     """Check the free space below the root and the speed at which a checkpoint is written."""
-    place = locate(root) if root is not None else locate(Path.cwd())
-    folder = place.local_path() if place.is_local else Path(tempfile.gettempdir())
+    location = locate(root) if root is not None else locate(Path.cwd())
+    folder = location.local_path() if location.is_local else Path(tempfile.gettempdir())
     if not folder.is_dir():
         raise FaultError(f"{folder}: there is no such folder", "mount it, or give another root")
     if not os.access(folder, os.W_OK):
@@ -277,33 +277,33 @@ def check_gpu(device: str, environment: Mapping[str, str]) -> str:
 
 def check_bucket(root: str | None) -> str:
     """Check that the bucket can be listed, written and read."""
-    place = locate(root) if root is not None else None
-    if place is None or place.is_local:
+    location = locate(root) if root is not None else None
+    if location is None or location.is_local:
         return "none: the root is a folder"
-    probe = place / ".partial" / f"doctor-{secrets.token_hex(4)}"
+    probe = location / ".partial" / f"doctor-{secrets.token_hex(4)}"
     try:
-        place.fs.ls(place.path)
+        location.fs.ls(location.path)
     except FileNotFoundError:
-        logger.info("%s: nothing there yet", place)
+        logger.info("%s: nothing there yet", location)
     except OSError as error:
-        raise _bucket_fault(place, "listed", error) from error
+        raise _bucket_fault(location, "listed", error) from error
     try:
         probe.write_bytes(b"doctor")
         back = probe.read_bytes()
         probe.remove()
     except (OSError, RuntimeError) as error:
-        raise _bucket_fault(place, "written", error) from error
+        raise _bucket_fault(location, "written", error) from error
     if back != b"doctor":
         raise FaultError(
-            f"{place}: what was written does not come back", "check the proxy between this machine and the bucket"
+            f"{location}: what was written does not come back", "check the proxy between this machine and the bucket"
         )
-    return f"{place}: listed, written, read"
+    return f"{location}: listed, written, read"
 
 
-def _bucket_fault(place: Location, what: str, error: Exception) -> FaultError:
+def _bucket_fault(location: Location, what: str, error: Exception) -> FaultError:
     said = " ".join(str(error).split())[:200]
     return FaultError(
-        f"{place} cannot be {what} ({type(error).__name__}: {said})",
+        f"{location} cannot be {what} ({type(error).__name__}: {said})",
         "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and the bucket's policy",
     )
 

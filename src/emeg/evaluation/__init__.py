@@ -1,6 +1,6 @@
 """Evaluate a model on subjects that no training stage has seen, beside simpler models.
 
-corpus (held-out people) + model ──finetune──▶ models/<finetuned>/  predictions.parquet, histories.parquet
+corpus (held-out subjects) + model ──finetune──▶ models/<finetuned>/  predictions.parquet, histories.parquet
 finetuned + corpus + tokens ──evaluate──▶ evaluations/<evaluation>/ figures.json, figures.parquet,
                                           predictions.parquet, reconstruction.npz ──▶ reports
 

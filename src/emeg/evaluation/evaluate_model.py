@@ -163,7 +163,7 @@ def _evaluate_and_publish(
 ) -> None:
     outcome = None if evaluated.finetuned is None else judge_task(store, config, evaluated.finetuned, progress=progress)
     made, counts = _judge_tokenizer(store, config, evaluated, progress)
-    figures = EvaluationSummary(
+    summary = EvaluationSummary(
         version=__version__,
         task=None if outcome is None else outcome.task,
         task_missing_reason=evaluated.missing_reason,
@@ -187,7 +187,7 @@ def _evaluate_and_publish(
     with store.publishing("evaluations", name) as folder:
         write_table(folder / "predictions.parquet", [] if outcome is None else outcome.predictions, PREDICTIONS)
         write_arrays(folder / "arrays.npz", made.arrays | {"codebook/counts": counts})
-        write_summary(folder, figures)
+        write_summary(folder, summary)
 
 
 def judge_task(store: Store, config: EvaluateConfig, finetuned: str, *, progress: Progress = silent) -> TaskOutcome:
@@ -202,7 +202,7 @@ def judge_task(store: Store, config: EvaluateConfig, finetuned: str, *, progress
     models += [run.summary for run in runs]
     everything = networks | {run.summary.name: run.outcomes for run in runs}
     rows = [row for name, outcomes in everything.items() for row in predictions(task, name, outcomes)]
-    return TaskOutcome(_task_figures(task, bool(provenance["task_inferred"]), channels.names, runs), models, rows)
+    return TaskOutcome(_task_summary(task, bool(provenance["task_inferred"]), channels.names, runs), models, rows)
 
 
 def _network_outcomes(store: Store, finetuned: str, task: Task) -> dict[str, list[Outcome]]:
@@ -232,7 +232,7 @@ def _network_outcomes(store: Store, finetuned: str, task: Task) -> dict[str, lis
     return found
 
 
-def _task_figures(task: Task, inferred: bool, channels: tuple[str, ...], runs: list[BaselineRun]) -> TaskSummary:
+def _task_summary(task: Task, inferred: bool, channels: tuple[str, ...], runs: list[BaselineRun]) -> TaskSummary:
     windows = task.windows
     counts = np.bincount(windows.labels, minlength=len(windows.classes))
     expected = [
@@ -293,9 +293,9 @@ def _stored_codes(store: Store, evaluated: Evaluated) -> Iterator[NDArray[np.uin
         yield np.asarray(codes[row])
 
 
-def _headline(figures: EvaluationSummary) -> dict[str, float]:
-    scores = {f"{c.name}/balanced_accuracy": c.metrics["balanced_accuracy"].mean for c in figures.models if c.metrics}
-    pcc = {f"reconstruction/{d.device}/{d.sensor_type}/pcc": d.pcc for d in figures.reconstruction}
+def _headline(summary: EvaluationSummary) -> dict[str, float]:
+    scores = {f"{c.name}/balanced_accuracy": c.metrics["balanced_accuracy"].mean for c in summary.models if c.metrics}
+    pcc = {f"reconstruction/{d.device}/{d.sensor_type}/pcc": d.pcc for d in summary.reconstruction}
     return {name: value for name, value in (scores | pcc).items() if value is not None}
 
 

@@ -100,8 +100,8 @@ def _write_card(
     folder: Path, plan: Plan, of_model: dict[str, Any], outcomes: dict[str, list[Outcome]], kept: Work, validated: float
 ) -> None:
     config, task = plan.config, plan.task
-    figures = [summarise_model(task, name, found) for name, found in outcomes.items()]
-    metrics = {f"{f.weights}/{f.mode}/{metric}": values.mean for f in figures for metric, values in f.metrics.items()}
+    summaries = [summarise_model(task, name, found) for name, found in outcomes.items()]
+    metrics = {f"{f.weights}/{f.mode}/{metric}": values.mean for f in summaries for metric, values in f.metrics.items()}
     card = {
         "kind": KIND,
         "version": __version__,

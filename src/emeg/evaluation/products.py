@@ -261,15 +261,15 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez_compressed(file, allow_pickle=False, **{name: arrays[name] for name in sorted(arrays)})
 
 
-def write_summary(folder: Path, figures: EvaluationSummary) -> None:
+def write_summary(folder: Path, summary: EvaluationSummary) -> None:
     """Write ``figures.json`` and ``figures.parquet``."""
-    (locate(folder) / "figures.json").write_json(figures.model_dump(mode="json"))
-    write_table(folder / "figures.parquet", list(_long(figures)), FIGURES)
+    (locate(folder) / "figures.json").write_json(summary.model_dump(mode="json"))
+    write_table(folder / "figures.parquet", list(_long(summary)), FIGURES)
 
 
-def _long(figures: EvaluationSummary) -> list[dict[str, Any]]:
+def _long(summary: EvaluationSummary) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for model in figures.models:
+    for model in summary.models:
         for metric, found in model.metrics.items():
             base = {"model": model.name, "metric": metric, "note": "; ".join(found.notes)}
             rows += [base | {"scope": "fold", "fold": k, "value": value} for k, value in enumerate(found.folds)]
@@ -285,11 +285,11 @@ def _long(figures: EvaluationSummary) -> list[dict[str, Any]]:
             }
             for subject, value in model.subjects.items()
         ]
-    for device in figures.reconstruction:
+    for device in summary.reconstruction:
         base = {"model": f"reconstruction/{device.device}/{device.sensor_type}", "scope": "pooled", "note": ""}
         rows.append(base | {"metric": "pcc", "value": device.pcc})
         rows += [base | {"metric": f"pcc_{band}", "value": value} for band, value in device.bands.items()]
-    for level, codebook in enumerate(figures.codebook):
+    for level, codebook in enumerate(summary.codebook):
         base = {"model": f"codebook/{level}", "scope": "pooled", "note": ""}
         rows += [base | {"metric": m, "value": float(getattr(codebook, m))} for m in ("n_used", "perplexity")]
     return rows

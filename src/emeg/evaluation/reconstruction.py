@@ -255,14 +255,14 @@ def _device(key: tuple[str, int], sums: _Sums) -> ReconstructionSummary:
     )
 
 
-def _spectra(place: int, sums: _Sums, sfreq: float) -> dict[str, NDArray[Any]]:
+def _spectra(index: int, sums: _Sums, sfreq: float) -> dict[str, NDArray[Any]]:
     if not sums.signal_power:
         return {}
     n_freqs = len(sums.signal_power[0])
     return {
-        f"spectra/{place}/freqs": np.fft.rfftfreq(2 * (n_freqs - 1), 1.0 / sfreq),
-        f"spectra/{place}/signal": np.mean(sums.signal_power, axis=0),
-        f"spectra/{place}/reconstruction": np.mean(sums.made_power, axis=0),
+        f"spectra/{index}/freqs": np.fft.rfftfreq(2 * (n_freqs - 1), 1.0 / sfreq),
+        f"spectra/{index}/signal": np.mean(sums.signal_power, axis=0),
+        f"spectra/{index}/reconstruction": np.mean(sums.made_power, axis=0),
     }
 
 

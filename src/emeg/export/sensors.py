@@ -44,10 +44,10 @@ def measurement_info(sensors: Sensors, attributes: RecordingAttributes, bad: tup
 
 
 def _electrodes(sensors: Sensors) -> list[object]:
-    places: Mapping[str, NDArray[np.float64]] = {
+    positions: Mapping[str, NDArray[np.float64]] = {
         sensors.names[i]: sensors.positions[i] for i in np.flatnonzero(sensors.is_eeg)
     }
-    found: list[object] = mne.channels.make_dig_montage(places, coord_frame="head").dig
+    found: list[object] = mne.channels.make_dig_montage(positions, coord_frame="head").dig
     return found
 
 

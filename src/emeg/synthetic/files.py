@@ -169,8 +169,8 @@ def _write_coordinates(folder: Path, entities: str, raw: mne.io.RawArray, device
 
 
 def _electrode_rows(raw: mne.io.RawArray) -> list[dict[str, Any]]:
-    places = np.array([channel["loc"][:3] for channel in raw.info["chs"]])
+    positions = np.array([channel["loc"][:3] for channel in raw.info["chs"]])
     return [
-        {"name": name, **{axis: f"{value:.6f}" for axis, value in zip("xyz", place, strict=True)}}
-        for name, place in zip(raw.ch_names, places, strict=True)
+        {"name": name, **{axis: f"{value:.6f}" for axis, value in zip("xyz", position, strict=True)}}
+        for name, position in zip(raw.ch_names, positions, strict=True)
     ]

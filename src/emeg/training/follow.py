@@ -147,12 +147,12 @@ def _look(
 
 def read_standing(run: RunContext) -> Standing:
     """Read how far a run has come."""
-    place = locate(run.folder / "metrics.csv")
-    if not place.exists():
+    file = locate(run.folder / "metrics.csv")
+    if not file.exists():
         return Standing(0, None, None, 0.0)
     step, seconds = 0, 0.0
     newest: dict[str, float] = {}
-    for row in csv.DictReader(io.StringIO(place.read_bytes().decode())):
+    for row in csv.DictReader(io.StringIO(file.read_bytes().decode())):
         if row["split"] == "train" and row["value"]:
             step, seconds = int(row["step"]), float(row["seconds"] or 0.0)
             newest[row["name"]] = float(row["value"])
@@ -161,7 +161,7 @@ def read_standing(run: RunContext) -> Standing:
 
 def read_tail(run: RunContext, note: JobNote) -> str:
     """Return the last lines of a job's log."""
-    place = locate(note.log_of(run.folder))
-    if not place.exists():
+    file = locate(note.log_of(run.folder))
+    if not file.exists():
         return "(there is no log file)"
-    return "\n".join(place.read_bytes().decode(errors="replace").splitlines()[-TAIL_LINES:])
+    return "\n".join(file.read_bytes().decode(errors="replace").splitlines()[-TAIL_LINES:])

@@ -58,14 +58,14 @@ def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainRes
 def _train(
     verb: str,
     config: C,
-    room: str,
+    kind: str,
     field: str,
     name_of: Callable[[C], str],
     progress: Progress,
 ) -> TrainResult:
-    """Find the model, or what it is trained on (`field`, in `room`), and train."""
+    """Find the model, or what it is trained on (`field`, in `kind`), and train."""
     store = Store.open(config.root)
-    config = config.model_copy(update={field: store.only(room, getattr(config, field))})
+    config = config.model_copy(update={field: store.only(kind, getattr(config, field))})
     name = name_of(config)
     if store.has("models", name):
         return finished(store, name)

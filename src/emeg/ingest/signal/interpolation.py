@@ -85,8 +85,8 @@ def _eeg_raw(
 
     names = [str(i) for i in members]
     info = mne.create_info(names, 256.0, "eeg")
-    places = {name: sensors.positions[i] for name, i in zip(names, members, strict=True)}
-    info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"))
+    positions = {name: sensors.positions[i] for name, i in zip(names, members, strict=True)}
+    info.set_montage(mne.channels.make_dig_montage(positions, coord_frame="head"))
     return mne.io.RawArray(unit_CC.astype(np.float64), info, verbose="ERROR")
 
 

@@ -48,8 +48,8 @@ def note_job(folder: Path, note: JobNote) -> None:
 
 def find_job(folder: Path) -> JobNote | None:
     """Return the job that was last submitted from a run's folder."""
-    place = locate(folder / NOTE)
-    return JobNote.checked(place.read_json(), source=str(place)) if place.exists() else None
+    file = locate(folder / NOTE)
+    return JobNote.checked(file.read_json(), source=str(file)) if file.exists() else None
 
 
 def job_state(note: JobNote) -> tuple[State, str]:

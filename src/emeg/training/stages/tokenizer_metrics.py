@@ -187,13 +187,13 @@ def collapse_metrics(watched: Mapping[str, Tensor]) -> dict[str, float]:
     }
 
 
-def plateau(figures: dict[str, float], *, n_codes: int) -> str | None:
+def plateau(found: dict[str, float], *, n_codes: int) -> str | None:
     """Describe why a tokenizer has not learned although its ramp is over; `None` if it has learned."""
     missing = []
-    if figures[metrics.PCC] < MIN_PCC:
-        missing.append(f"correlation {figures[metrics.PCC]:.3f} is below {MIN_PCC}")
-    used = {k: v for k, v in figures.items() if metrics.is_codes_in_use(k) and v < MIN_CODE_SHARE * n_codes}
+    if found[metrics.PCC] < MIN_PCC:
+        missing.append(f"correlation {found[metrics.PCC]:.3f} is below {MIN_PCC}")
+    used = {k: v for k, v in found.items() if metrics.is_codes_in_use(k) and v < MIN_CODE_SHARE * n_codes}
     missing += [f"quantizer {metrics.level_of(k)} uses {v:.0f} of {n_codes} codes" for k, v in used.items()]
-    if figures[metrics.LATENT_COSINE] > MAX_LATENT_COSINE:
-        missing.append(f"latents are alike (mean cosine {figures[metrics.LATENT_COSINE]:.2f})")
+    if found[metrics.LATENT_COSINE] > MAX_LATENT_COSINE:
+        missing.append(f"latents are alike (mean cosine {found[metrics.LATENT_COSINE]:.2f})")
     return "; ".join(missing) or None
