@@ -69,7 +69,7 @@ def test_where_machines_meet():
         server.listen()
         port = server.getsockname()[1]
         assert "listens" in check_rendezvous(f"127.0.0.1:{port}")
-    assert "nobody listens" in check_rendezvous(f"127.0.0.1:{port}")
+    assert "no process listens" in check_rendezvous(f"127.0.0.1:{port}")
     with refusal(FaultError, "'somewhere'", "host:port", action="free port"):
         check_rendezvous("somewhere")
     with refusal(FaultError, "'no-such-host.invalid'", action="/etc/hosts"):

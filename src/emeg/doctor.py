@@ -210,7 +210,7 @@ def check_rendezvous(meeting: str | None, *, timeout_s: float = 10.0) -> str:
         with socket.create_connection((address, int(port)), timeout=timeout_s):
             return f"{host} ({address}) listens on {port}"
     except ConnectionRefusedError:
-        return f"{host} ({address}) is within reach; nobody listens on {port} yet"
+        return f"{host} ({address}) is within reach; no process listens on {port} yet"
     except OSError as error:
         raise FaultError(
             f"{host} ({address}) port {port} is out of reach ({error})",

@@ -52,7 +52,7 @@ class TransientError(EmegError):
 
 
 class StoppedError(EmegError):
-    """The run was told to stop; finished work is kept. Nothing retries it: a person or a scheduler starts it again.
+    """The run received a stop signal; finished work is kept. Only a person or a scheduler starts it again.
 
     Exit code 75, which schedulers read as "start me again".
     """

@@ -66,7 +66,7 @@ def axis_turn(points: Points, standard: Points) -> str | None:
     if as_found > _MIN_ANGLE and turned < 0.5 * as_found:
         return f"{_describe(best)} (electrodes are {as_found:.0f}° from their standard positions, then {turned:.0f}°)"
     if as_found > _MAX_ANGLE:
-        return f"electrodes are {as_found:.0f}° from the standard positions of their names, whatever axes are exchanged"
+        return f"electrodes are {as_found:.0f}° from the standard positions of their names, for any exchange of axes"
     return None
 
 

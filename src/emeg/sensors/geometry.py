@@ -157,7 +157,7 @@ def _suspected_scale(size: float, plausible: tuple[float, float]) -> str:
     for cause, factor in _SCALES.items():
         if plausible[0] <= size / factor <= plausible[1]:
             return cause
-    return "the size of no head, in whatever unit"
+    return "the size of no head in any unit"
 
 
 def _preview(sensors: Sensors, indices: Sequence[int] | NDArray[np.intp]) -> str:

@@ -85,7 +85,7 @@ def copies_folder() -> Path:
 
 
 def sweep_copies() -> int:
-    """Remove the copies of processes that are gone; return how many."""
+    """Remove the copies of processes that have ended; return their number."""
     return sum(_remove_unused(path.with_suffix("")) for path in sorted(copies_folder().glob("*.lock")))
 
 

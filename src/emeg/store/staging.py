@@ -142,7 +142,7 @@ def sweep(root: Location) -> int:
 
 def _clear(folder: Path) -> bool:
     """Remove one staging folder with its lock, unless its writer lives."""
-    # A live writer makes its lock before its folder: a folder without a lock belongs to nobody.
+    # A live writer makes its lock before its folder: a folder without a lock has no live writer.
     with locked(_lock_of(folder), remove=True) as free:
         if free:
             for path in (folder, folder.with_name(f"{folder.name}.stale")):

@@ -188,7 +188,7 @@ def _tokens(store: Store, name: str) -> Iterator[Fault]:
         if not store.has(kind, product):
             yield Fault(
                 product=f"tokens/{name}",
-                problem=f"what they were made from is gone: {kind}/{product}",
+                problem=f"their input is missing: {kind}/{product}",
                 next_action="restore it; codes mean nothing without it",
             )
 
@@ -220,7 +220,11 @@ def _model(store: Store, name: str) -> Iterator[Fault]:
     ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
     expected = 8 + header_size + max(ends, default=0)
     if size != expected:
-        yield Fault(product=f"models/{name}", problem=f"weights of {size} bytes, {expected} told", next_action=_AGAIN)
+        yield Fault(
+            product=f"models/{name}",
+            problem=f"weights of {size} bytes, {expected} stated in its header",
+            next_action=_AGAIN,
+        )
 
 
 def _embedding(store: Store, name: str) -> Iterator[Fault]:

@@ -29,7 +29,7 @@ def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent
     UserError
         There is no such corpus or recipe, or a loss is not finite.
     StoppedError
-        The run was told to stop; the same call continues from its checkpoint.
+        The run received a stop signal; the same call continues from its checkpoint.
     MachineError
         There is no space or no right to write.
     RuntimeError
@@ -46,7 +46,7 @@ def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainRes
     UserError
         There are no such tokens, no such recipe, or a loss is not finite.
     StoppedError
-        The run was told to stop; the same call continues from its checkpoint.
+        The run received a stop signal; the same call continues from its checkpoint.
     MachineError
         There is no space or no right to write.
     RuntimeError

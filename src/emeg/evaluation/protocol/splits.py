@@ -26,7 +26,7 @@ TRAIN, VALIDATION, TEST, SUPPORT, VALIDATION_SUPPORT, CALIBRATION, UNUSED = rang
 ALONE = frozenset({"within_subject_blocks", "cross_session"})
 """Rules under which each subject is fitted alone, on windows of that subject."""
 ACROSS = frozenset({"cross_subject", "leave_one_subject_out", "held_out_device", "few_shot", "calibration"})
-"""Rules under which nobody is on two sides of a fold."""
+"""Rules under which no subject is on two sides of a fold."""
 PAPER_SEED = 42
 """Seed with which the reference release shuffles the subjects."""
 VALIDATION_SHARE = 0.2

@@ -1,4 +1,4 @@
-"""Open a recording with MNE-Python, whatever its format, and read it in stretches.
+"""Open a recording of any format with MNE-Python, and read it in stretches.
 
 Nothing is loaded on opening. Warnings become notes, or refusals where they say that data are missing.
 
@@ -50,7 +50,7 @@ _REFUSED_WARNINGS = ("truncated", "does not match the file size", "incomplete", 
 
 @dataclass(frozen=True)
 class Opened:
-    """An open recording and what its reader remarked."""
+    """An open recording and the remarks of its reader."""
 
     raw: "mne.io.BaseRaw"
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Whether a recording's files are there, and are recordings rather than what a broken transfer leaves."""
+"""Check that a recording's files exist and are recordings, not what a broken transfer leaves."""
 
 import gzip
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _STANDS_IN = {
     b"pk\x03\x04": "a zip archive",
     b"\x1f\x8b": "compressed by gzip",
 }
-"""First bytes, in small letters and without leading blanks, of what is found in the place of recordings."""
+"""First bytes, in small letters and without leading blanks, of files that are found instead of recordings."""
 
 
 def check_files(source: Source, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Signals of several sampling rates in one file: each is read at its own rate.
 
-EDF, BDF and GDF hold so many samples of each signal in a record. MNE-Python brings all signals of such a file to the
-highest rate when they are read, and does so piece by piece where the file is read in pieces: signals are then shifted
-and stretched. Here a view of the open file is made for each rate, in which nothing is left to resample.
+EDF, BDF and GDF hold a number of samples of each signal in a record. MNE-Python brings all signals of such a file to
+the highest rate when they are read, piece by piece if the file is read in pieces, which shifts and stretches the
+signals. This module makes a view of the open file for each rate, in which nothing needs resampling.
 
 Shape letters: C channels, N samples.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import mne
 
 _FILTER_HALF_LENGTH = 64
-"""Of the interpolating filter, in samples of the slower rate: flat to 0.95 of its Nyquist frequency."""
+"""Half length of the interpolating filter, in samples of the slower rate: flat to 0.95 of its Nyquist frequency."""
 _FILTER_BETA = 8.0
 """Shape of its Kaiser window: 80 dB."""
 
@@ -145,7 +145,7 @@ def interpolate(row_N: NDArray[np.float64], n_samples: int) -> NDArray[np.float6
     Returns
     -------
     float64, shape (n_samples,)
-        In the same unit. Beyond its ends the channel is taken for constant.
+        In the same unit. Beyond its ends the channel is assumed to be constant.
     """
     from scipy.signal import firwin, resample_poly
 

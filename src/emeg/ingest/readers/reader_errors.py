@@ -1,7 +1,7 @@
-"""What the readers of two dozen formats raise and remark, in words that a user can act on.
+"""Translate errors of the readers of two dozen formats into messages that a user can act on.
 
-Readers meet damaged files with errors of every class, whose texts are about their own code: ``KeyError: 'trials'``. A
-message says which file cannot be read, why as far as that is known, and what to do.
+For damaged files, readers raise errors of many classes, whose texts describe their own code: ``KeyError: 'trials'``. A
+translated message names the file, the cause as far as it is known, and the next action.
 """
 
 import re
@@ -133,6 +133,6 @@ def as_remark(message: object, folder: Path) -> str:
     """Return a reader's text as one line, without the location of the archive on this machine."""
     text = " ".join(str(message).split()) or "no reason was given"
     text = text.replace(f"{folder}/", "").replace(str(folder), "the archive")
-    # A reader that is out of step with a header quotes whatever lies there, the patient's name as well.
+    # A reader that misreads a header quotes any text in it, possibly the patient's name.
     text = without_dates(without_quotes(text))
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -21,7 +21,7 @@ FIRST_OPM_COIL = 8000
 
 
 Signal = NDArray[np.float32] | ChannelRows
-"""(channel, sample); what takes it looks at one channel after another."""
+"""Table (channel, sample), which functions read one channel after another."""
 
 
 class Gate(NamedTuple):
@@ -44,12 +44,12 @@ PLANAR_GATE = Gate("gradiometers", "T/m", 1e-13, 2e-9, 5e-12)
 AXIAL_GATE = Gate("axial gradiometers", "T", 5e-15, 1e-10, 2e-13)
 
 MIN_CHANNELS = 8
-"""Channels of a type below which one cannot be said to differ from the others."""
+"""Least number of channels of a type for a comparison among them."""
 MIN_SECONDS = 4
-"""Seconds below which noise and correlation are not estimated."""
+"""Least duration for estimates of noise and correlation, s."""
 
 FLAT_SHARE = 1e-3
-"""Of the type's median deviation: what lies below is a flat channel (broken lead, switched-off sensor, SSS remnant)."""
+"""Share of the type's median deviation below which a channel is flat (broken lead, sensor off, SSS remnant)."""
 OUTLIER_Z = 6.0
 OUTLIER_MAD_FLOOR = 0.25
 """Smallest spread of the logarithm of the deviation that is assumed: even caps have channels that differ by 28 %."""
@@ -60,7 +60,7 @@ chance within ten seconds."""
 N_NEIGHBOURS = 6
 CORRELATION_WINDOW_S = 10
 NOISY_SECOND = 8.0
-"""Of the channel's median deviation: such a second is marked."""
+"""Multiple of the channel's median deviation from which a second is marked as noisy."""
 SAME_SIGNAL_CORRELATION = 0.99
 
 
@@ -97,7 +97,7 @@ def refuse_nan(signal_CN: Signal, sensors: Sensors) -> None:
 
 
 def refuse_amplitude(signal_CN: Signal, sensors: Sensors, flat_C: NDArray[np.bool_]) -> None:
-    """Refuse a recording whose amplitude says that its units are wrong.
+    """Refuse a recording whose amplitude shows that its unit is wrong.
 
     Parameters
     ----------
@@ -196,9 +196,9 @@ def find_bad_channels(
 ) -> BadChannels:
     """Find the channels that cannot be used, each among those of its type.
 
-    A channel is bad when it is flat, when it is marked so, when its deviation or its share of power above 30 Hz is far
-    from its type's (robust z of the logarithm), or when it does not correlate with any of its neighbours although the
-    others do. The last three need at least `MIN_CHANNELS` of a type and `MIN_SECONDS`.
+    A channel is bad if it is flat or marked, if its deviation or its share of power above 30 Hz is far from that of its
+    type (robust z of the logarithm), or if it does not correlate with any of its neighbours although others do. The
+    last three need at least `MIN_CHANNELS` of a type and `MIN_SECONDS`.
 
     Parameters
     ----------

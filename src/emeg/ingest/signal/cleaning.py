@@ -53,7 +53,7 @@ def clean(raw: "mne.io.BaseRaw", config: CleaningConfig, bad: frozenset[str]) ->
         Loaded as a whole if there is anything to do; not changed otherwise.
     config : CleaningConfig
     bad : frozenset of str
-        Channels marked bad, which neither a reference nor a Maxwell filter listens to.
+        Channels marked bad, which reference and Maxwell filter do not use.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def clean(raw: "mne.io.BaseRaw", config: CleaningConfig, bad: frozenset[str]) ->
         raise RecordingError(
             f"cleaning failed: {' '.join(str(error).split())}",
             stage="signal",
-            next_action="look at the recording, or leave the step in standardise.cleaning off",
+            next_action="inspect the recording, or leave the step in standardise.cleaning off",
         ) from error
 
 

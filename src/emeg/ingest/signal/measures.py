@@ -3,8 +3,8 @@
 source row ──constant stretches──▶ flat, clipped; ──spectrum before the notch──▶ mains
 standardised stretches ──▶ deviation, in_gate; ──spectra──▶ high_frequency, correlation, neighbours
 
-The source is looked at one channel after another, the standardised signal in stretches of a minute, so that memory does
-not grow with length. Spectra are of Hann-weighted segments: what drifts outside the band does not leak into it.
+The source is measured one channel after another, the standardised signal in stretches of a minute, so that memory does
+not grow with length. Segments are weighted by a Hann window, so that drifts outside the band do not leak into it.
 
 References
 ----------
@@ -44,13 +44,13 @@ from emeg.store import BadReason
 from emeg.store.recordings.measures import Measures
 
 SEGMENT_S = 10.0
-"""Length of a segment; the last holds what is left."""
+"""Length of a segment, s; the last one may be shorter."""
 SEGMENTS_AT_ONCE = 6
 
 MAINS_HALF_WIDTH_HZ = 1.0
-"""Power so near a line is the line's."""
+"""Distance from a line, Hz, within which power counts as the line's."""
 FLANK_HZ = (2.0, 6.0)
-"""Power at this distance from a line is the neighbourhood's, on both sides."""
+"""Range of distances from a line, Hz, whose power counts as its neighbourhood, on both sides."""
 N_HARMONICS = 5
 WINDOWS_AT_ONCE = 64
 """Windows of the source that are transformed together."""
@@ -58,7 +58,7 @@ WINDOWS_AT_ONCE = 64
 LOW_HZ, HIGH_HZ = 1.0, 50.0
 """PREP's bands: 1-50 Hz is signal, what lies above is noise of electrodes and muscles."""
 HIGH_BAND_MIN_HZ = 60.0
-"""A pass band that ends below holds too little above 50 Hz to be measured."""
+"""Least upper edge of the pass band, Hz, for a measure above 50 Hz."""
 PREP_QUANTILE = 0.98
 
 SOURCE_MEASURES = ("flat", "clipped", "mains")
@@ -180,7 +180,7 @@ class _MainsRatio:
 
 
 OVERRUN = np.float32(1e12)
-"""Of the typical amplitude. A damaged channel that is beyond it counts as that: sums of its squares would overrun."""
+"""Limit of a channel's amplitude, relative to the typical one; larger values of a damaged channel would overflow."""
 
 
 def _power(spectra: NDArray[np.complex64]) -> NDArray[np.float64]:
@@ -232,7 +232,7 @@ def measure(
 
 
 def _three_digits(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Round to eleven bits, one part in four thousand; what is not known better than a hundredth packs to half."""
+    """Round to eleven bits, one part in four thousand, which halves the stored size."""
     bits = values.view(np.uint32) + np.uint32(1 << 11)
     return (bits & np.uint32(0xFFFFF000)).view(np.float32)
 
@@ -242,7 +242,7 @@ class _Group(NamedTuple):
 
     members: NDArray[np.intp]
     live: NDArray[np.intp]
-    """Places among the members."""
+    """Indices among the members."""
     low: float
     high: float
     typical: float
@@ -297,9 +297,9 @@ def _correlation(spectra: NDArray[np.complex64]) -> NDArray[np.float32]:
 def bad_segments(measures: Measures, sensors: Sensors, flat_C: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return what is wrong with segments, uint8 of `BadReason` bits, shape (channels, segments).
 
-    Beyond the gate: an amplitude that the type does not have. Noisy: amplitude above 50 Hz far over that of the type's
-    other channels (robust z of the logarithm). Uncorrelated: nothing in common with any of the neighbours although the
-    others have. The last two need `MIN_CHANNELS` of a type. The limits are those by which whole channels are judged.
+    Beyond the gate: an amplitude outside the range of the type. Noisy: amplitude above 50 Hz far above that of the
+    type's other channels (robust z of the logarithm). Uncorrelated: no correlation with any neighbour although others
+    have one. The last two need `MIN_CHANNELS` of a type. The limits are those for whole channels.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What state the measurement is in: shielding, signal space separation, rank, head position coils, and whose it is."""
+"""Read the state of a MEG measurement: shielding, signal space separation, rank, head position coils, subject."""
 
 import re
 from pathlib import PurePosixPath
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 _WORDS = re.compile(r"[A-Za-z0-9]+")
 _PHANTOM_WORDS = frozenset({"phantom", "phantoms"})
 _EMPTY_ROOM_WORDS = frozenset({"emptyroom", "noise", "er"})
-"""As whole words of a file's name: MNE's and CamCAN's ``…_er_raw.fif``, ``emptyroom``, BIDS' ``task-noise``."""
+"""Words of a file's name that mark an empty room: ``…_er_raw.fif`` of MNE and CamCAN, ``emptyroom``, ``task-noise``."""
 _EMPTY_ROOM = re.compile(r"empty[\s_-]*room", re.IGNORECASE)
 _CTF_HEAD_COILS = re.compile(r"HLC00[1-3]\d")
 """Continuous head localisation of CTF: nine channels of coordinates, ``HLC0011`` to ``HLC0038``."""
 
 
 class State(NamedTuple):
-    """Columns of the catalogue that the header tells; see `emeg.store.CatalogRow`."""
+    """Columns of the catalogue that come from the header; see `emeg.store.CatalogRow`."""
 
     contents: str
     sss: bool
@@ -59,7 +59,7 @@ def find_state(raw: "mne.io.BaseRaw", picks: NDArray[np.intp], path: str) -> Sta
 def contents(path: str, description: str = "") -> str:
     """Return what was measured, ``brain``, ``phantom`` or ``empty room``, by the file's name and its description.
 
-    A folder named so is not asked: whole archives lie below such names.
+    Names of folders are ignored, because whole archives may be below such a name.
     """
     name = PurePosixPath(path).name
     words = {word.lower() for word in _WORDS.findall(name)}

@@ -32,17 +32,17 @@ from emeg.sensors import PickedSensors, Sensors
 from emeg.store import BadReason
 
 _LOWEST_LOWPASS_HZ = 1.0
-"""A header that claims a low-pass at or below this has a wrong number in it, not a signal without a spectrum."""
+"""Low-pass frequency, Hz, at or below which the header is taken to be wrong."""
 
 ROWS_BYTES = 2**26
-"""Source signal that is filtered at once, 64 MiB."""
+"""Size of the source signal that is filtered at once, 64 MiB."""
 
 STRETCH = 153_600
 """Samples of all channels that are handed to the store at once: ten minutes, one shard."""
 
 JUDGED_S, JUDGED_STRETCH_S = 600.0, 10.0
-"""Signal that a channel is judged among its neighbours by, s, and in which stretches it is taken of a longer recording:
-what a whole night needs in memory is then what ten minutes need."""
+"""Duration of the signal by which channels are compared, s, and of the pieces in which it is taken from a longer
+recording, so that a whole night needs no more memory than ten minutes."""
 
 
 def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: RecordingFacts) -> Standardised:
@@ -97,10 +97,10 @@ def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: 
 
 
 def _filter(source_rows: ChannelRows, values: ChannelRows, band: Band, seen: SourceLook, facts: RecordingFacts) -> None:
-    """Filter and resample all channels, some at a time, and look at the source while it is in memory.
+    """Filter and resample all channels, some at a time, and measure the source while it is in memory.
 
-    Every stretch is taken by itself and goes on as its mirror image where it ends, as a recording does. What lies
-    between stretches is zero.
+    Every stretch is processed separately and continued by its mirror image at its ends, as a recording is. Samples
+    between stretches are zero.
     """
     sfreq_in, sfreq_out = facts.sfreq_source, facts.config.standardise.sfreq
     n_out = values.shape[1]
@@ -108,7 +108,7 @@ def _filter(source_rows: ChannelRows, values: ChannelRows, band: Band, seen: Sou
     for first in range(0, len(source_rows), at_once):
         rows_CN = source_rows.rows(first, first + at_once)
         for stretch in facts.stretches:
-            # Sample k of the store lies at k / sfreq_out whatever the rates: a stretch begins between two samples.
+            # Sample k of the store is at k / sfreq_out for any rates, so a stretch may begin between two samples.
             start, stop = (min(round(at * sfreq_out / sfreq_in), n_out) for at in (stretch.start, stretch.stop))
             if stop <= start:
                 continue
@@ -139,7 +139,7 @@ def _middle(source_rows: ChannelRows, stretches: tuple[Stretch, ...], sfreq: flo
 
 
 def _evenly(values: ChannelRows, sfreq: float) -> NDArray[np.float32]:
-    """Return the signal that channels are judged by: all of it up to `JUDGED_S`, else pieces spread evenly."""
+    """Return the signal by which channels are compared: all of it up to `JUDGED_S`, else pieces spread evenly."""
     n, length = values.shape[1], round(JUDGED_STRETCH_S * sfreq)
     count = round(JUDGED_S / JUDGED_STRETCH_S)
     if n <= count * length:
@@ -182,7 +182,7 @@ def _refuse_bad_share(channels: BadChannels, sensors: Sensors, most: float) -> N
             f"{n} of {len(sensors)} channels are bad, more than the share of {most:g} that is accepted"
             f" (such as {sensors.names[int(channels.indices[0])]!r})",
             stage="signal",
-            next_action="look at the recording; raise max_bad_share if it is worth keeping",
+            next_action="inspect the recording; raise max_bad_share if it is worth keeping",
         )
 
 

@@ -1,4 +1,4 @@
-"""Where a sidecar says one thing and its file another: a note, or a refusal where neither can be believed."""
+"""Compare a sidecar with its file: note a contradiction, or refuse the recording if the right value is unknown."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 _TOLERANCE = 0.01
 _SHORTEST_S = 1.0
 _MAINS_HZ = (40.0, 70.0)
-"""Grids have 50 or 60 Hz; no other frequency's harmonics are worth cutting out of every recording."""
+"""Frequencies of power grids, Hz; no other frequency is removed with its harmonics."""
 
 _READ: dict[str, Callable[[object], float | None]] = {"SamplingFrequency": hertz, "RecordingDuration": seconds}
 _COUNTS = {"EEGChannelCount": "eeg", "EOGChannelCount": "eog", "ECGChannelCount": "ecg", "EMGChannelCount": "emg"}
 
 
 def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars, *, sfreq: float, n_times: int) -> tuple[str, ...]:
-    """Compare rate, length and numbers of channels, and say in notes what differs.
+    """Compare rate, length and numbers of channels, and note differences.
 
-    The file's rate stands: a sidecar is often copied from before resampling. But a sidecar whose rate and length agree
-    with each other, and with the number of samples, says that the file's rate is wrong.
+    The file's rate is used, because a sidecar is often copied from before resampling. But if a sidecar's rate and
+    length agree with each other and with the number of samples, the file's rate is wrong.
 
     Parameters
     ----------

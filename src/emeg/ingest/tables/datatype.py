@@ -1,4 +1,4 @@
-"""What the BIDS datatype of a recording says about its channels, whatever its file and its tables call them."""
+"""Refuse recordings whose BIDS datatype is neither EEG nor MEG, whatever their files and tables state."""
 
 from pathlib import PurePosixPath
 

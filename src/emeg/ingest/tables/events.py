@@ -1,7 +1,7 @@
-"""What happened during a recording: its events table, its annotations and its trigger channels, each event once.
+"""Collect the events of a recording from its events table, its annotations and its trigger channels, each event once.
 
 Annotations that mark bad data (``BAD_muscle``, ``BAD_ACQ_SKIP``) stay events under their names, and their stretches
-are handed on as `FoundEvents.bad`.
+are returned as `FoundEvents.bad`.
 """
 
 import re
@@ -188,7 +188,7 @@ def _with_table(table: list[Event], own: list[Event], tolerance_s: float, notes:
     """Return the table's events, and of the file those whose kind the table does not list at all.
 
     A kind is all events with one label. Where the table has some of a kind, at the same times or all shifted by one
-    time, it decides which of them count: somebody has looked at them.
+    time, it decides which of them count, because its author has selected them.
     """
     stated = {(event.trial_type, round(event.onset_s / tolerance_s)) for event in table}
     seams = [event for event in own if _SEAMS.match(event.trial_type)]

@@ -1,7 +1,7 @@
-"""Repeat a request that failed: which faults may pass, and how long to wait before the next attempt.
+"""Repeat a failed request: decide which faults are temporary, and how long to wait before the next attempt.
 
-Waiting times are drawn from 0 to a bound that doubles (exponential back-off with full jitter), so that many workers
-that were turned away together do not come back together:
+Waiting times are drawn from 0 to a bound that doubles (exponential back-off with full jitter), so that workers
+that were refused at the same time do not return at the same time:
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
 
@@ -30,11 +30,11 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class SpoiltError(Exception):
-    """What arrived is not what was requested: cut short, of another version, or an error page."""
+    """The answer is not what was requested: cut short, of another version, or an error page."""
 
 
 def with_retries(action: Callable[[], T], *, what: str, attempts: int) -> T:
-    """Call `action` and return its result; after a fault that may pass, wait and call it again.
+    """Call `action` and return its result; after a temporary fault, wait and call it again.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def with_retries(action: Callable[[], T], *, what: str, attempts: int) -> T:
     TransientError
         It failed `attempts` times.
     OSError
-        What no other attempt can change: the file does not exist, access is denied, or no space is left.
+        A fault that another attempt cannot change: the file does not exist, access is denied, or no space is left.
     """
 
     def log(state: tenacity.RetryCallState) -> None:

@@ -18,7 +18,7 @@ NATIVE_FORMATS = frozenset({"cnt"})
 """Formats that are read by a library in C, which a damaged file can crash or hang: never in this process."""
 
 BATCH_BYTES, BATCH_RECORDINGS = 256 * 2**20, 16
-"""A batch is full with so many bytes, or so many recordings: a task run of Prefect costs a fifth of a second."""
+"""Most bytes and recordings of a batch; a task run of Prefect costs a fifth of a second."""
 
 Executor = Callable[[list[Source], IngestConfig], Done]
 """Processes sources in place of the workers that the configuration names, and yields each with its outcome."""
@@ -27,19 +27,19 @@ _WAIT_S = 0.5
 """Time between two checks of a recording that another run has claimed, s."""
 
 _CLAIM_LIMITS = 2.0
-"""Time limits of a recording after which a claim on it is waited for no longer."""
+"""Number of time limits after which a held claim is no longer awaited."""
 
 
 def fan_out(sources: list[Source], config: IngestConfig, executor: Executor | None = None) -> Done:
     """Ingest sources and yield each with its outcome: ready, quarantined or failed.
 
-    A recording that another run is working on is waited for, and worked on here should that run end without it. A
+    A recording that another run is working on is awaited, and processed here if that run ends without it. A
     claim that is held for longer than any recording may take is reported as failed and left to the next run.
 
     Raises
     ------
     TypeError
-        The executor yields something that is no outcome.
+        The executor yields an object that is no outcome.
     """
     waiting, moved = sources, time.monotonic()
     with WorkerPool() as pool:

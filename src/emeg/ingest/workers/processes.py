@@ -1,7 +1,7 @@
 """Work in child processes, each of which may die or hang without ending another.
 
-A process that dies takes with it only the recording it works on, which is tried once more, alone. A process that takes
-too long is ended. A recording that ends its process twice, or hangs, is quarantined.
+If a process dies, only its recording is affected, which is tried once more, alone. A process that takes too long is
+ended. A recording that ends its process twice, or hangs, is quarantined.
 """
 
 import multiprocessing
@@ -23,10 +23,10 @@ from emeg.ingest.recording import ingest_recording, refuse
 from emeg.ingest.source import Source
 
 POOL_FROM_BYTES = 64 * 2**20
-"""Sources with fewer bytes in all are done by one worker before a second has started."""
+"""Total bytes below which one worker is faster than starting a second."""
 
 Unit = Callable[[Source, IngestConfig], Outcome]
-"""What a worker does with a source; importable by name, since other processes do it."""
+"""Function that a worker applies to a source; importable by name in other processes."""
 
 Done = Iterator[tuple[Source, Outcome]]
 """Sources in the order in which the work on them ends, with the result."""

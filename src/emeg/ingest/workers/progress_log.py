@@ -1,4 +1,4 @@
-"""What a run of ingest leaves for other programs to read: a line of JSON for each recording, and gauges for a scraper.
+"""Write the progress of an ingest for other programs: a line of JSON for each recording, and gauges for a scraper.
 
 ``runs/ingest-<time>-<random>/log.jsonl`` has a line for each recording as it ends. ``runs/ingest-<dataset>.prom``
 holds the gauges of the latest run in Prometheus' text format and is replaced as a whole, as node_exporter's textfile

@@ -105,7 +105,7 @@ def attend(folder: Path) -> None:
     def watch() -> None:
         while _lives(number):
             time.sleep(2.0)
-        logger.warning("the launcher is gone; this rank checkpoints and ends")
+        logger.warning("the launcher has ended; this rank writes a checkpoint and ends")
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="emeg-launcher", daemon=True).start()
@@ -121,7 +121,7 @@ def stop_at_once(result_file: str) -> None:
         _answer_once(
             result_file,
             StoppedError.__name__,
-            StoppedError(f"told to stop by signal {number} before the first step; run the same command again"),
+            StoppedError(f"stopped by signal {number} before the first step; run the same command again"),
         )
         os._exit(RETRY_CODE)
 

@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class InterruptedRunError(StoppedError):
-    """The run was told to stop and has left a checkpoint; the same command continues from there."""
+    """The run received a stop signal and has written a checkpoint; the same command continues from there."""
 
 
 class StopOnSignal(Callback):
@@ -69,7 +69,7 @@ class StopOnSignal(Callback):
         if asked.item() > 0:
             self._saving.save_and_wait(trainer)
             raise InterruptedRunError(
-                f"{self._saving.folder}: told to stop after step {trainer.global_step}; the checkpoint is complete."
+                f"{self._saving.folder}: stopped after step {trainer.global_step}; the checkpoint is complete."
                 " Run the same command again to continue from it."
             )
 

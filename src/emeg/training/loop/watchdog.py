@@ -234,7 +234,7 @@ def name_lagging(signs: list[dict[str, float | str]], world: int, *, now: float)
     if not behind:
         return (
             f"all {world} ranks live and stand at step {next(iter(known.values()))['step']}:"
-            " the network between them is the likely fault (emeg doctor looks at it)"
+            " the network between them is the likely fault; `emeg doctor` checks it"
         )
     return "; ".join(
         f"rank {rank} on {known[rank]['host']} lags: it {PHASES[states[rank][1]]}, step {known[rank]['step']}"

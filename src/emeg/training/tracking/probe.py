@@ -40,7 +40,7 @@ SPLIT = "probe"
 
 
 class ProbeTask(NamedTuple):
-    """Windows of a task on the subjects that a training may look at."""
+    """Windows of a task on the subjects that a training may use."""
 
     windows: "ChosenWindows"
     """Windows of training subjects, then those of validation subjects."""
