@@ -117,8 +117,7 @@ def card(title: str, provenance: dict[str, Any]) -> str:
         "| --- | --- | --- | --- |",
         *(f"| {s} | {d['segments']} | {d['hours']:.2f} | {d['people']} |" for s, d in data.items()),
         "",
-        "No subject is in two splits. Held-out subjects were used for no choice; their metrics are those of the finished"
-        " model.",
+        "No subject is in two splits. Held-out subjects were used for no choice; their metrics are of the final model.",
         "",
         "## Metrics",
         "",
