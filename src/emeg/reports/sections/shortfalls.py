@@ -46,7 +46,7 @@ def _comparison(own: ModelSummary, rival: ModelSummary) -> Iterator[str]:
 
 
 def _reasons(figures: EvaluationSummary) -> Iterator[str]:
-    """Tell losses of the tokenizer from those of the embedding, and name the amount of labelled data."""
+    """Separate losses of the tokenizer from those of the embedding, and name the amount of labelled data."""
     task = figures.task
     if task is None:
         return
