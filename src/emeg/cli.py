@@ -78,7 +78,7 @@ VERB_GROUPS = {
         "watch": Verb("emeg.service", "watch", "WatchConfig", "Mark flow runs whose process has died."),
     },
     "models": {
-        "push-to-hub": Verb("emeg.models", "push_to_hub", "PushToHubConfig", "Upload a model to a Hugging Face hub."),
+        "push-to-hub": Verb("emeg.reports", "push_to_hub", "PushToHubConfig", "Upload a model to a Hugging Face hub."),
         "import-reference": Verb(
             "emeg.models", "import_reference", "ImportReferenceConfig", "Convert weights of the BrainOmni release."
         ),

@@ -50,7 +50,8 @@ def test_there_and_back_over_http(hub, model, tmp_path):
     (store / "store.json").write_text('{"schema": 1}')
     model.save_pretrained(store / "models" / "m1", provenance={"corpus": "c"})
     (store / "models" / "m1" / "README.md").write_text("# BrainOmni m1\n")
-    push = "from emeg.cli import main\nmain(['push-to-hub', '--root', 'store', '--model', 'm1', '--repo', 'lab/m1'])"
+    arguments = ["push-to-hub", "--root", "store", "--model", "m1", "--repo", "lab/m1", "--unknown-licences-checked"]
+    push = f"from emeg.cli import main\nmain({arguments})"
     done = run(push, hub, tmp_path)
     assert done.returncode == 0, done.stderr
     assert hub.created[0]["name"] == "m1"

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from emeg.errors import UserError
 from emeg.evaluation.configs import FinetuneConfig, FinetuneResult
 from emeg.evaluation.fold_fitting import Plan, Work, fit_works, plan_finetuning
 from emeg.evaluation.predictions import Outcome, predictions, summarise_model
 from emeg.evaluation.products import HISTORIES, PREDICTIONS, write_table
 from emeg.progress import Progress, silent
-from emeg.store import Store, model_config
+from emeg.store import Store, model_config, read_catalog
+from emeg.training.dataset_use import FIELD, DatasetUse, describe_use, inherited_datasets
 from emeg.uri import locate
 from emeg.version import __version__
 
@@ -73,7 +76,7 @@ def _fit_and_publish(store: Store, plan: Plan, progress: Progress) -> None:
         rows = [row for name, found in outcomes.items() for row in predictions(plan.task, name, found)]
         write_table(folder / "predictions.parquet", rows, PREDICTIONS)
         write_table(folder / "histories.parquet", histories, HISTORIES)
-        _write_card(folder, plan, model_config(store, str(plan.config.model)), outcomes, best[1], best[0])
+        _write_card(store, folder, plan, model_config(store, str(plan.config.model)), outcomes, best[1], best[0])
 
 
 def _outcomes(store: Store, plan: Plan, progress: Progress) -> Iterator[tuple[Work, "FoldOutcome"]]:
@@ -97,7 +100,13 @@ def _history(work: Work, outcome: "FoldOutcome") -> list[dict[str, Any]]:
 
 
 def _write_card(
-    folder: Path, plan: Plan, of_model: dict[str, Any], outcomes: dict[str, list[Outcome]], kept: Work, validated: float
+    store: Store,
+    folder: Path,
+    plan: Plan,
+    of_model: dict[str, Any],
+    outcomes: dict[str, list[Outcome]],
+    kept: Work,
+    validated: float,
 ) -> None:
     config, task = plan.config, plan.task
     summaries = [summarise_model(task, name, found) for name, found in outcomes.items()]
@@ -114,6 +123,7 @@ def _write_card(
             "corpus": config.corpus,
             "tokenizer": plan.ancestry.tokenizer,
             "trained_on": sorted(plan.ancestry.corpora),
+            FIELD: [use.model_dump(mode="json") for use in _datasets(store, plan, kept)],
             "task_inferred": task.inferred,
             "classes": list(task.windows.classes),
             "folds": [fold.map(list).sides() for fold in task.folds],
@@ -124,6 +134,30 @@ def _write_card(
     }
     (locate(folder) / "config.json").write_json(card)
     (locate(folder) / "README.md").write_bytes(_readme(plan, metrics, kept).encode())
+
+
+def _datasets(store: Store, plan: Plan, kept: Work) -> list[DatasetUse]:
+    """List the datasets of the published weights: those of the BrainOmni, and those of the fold they were fitted on."""
+    windows = plan.task.windows
+    rows = windows.of(plan.task.folds[kept.fold].train)
+    subjects, recorded = windows.subjects[rows], windows.recordings[rows]
+    names = np.array([str(subject).partition("/")[0] for subject in subjects.tolist()], str)
+    hours = {name: float(np.sum(names == name)) * plan.task.config.window_s / 3600 for name in sorted(set(names))}
+    licence_of = {row.recording: row.licence for row in read_catalog(store)}
+    found = inherited_datasets(store, [plan.config.model] if plan.config.model else [])
+    for name, duration in hours.items():
+        own = names == name
+        recordings = set(recorded[own].tolist())
+        found.append(
+            describe_use(
+                name,
+                "finetuning",
+                subjects=len(set(subjects[own].tolist())),
+                hours=duration,
+                licences={licence_of.get(recording, "") for recording in recordings},
+            )
+        )
+    return found
 
 
 def _readme(plan: Plan, metrics: dict[str, float | None], kept: Work) -> str:

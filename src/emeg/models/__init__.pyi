@@ -2,7 +2,6 @@ from .brainomni import BrainOmni as BrainOmni, PretrainingLosses as PretrainingL
 from .config import BrainOmniConfig as BrainOmniConfig, PRESETS as PRESETS
 from .draws import PretrainingDraws as PretrainingDraws, draw_pretraining_step as draw_pretraining_step
 from .heads import HeadPooling as HeadPooling, TaskHead as TaskHead
-from .hub import PushToHubConfig as PushToHubConfig, PushToHubResult as PushToHubResult, push_to_hub as push_to_hub
 from .pooling import (
     POOLINGS as POOLINGS,
     Pooling as Pooling,

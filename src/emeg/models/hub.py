@@ -4,75 +4,17 @@ The mixin of the library is not used, because its ``from_pretrained`` initialise
 default, and because model classes would depend on the library. Loading is always strict.
 """
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field
 
-from emeg.config import Config, runtime_field
 from emeg.errors import TransientError, UserError
-from emeg.progress import Progress, silent
-from emeg.store import Store
 from emeg.tokenizers.braintokenizer.pretrained import CARD, WEIGHTS, load_weights, read_card
 
 README = "README.md"
 FILES = (CARD, WEIGHTS, README, "metrics.parquet")
 KINDS = ("braintokenizer", "brainomni", "finetuned")
-
-
-class PushToHubConfig(Config):
-    """Upload a model to a Hugging Face hub. The token comes from HF_TOKEN or `hf auth login`."""
-
-    root: str = runtime_field(..., group="data")
-    """Store: a folder or any fsspec URI."""
-    model: str = Field(...)
-    """Name of the model in <root>/models."""
-    repo: str = Field(..., pattern=r"^[\w.-]+/[\w.-]+$")
-    """Repository: organisation/name."""
-    licence: str = "other"
-    """Licence of the weights, as the hub names it. The card lists the licences of the recordings."""
-    private: bool = True
-    """Whether a new repository is private."""
-    message: str = "Model trained by emeg"
-    """Commit message."""
-
-
-class PushToHubResult(Config):
-    """Result of an upload."""
-
-    repo: str
-    """Repository."""
-    commit: str
-    """Commit of the upload."""
-    n_files: int
-    """Files in the commit."""
-
-
-def push_to_hub(config: PushToHubConfig, *, progress: Progress = silent) -> PushToHubResult:
-    """Upload a model of a store with its card and its metrics.
-
-    Raises
-    ------
-    UserError
-        The model does not exist, its weights do not load, the token is missing or has no write access, or the extra
-        ``hub`` is not installed.
-    TransientError
-        The hub does not respond.
-    """
-    store = Store.open(config.root)
-    folder = store.local_copy("models", store.only("models", config.model))
-    with tempfile.TemporaryDirectory() as name:
-        staged = Path(name)
-        for file in FILES:
-            if (folder / file).is_file():
-                shutil.copyfile(folder / file, staged / file)
-        commit = upload(staged, config.repo, licence=config.licence, private=config.private, message=config.message)
-        n_files = len(list(staged.iterdir()))
-    progress(1, 1, config.repo)
-    return PushToHubResult(repo=config.repo, commit=commit, n_files=n_files)
 
 
 def upload(folder: Path, repo: str, *, licence: str, private: bool, message: str) -> str:

@@ -1,2 +1,7 @@
+from .push_to_hub import (
+    PushToHubConfig as PushToHubConfig,
+    PushToHubResult as PushToHubResult,
+    push_to_hub as push_to_hub,
+)
 from .write_quality_pages import QualityConfig as QualityConfig, QualityResult as QualityResult, quality as quality
 from .write_report import ReportConfig as ReportConfig, ReportResult as ReportResult, report as report

@@ -17,6 +17,7 @@ from emeg.models.hub import resolve
 from emeg.store import Store, find_model
 from emeg.tokenizers.braintokenizer.pretrained import CARD, WEIGHTS, load_weights, preview, read_card
 from emeg.training.configs import TrainingConfig
+from emeg.training.dataset_use import FIELD
 
 logger = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ def begin_from(network: nn.Module, config: TrainingConfig, store: Store, *, kind
         "kind": card["kind"],
         "corpus": origin.get("corpus"),
         "started_from": origin.get("started_from"),
+        FIELD: origin.get(FIELD, []),
         "transfer": config.transfer,
         "n_loaded": len(agreeing),
         **{name: list(names) for name, names in found._asdict().items()},

@@ -10,11 +10,21 @@ from lightning.pytorch import Trainer
 from emeg.data import Corpus
 from emeg.store import Store, read_catalog
 from emeg.training.configs import TrainingConfig, TrainResult
+from emeg.training.dataset_use import (
+    FIELD,
+    DatasetUse,
+    Stage,
+    datasets_of_corpus,
+    declared_datasets,
+    inherited_datasets,
+)
 from emeg.training.loop.lightning_module import Training
 from emeg.training.loop.rank import RunContext
 from emeg.uri import locate
 from emeg.version import __version__
 
+STAGES: dict[str, Stage] = {"train-tokenizer": "tokenizer", "pretrain": "pretraining"}
+"""Stage of each verb that trains."""
 METRICS_FILE = "metrics.parquet"
 """Metrics of the training: columns step, split, name, value."""
 
@@ -77,6 +87,7 @@ def publish(
         **inputs,
         "data": describe_corpus(corpus),
         "licences": licences(store, corpus),
+        FIELD: [use.model_dump(mode="json") for use in _datasets(store, corpus, module, inputs)],
         "steps": trainer.global_step,
         "precision": str(trainer.precision),
         "metrics": metrics,
@@ -97,6 +108,14 @@ def publish(
         metrics=metrics,
         done_before=False,
     )
+
+
+def _datasets(store: Store, corpus: Corpus, module: Training, inputs: dict[str, str]) -> list[DatasetUse]:
+    """List the datasets of this training, of its tokenizer, and of the model that it began from."""
+    earlier = inherited_datasets(store, [inputs["tokenizer"]] if "tokenizer" in inputs else [])
+    earlier += [use for use in declared_datasets(module.lineage or {}) if use not in earlier]
+    own = datasets_of_corpus(store, corpus, STAGES[module.verb])
+    return earlier + [use for use in own if use not in earlier]
 
 
 def card(title: str, provenance: dict[str, Any]) -> str:
@@ -125,9 +144,15 @@ def card(title: str, provenance: dict[str, Any]) -> str:
         "| --- | --- |",
         *(f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items())),
         "",
-        "## Licences of the recordings",
+        "## Datasets trained on",
         "",
-        *([f"* {d}: {', '.join(names)}" for d, names in provenance["licences"].items()] or ["* not stated"]),
+        "| dataset | stage | subjects | hours | licences | DOI |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {use['id']} | {use['stage']} | {use['subjects']} | {use['hours']:.2f} |"
+            f" {', '.join(use['licences'])} | {use['doi'] or 'not known'} |"
+            for use in provenance[FIELD]
+        ),
         "",
         "Check that they admit what you do with the weights. Not a medical device.",
         "",
