@@ -1,4 +1,4 @@
-from .push_to_hub import (
+from .hub_upload import (
     PushToHubConfig as PushToHubConfig,
     PushToHubResult as PushToHubResult,
     push_to_hub as push_to_hub,
