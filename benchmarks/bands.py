@@ -44,6 +44,8 @@ from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training import TrainTokenizerConfig, train_tokenizer
 
 REAL = ("ssvep", "arithmetic")
+STEPS = os.environ.get("EMEG_BANDS_STEPS")
+"""Steps of the tokenizer, for a quick look; the recipe's if not set."""
 SPLIT = {"held_out": 0.3, "validation": 0.3}
 SEGMENTS = 72
 """Held-out segments of each device."""
@@ -88,7 +90,8 @@ def measure(name: str, archive: Path, root: Path) -> dict[str, Any]:
     ingest(IngestConfig(archive=str(archive), root=str(root), workers=0))
     split = SPLIT if name != "synthetic" else {}
     corpus = Corpus.open(store, shard(ShardConfig(root=str(root), **split)).corpus)
-    trained = train_tokenizer(TrainTokenizerConfig(root=str(root), corpus=corpus.name, threads=1))
+    steps = {} if STEPS is None else {"steps": int(STEPS)}
+    trained = train_tokenizer(TrainTokenizerConfig(root=str(root), corpus=corpus.name, threads=1, **steps))
     tokenizer = BrainTokenizer.from_pretrained(store.local_copy("models", trained.model))
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
@@ -102,8 +105,8 @@ def measure(name: str, archive: Path, root: Path) -> dict[str, Any]:
     rows = [row for own in chosen.values() for row in own]
     sizes = tokenizer.config
     bits_per_second = sizes.bits_per_step * corpus.sfreq / sizes.samples_per_step
-    for device, own in chosen.items():
-        prefix = name if name != "synthetic" else f"{name}_{device}"
+    for kind, own in chosen.items():
+        prefix = name if name != "synthetic" else f"{name}_{kind}"
         found |= limits(prefix, tokenizer, corpus, own, bits_per_second)
     return found | {
         f"{name}_edge_ratio": edge_ratio(tokenizer, corpus, rows, cpu),
