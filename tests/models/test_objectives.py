@@ -7,7 +7,13 @@ from scipy.special import log_softmax
 from tests.models.test_brainomni import make, tokens
 
 from emeg.models import BrainOmniConfig
-from emeg.models.objectives import arrange_draws, contrastive_loss, power_loss, power_targets
+from emeg.models.objectives import (
+    arrange_draws,
+    contrastive_loss,
+    power_loss,
+    power_targets,
+    standardised_spreads,
+)
 
 
 def test_blocks_of_time_are_masked_in_all_sources_and_sources_at_all_times():
@@ -22,14 +28,24 @@ def test_blocks_of_time_are_masked_in_all_sources_and_sources_at_all_times():
     assert len(sources.unique()) == 12
 
 
-def test_power_targets_are_standardised_log_periodograms():
+def test_power_targets_are_standardised_log_deviations():
     features = torch.randn(2, 3, 32, 5, generator=torch.Generator().manual_seed(0))
     windows = features.numpy().astype(np.float64).reshape(2, 3, 2, 16, 5)
-    periodogram = np.abs(np.fft.rfft(windows - windows.mean(axis=3, keepdims=True), axis=3)[:, :, :, 1:]) ** 2
-    log_power = np.log(periodogram + 1e-4).transpose(0, 1, 2, 4, 3).reshape(2, 3, 2, 40)
-    expected = log_power - log_power.mean(axis=(0, 2), keepdims=True)
-    expected /= log_power.std(axis=(0, 2), keepdims=True) + 0.1
-    np.testing.assert_allclose(power_targets(features, 16).numpy(), expected, atol=1e-3)
+    log_std = np.log(windows.std(axis=3) + 1e-2)
+    expected = log_std - log_std.mean(axis=(0, 2), keepdims=True)
+    expected /= log_std.std(axis=(0, 2), keepdims=True) + 0.1
+    np.testing.assert_allclose(power_targets(features, 16).numpy(), expected, atol=1e-4)
+
+
+def test_spreads_are_compared_without_what_all_segments_share():
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.rand(4, 1, 1, 6, generator=generator) + 0.5
+    halves = [torch.randn(4, 2, 400, 6, generator=generator) * scale for _ in range(2)]
+    first, second = standardised_spreads(halves).chunk(2)
+    both = torch.cat([first, second])
+    torch.testing.assert_close(both.mean(dim=0), torch.zeros(12), atol=1e-5, rtol=0)
+    nearest = torch.cdist(first, second).argmin(dim=1)
+    assert nearest.tolist() == [0, 1, 2, 3]
 
 
 def test_power_counts_in_masked_windows_only():

@@ -19,7 +19,7 @@ from emeg.models.blocks import Block
 from emeg.models.config import BrainOmniConfig
 from emeg.models.draws import PretrainingDraws, draw_pretraining_step
 from emeg.models.hub import resolve, upload
-from emeg.models.objectives import arrange_draws, contrastive_loss, power_loss, power_targets, spread_over_time
+from emeg.models.objectives import arrange_draws, contrastive_loss, power_loss, power_targets, standardised_spreads
 from emeg.models.reference import read_reference
 from emeg.models.rotary import Rotary, rotary_tables
 from emeg.tokenizers.braintokenizer.checks import values_at_hand
@@ -82,7 +82,7 @@ class BrainOmni(nn.Module):
         self.predict_head = nn.Linear(config.lm_dim, config.num_quantizers_used * sizes.codebook_size)
         self._initialise()
         if config.power_weight:
-            self.power_head = nn.Linear(config.lm_dim, sizes.n_dim * (sizes.steps_per_window // 2))
+            self.power_head = nn.Linear(config.lm_dim, sizes.n_dim)
         if config.contrast_weight:
             self.contrast_head = nn.Linear(sizes.n_neuro * config.lm_dim, config.lm_dim)
 
@@ -245,8 +245,8 @@ class BrainOmni(nn.Module):
             term = power_loss(predicted, power_targets(features_BSTD.float(), steps), masked_BST)
             total, figures = total + self.config.power_weight * term, figures | {metrics.POWER_ERROR: term.detach()}
         if self.config.contrast_weight:
-            halves = embedding.tensor_split(2, dim=2)
-            term = contrastive_loss(*(self.contrast_head(spread_over_time(half)).float() for half in halves))
+            spreads = standardised_spreads(embedding.tensor_split(2, dim=2))
+            term = contrastive_loss(*self.contrast_head(spreads).float().chunk(2))
             total, figures = total + self.config.contrast_weight * term, figures | {metrics.CONTRAST: term.detach()}
         return PretrainingLosses(total, figures)
 

@@ -35,8 +35,8 @@ class BrainOmniConfig(Config):
     level_decay: float = Field(1.0, gt=0, le=1)
     """Weight of each codebook in the loss relative to the codebook before it."""
     power_weight: float = Field(0.0, ge=0)
-    """Weight of a second target in pretraining: the log power over time of each feature in each window, predicted from
-    the embedding; windows count by their share of masked tokens. 0: no such target."""
+    """Weight of a second target in pretraining: the log standard deviation over time of each feature in each window,
+    predicted from the embedding; windows count by their share of masked tokens. 0: no such target."""
     contrast_weight: float = Field(0.0, ge=0)
     """Weight of a contrastive term in pretraining: the two halves of a segment must be more alike, in the spread of the
     embedding over time, than halves of different segments of the micro-batch. 0: no such term."""

@@ -3,6 +3,7 @@
 Shape letters: B batch, S latent sources, T latent steps, W windows, D features.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,12 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MaskGeometry = Literal["tokens", "time", "sources"]
-POWER_FLOOR = 1e-4
-"""Added to power before its logarithm; features have length 1, so that their power is about 1 / D."""
+FEATURE_FLOOR = 1e-2
+"""Added to the standard deviation of a feature before its logarithm; features have length 1."""
 SPREAD_FLOOR = 0.1
 """Added to the standard deviation that targets are divided by."""
 STD_FLOOR = 1e-3
 """Added to the standard deviation of an embedding before its logarithm."""
+SPREAD_OF_BATCH_FLOOR = 0.02
+"""Added to the standard deviation over the batch before dividing by it."""
 TEMPERATURE = 0.1
 """Divides the cosines of the contrastive term."""
 
@@ -46,7 +49,10 @@ def arrange_draws(uniform_BST: Tensor, geometry: MaskGeometry, span: int) -> Ten
 
 
 def power_targets(features_BSTD: Tensor, steps_per_window: int) -> Tensor:
-    """Compute the log power of each feature over time in every window, standardised over batch and windows.
+    """Compute the log standard deviation of each feature over every window, standardised over batch and windows.
+
+    Log power in single frequencies was tried too: a periodogram of one window is so noisy that a network predicts
+    little more than its mean.
 
     Parameters
     ----------
@@ -56,15 +62,13 @@ def power_targets(features_BSTD: Tensor, steps_per_window: int) -> Tensor:
 
     Returns
     -------
-    float32, shape (batch, sources, windows, features · frequencies)
+    float32, shape (batch, sources, windows, features)
     """
     windows = torch.unflatten(features_BSTD, 2, (-1, steps_per_window))
-    spectrum = torch.fft.rfft(windows - windows.mean(dim=3, keepdim=True), dim=3)[:, :, :, 1:]
-    power = spectrum.real.square() + spectrum.imag.square()
-    log_power = (power + POWER_FLOOR).log().transpose(3, 4).flatten(3)
-    mean = log_power.mean(dim=(0, 2), keepdim=True)
-    spread = log_power.std(dim=(0, 2), correction=0, keepdim=True)
-    standardised: Tensor = (log_power - mean) / (spread + SPREAD_FLOOR)
+    log_std = (windows.std(dim=3, correction=0) + FEATURE_FLOOR).log()
+    mean = log_std.mean(dim=(0, 2), keepdim=True)
+    spread = log_std.std(dim=(0, 2), correction=0, keepdim=True)
+    standardised: Tensor = (log_std - mean) / (spread + SPREAD_FLOOR)
     return standardised
 
 
@@ -73,7 +77,7 @@ def power_loss(predicted_BSWD: Tensor, target_BSWD: Tensor, masked_BST: Tensor) 
 
     Parameters
     ----------
-    predicted_BSWD, target_BSWD : float32, shape (batch, sources, windows, features · frequencies)
+    predicted_BSWD, target_BSWD : float32, shape (batch, sources, windows, features)
         Standardised log power, dimensionless.
     masked_BST : bool, shape (batch, sources, steps)
         True for masked tokens.
@@ -84,16 +88,23 @@ def power_loss(predicted_BSWD: Tensor, target_BSWD: Tensor, masked_BST: Tensor) 
     return total
 
 
-def spread_over_time(embedding_BSTD: Tensor) -> Tensor:
-    """Return the log standard deviation over time of embeddings of length 1: shape (batch, sources · features).
+def standardised_spreads(halves: Sequence[Tensor]) -> Tensor:
+    """Return the log standard deviation over time of embeddings, standardised over all halves of the batch.
+
+    Without this, what all segments share would dominate the cosines between them.
 
     Parameters
     ----------
-    embedding_BSTD : float, shape (batch, sources, steps, features)
-        Output of a block, dimensionless.
+    halves : sequence of float tensors, shape (batch, sources, steps, features)
+        Output of a block for the first and the second half of the segments, dimensionless.
+
+    Returns
+    -------
+    float32, shape (halves · batch, sources · features)
     """
-    unit_BSTD = F.normalize(embedding_BSTD.float(), dim=-1)
-    return (unit_BSTD.std(dim=2, correction=0) + STD_FLOOR).log().flatten(1)
+    units = [F.normalize(half.float(), dim=-1) for half in halves]
+    spreads = torch.cat([(unit.std(dim=2, correction=0) + STD_FLOOR).log().flatten(1) for unit in units])
+    return (spreads - spreads.mean(dim=0)) / (spreads.std(dim=0, correction=0) + SPREAD_OF_BATCH_FLOOR)
 
 
 def contrastive_loss(first_BD: Tensor, second_BD: Tensor) -> Tensor:
