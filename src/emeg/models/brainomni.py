@@ -19,7 +19,6 @@ from emeg.models.blocks import Block
 from emeg.models.config import BrainOmniConfig
 from emeg.models.draws import PretrainingDraws, draw_pretraining_step
 from emeg.models.hub import resolve, upload
-from emeg.models.objectives import arrange_draws, contrastive_loss, power_loss, power_targets, standardised_spreads
 from emeg.models.reference import read_reference
 from emeg.models.rotary import Rotary, rotary_tables
 from emeg.tokenizers.braintokenizer.checks import values_at_hand
@@ -81,10 +80,6 @@ class BrainOmni(nn.Module):
         self._checkpointing = False
         self.predict_head = nn.Linear(config.lm_dim, config.num_quantizers_used * sizes.codebook_size)
         self._initialise()
-        if config.power_weight:
-            self.power_head = nn.Linear(config.lm_dim, sizes.n_dim)
-        if config.contrast_weight:
-            self.contrast_head = nn.Linear(sizes.n_neuro * config.lm_dim, config.lm_dim)
 
     def _initialise(self) -> None:
         scheme = self.config.initialisation
@@ -224,31 +219,11 @@ class BrainOmni(nn.Module):
         if draws is None:
             shape = (features.shape[0], features.shape[1], features.shape[2])
             draws = draw_pretraining_step(generator, shape=shape, device=features.device)
-        deciding = arrange_draws(draws.uniform_mask, self.config.mask_geometry, self.config.mask_span)
-        masked_BST = deciding <= self.config.mask_ratio
+        masked_BST = draws.uniform_mask <= self.config.mask_ratio
         hidden = self._enter(self._mask(features, masked_BST, draws))
         drawn = generator if hidden.device.type == "cpu" else None
-        depth = self.config.lm_depth
-        embedding = self._run(hidden, range(depth - 1), drawn)
-        hidden = self._run(embedding, range(depth - 1, depth), drawn)
-        losses = self._score(hidden, codes[..., : self.config.num_quantizers_used].long(), masked_BST)
-        return self._add_further_terms(losses, embedding, features, masked_BST)
-
-    def _add_further_terms(
-        self, losses: PretrainingLosses, embedding: Tensor, features_BSTD: Tensor, masked_BST: Tensor
-    ) -> PretrainingLosses:
-        """Add the terms on log power and on contrast, if the configuration has them."""
-        total, figures = losses
-        if self.config.power_weight:
-            steps = self.tokenizer.config.steps_per_window
-            predicted = self.power_head(torch.unflatten(embedding, 2, (-1, steps)).mean(dim=3))
-            term = power_loss(predicted, power_targets(features_BSTD.float(), steps), masked_BST)
-            total, figures = total + self.config.power_weight * term, figures | {metrics.POWER_ERROR: term.detach()}
-        if self.config.contrast_weight:
-            spreads = standardised_spreads(embedding.tensor_split(2, dim=2))
-            term = contrastive_loss(*self.contrast_head(spreads).float().chunk(2))
-            total, figures = total + self.config.contrast_weight * term, figures | {metrics.CONTRAST: term.detach()}
-        return PretrainingLosses(total, figures)
+        hidden = self._run(hidden, range(self.config.lm_depth), drawn)
+        return self._score(hidden, codes[..., : self.config.num_quantizers_used].long(), masked_BST)
 
     def _score(self, hidden: Tensor, codes_BSTQ: Tensor, masked_BST: Tensor) -> PretrainingLosses:
         """Compute loss and metrics. The head runs on masked tokens, or on all where counting them would synchronise."""
@@ -265,24 +240,12 @@ class BrainOmni(nn.Module):
             overlapped_masked, counted = overlapped_BST.flatten(), masked_BST.flatten()
         logits_masked = self.predict_head(hidden_masked).unflatten(-1, (codes_masked.shape[-1], -1)).float()
         wanted = codes_masked.masked_fill(~counted[:, None], NOT_COUNTED)
-        total = self._cross_entropy(logits_masked, wanted)
+        total = F.cross_entropy(logits_masked.flatten(0, 1), wanted.flatten(), ignore_index=NOT_COUNTED)
         with torch.no_grad():
             steps = self.overlapped_steps(masked_BST.shape[-1]).tolist()  # on the CPU, which synchronises nothing
             both = any(steps) and not all(steps)
             figures = self._accuracies(logits_masked.argmax(dim=-1) == wanted, counted, overlapped_masked, both=both)
         return PretrainingLosses(total, figures)
-
-    def _cross_entropy(self, logits_masked: Tensor, wanted: Tensor) -> Tensor:
-        """Return the mean over counted tokens and codebooks, later codebooks weighted by `level_decay`."""
-        decay = self.config.level_decay
-        if decay == 1.0:
-            return F.cross_entropy(logits_masked.flatten(0, 1), wanted.flatten(), ignore_index=NOT_COUNTED)
-        by_level = [
-            F.cross_entropy(logits_masked[:, level], wanted[:, level], ignore_index=NOT_COUNTED)
-            for level in range(wanted.shape[1])
-        ]
-        weights = [decay**level for level in range(len(by_level))]
-        return torch.stack([w * value for w, value in zip(weights, by_level, strict=True)]).sum() / sum(weights)
 
     def overlapped_steps(self, n_steps: int, device: torch.device | None = None) -> Tensor:
         """Return which steps cover samples that a neighbouring window repeats: bool, shape (steps,)."""

@@ -1,14 +1,10 @@
 """Configuration and presets of BrainOmni."""
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
-
-LATER_OPTIONS = ("mask_geometry", "mask_span", "level_decay", "power_weight", "contrast_weight")
-"""Options that the published model does not have. Those that are off stay out of product names, so that models keep the
-names that they had before the option existed."""
 
 
 class BrainOmniConfig(Config):
@@ -28,18 +24,6 @@ class BrainOmniConfig(Config):
     """Probability that a token (source, step) is masked in pretraining."""
     num_quantizers_used: PositiveInt = 4
     """Number of codebooks, from the first on, whose codes are predicted."""
-    mask_geometry: Literal["tokens", "time", "sources"] = "tokens"
-    """Masked together in pretraining: each token by itself, all sources over blocks of time, or whole sources."""
-    mask_span: PositiveInt = 16
-    """Latent steps of a block of `mask_geometry` time."""
-    level_decay: float = Field(1.0, gt=0, le=1)
-    """Weight of each codebook in the loss relative to the codebook before it."""
-    power_weight: float = Field(0.0, ge=0)
-    """Weight of a second target in pretraining: the log standard deviation over time of each feature in each window,
-    predicted from the embedding; windows count by their share of masked tokens. 0: no such target."""
-    contrast_weight: float = Field(0.0, ge=0)
-    """Weight of a contrastive term in pretraining: the two halves of a segment must be more alike, in the spread of the
-    embedding over time, than halves of different segments of the micro-batch. 0: no such term."""
     rotary: Literal["complex", "cosine"] = "complex"
     """Rotary positions of attention over time: `complex` rotates by an angle; `cosine` scales by its cosine, as the
     published checkpoints do, whose tables lost their imaginary part."""
@@ -53,12 +37,6 @@ class BrainOmniConfig(Config):
         if self.lm_dim % (2 * self.lm_head):
             raise ValueError(f"lm_dim {self.lm_dim} must be a multiple of {2 * self.lm_head}, twice lm_head")
         return self
-
-    def product_fields(self) -> dict[str, Any]:
-        """Return the fields that can change a result, without later options that are off."""
-        defaults = {name: type(self).model_fields[name].default for name in LATER_OPTIONS}
-        fields = super().product_fields()
-        return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
 
 
 PRESETS: dict[str, BrainOmniConfig] = {

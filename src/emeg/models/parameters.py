@@ -5,7 +5,7 @@ from typing import Any
 from emeg.models.brainomni import BrainOmni
 from emeg.tokenizers.braintokenizer.parameters import group_parameters
 
-PLAIN = ("predict_head", "power_head", "contrast_head", "projection", "mask_token")
+PLAIN = ("predict_head", "projection", "mask_token")
 
 
 def parameter_groups(model: BrainOmni, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -52,8 +52,6 @@ class BrainOmniTraining(Training):
             *levels,
             f"{metrics.ACCURACY}_overlapped",
             f"{metrics.ACCURACY}_other",
-            metrics.POWER_ERROR,
-            metrics.CONTRAST,
         )
         self._seen = torch.zeros(len(self._names), 2, dtype=self._width)
 
