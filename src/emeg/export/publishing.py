@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 MARKER = "code/emeg-export.json"
 """File that names the export and the files of each recording; written last. BIDS validators skip code/."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of what is written; part of an export's name."""
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,7 @@ def event_rows(events: Sequence[Event], recording: Recording, row: CatalogRow) -
         (event.onset_s, event.duration_s, _text(event.trial_type), _text(event.value), None) for event in events
     ]
     found += _bad_events(recording, row)
+    found += [(onset_s, duration_s, text, None, None) for onset_s, duration_s, text in interruptions(recording)]
     return [
         {
             "onset": f"{onset:.6f}",
@@ -121,6 +123,23 @@ def event_rows(events: Sequence[Event], recording: Recording, row: CatalogRow) -
         }
         for onset, duration, kind, value, channel in sorted(found, key=lambda one: one[0])
     ]
+
+
+def interruptions(recording: Recording) -> list[tuple[float, float, str]]:
+    """Return what lies between the stretches of a recording, as MNE-Python names it: onset and duration in s, text.
+
+    A pause without samples is ``BAD boundary`` and ``EDGE boundary``, as where MNE-Python joins files: no epoch is cut
+    across it and no filter runs over it. Samples that fill a pause are ``BAD_ACQ_SKIP``.
+    """
+    spans = [(one.start, one.stop) for one in recording.stretches]
+    found: list[tuple[float, float, str]] = []
+    for (_, stop), (start, _) in pairwise([(0, 0), *spans, (recording.n_samples, recording.n_samples)]):
+        at_s = stop / recording.sfreq
+        if start > stop:
+            found.append((at_s, (start - stop) / recording.sfreq, "BAD_ACQ_SKIP"))
+        elif 0 < stop < recording.n_samples:
+            found += [(at_s, 0.0, "BAD boundary"), (at_s, 0.0, "EDGE boundary")]
+    return found
 
 
 def _bad_events(recording: Recording, row: CatalogRow) -> Events:
@@ -149,7 +168,10 @@ def event_columns(sensors: Sensors) -> dict[str, Any]:
     """Return the description of the columns of the events."""
     reasons = "; ".join(f"{BAD}{name}: {words}" for name, words in SECOND_REASONS.items())
     return {
-        "trial_type": {"Description": f"Event of the source, or stretch that emeg found bad. {reasons}."},
+        "trial_type": {
+            "Description": "Event of the source, or stretch that emeg found bad. At BAD boundary and EDGE boundary the"
+            f" recording was interrupted; BAD_ACQ_SKIP has no recorded samples. {reasons}."
+        },
         "value": {"Description": "Trigger code or text of the source."},
         "channel": {
             "Description": "Channels of a bad stretch; n/a: all channels.",
@@ -168,7 +190,8 @@ def recording_json(recording: Recording, row: CatalogRow, sources: Sequence[str]
         "PowerLineFrequency": row.mains or "n/a",
         "SoftwareFilters": software_filters(recording, row),
         "RecordingDuration": recording.n_samples / recording.sfreq,
-        "RecordingType": "continuous",
+        "RecordingType": "continuous" if len(recording.stretches) == 1 else "discontinuous",
+        **({"Stretches": _stretches(recording)} if len(recording.stretches) > 1 else {}),
         "EEGChannelCount": int(np.count_nonzero(types == SensorType.EEG)),
         **({"ManufacturersModelName": row.device} if row.device else {}),
         **({"Sources": list(sources)} if sources else {}),
@@ -183,6 +206,18 @@ def recording_json(recording: Recording, row: CatalogRow, sources: Sequence[str]
         "DigitizedHeadPoints": False,
         "ContinuousHeadLocalization": row.hpi == "continuous",
     }
+
+
+def _stretches(recording: Recording) -> list[dict[str, Any]]:
+    """List the stretches without a pause, in seconds of the file; the clock is that of the amplifier."""
+    return [
+        {
+            "Onset": one.start / recording.sfreq,
+            "Duration": (one.stop - one.start) / recording.sfreq,
+            "ClockOnset": "n/a" if one.onset_s is None else one.onset_s,
+        }
+        for one in recording.stretches
+    ]
 
 
 def software_filters(recording: Recording, row: CatalogRow) -> dict[str, Any]:

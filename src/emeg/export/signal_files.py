@@ -6,6 +6,7 @@ Shape letters: C channels, N samples.
 """
 
 import mmap
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from emeg.bids_files import blank_fiff_machine
 from emeg.export.naming import DESCRIPTION
 from emeg.export.sensors import measurement_info
+from emeg.export.sidecars import interruptions
 from emeg.store import Recording
 
 BLOCK_CHUNKS = 6
@@ -29,10 +31,10 @@ FIFF_PART = "2GB"
 
 
 def write_brainvision(recording: Recording, folder: Path, name: str) -> None:
-    """Write ``<name>.vhdr``, ``.vmrk`` and ``.eeg``: µV as float32, no markers, since BIDS has them in a table.
+    """Write ``<name>.vhdr``, ``.vmrk`` and ``.eeg``: µV as float32, of markers only where a stretch begins.
 
-    pybv writes a whole array; nothing in its header tells the length, so it gets the first stretch and the others are
-    appended in the same way (multiplexed, little-endian).
+    BIDS has events in a table. pybv writes a whole array; nothing in its header tells the length, so it gets the first
+    block and the others are appended in the same way (multiplexed, little-endian).
     """
     blocks = recording.blocks(BLOCK_CHUNKS * recording.chunk)
     pybv.write_brainvision(
@@ -49,6 +51,13 @@ def write_brainvision(recording: Recording, folder: Path, name: str) -> None:
     with (folder / f"{name}.eeg").open("ab") as file:
         for block_CN in blocks:
             (block_CN.T.astype(np.float64) * MICROVOLTS).astype("<f4").tofile(file)
+    starts = {0, *(one.start for one in recording.stretches), *(one.stop for one in recording.stretches)}
+    if len(starts) > 2:  # the first marker is that of the beginning: readers expect it there
+        markers = folder / f"{name}.vmrk"
+        text = markers.read_text(encoding="utf-8").rstrip("\n")
+        first = len(re.findall(r"^Mk\d+=", text, re.MULTILINE)) + 1
+        lines = [f"Mk{number}=New Segment,,{start + 1},1,0" for number, start in enumerate(sorted(starts)[:-1], first)]
+        markers.write_text("\n".join([text, *lines]) + "\n", encoding="utf-8")
 
 
 def write_fif(recording: Recording, folder: Path, name: str, *, bad: tuple[str, ...], part: str = FIFF_PART) -> None:
@@ -100,6 +109,9 @@ class _StoredRaw(mne.io.BaseRaw):  # type: ignore[misc]
             orig_format="single",
             verbose="error",
         )
+        found = interruptions(recording)
+        if found:
+            self.set_annotations(mne.Annotations(*zip(*found, strict=True)), emit_warning=False)
 
     def _read_segment_file(
         self,

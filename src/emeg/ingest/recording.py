@@ -176,7 +176,7 @@ def open_header(facts: RecordingFacts, folder: Path) -> None:
         facts.sidecars = sidecars
         table = apply_channels(facts.raw, facts.sidecars)
         placed = apply_electrodes(facts.raw, facts.sidecars)
-        facts.events = find_events(facts.raw, facts.sidecars)
+        facts.events = find_events(facts.raw, facts.sidecars, source.format)
         facts.table, facts.excluded = treat(facts.raw, table, source.treatment)
         facts.add_notes([*notes, *facts.sidecars.notes, *facts.table.notes, *placed])
 

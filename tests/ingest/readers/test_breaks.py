@@ -21,7 +21,7 @@ from emeg.ingest.readers.header_cnt import splices
 from emeg.ingest.readers.header_ctf import trial_pauses
 from emeg.ingest.source import Source
 from emeg.ingest.tables.sidecars import Sidecars
-from emeg.store import read_events
+from emeg.store import BadReason, read_events
 
 CASE = "cases/ingest/pauses-taken-as-continuous/archive"
 READERS = {
@@ -151,6 +151,27 @@ def test_an_events_table_beside_edf_plus_d_counts_by_the_clock(tmp_path):
     found = [(event.trial_type, event.onset_s) for event in read_events(made.store, row.recording)]
     assert [one for one in found if one[0] in "abclost"] == [("a", 3.5), ("b", 12.25), ("c", 20.0)]
     assert any("1 of 4 events lie in a pause" in note for note in row.notes)
+
+
+def test_bad_data_across_a_pause_are_marked_on_both_sides_and_nowhere_else(tmp_path):
+    """A pause of 100 s at 10 s; by the clock, data are bad from 8.5 to 112.5 s, and others from 60 to 115 s."""
+    folder = tmp_path / "archive/sub-01/eeg"
+    folder.mkdir(parents=True)
+    starts = [float(i) + (100.0 if i >= 10 else 0.0) for i in range(24)]
+    write_edf_with_gaps(folder / "sub-01_task-x_eeg.edf", starts)
+    rows = [["onset", "duration", "trial_type"], ["8.5", "104", "BAD_muscle"], ["60", "55", "BAD_move"]]
+    rows += [["9", "104", "block"], ["60", "55", "lost"], ["113.25", "boundary", "boundary"]]
+    (folder / "sub-01_task-x_events.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    made = ingested(tmp_path / "archive", tmp_path / "store")
+    row, recording = made.rows["sub-01"], made.recording("sub-01")
+    found = {event.trial_type: (event.onset_s, event.duration_s) for event in read_events(made.store, row.recording)}
+    assert found["BAD_muscle"] == (8.5, 4.0)
+    assert found["BAD_move"] == (10.0, 5.0)
+    assert found["block"] == (9.0, 4.0)
+    assert "lost" not in found
+    marked = (recording.bad & int(BadReason.MARKED)).all(axis=0)
+    assert np.flatnonzero(marked).tolist() == list(range(8, 15))
+    assert [one.start for one in recording.stretches] == [0, 2560, round(13.25 * 256)]
 
 
 def test_a_recording_of_short_pieces_is_refused_with_their_length(tmp_path):
@@ -318,7 +339,9 @@ def test_a_splice_of_a_neuroscan_file_is_found_among_its_events(tmp_path):
 def test_clock_times_map_to_file_times_and_pauses_to_nothing():
     pauses = (Break(10.0, 10.0, 100.0), Break(18.0, 18.0, 7.25))
     moments = {0.0: 0.0, 9.5: 9.5, 50.0: None, 110.0: 10.0, 117.5: 17.5, 120.0: None, 125.25: 18.0, 130.0: 22.75}
-    assert {clock: to_file_time(clock, pauses) for clock in moments} == moments
+    found = {clock: to_file_time(clock, pauses) for clock in moments}
+    assert {clock: None if one.in_pause else one.time_s for clock, one in found.items()} == moments
+    assert (found[50.0].time_s, found[120.0].time_s) == (10.0, 18.0)
 
 
 def test_stretches_around_a_skip_that_the_file_fills(tmp_path):

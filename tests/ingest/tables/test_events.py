@@ -84,7 +84,10 @@ def test_triggers_beside_annotations_are_those_that_mne_finds(shared, case, subj
     events = read_events(case.store, case.rows[subject].recording)
     triggers = [(round(event.onset_s * raw.info["sfreq"]), int(event.value)) for event in events if event.value]
     assert triggers == [(sample - raw.first_samp, code) for sample, _, code in found.tolist()]
-    assert {event.trial_type for event in events if not event.value} == set(raw.annotations.description)
+    boundaries = {"BAD_ACQ_SKIP", "BAD boundary", "EDGE boundary"}
+    assert {event.trial_type for event in events if not event.value} == set(raw.annotations.description) - boundaries
+    interrupted = bool(boundaries & set(raw.annotations.description))
+    assert (len(case.recording(subject).stretches) > 1) == interrupted
 
 
 def test_seconds_that_annotations_call_bad_are_marked(case):
@@ -111,7 +114,6 @@ def test_triggers_count_beside_annotations_which_keep_their_names():
         (2.0, "1", "1"),
         (3.0, "BAD blink", ""),
         (4.0, "2", "2"),
-        (5.0, "BAD_ACQ_SKIP", ""),
     ]
     assert found.bad == ((3.0, 0.5, ()), (5.0, 2.0, ()))
 
@@ -130,7 +132,6 @@ def test_bad_stretches_of_single_channels_and_of_the_table_are_marks():
     assert found.bad == ((3.0, 0.5, ("Fz",)), (7.0, 2.0, ()))
     assert shown(found) == [
         (3.0, "BAD remark", ""),
-        (5.0, "EDGE boundary", ""),
         (7.0, "BAD_muscle", ""),
         (9.0, "bad_feedback", ""),
     ]
@@ -261,7 +262,36 @@ def test_brainvision_markers_keep_type_and_code_and_comments_are_remarks():
     raw = read_by("RawBrainVision", "Optic/O  1", "New Segment/", "Comment/anna coughs", "Stimulus/anna coughs")
     assert [event.trial_type for event in find_events(raw, Sidecars()).events] == [
         "Optic/O  1",
-        "New Segment/",
         "remark",
         "remark",
     ]
+
+
+@pytest.mark.parametrize(
+    ("format_", "text"),
+    [
+        ("fif", "BAD boundary"),
+        ("fif", "EDGE boundary"),
+        ("eeglab", "boundary"),
+        ("eeglab", "-99"),
+        ("gdf", "32766"),
+        ("cnt", "Amplifier reconnected"),
+        ("brainvision", "New Segment/"),
+    ],
+)
+def test_boundaries_are_no_events_in_any_format(format_, text):
+    raw = raw_array(stim=False)
+    raw.set_annotations(mne.Annotations([3.0, 5.0], [0.0, 0.0], [text, "go"]))
+    assert shown(find_events(raw, Sidecars(), format_)) == [(5.0, "go", "")]
+
+
+def test_boundaries_of_a_table_are_no_events_whatever_column_holds_them():
+    table = [
+        {"onset": "1", "duration": "0", "trial_type": "go", "type": "stim"},
+        {"onset": "3", "duration": "0", "trial_type": "n/a", "type": "boundary"},
+        {"onset": "4", "duration": "2", "trial_type": "BAD_ACQ_SKIP", "type": "n/a"},
+    ]
+    found = find_events(raw_array(stim=False), Sidecars(events=table))
+    assert shown(found) == [(1.0, "go", "")]
+    only = find_events(raw_array(stim=False), Sidecars(events=table[1:]))
+    assert (shown(only), only.notes) == ([], ())

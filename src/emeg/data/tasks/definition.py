@@ -1,5 +1,6 @@
 """Define a task, or infer one from the events of a dataset."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,10 @@ SAME_DURATION = 1.3
 LONGEST_WINDOW_S = 10.0
 SHORTEST_WINDOW_S = 2.0
 """Shortest window, s: one window of the BrainTokenizer. Shorter events use this length from their onset on."""
+
+
+_MARK = re.compile(r"(?:BAD|EDGE)(?:[_ ]|$)|(?i:boundary|new segment/?)$")
+"""Labels of bad data and of interruptions, which are no conditions of an experiment."""
 
 
 class TaskConfig(Config):
@@ -168,7 +173,7 @@ def _find_events(store: Store, dataset: str, subjects: Sequence[str] | None) -> 
         if subjects is not None and subject not in subjects:
             continue
         for event in read_events(store, row.recording):
-            if label := event_label(event):
+            if (label := event_label(event)) and not _MARK.match(label):
                 durations[label].append(event.duration_s if np.isfinite(event.duration_s) else 0.0)
                 subjects_of[label].append(subject)
     return [FoundEvents(label, tuple(durations[label]), tuple(subjects_of[label])) for label in sorted(durations)]

@@ -10,7 +10,7 @@ annotations by the clock; all other formats, and the store, by file time.
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from emeg.ingest.readers.header_edf import annotations_by_clock, epoch_starts, r
 from emeg.ingest.readers.header_persyst import comments_by_clock, sample_times
 from emeg.ingest.source import Source
 from emeg.ingest.tables.sidecars import Rows, Sidecars
+from emeg.ingest.units import seconds
 
 if TYPE_CHECKING:
     import mne
@@ -88,11 +89,28 @@ def find_breaks(raw: "mne.io.BaseRaw", source: Source, folder: Path, sidecars: S
         Time runs backwards in the file.
     """
     format_, path = source.format, folder / source.path
-    found = _annotated(raw, format_)
-    found += _tabled(sidecars.events or ())
-    found += _STATED.get(format_, _nothing)(path, raw)
-    length_s = raw.n_times / float(raw.info["sfreq"])
-    return _merged(found, length_s, 0.5 / float(raw.info["sfreq"]))
+    length_s, tolerance_s = raw.n_times / float(raw.info["sfreq"]), 0.5 / float(raw.info["sfreq"])
+    stated = _STATED.get(format_, _nothing)(path, raw)
+    found = _annotated(raw, format_) + _tabled(sidecars.events or ())
+    if format_ in BY_CLOCK:
+        pauses = _merged(stated, length_s, tolerance_s)
+        found = [_in_file_time(one, pauses) for one in found]
+    return _merged(stated + found, length_s, tolerance_s)
+
+
+def _in_file_time(one: Break, pauses: tuple[Break, ...]) -> Break:
+    end, start = (to_file_time(at_s, pauses).time_s for at_s in (one.end_s, one.start_s))
+    return Break(end, start, one.pause_s)
+
+
+def is_boundary(text: str, format_: str = "") -> bool:
+    """Return whether the text of an annotation or of a table's row means an interruption, as `find_breaks` reads it."""
+    word = _word(text)
+    return word in _BOUNDARIES | _SKIPS | _WORDS.get(format_, frozenset()) | _SKIP_WORDS.get(format_, frozenset())
+
+
+def _word(text: str) -> str:
+    return _PREFIX.sub("", text).strip().rstrip("/").lower()
 
 
 def _nothing(_: Path, __: "mne.io.BaseRaw") -> list[Break]:
@@ -106,7 +124,7 @@ def _annotated(raw: "mne.io.BaseRaw", format_: str) -> list[Break]:
     for onset, duration, text in zip(
         raw.annotations.onset, raw.annotations.duration, raw.annotations.description, strict=True
     ):
-        word = _PREFIX.sub("", str(text)).strip().rstrip("/").lower()
+        word = _word(str(text))
         at_s = float(onset) - float(raw.first_time)
         if word in skips:
             found.append(Break(at_s, at_s + float(duration)))
@@ -127,16 +145,21 @@ def _unsure(onset_s: float, sfreq: float) -> float:
     return spacing_s if spacing_s * sfreq > _EARLIER else 0.0
 
 
+_NO_CLASS = frozenset({"onset", "duration", "sample"})
+
+
+def is_boundary_row(row: Mapping[str, str]) -> bool:
+    """Return whether a row of an events table is an interruption: a cell of any column is a word for it."""
+    return any(cell.strip().lower() in _BOUNDARIES | _SKIPS for name, cell in row.items() if name not in _NO_CLASS)
+
+
 def _tabled(rows: Rows | tuple[()]) -> list[Break]:
     found = []
-    for row in rows:
-        if any(row.get(key, "").strip().lower() in _BOUNDARIES for key in ("trial_type", "value")):
-            try:
-                at_s = float(row["onset"].replace(",", "."))
-            except (KeyError, ValueError):
-                continue
-            if math.isfinite(at_s):
-                found.append(Break(at_s, at_s, None))
+    for row in filter(is_boundary_row, rows):
+        at_s, duration_s = seconds(row.get("onset", "")), seconds(row.get("duration", "")) or 0.0
+        is_skip = any(cell.strip().lower() in _SKIPS for cell in row.values())
+        if at_s is not None:
+            found.append(Break(at_s, at_s + duration_s) if is_skip else Break(at_s, at_s, None))
     return found
 
 
@@ -244,16 +267,42 @@ _STATED: dict[str, Callable[[Path, "mne.io.BaseRaw"], list[Break]]] = {
 }
 
 
-def to_file_time(clock_s: float, breaks: tuple[Break, ...]) -> float | None:
-    """Return the file time of a moment on the amplifier's clock, s; None where it lies in a pause."""
+_ROUNDING_S = 1e-6
+
+
+class FileTime(NamedTuple):
+    """A moment in file time, s, and whether it lies in a pause: the time is then where the pause is in the file."""
+
+    time_s: float
+    in_pause: bool
+
+
+def to_file_time(clock_s: float, breaks: tuple[Break, ...]) -> FileTime:
+    """Return the file time of a moment on the amplifier's clock."""
     shift = 0.0
     for one in breaks:
         if clock_s - shift < one.end_s:
             break
         shift += one.pause_s or 0.0
         if clock_s - shift < one.end_s:
-            return None
-    return clock_s - shift
+            return FileTime(one.end_s, in_pause=True)
+    return FileTime(clock_s - shift, in_pause=False)
+
+
+def _recorded_part(
+    onset_s: float, duration_s: float, text: str, breaks: tuple[Break, ...]
+) -> tuple[float, float] | None:
+    """Return onset and duration of an event in file time, s; None where its onset was not recorded.
+
+    The duration counts recorded time alone. Bad data that begin in a pause go on behind it.
+    """
+    first, last = (to_file_time(at_s, breaks) for at_s in (onset_s, onset_s + duration_s))
+    lasted_s = last.time_s - first.time_s
+    if lasted_s > duration_s - _ROUNDING_S:
+        lasted_s = duration_s  # no pause inside
+    if first.in_pause and not (text.startswith("BAD") and lasted_s > 0.0):
+        return None
+    return first.time_s, lasted_s
 
 
 _ANNOTATIONS: dict[str, Callable[[Path], list[tuple[float, float, str]]]] = {
@@ -282,12 +331,12 @@ def set_file_times(
         return None
     stated = _ANNOTATIONS[source.format](folder / source.path)
     length_s = raw.n_times / float(raw.info["sfreq"])
-    timed = [(to_file_time(onset, breaks), duration, text) for onset, duration, text in stated]
-    inside = [(time, *rest) for time, *rest in timed if time is not None and 0.0 <= time < length_s]
+    timed = [(_recorded_part(onset, duration, text, breaks), text) for onset, duration, text in stated]
+    found = [(*part, text) for part, text in timed if part is not None]
+    inside = [one for one in found if 0.0 <= one[0] < length_s]
     columns = zip(*inside, strict=True) if inside else ((), (), ())
     raw.set_annotations(mne.Annotations(*columns, orig_time=None), emit_warning=False)
-    n_paused = sum(time is None for time, *_ in timed)
-    n_outside = len(timed) - n_paused - len(inside)
+    n_paused, n_outside = len(timed) - len(found), len(found) - len(inside)
     notes = [f"{n_paused} of {len(timed)} events lie in a pause of the recording"] if n_paused else []
     notes += [f"{n_outside} of {len(timed)} events lie outside the {length_s:.3f} s of data"] if n_outside else []
     return tuple(notes)
@@ -299,14 +348,15 @@ def table_in_file_time(sidecars: Sidecars, breaks: tuple[Break, ...]) -> Sidecar
         return sidecars
     rows, n_paused = [], 0
     for row in sidecars.events:
-        try:
-            time = to_file_time(float(row["onset"].replace(",", ".")), breaks)
-        except (KeyError, ValueError):
+        onset_s, duration_s = seconds(row.get("onset", "")), seconds(row.get("duration", ""))
+        if onset_s is None:
             rows.append(row)
             continue
-        n_paused += time is None
-        if time is not None:
-            rows.append({**row, "onset": repr(time), "sample": ""})
+        part = _recorded_part(onset_s, max(0.0, duration_s or 0.0), row.get("trial_type", ""), breaks)
+        n_paused += part is None
+        if part is not None:
+            stated = {"onset": repr(part[0]), "sample": ""}
+            rows.append({**row, **stated} if duration_s is None else {**row, **stated, "duration": repr(part[1])})
     notes = sidecars.notes
     if n_paused:
         notes = (*notes, f"events.tsv: {n_paused} of {len(sidecars.events)} events lie in a pause of the recording")

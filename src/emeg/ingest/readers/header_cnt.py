@@ -3,6 +3,7 @@
 References
 ----------
 Paul Bourke, EEG data file formats, https://paulbourke.net/dataformats/eeg/ (SETUP, TEEG, EVENT1 to EVENT3).
+EEGLAB, pop_loadcnt.m: events with 11 or 14 in the upper half of the code of acceptance are boundaries.
 """
 
 import struct
@@ -19,8 +20,8 @@ _SETUP_BYTES, _CHANNEL_BYTES = 900, 75
 _CHANNELS_AT, _RATE_AT, _SAMPLES_AT, _EVENTS_AT = 370, 376, 864, 886
 _TEEG_BYTES = 9
 _EVENT_BYTES = {1: 8, 2: 19, 3: 19}
-_SPLICE = 14
-"""Upper half of a code of acceptance: the recording was interrupted here."""
+_SPLICES = frozenset({11, 14})
+"""Upper halves of a code of acceptance: the amplifier was reset (11), or the recording was interrupted (14)."""
 _BEGINNING = b"Version"
 
 DataFormat = Literal["int16", "int32"]
@@ -133,7 +134,7 @@ def splices(path: Path, raw: "mne.io.BaseRaw") -> list[int]:
     found = []
     for at in range(0, len(table) - width + 1, width):
         accepted, offset = struct.unpack_from("<Bi", table, at + 3)
-        if accepted >> 4 == _SPLICE:
+        if accepted >> 4 in _SPLICES:
             sample = offset if kind == 3 else (offset - setup.data_at) // frame
             found.append(int(sample))
     return [sample for sample in sorted(set(found)) if 0 < sample < raw.n_times]

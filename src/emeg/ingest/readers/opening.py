@@ -29,7 +29,7 @@ from emeg.ingest.readers.header_ctf import check_averages, check_markers
 from emeg.ingest.readers.header_edf import stated_units
 from emeg.ingest.readers.headers import check_promises
 from emeg.ingest.readers.presence import check_files, check_opened
-from emeg.ingest.readers.rates import RateGroup, correct_header_rate, interpolate
+from emeg.ingest.readers.rates import RateGroup, correct_gdf_events, correct_header_rate, interpolate
 from emeg.ingest.readers.reader_errors import as_remark, translated
 from emeg.ingest.refusals import FETCH_AGAIN
 from emeg.ingest.source import Source
@@ -79,6 +79,8 @@ def open_recording(source: Source, folder: Path) -> Opened:
     with reading(source, folder) as remarks:
         raw = _READERS.get(source.format, _read_any)(folder / source.path, _companions(source, folder))
         correct_header_rate(raw)
+        if source.format == "gdf":
+            correct_gdf_events(raw)
     _check_companions(source, folder, raw)
     _check_frames(source, raw)
     _check_extent(source, raw)

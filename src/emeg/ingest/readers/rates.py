@@ -78,6 +78,40 @@ def correct_header_rate(raw: "mne.io.BaseRaw") -> None:
             raw.info["sfreq"] = rate
 
 
+_EVENT_END = 0x8000
+"""Bit of a GDF event type that means the end of the event of the other bits."""
+
+
+def correct_gdf_events(raw: "mne.io.BaseRaw") -> None:
+    """Set the annotations of an open GDF file from its table of events, whose positions have a rate of their own.
+
+    MNE-Python divides them by the rate of the signals, gives events without a length one sample, and makes two events
+    of one with a beginning and an end.
+    """
+    import mne
+
+    extras = raw._raw_extras[0]
+    if not extras.get("events") or int(extras["events"][0]) == 0:
+        return
+    _, starts, kinds, channels, lengths = extras["events"]
+    rate = float(extras.get("event_sfreq") or 0.0)
+    rate = rate if math.isfinite(rate) and rate > 0.0 else float(raw.info["sfreq"])
+    open_events: dict[tuple[int, int], int] = {}
+    found: list[list[float]] = []
+    for row in np.argsort(starts, kind="stable").tolist():
+        onset_s, kind, channel = float(starts[row]) / rate, int(kinds[row]), int(channels[row])
+        begun = open_events.pop((kind & ~_EVENT_END, channel), None) if kind & _EVENT_END else None
+        if begun is not None:
+            found[begun][1] = onset_s - found[begun][0]
+            continue
+        lasted_s = float(lengths[row]) / rate if lengths[row] > 1 else 0.0
+        if not lasted_s:
+            open_events[kind, channel] = len(found)
+        found.append([onset_s, lasted_s, kind])
+    onsets, durations, codes = zip(*found, strict=True)
+    raw.set_annotations(mne.Annotations(onsets, durations, [str(int(code)) for code in codes]), emit_warning=False)
+
+
 def pick_rates(raw: "mne.io.BaseRaw", picks: NDArray[np.intp]) -> PickedRates | None:
     """Return views of an open file in which the chosen channels have the rates that they have in the file.
 

@@ -5,6 +5,7 @@ All measures are taken of the standardised signal (0.1-96 Hz, 256 Hz), by sensor
 Shape letters: C channels, N samples.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from emeg.errors import RecordingError
 from emeg.ingest.channel_rows import ChannelRows
+from emeg.ingest.signal.pieces import Span, divide, piece_deviations
 from emeg.sensors import Sensors, SensorType
 from emeg.store import BadReason
 
@@ -96,7 +98,9 @@ def refuse_nan(signal_CN: Signal, sensors: Sensors) -> None:
         )
 
 
-def refuse_amplitude(signal_CN: Signal, sensors: Sensors, flat_C: NDArray[np.bool_]) -> None:
+def refuse_amplitude(
+    signal_CN: Signal, sensors: Sensors, flat_C: NDArray[np.bool_], spans: Sequence[Span] = ()
+) -> None:
     """Refuse a recording whose amplitude shows that its unit is wrong.
 
     Parameters
@@ -106,13 +110,15 @@ def refuse_amplitude(signal_CN: Signal, sensors: Sensors, flat_C: NDArray[np.boo
     sensors : Sensors
     flat_C : bool, shape (C,)
         Channels that are left out.
+    spans : sequence of Span
+        Samples that were recorded; all of them by default.
 
     Raises
     ------
     RecordingError
         Every channel is flat, or the median standard deviation of a type lies outside its gate.
     """
-    deviation_C = _deviation(signal_CN)
+    deviation_C = _deviation(signal_CN, spans)
     if flat_C.all():
         raise RecordingError(
             f"all {len(flat_C)} channels are flat: the recording holds no signal",
@@ -169,16 +175,38 @@ def gates(sensors: Sensors) -> list[tuple[Gate, NDArray[np.bool_]]]:
     ]
 
 
-def _deviation(signal_CN: Signal) -> NDArray[np.float64]:
+def _deviation(signal_CN: Signal, spans: Sequence[Span]) -> NDArray[np.float64]:
     # Row by row: squares of teslas underflow float32, and a whole copy in float64 would double the memory.
     with np.errstate(over="ignore", invalid="ignore"):  # infinite where single precision ran over: refused as such
-        return np.array([row.astype(np.float64).std() for row in signal_CN])
+        return np.array([_recorded(row, spans).astype(np.float64).std() for row in signal_CN])
 
 
-def flat_channels(source_CN: Signal, signal_CN: Signal, sensors: Sensors) -> NDArray[np.bool_]:
-    """Find channels without a signal, bool, shape (C,): constant in the source, or far below their type's median."""
+def _recorded(row_N: NDArray[np.float32], spans: Sequence[Span]) -> NDArray[np.float32]:
+    """Return the samples of a channel without those that fill pauses."""
+    if sum(span.stop - span.start for span in spans) in {0, len(row_N)}:
+        return row_N
+    return np.concatenate([row_N[span.start : span.stop] for span in spans])
+
+
+def flat_channels(
+    source_CN: Signal, signal_CN: Signal, sensors: Sensors, spans: Sequence[Span] = ()
+) -> NDArray[np.bool_]:
+    """Find channels without a signal: constant in the source, or far below their type's median.
+
+    Parameters
+    ----------
+    source_CN, signal_CN : float32, shape (channels, samples)
+        Before and after standardising, in V, T or T/m.
+    sensors : Sensors
+    spans : sequence of Span
+        Samples of `signal_CN` that were recorded; all of them by default.
+
+    Returns
+    -------
+    bool, shape (channels,)
+    """
     flat_C = np.array([bool(np.ptp(row) == 0.0) for row in source_CN])
-    deviation_C = _deviation(signal_CN)
+    deviation_C = _deviation(signal_CN, spans)
     for _, members_C in gates(sensors):
         live_C = members_C & ~flat_C
         if live_C.any():
@@ -327,11 +355,17 @@ def same_signal(signal_CN: NDArray[np.float32]) -> bool:
 
 
 def bad_seconds(
-    signal_CN: Signal, channels: BadChannels, source_marks: NDArray[np.uint8], *, sfreq: float
+    signal_CN: Signal,
+    channels: BadChannels,
+    source_marks: NDArray[np.uint8],
+    *,
+    sfreq: float,
+    spans: Sequence[Span] = (),
 ) -> NDArray[np.uint8]:
     """Mark every second of every channel, uint8 of `BadReason` bits, shape (C, seconds rounded up).
 
-    Whole channels carry their reasons throughout. A second is noisy by its deviation against the channel's median.
+    Whole channels carry their reasons throughout. A second is noisy by its deviation against the channel's median; one
+    that contains a pause is, if a piece of it is.
 
     Parameters
     ----------
@@ -342,12 +376,20 @@ def bad_seconds(
         `BadReason` bits seen in the source (bool flags, dimensionless); kept for channels that are not flat.
     sfreq : float
         Hz.
+    spans : sequence of Span
+        Samples that were recorded without a pause; by default there is none.
     """
-    length = round(sfreq)
+    length, n_samples = round(sfreq), signal_CN.shape[1]
     marks = np.repeat(channels.reasons[:, None], source_marks.shape[1], axis=1)
+    pieces = divide(np.minimum(np.arange(marks.shape[1] + 1) * length, n_samples), spans or (Span(0, n_samples),))
     for c in np.flatnonzero((channels.reasons & int(BadReason.FLAT)) == 0).tolist():
-        deviations = _every_second(signal_CN[c], length)
-        marks[c, deviations > NOISY_SECOND * float(np.median(deviations))] |= int(BadReason.NOISY)
+        if pieces.is_divided:
+            deviations = piece_deviations(signal_CN[c], pieces)
+            usual = float(np.median(deviations[pieces.recorded]))
+        else:
+            deviations = _every_second(signal_CN[c], length)
+            usual = float(np.median(deviations))
+        marks[c, pieces.cells[deviations > NOISY_SECOND * usual]] |= int(BadReason.NOISY)
         marks[c] |= source_marks[c]
     return marks
 

@@ -39,6 +39,21 @@ class Stretches(NamedTuple):
         """
         return Stretches(self.starts[chosen], self.stops[chosen])
 
+    def split(self, cuts: NDArray[np.intp]) -> "Stretches":
+        """Divide the stretches that cross a cut; pieces shorter than `SHORTEST` are left out.
+
+        Parameters
+        ----------
+        cuts : intp, shape (cuts,)
+            Sample indices, ascending: a stretch ends before each and begins anew.
+        """
+        before = np.searchsorted(self.starts, cuts, side="left") - 1
+        inside = cuts[(before >= 0) & (cuts < self.stops[before])] if len(self.starts) else cuts[:0]
+        if not len(inside):
+            return self
+        divided = Stretches(np.sort(np.append(self.starts, inside)), np.sort(np.append(self.stops, inside)))
+        return divided.take(divided.lengths >= SHORTEST)
+
     def covered(self, bounds: NDArray[np.intp]) -> NDArray[np.float64]:
         """Count the samples in stretches between successive bounds, shape (bounds - 1,).
 
@@ -75,23 +90,27 @@ def flat_stretches(constant: Stretches, sfreq: float) -> Stretches:
     return constant.take(constant.lengths >= max(SHORTEST, SHORTEST_FLAT_S * sfreq))
 
 
-def clipped_stretches(constant: Stretches, row_N: NDArray[np.float32]) -> Stretches:
-    """Return the stretches of at least `SHORTEST_CLIPPED` samples at the channel's highest or lowest value.
+def clipped_stretches(
+    constant: Stretches, row_N: NDArray[np.float32], edges: NDArray[np.intp] | None = None
+) -> Stretches:
+    """Return the stretches of at least `SHORTEST_CLIPPED` samples at the highest or lowest value of their part.
 
-    A channel that is constant throughout has none.
+    A part of the channel that is constant throughout has none.
 
     Parameters
     ----------
     constant : Stretches
-        Constant stretches of the channel.
+        Constant stretches of the channel; none crosses an edge.
     row_N : float32, shape (samples,)
         The channel, V, T or T/m.
+    edges : intp, shape (parts + 1,), optional
+        Sample indices that divide the channel into parts recorded without a pause; by default it is one part.
     """
-    low, high = row_N.min(), row_N.max()
-    if low == high:
-        return constant.take(np.zeros(len(constant.starts), np.bool_))
+    starts = np.zeros(1, np.intp) if edges is None else edges[:-1]
+    part = np.searchsorted(starts, constant.starts, side="right") - 1
+    low, high = (extreme.reduceat(row_N, starts)[part] for extreme in (np.minimum, np.maximum))
     value = row_N[constant.starts]
-    return constant.take((constant.lengths >= SHORTEST_CLIPPED) & ((value == low) | (value == high)))
+    return constant.take((constant.lengths >= SHORTEST_CLIPPED) & (low < high) & ((value == low) | (value == high)))
 
 
 def constant_seconds(constant: Stretches, bounds: NDArray[np.intp]) -> NDArray[np.bool_]:

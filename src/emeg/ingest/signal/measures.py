@@ -3,6 +3,9 @@
 source row ──constant stretches──▶ flat, clipped; ──spectrum before the notch──▶ mains
 standardised stretches ──▶ deviation, in_gate; ──spectra──▶ high_frequency, correlation, neighbours
 
+Nothing is measured across a pause: a segment that contains one is measured in its longest piece, and every piece is
+judged separately.
+
 The source is measured one channel after another, the standardised signal in stretches of a minute, so that memory does
 not grow with length. Segments are weighted by a Hann window, so that drifts outside the band do not leak into it.
 
@@ -14,7 +17,8 @@ channels, and high frequencies over low ones, both with 50 Hz as the border.
 Shape letters: C channels, N samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +43,7 @@ from emeg.ingest.signal.constant_stretches import (
     find_constant,
     flat_stretches,
 )
+from emeg.ingest.signal.pieces import Pieces, Span, divide, edges
 from emeg.sensors import Sensors
 from emeg.store import BadReason
 from emeg.store.recordings.measures import Measures
@@ -98,15 +103,27 @@ class SourceLook:
         The source's, Hz.
     mains : float
         Hz; 0 where unknown.
+    spans : sequence of Span, optional
+        Samples of the source that were recorded without a pause; all of them by default.
     """
 
-    def __init__(self, n_channels: int, n_samples: int, n_seconds: int, *, sfreq: float, mains: float) -> None:
+    def __init__(
+        self,
+        n_channels: int,
+        n_samples: int,
+        n_seconds: int,
+        *,
+        sfreq: float,
+        mains: float,
+        spans: Sequence[Span] = (),
+    ) -> None:
         self._sfreq = sfreq
-        self._seconds = _bounds(n_seconds, 1.0, sfreq, n_samples)
+        spans = spans or (Span(0, n_samples),)
+        self._edges = edges(spans, n_samples)
+        self._seconds = divide(_bounds(n_seconds, 1.0, sfreq, n_samples), spans)
         n_segments = -(-n_seconds // round(SEGMENT_S))
         self._segments = _bounds(n_segments, SEGMENT_S, sfreq, n_samples)
-        self._length = min(int(SEGMENT_S * sfreq), n_samples)
-        self._mains = _MainsRatio(self._length, sfreq, mains)
+        self._mains = _mains_windows(divide(self._segments, spans), sfreq, mains, n_samples)
         self.values = np.full((len(SOURCE_MEASURES), n_channels, n_segments), np.nan, np.float32)
         self.bad = np.zeros((n_channels, n_seconds), np.uint8)
         """`BadReason` bits: seconds in which the source never changes, or stays at its extreme."""
@@ -123,14 +140,18 @@ class SourceLook:
         """
         samples = np.diff(self._segments)
         for channel, row in enumerate(rows_CN, first):
-            constant = find_constant(row)
-            clipped = clipped_stretches(constant, row)
-            self.bad[channel, constant_seconds(constant, self._seconds)] |= int(BadReason.FLAT)
-            self.bad[channel, clipped_seconds(clipped, self._seconds)] |= int(BadReason.CLIPPED)
+            constant = find_constant(row).split(self._edges[1:-1])
+            clipped = clipped_stretches(constant, row, self._edges)
+            seconds = self._seconds
+            # a piece of a second may have three samples, which are equal by chance
+            still = flat_stretches(constant, self._sfreq) if seconds.is_divided else constant
+            self.bad[channel, seconds.cells[constant_seconds(still, seconds.bounds)]] |= int(BadReason.FLAT)
+            self.bad[channel, seconds.cells[clipped_seconds(clipped, seconds.bounds)]] |= int(BadReason.CLIPPED)
             with np.errstate(invalid="ignore"):  # a last segment may hold no sample of the source: NaN
                 self.values[0, channel] = flat_stretches(constant, self._sfreq).covered(self._segments) / samples
                 self.values[1, channel] = clipped.covered(self._segments) / samples
-            self.values[2, channel] = self._mains.of(row, self._segments[:-1])
+            for windows in self._mains:
+                self.values[2, channel, windows.segments] = windows.ratio.of(row, windows.starts)
 
 
 def _bounds(count: int, length_s: float, sfreq: float, n_samples: int) -> NDArray[np.intp]:
@@ -140,6 +161,35 @@ def _bounds(count: int, length_s: float, sfreq: float, n_samples: int) -> NDArra
     )
     bounds[-1] = n_samples
     return bounds
+
+
+class _MainsWindows(NamedTuple):
+    """Segments whose mains ratio is measured in windows of one length."""
+
+    ratio: "_MainsRatio"
+    segments: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    """First sample of each window."""
+
+
+def _mains_windows(pieces: Pieces, sfreq: float, mains: float, n_samples: int) -> list[_MainsWindows]:
+    """Return the windows in which the mains ratio of each segment is measured.
+
+    A segment is measured in its first ten seconds. One that contains a pause is measured in its longest piece, in whole
+    seconds, if that has `MIN_SECONDS`.
+    """
+    chosen = pieces.longest()
+    starts = pieces.bounds[chosen]
+    length = min(int(SEGMENT_S * sfreq), n_samples)
+    divided = np.isin(np.arange(pieces.n_cells), np.flatnonzero(np.bincount(pieces.cells) > 1))
+    divided &= pieces.recorded[chosen] & (pieces.lengths[chosen] < length)
+    whole = np.flatnonzero(~divided & pieces.recorded[chosen])
+    found = [_MainsWindows(_MainsRatio(length, sfreq, mains), whole, starts[whole])]
+    seconds = np.floor(pieces.lengths[chosen] / sfreq + 1e-6).astype(int)
+    for n in sorted(set(seconds[divided & (seconds >= MIN_SECONDS)].tolist())):
+        some = np.flatnonzero(divided & (seconds == n))
+        found.append(_MainsWindows(_MainsRatio(int(n * sfreq), sfreq, mains), some, starts[some]))
+    return found
 
 
 class _MainsRatio:
@@ -189,9 +239,16 @@ def _power(spectra: NDArray[np.complex64]) -> NDArray[np.float64]:
 
 
 def measure(
-    values: ChannelRows, sensors: Sensors, flat_C: NDArray[np.bool_], seen: SourceLook, band: Band, *, sfreq: float
+    values: ChannelRows,
+    sensors: Sensors,
+    flat_C: NDArray[np.bool_],
+    seen: SourceLook,
+    band: Band,
+    *,
+    sfreq: float,
+    pieces: Pieces | None = None,
 ) -> Measures:
-    """Measure every channel in every segment.
+    """Measure every channel in every piece of a segment.
 
     Parameters
     ----------
@@ -206,29 +263,53 @@ def measure(
         What the standardised signal holds.
     sfreq : float
         The standardised signal's, Hz.
+    pieces : Pieces, optional
+        Segments, divided at pauses; by default there is none.
 
     Returns
     -------
     Measures
-        `SOURCE_MEASURES`, then `SIGNAL_MEASURES`.
+        `SOURCE_MEASURES`, which are those of the whole segment, then `SIGNAL_MEASURES`; one column for each piece.
     """
+    if pieces is None:
+        pieces = segment_pieces(values.shape[1], (), sfreq=sfreq)
     groups = [
         _Group(np.flatnonzero(members_C), np.flatnonzero(~flat_C[members_C]), gate.low, gate.high, gate.typical)
         for gate, members_C in gates(sensors)
     ]
     near = [nearest(sensors.positions[group.members[group.live]]) for group in groups]
-    measured = np.full((len(SIGNAL_MEASURES), *seen.values.shape[1:]), np.nan, np.float32)
-    for segment, signal_CN in _segments(values, round(SEGMENT_S * sfreq)):
+    measured = np.full((len(SIGNAL_MEASURES), len(sensors), len(pieces.cells)), np.nan, np.float32)
+    for piece, signal_CN in _recorded_pieces(values, pieces, round(SEGMENT_S * sfreq)):
         for group, neighbours in zip(groups, near, strict=True):
             if len(group.members):
                 scaled_CN = signal_CN[group.members] * np.float32(1.0 / group.typical)
                 np.clip(scaled_CN, -OVERRUN, OVERRUN, out=scaled_CN)
                 whole = signal_CN.shape[1] >= MIN_SECONDS * sfreq
                 found = _measure_group(scaled_CN, group, neighbours, band, sfreq if whole else 0.0)
-                measured[:, group.members, segment] = found
-    return Measures(
-        (*SOURCE_MEASURES, *SIGNAL_MEASURES), SEGMENT_S, _three_digits(np.concatenate([seen.values, measured]))
-    )
+                measured[:, group.members, piece] = found
+    every = np.concatenate([seen.values[:, :, pieces.cells], measured])
+    return Measures((*SOURCE_MEASURES, *SIGNAL_MEASURES), SEGMENT_S, _three_digits(every))
+
+
+def segment_pieces(n_samples: int, spans: Sequence[Span], *, sfreq: float) -> Pieces:
+    """Return the segments of a standardised signal, divided at its pauses.
+
+    Parameters
+    ----------
+    n_samples : int
+    spans : sequence of Span
+        Samples that were recorded without a pause; empty where nothing interrupted the recording.
+    sfreq : float
+        Hz.
+    """
+    length = round(SEGMENT_S * sfreq)
+    bounds = np.minimum(np.arange(-(-n_samples // length) + 1) * length, n_samples)
+    return divide(bounds, spans or (Span(0, n_samples),))
+
+
+def by_segment(measures: Measures, pieces: Pieces) -> Measures:
+    """Return the measures of each segment: those of its longest piece."""
+    return measures if not pieces.is_divided else replace(measures, values=measures.values[:, :, pieces.longest()])
 
 
 def _three_digits(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -270,11 +351,16 @@ def _measure_group(
     return found
 
 
-def _segments(values: ChannelRows, length: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    for first in range(0, values.shape[1], SEGMENTS_AT_ONCE * length):
-        block = values.columns(first, first + SEGMENTS_AT_ONCE * length)
-        for start in range(0, block.shape[1], length):
-            yield (first + start) // length, block[:, start : start + length]
+def _recorded_pieces(values: ChannelRows, pieces: Pieces, length: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the index and the signal of every piece that was recorded; some segments are read at once."""
+    block, first, stop = np.empty((len(values), 0), np.float32), 0, 0
+    for piece in np.flatnonzero(pieces.recorded).tolist():
+        start, end = pieces.bounds[piece : piece + 2].tolist()
+        if end > stop:
+            first = start // length * length
+            stop = min(first + SEGMENTS_AT_ONCE * length, values.shape[1])
+            block = values.columns(first, stop)
+        yield piece, block[:, start - first : end - first]
 
 
 def _amplitude_ratio(spectra: NDArray[np.complex64], low: int, high: int) -> NDArray[np.float32]:
@@ -295,7 +381,7 @@ def _correlation(spectra: NDArray[np.complex64]) -> NDArray[np.float32]:
 
 
 def bad_segments(measures: Measures, sensors: Sensors, flat_C: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return what is wrong with segments, uint8 of `BadReason` bits, shape (channels, segments).
+    """Return what is wrong with segments or their pieces, uint8 of `BadReason` bits, shape (channels, pieces).
 
     Beyond the gate: an amplitude outside the range of the type. Noisy: amplitude above 50 Hz far above that of the
     type's other channels (robust z of the logarithm). Uncorrelated: no correlation with any neighbour although others

@@ -25,7 +25,15 @@ from emeg.ingest.signal.bad_channels import (
     same_signal,
 )
 from emeg.ingest.signal.interpolation import Interpolation, interpolation
-from emeg.ingest.signal.measures import SEGMENT_S, SourceLook, bad_segments, measure
+from emeg.ingest.signal.measures import (
+    SEGMENT_S,
+    SourceLook,
+    bad_segments,
+    by_segment,
+    measure,
+    segment_pieces,
+)
+from emeg.ingest.signal.pieces import Pieces, Span
 from emeg.ingest.tables.channels import ChannelTable
 from emeg.ingest.tables.contradictions import believable_mains
 from emeg.sensors import PickedSensors, Sensors
@@ -76,24 +84,51 @@ def standardise_recording(source_rows: ChannelRows, values: ChannelRows, facts: 
         mains=mains if config.notch else 0.0,
     )
     n_seconds = -(-values.shape[1] // round(config.sfreq))
-    seen = SourceLook(*source_rows.shape, n_seconds, sfreq=sfreq, mains=mains)
+    recorded = [Span(one.start, one.stop) for one in facts.stretches]
+    spans = [_stored(one, sfreq, config.sfreq, values.shape[1]) for one in recorded]
+    seen = SourceLook(*source_rows.shape, n_seconds, sfreq=sfreq, mains=mains, spans=recorded)
     _filter(source_rows, values, band, seen, facts)
-    flat_C = flat_channels(source_rows, values, sensors)
-    _refuse_units(values, sensors, flat_C, facts.misplaced)
-    judged_CN = _evenly(values, config.sfreq)
+    flat_C = flat_channels(source_rows, values, sensors, spans)
+    _refuse_units(values, sensors, flat_C, facts.misplaced, spans)
+    judged_CN = _evenly(values, config.sfreq, spans)
     if same_signal(judged_CN[~flat_C]):
         notes.append("all channels carry the same signal: a test signal of the amplifier, or a shorted cap")
     channels = find_bad_channels(judged_CN, sensors, sfreq=config.sfreq, flat_C=flat_C, marked=table.bad)
     _refuse_bad_share(channels, sensors, config.max_bad_share)
-    measures = measure(values, sensors, flat_C, seen, band, sfreq=config.sfreq)
-    marks = bad_seconds(values, channels, seen.bad, sfreq=config.sfreq)
-    marks |= np.repeat(bad_segments(measures, sensors, flat_C), round(SEGMENT_S), axis=1)[:, :n_seconds]
+    pieces = segment_pieces(values.shape[1], spans, sfreq=config.sfreq)
+    measures = measure(values, sensors, flat_C, seen, band, sfreq=config.sfreq, pieces=pieces)
+    marks = bad_seconds(values, channels, seen.bad, sfreq=config.sfreq, spans=spans)
+    marks |= _by_second(bad_segments(measures, sensors, flat_C), pieces, n_seconds, config.sfreq)
     _refuse_flat_seconds(marks)
     wanted = channels.indices if config.bad_channels == "interpolate" else np.empty(0, np.intp)
     replaced = interpolation(sensors, wanted, facts.raw.info, picked.picks)
     marks[replaced.channels] |= int(BadReason.INTERPOLATED)
     notes += channels.notes
-    return Standardised(values.shape[1], sensors, marks, measures, channels, replaced, band, mains, tuple(notes))
+    found = by_segment(measures, pieces)
+    return Standardised(values.shape[1], sensors, marks, found, channels, replaced, band, mains, tuple(notes))
+
+
+def _stored(span: Span, sfreq_in: float, sfreq_out: float, n_out: int) -> Span:
+    """Return the samples of the store that a span of the source becomes."""
+    start, stop = (min(round(at * sfreq_out / sfreq_in), n_out) for at in span)
+    return Span(start, stop)
+
+
+def _by_second(marks: NDArray[np.uint8], pieces: Pieces, n_seconds: int, sfreq: float) -> NDArray[np.uint8]:
+    """Return the marks of segments by second; those of a piece are on the seconds that it touches.
+
+    Returns
+    -------
+    uint8, shape (channels, n_seconds)
+        `BadReason` bits, without a unit.
+    """
+    if not pieces.is_divided:
+        return np.repeat(marks, round(SEGMENT_S), axis=1)[:, :n_seconds]
+    found = np.zeros((len(marks), n_seconds), np.uint8)
+    for piece in np.flatnonzero(marks.any(axis=0)).tolist():
+        start, stop = pieces.bounds[piece : piece + 2]
+        found[:, int(start // sfreq) : int(-(-stop // sfreq))] |= marks[:, piece, None]
+    return found
 
 
 def _filter(source_rows: ChannelRows, values: ChannelRows, band: Band, seen: SourceLook, facts: RecordingFacts) -> None:
@@ -109,7 +144,7 @@ def _filter(source_rows: ChannelRows, values: ChannelRows, band: Band, seen: Sou
         rows_CN = source_rows.rows(first, first + at_once)
         for stretch in facts.stretches:
             # Sample k of the store is at k / sfreq_out for any rates, so a stretch may begin between two samples.
-            start, stop = (min(round(at * sfreq_out / sfreq_in), n_out) for at in (stretch.start, stretch.stop))
+            start, stop = _stored(Span(stretch.start, stretch.stop), sfreq_in, sfreq_out, n_out)
             if stop <= start:
                 continue
             with np.errstate(over="ignore", invalid="ignore"):  # numbers beyond float32 are refused by their size
@@ -138,10 +173,19 @@ def _middle(source_rows: ChannelRows, stretches: tuple[Stretch, ...], sfreq: flo
     return source_rows.columns(max(longest.start, middle - half), min(longest.stop, middle + half))
 
 
-def _evenly(values: ChannelRows, sfreq: float) -> NDArray[np.float32]:
-    """Return the signal by which channels are compared: all of it up to `JUDGED_S`, else pieces spread evenly."""
+def _evenly(values: ChannelRows, sfreq: float, spans: list[Span]) -> NDArray[np.float32]:
+    """Return the signal by which channels are compared: all of it up to `JUDGED_S`, else pieces spread evenly.
+
+    Of an interrupted recording these are whole pieces of its stretches, so that no window of a comparison crosses a
+    pause; only where all stretches are shorter than a piece are they joined.
+    """
     n, length = values.shape[1], round(JUDGED_STRETCH_S * sfreq)
     count = round(JUDGED_S / JUDGED_STRETCH_S)
+    if spans != [Span(0, n)]:
+        whole = [start for one in spans for start in range(one.start, one.stop - length + 1, length)]
+        pieces = [Span(start, start + length) for start in whole] or spans
+        chosen = np.unique(np.linspace(0, len(pieces) - 1, min(count, len(pieces))).astype(int)).tolist()
+        return np.concatenate([values.columns(*pieces[index]) for index in chosen], axis=1)
     if n <= count * length:
         return values.columns(0, n)
     starts = np.linspace(0, n - length, count).astype(int)
@@ -149,10 +193,14 @@ def _evenly(values: ChannelRows, sfreq: float) -> NDArray[np.float32]:
 
 
 def _refuse_units(
-    signal_CN: ChannelRows, sensors: Sensors, flat_C: NDArray[np.bool_], misplaced: RecordingError | None
+    signal_CN: ChannelRows,
+    sensors: Sensors,
+    flat_C: NDArray[np.bool_],
+    misplaced: RecordingError | None,
+    spans: list[Span],
 ) -> None:
     try:
-        refuse_amplitude(signal_CN, sensors, flat_C)
+        refuse_amplitude(signal_CN, sensors, flat_C, spans)
     except RecordingError as error:
         if misplaced is None:
             raise

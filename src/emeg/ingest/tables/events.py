@@ -1,7 +1,7 @@
 """Collect the events of a recording from its events table, its annotations and its trigger channels, each event once.
 
-Annotations that mark bad data (``BAD_muscle``, ``BAD_ACQ_SKIP``) stay events under their names, and their stretches
-are returned as `FoundEvents.bad`.
+Annotations that mark bad data (``BAD_muscle``) stay events under their names, and their stretches are returned as
+`FoundEvents.bad`. Boundaries and skips are no events: the recording's list of stretches holds them.
 """
 
 import re
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.ingest.pseudonyms import REMARK, header_texts, is_technical, markers, without_dates
+from emeg.ingest.readers.breaks import is_boundary, is_boundary_row
 from emeg.ingest.tables.event_table import events_of_table
 from emeg.ingest.tables.sidecars import Sidecars
 from emeg.ingest.tables.triggers import near, trigger_events, trigger_names
@@ -55,12 +56,19 @@ class FoundEvents(NamedTuple):
     bad: tuple[BadStretch, ...] = ()
 
 
-def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
+def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars, format_: str = "") -> FoundEvents:
     """Collect a recording's events from all their sources; count those outside the data in the notes.
 
     An event that several sources show at one time is one event: its class is the table's, else the annotation's, and
     the trigger's code becomes its value. Kinds of events that only the file has are added to the table's, and the notes
     name them.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+    sidecars : Sidecars
+    format_ : str
+        Format of the recording: some have boundaries in words of their own.
 
     Raises
     ------
@@ -72,6 +80,7 @@ def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
     duration_s = raw.n_times / sfreq
     tolerance_s = max(_SAME_S, _SAME_SAMPLES / sfreq)
     marked, bad = _annotations(raw)
+    marked = [event for event in marked if not is_boundary(event.trial_type, format_)]
     events = _joined(_public(marked, raw), trigger_events(raw), tolerance_s)
     if sidecars.events is not None:
         table = _table_events(sidecars, duration_s, sfreq, notes)
@@ -79,7 +88,7 @@ def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
         bad += [BadStretch(e.onset_s, e.duration_s) for e in table if e.trial_type.startswith("BAD")]
         if table:
             events = _with_table(table, events, tolerance_s, notes)
-        else:
+        elif not sidecars.events or not all(map(is_boundary_row, sidecars.events)):
             empty = "no row has an onset" if sidecars.events else "has no rows"
             notes.append(f"events.tsv: {empty}; {len(events)} events found in the file itself")
     inside = [event for event in events if 0.0 <= event.onset_s < duration_s]
@@ -91,10 +100,11 @@ def find_events(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> FoundEvents:
 
 def _table_events(sidecars: Sidecars, duration_s: float, sfreq: float, notes: list[str]) -> list[Event]:
     """Return the events of the table; trial types stay as they are but for dates, values only if they are codes."""
-    if not sidecars.events:
+    rows = [row for row in sidecars.events or () if not is_boundary_row(row)]
+    if not rows:
         return []
     path = sidecars.path("events")
-    found = events_of_table(sidecars.events, path, duration_s=duration_s, sfreq=sfreq, notes=notes)
+    found = events_of_table(rows, path, duration_s=duration_s, sfreq=sfreq, notes=notes)
     values = markers([event.value for event in found])
     types = [without_dates(event.trial_type) for event in found]
     return [e._replace(trial_type=kind, value=v) for e, kind, v in zip(found, types, values, strict=True)]
