@@ -170,3 +170,21 @@ def test_parameters_are_refused_by_name_when_fitting(model, parameters, containe
 def test_features_that_are_no_row_have_no_names(model):
     with refusal(UserError, "pooling", "'none'", action="mean"):
         Embedder(model, pooling="none").get_feature_names_out()
+
+
+@pytest.mark.parametrize("n_samples", [1, 20, 63])
+def test_windows_that_would_be_little_but_padding_are_refused(model, n_samples):
+    data = 1e-5 * np.random.default_rng(0).standard_normal((2, 10, n_samples))
+    with pytest.raises(UserError, match=r"X: windows of 0\.\d+ s.* at least 0\.25 s.*longer windows"):
+        Embedder(model, info=eeg_info(256.0)).transform(data)
+    raw = mne.io.RawArray(brain_like(10, 2560, 256.0, 0), eeg_info(256.0), verbose="ERROR")
+    with pytest.raises(UserError, match=r"window_s: windows of"):
+        Embedder(model, window_s=n_samples / 256).transform(raw)
+
+
+def test_padding_of_short_windows_is_told(model, caplog):
+    Embedder(model).transform(epochs_of(n=1, seconds=1.0))
+    assert "X: windows of 1 s are padded with zeros to the 2 s" in caplog.text
+    caplog.clear()
+    Embedder(model).transform(epochs_of(n=1, seconds=2.0))
+    assert not caplog.text

@@ -121,7 +121,8 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : mne.Epochs, mne.io.Raw, sequence of mne.Epochs, or array of shape (window, channel, sample)
-            See `emeg.inference.input_windows.windows_of`. A window shorter than 2 s is padded with zeros.
+            See `emeg.inference.input_windows.windows_of`. A window shorter than 2 s is padded with zeros, with
+            a warning; one shorter than 0.25 s is refused.
 
         Returns
         -------

@@ -31,6 +31,12 @@ UNIT_FACTORS: dict[Unit, float] = {"V": 1.0, "mV": 1e-3, "uV": 1e-6, "nV": 1e-9}
 """Volts in each unit."""
 
 
+NETWORK_WINDOW_S = 2.0
+"""Length of one window of the tokenizer, s; shorter windows are padded with zeros up to it."""
+SHORTEST_WINDOW_S = 0.25
+"""Shortest window that is embedded, s: of a shorter one more than seven eighths would be zeros."""
+
+
 class _Amplitude(NamedTuple):
     """Range of the typical standard deviation of a sensor type; outside it the signal is in another unit."""
 
@@ -89,13 +95,15 @@ def windows_of(
     Raises
     ------
     UserError
-        The data are of none of these kinds, are empty, not finite, in another unit, or have no usable channel.
+        The data are of none of these kinds, are empty, shorter than `SHORTEST_WINDOW_S`, not finite, in another unit,
+        or have no usable channel.
     RecordingError
         The sensor positions do not fit a head.
     """
     import mne
 
     if isinstance(data, mne.io.BaseRaw):
+        _check_length(window_s, "window_s")
         picked = usable_sensors(data.info, montage)
         signal_CN = np.asarray(data.get_data(picks=picked.picks, verbose="ERROR"), np.float32)
         return SignalWindows(_cut(_filtered(_checked(signal_CN, picked), data.info), window_s), picked.sensors)
@@ -108,6 +116,8 @@ def windows_of(
         values, factor = np.asarray(data), UNIT_FACTORS[unit]
         _check_array(values, info)
     assert info is not None  # _check_array refused an array without one
+    if values.shape[-1]:
+        _check_length(values.shape[-1] / float(info["sfreq"]), "X")
     picked = usable_sensors(info, montage)
     signal_BCN = np.asarray(values[:, picked.picks], np.float32)
     if factor != 1.0:
@@ -122,6 +132,22 @@ def _joined(parts: "Sequence[mne.BaseEpochs]") -> "tuple[mne.Info, NDArray[np.fl
     if len(shapes) > 1:
         raise UserError("X holds Epochs of different channels, lengths or rates; pass Epochs of one recording set-up")
     return info, np.concatenate([part.get_data(copy=False, verbose="ERROR") for part in parts])
+
+
+def _check_length(length_s: float, name: str) -> None:
+    """Refuse windows that would be little but padding; warn of those that are padded."""
+    if length_s < SHORTEST_WINDOW_S:
+        raise UserError(
+            f"{name}: windows of {length_s:.3g} s; the network reads {NETWORK_WINDOW_S:g} s at once, and windows of at"
+            f" least {SHORTEST_WINDOW_S:g} s are accepted. Give longer windows"
+        )
+    if length_s < NETWORK_WINDOW_S - 0.5 / SFREQ:
+        logger.warning(
+            "%s: windows of %.3g s are padded with zeros to the %g s that the network reads at once",
+            name,
+            length_s,
+            NETWORK_WINDOW_S,
+        )
 
 
 def _check_array(values: NDArray[Any], info: "mne.Info | None") -> None:
