@@ -41,6 +41,7 @@ from emeg.ingest.tables.events import find_events
 from emeg.ingest.tables.marks import marked_seconds
 from emeg.ingest.tables.sidecars import read_sidecars
 from emeg.ingest.tables.treatment import count_note, treat
+from emeg.ingest.tables.triggers import trigger_names
 from emeg.ingest.transfer.download import fetched, recording_id
 from emeg.sensors import PickedSensors, Sensors, check_geometry, sensors_from_info
 from emeg.store import QuarantineRecord, Store, find_refusal, has_row, publish_row, quarantine, release, write_recording
@@ -196,7 +197,7 @@ def pick_sensors(facts: RecordingFacts, folder: Path) -> None:
         )
         facts.picked = picked._replace(dropped={**picked.dropped, **facts.excluded})
         if not len(picked.sensors):
-            raise _no_usable_channel(facts.picked)
+            raise _no_usable_channel(facts.picked, [note for note in facts.notes if "positions" in note])
         whole = facts.raw
         _read_at_own_rates(facts)
         facts.stretches = stretches_of(facts.breaks, facts.raw.n_times, facts.sfreq_source)
@@ -210,7 +211,7 @@ def pick_sensors(facts: RecordingFacts, folder: Path) -> None:
 
 def _read_at_own_rates(facts: RecordingFacts) -> None:
     """Replace the open file by the chosen channels at their own rates where the file has signals of several rates."""
-    found = pick_rates(facts.raw, facts.picked.picks)
+    found = pick_rates(facts.raw, facts.picked.picks, trigger_names(facts.raw))
     if found is None:
         facts.groups = (RateGroup(facts.raw, facts.picked.picks),)
         return
@@ -281,12 +282,12 @@ def _montage(source: Source, config: IngestConfig) -> str | None:
     return config.montage or (source.treatment.montage if source.treatment is not None else None)
 
 
-def _no_usable_channel(picked: PickedSensors) -> RecordingError:
+def _no_usable_channel(picked: PickedSensors, about_positions: list[str]) -> RecordingError:
     reasons = Counter(picked.dropped.values())
     example = {reason: name for name, reason in reversed(picked.dropped.items())}
     listed = "; ".join(f"{n} such as {example[reason]!r}: {reason}" for reason, n in reasons.most_common(4))
     return RecordingError(
-        f"no usable channel among {len(picked.dropped)} ({listed})",
+        "; ".join([f"no usable channel among {len(picked.dropped)} ({listed})", *about_positions]),
         stage="sensors",
         next_action="give positions (electrodes.tsv, or a montage for the dataset) or types (channels.tsv)",
     )

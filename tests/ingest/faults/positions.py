@@ -133,7 +133,7 @@ def landmarks_all_in_one_place(archive: Path) -> None:
     _put(archive, electrodes(), CAPTRAK | {"EEGCoordinateSystem": "Other", "AnatomicalLandmarkCoordinates": marks})
 
 
-@fault(Refused("JSON", file="sub-01_task-rest_coordsystem.json"))
+@fault(Ready(notes=("sub-01_task-rest_coordsystem.json: not readable as JSON",)))
 def coordinate_system_not_json(archive: Path) -> None:
     beside(archive, "electrodes", table(electrodes()))
     (archive / FOLDER / f"{PREFIX}_coordsystem.json").write_text("CapTrak, metres")

@@ -137,3 +137,18 @@ def test_interpolation_keeps_amplitude_and_time(rate, to):
     ours = interpolate(wave, len(fine))
     inner = slice(3 * to, -3 * to)
     assert np.abs(ours - np.sin(2 * np.pi * 0.4 * rate * fine + 1.0))[inner].max() < 1e-3
+
+
+def test_only_signals_that_were_not_read_are_noted_as_left_out(tmp_path):
+    """EEG at 200 Hz, triggers at 50 Hz, which are read as events, and a temperature at 10 Hz, which is not."""
+    (tmp_path / "archive").mkdir()
+    pulses = np.zeros(50 * 20)
+    pulses[100:110] = 3
+    found = signals(20, dict.fromkeys(EEG, 200))
+    found.append(edfio.EdfSignal(pulses, 50, label="TRIG", physical_range=(-32768, 32767)))
+    found.append(edfio.EdfSignal(np.linspace(36, 37, 200), 10, label="Temp", physical_dimension="degC"))
+    edfio.Edf(found).write(tmp_path / "archive/x.edf")
+    facts, _ = read(tmp_path / "archive", tmp_path)
+    assert [(event.onset_s, event.value) for event in facts.events.events] == [(2.0, "3")]
+    [note] = [note for note in facts.notes if "left out" in note and "Hz" in note]
+    assert "signals of 10 Hz" in note

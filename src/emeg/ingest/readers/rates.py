@@ -8,6 +8,7 @@ Shape letters: C channels, N samples.
 """
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -112,7 +113,7 @@ def correct_gdf_events(raw: "mne.io.BaseRaw") -> None:
     raw.set_annotations(mne.Annotations(onsets, durations, [str(int(code)) for code in codes]), emit_warning=False)
 
 
-def pick_rates(raw: "mne.io.BaseRaw", picks: NDArray[np.intp]) -> PickedRates | None:
+def pick_rates(raw: "mne.io.BaseRaw", picks: NDArray[np.intp], events: Collection[str] = ()) -> PickedRates | None:
     """Return views of an open file in which the chosen channels have the rates that they have in the file.
 
     Parameters
@@ -121,6 +122,8 @@ def pick_rates(raw: "mne.io.BaseRaw", picks: NDArray[np.intp]) -> PickedRates | 
         Not loaded. It is not changed.
     picks : intp, shape (channels,)
         Indices of the chosen channels.
+    events : collection of str
+        Names of channels that are read for events: no note says that they were left out.
 
     Returns
     -------
@@ -137,7 +140,9 @@ def pick_rates(raw: "mne.io.BaseRaw", picks: NDArray[np.intp]) -> PickedRates | 
         rows = np.flatnonzero(chosen_C == rate)
         groups.append(RateGroup(_at_rate(raw, picks[rows], rate), rows))
     whole = groups[0].raw if len(groups) == 1 else _at_rate(raw, picks, rates[0])
-    others = sorted(set(rates_C.tolist()) - set(rates))
+    others = sorted(
+        {rate for name, rate in zip(raw.ch_names, rates_C.tolist(), strict=True) if name not in events} - {*rates}
+    )
     notes = [f"the file also has signals of {_listed(others)} Hz, which were left out"] if others else []
     if len(rates) > 1:
         slower = [raw.ch_names[int(i)] for i, rate in zip(picks, chosen_C, strict=True) if rate < rates[0]]

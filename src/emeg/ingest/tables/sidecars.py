@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,14 +69,23 @@ class Sidecars:
 def read_sidecars(source: Source, folder: Path) -> Sidecars:
     """Read the sidecars of a recording: JSON files merged from general to special, of each table the nearest.
 
+    Positions are often not needed, since electrodes have names: a damaged table of electrodes or coordinate system is
+    left out, with a note. All other sidecars decide what the signal and its events are.
+
     Raises
     ------
     RecordingError
-        A sidecar is not readable as JSON or as a table.
+        A sidecar that does not state positions is not readable as JSON or as a table.
     """
     notes: list[str] = []
-    systems = {path: _merge(folder, [path], notes) for path in source.sidecars_named("coordsystem")}
-    electrodes, system = choose_pair(source.sidecars_named("electrodes"), tuple(systems), systems)
+    systems, tables = {}, {}
+    for path in source.sidecars_named("coordsystem"):
+        with _positions_only(notes):
+            systems[path] = _merge(folder, [path], notes)
+    for path in source.sidecars_named("electrodes"):
+        with _positions_only(notes):
+            tables[path] = _read_table(folder, path, notes, key=_KEYS["electrodes"])
+    electrodes, system = choose_pair(tuple(tables), tuple(systems), systems)
     paths = {kind: found[-1] for kind in _KEYS if (found := source.sidecars_named(kind))} | {"electrodes": electrodes}
     paths = {kind: path for kind, path in paths.items() if path}
 
@@ -86,11 +96,20 @@ def read_sidecars(source: Source, folder: Path) -> Sidecars:
         json=_with_mains(_merge(folder, source.sidecars_named("json"), notes), source, notes),
         channels=table("channels"),
         events=table("events"),
-        electrodes=table("electrodes"),
+        electrodes=tables.get(electrodes),
         coordsystem=systems.get(system, {}),
         notes=tuple(notes),
         paths=paths,
     )
+
+
+@contextmanager
+def _positions_only(notes: list[str]) -> Iterator[None]:
+    """Replace the refusal of a damaged file that states positions by a note."""
+    try:
+        yield
+    except RecordingError as error:
+        notes.append(f"{error}; its positions are not used")
 
 
 def _with_mains(stated: dict[str, Any], source: Source, notes: list[str]) -> dict[str, Any]:
