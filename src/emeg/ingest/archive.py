@@ -70,6 +70,8 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Execu
         Some recordings could not be fetched, or a worker process died; all others are done. Run again.
     """
     listing = list_archive(config)  # before the store, which is not created for an archive without recordings
+    if _applied(listing):
+        logger.info("registry: %s", _applied(listing))
     store = _open_store(config, listing)
     leftovers = store.sweep()
     if leftovers:
@@ -116,11 +118,16 @@ def ingest(config: IngestConfig, *, progress: Progress = silent, executor: Execu
         vanished=vanished,
         replaced=replaced,
         snapshot=listing.snapshot,
+        registry=_applied(listing),
         people=listing.pseudonyms.told,
         n_new=n_new,
         n_known=len(outcomes) - n_new,
         columns_left_out=dropped,
     )
+
+
+def _applied(listing: Listing) -> str:
+    return ": ".join(part for part in (listing.entry.id if listing.entry else "", listing.entry_by) if part)
 
 
 def _with_known_names(store: Store, listing: Listing, config: IngestConfig, ready: set[str]) -> tuple[Listing, Labels]:

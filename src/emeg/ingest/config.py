@@ -128,6 +128,8 @@ class IngestResult(Config):
     """Recordings that were removed, since their source has changed and the new one is in the store."""
     snapshot: str = ""
     """Version tag of the archive, where it has one."""
+    registry: str = ""
+    """Entry of the registry that was applied, and what it was found by; empty where the dataset has none."""
     people: str = ""
     """How subjects are named: with a key, or what the lack of one means."""
     columns_left_out: dict[str, str] = Field(default_factory=dict)

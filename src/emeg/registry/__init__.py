@@ -12,7 +12,7 @@ from emeg.registry.entry import (
     SubjectKey,
     Treatment,
 )
-from emeg.registry.shelf import Registry
+from emeg.registry.shelf import Match, Registry, plain_doi
 from emeg.registry.showing import DatasetsConfig, DatasetsResult, datasets
 
 __all__ = [
@@ -20,10 +20,12 @@ __all__ = [
     "DatasetsConfig",
     "DatasetsResult",
     "Entry",
+    "Match",
     "Pattern",
     "Registry",
     "SharedSubjects",
     "SubjectKey",
     "Treatment",
     "datasets",
+    "plain_doi",
 ]

@@ -1,14 +1,32 @@
 """All entries of the registry: lookup, shared subjects, and datasets excluded from pretraining."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib import resources
+from typing import NamedTuple
 
 from emeg.errors import UserError
 from emeg.registry.entry import LEAKING, Entry
 
 logger = logging.getLogger(__name__)
+
+
+_DOI_VERSION = re.compile(r"[./]v\d+(\.\d+)*$")
+_DOI_PREFIX = re.compile(r"^(?:https?://(?:dx\.)?doi\.org/|doi:)\s*", re.IGNORECASE)
+
+
+def plain_doi(text: str) -> str:
+    """Return a DOI without prefix and version, in small letters."""
+    return _DOI_VERSION.sub("", _DOI_PREFIX.sub("", text.strip()).lower())
+
+
+class Match(NamedTuple):
+    """Entry of a dataset, None where the registry has none, and what it was found by, for people."""
+
+    entry: Entry | None
+    by: str
 
 
 class Registry:
@@ -44,6 +62,42 @@ class Registry:
     def find(self, name: str) -> Entry | None:
         """Return the entry of a dataset, or `None` if the registry has none."""
         return self._entries.get(name.lower())
+
+    def identify(self, name: str, *, doi: str = "", title: str = "", location: str = "") -> Match:
+        """Find the entry of a dataset by what it says of itself and where it is; by its name where that says nothing.
+
+        A name is often that of a folder. It decides only if neither the DOI nor the location is that of an entry, and
+        not against a DOI of another dataset.
+
+        Parameters
+        ----------
+        name : str
+            Name of the dataset in a store.
+        doi, title : str
+            ``DatasetDOI`` and ``Name`` of its description; empty where it states none.
+        location : str
+            Address from which it is read.
+        """
+        stated = plain_doi(doi)
+        by_doi = [entry for entry in self if stated and entry.doi and plain_doi(entry.doi) == stated]
+        if len(by_doi) == 1:
+            return Match(by_doi[0], "found by its DatasetDOI")
+        place = location.rstrip("/")
+        for entry in self:
+            uri = entry.source.uri.rstrip("/")
+            if uri.startswith("s3://") and (place == uri or place.startswith(f"{uri}/")):
+                return Match(entry, "found by its location")
+        named = self.find(name)
+        if stated:
+            if named is not None and named.doi and _accession(named.doi) and _accession(stated):
+                return Match(None, f"{named.id} has the name of this dataset and another DOI, so it is not applied")
+        else:
+            alike = [entry for entry in self if title and _folded(entry.title) == _folded(title)]
+            if len(alike) == 1:
+                return Match(alike[0], "found by its Name")
+        if named is None:
+            return Match(None, "")
+        return Match(named, "found by the dataset's name alone; if this is another dataset, give it another --dataset")
 
     def get(self, name: str) -> Entry:
         """Return the entry of a dataset.
@@ -126,6 +180,15 @@ class Registry:
             reason = self.never_pretrain(entry.id)
             if reason and not entry.never_pretrain:
                 raise UserError(f"dataset registry: {reason}; set never_pretrain: true in {entry.id}")
+
+
+def _accession(doi: str) -> bool:
+    """Return whether a DOI is one of those that archives give to datasets, and not that of an article."""
+    return plain_doi(doi).startswith(("10.18112/", "10.82901/", "10.13026/", "10.5281/", "10.6084/"))
+
+
+def _folded(title: str) -> str:
+    return " ".join(title.casefold().split())
 
 
 def _device(vendor: str, model: str) -> str:

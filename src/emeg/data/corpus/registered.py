@@ -59,6 +59,8 @@ def registered(store: Store, datasets: Collection[str]) -> Registered:
 
 def _entry(store: Store, dataset: str, registry: Registry) -> str:
     noted = ("catalog", "datasets", f"{dataset}.json")
-    name = str(store.location(*noted).read_json().get("entry", "")) if store.exists(*noted) else ""
-    found = registry.find(name or dataset)
+    known = store.location(*noted).read_json() if store.exists(*noted) else {}
+    found = registry.find(str(known.get("entry", "")))
+    if found is None:  # the registry may have its entry only since
+        found = registry.identify(dataset, doi=str(known.get("doi", "")), title=str(known.get("title", ""))).entry
     return found.id if found is not None else ""

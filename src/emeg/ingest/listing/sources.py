@@ -14,12 +14,10 @@ from emeg.ingest.pseudonyms import Pseudonyms
 from emeg.ingest.source import ListedFile, Source
 from emeg.ingest.text_files import decode_text
 from emeg.ingest.transfer.download import list_files, read_listed
-from emeg.registry import Entry, Registry
+from emeg.registry import Entry, Registry, plain_doi
 from emeg.uri import Location, locate
 
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)\b")
-_DOI_VERSION = re.compile(r"[./]v\d+(\.\d+)*$")
-_DOI_PREFIX = re.compile(r"^(?:https?://(?:dx\.)?doi\.org/|doi:)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Listing:
     title: str = ""
     doi: str = ""
     entry: Entry | None = None
+    entry_by: str = ""
     files: tuple[ListedFile, ...] = ()
     pseudonyms: Pseudonyms = field(default_factory=Pseudonyms, repr=False)
 
@@ -73,7 +72,8 @@ def list_archive(config: IngestConfig) -> Listing:
     title = _stated(description, "Name")
     names = (config.dataset, mapping.dataset if mapping else None, slug(root.name), slug(title))
     dataset = next((name for name in names if name), "archive")
-    entry = Registry.load().find(dataset)
+    match = Registry.load().identify(dataset, doi=_doi(description), title=title, location=str(root))
+    entry = match.entry
     _refuse_closed(config, root, entry)
     licence = str(description.get("License", "")) or (mapping.licence if mapping else "")
     if not licence and entry is not None:
@@ -97,6 +97,7 @@ def list_archive(config: IngestConfig) -> Listing:
         title=title,
         doi=_doi(description),
         entry=entry,
+        entry_by=match.by,
         files=tuple(file for path, file in files.items() if path != BIDSIGNORE),
         pseudonyms=pseudonyms,
     )
@@ -109,7 +110,7 @@ def _stated(description: dict[str, Any], key: str) -> str:
 
 def _doi(description: dict[str, Any]) -> str:
     """Return the dataset's DOI without prefix and version, in small letters."""
-    return _DOI_VERSION.sub("", _DOI_PREFIX.sub("", _stated(description, "DatasetDOI"))).lower()
+    return plain_doi(_stated(description, "DatasetDOI"))
 
 
 def _public(source: Source, pseudonyms: Pseudonyms) -> Source:
