@@ -175,10 +175,10 @@ def test_features_that_are_no_row_have_no_names(model):
 @pytest.mark.parametrize("n_samples", [1, 20, 63])
 def test_windows_that_would_be_little_but_padding_are_refused(model, n_samples):
     data = 1e-5 * np.random.default_rng(0).standard_normal((2, 10, n_samples))
-    with pytest.raises(UserError, match=r"X: windows of 0\.\d+ s.* at least 0\.25 s.*longer windows"):
+    with refusal(UserError, "X", "0.25 s", action="longer windows"):
         Embedder(model, info=eeg_info(256.0)).transform(data)
     raw = mne.io.RawArray(brain_like(10, 2560, 256.0, 0), eeg_info(256.0), verbose="ERROR")
-    with pytest.raises(UserError, match=r"window_s: windows of"):
+    with refusal(UserError, "window_s", "0.25 s", action="longer windows"):
         Embedder(model, window_s=n_samples / 256).transform(raw)
 
 

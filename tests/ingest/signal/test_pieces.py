@@ -58,7 +58,7 @@ def test_runs_divided_at_cuts_are_the_runs_of_the_parts(values, cuts):
 
 def look(rows, spans, sfreq=SFREQ, mains=0.0):
     seen = SourceLook(*rows.shape, round(rows.shape[1] / sfreq), sfreq=sfreq, mains=mains, spans=spans)
-    seen.look(0, rows)
+    seen.measure(0, rows)
     return seen
 
 
