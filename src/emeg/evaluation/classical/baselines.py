@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from emeg.errors import UserError
 from emeg.evaluation.classical.logistic import Fitted, Rows, fit_logistic
-from emeg.evaluation.classical.spectra import Spectra
+from emeg.evaluation.classical.spectra import Spectra, log_power
 
 MAX_COMPONENTS = 24
 """Most components of a covariance: 300 features a band, whatever the number of channels."""
@@ -115,9 +115,9 @@ def band_power(spectra: Spectra, labels: NDArray[np.int64], n_classes: int, rows
     rows : Rows
         Windows of each side of the fold.
     """
-    candidates = {"classical bands": _log_power(spectra, spectra.classical_bands())}
+    candidates = {"classical bands": log_power(spectra, spectra.classical_bands())}
     if narrow := spectra.narrow_bands():
-        candidates["bands of 1 Hz"] = _log_power(spectra, narrow)
+        candidates["bands of 1 Hz"] = log_power(spectra, narrow)
     return fit_logistic(candidates, labels, n_classes, rows)
 
 
@@ -141,7 +141,7 @@ def tangent_space(spectra: Spectra, labels: NDArray[np.int64], n_classes: int, r
     Barachant et al., IEEE Trans Biomed Eng 59(4):920-928, 2012.
     """
     bands = list(spectra.classical_bands().values())
-    filters = _components(spectra, rows.train)
+    filters = principal_filters(spectra, rows.train)
     candidates = {
         "classical bands": [_tangent(spectra, bins, filters, rows) for bins in bands],
         "1 to 45 Hz": [_tangent(spectra, np.unique(np.concatenate(bands)), filters, rows)],
@@ -153,21 +153,18 @@ def tangent_space(spectra: Spectra, labels: NDArray[np.int64], n_classes: int, r
     return fit_logistic(found, labels, n_classes, rows)
 
 
-def _log_power(spectra: Spectra, bands: dict[str, NDArray[np.intp]]) -> NDArray[np.float64]:
-    power = spectra.power(bands)
-    for kind in np.unique(spectra.sensor_type):
-        own = spectra.sensor_type == kind
-        # a flat channel has no logarithm: use a floor far below the noise of the other sensors of its type
-        floor = 1e-12 * max(float(np.median(power[:, own])), 1e-300)
-        power[:, own] = np.maximum(power[:, own], floor)
-    return np.log(power).reshape(len(power), -1)
-
-
-def _components(spectra: Spectra, train: NDArray[np.intp]) -> NDArray[np.float64]:
+def principal_filters(spectra: Spectra, train: NDArray[np.intp]) -> NDArray[np.float64]:
     """Return spatial filters, shape (components, channels): leading principal axes of the training windows.
 
     Channels are first scaled by sensor type. Axes without signal (an average reference removes one, a projection
     several) are left out, because a covariance has no logarithm there.
+
+    Parameters
+    ----------
+    spectra : Spectra
+        All windows of the task.
+    train : int, shape (training windows,)
+        Indices of the training windows.
     """
     coefficients = spectra.coefficients[train]
     scale = np.ones(len(spectra.sensor_type))

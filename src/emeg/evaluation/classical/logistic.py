@@ -35,6 +35,43 @@ class Fitted(NamedTuple):
     setting: Setting | None
 
 
+class RowSpace(NamedTuple):
+    """Scaling of features, and a rotation onto the span of the training windows.
+
+    The penalty of a linear model is invariant to rotation, and a solver is faster with fewer dimensions.
+    """
+
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    basis: NDArray[np.float64]
+    """Float64, shape (dimensions, features)."""
+
+    @classmethod
+    def of(cls, train: NDArray[np.float64]) -> "RowSpace":
+        """Compute the scaling and the rotation from training windows.
+
+        Parameters
+        ----------
+        train : float64, shape (windows, features)
+            Features in any unit.
+        """
+        mean, sd = train.mean(axis=0), train.std(axis=0)
+        varies = sd > 1e-12 * np.maximum(np.abs(mean), 1e-300)
+        scale = np.where(varies, 1.0 / np.where(varies, sd, 1.0), 0.0) / np.sqrt(max(int(varies.sum()), 1))
+        _, size, basis = np.linalg.svd((train - mean) * scale, full_matrices=False)
+        return cls(mean, scale, basis[size > 1e-10 * max(float(size.max(initial=0.0)), 1e-300)])
+
+    def apply(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scale and rotate features: float64, shape (windows, dimensions).
+
+        Parameters
+        ----------
+        features : float64, shape (windows, features)
+            Features in the unit of the training windows.
+        """
+        return np.asarray(((features - self.mean) * self.scale) @ self.basis.T)
+
+
 def fit_logistic(
     candidates: Mapping[str, NDArray[np.float64]], labels: NDArray[np.int64], n_classes: int, rows: Rows
 ) -> Fitted:
@@ -59,7 +96,8 @@ def fit_logistic(
     """
     best: tuple[tuple[float, float], Setting, NDArray[np.float64]] | None = None
     for name, features in candidates.items():
-        train, validation, test = _row_space(features, rows)
+        space = RowSpace.of(features[rows.train])
+        train, validation, test = (space.apply(features[part]) for part in rows.sides().values())
         for penalty in PENALTIES:
             model = _fit(train, labels[rows.train], penalty)
             on_validation = _probabilities(model, validation, n_classes)
@@ -70,20 +108,6 @@ def fit_logistic(
     if best is None:
         raise UserError("logistic regression: there is no feature set to fit; pass at least one")
     return Fitted(best[2], best[1])
-
-
-def _row_space(features: NDArray[np.float64], rows: Rows) -> tuple[NDArray[np.float64], ...]:
-    """Scale the features and rotate them onto the span of the training windows.
-
-    The penalty is invariant to rotation, and the solver is faster with fewer dimensions.
-    """
-    train = features[rows.train]
-    mean, sd = train.mean(axis=0), train.std(axis=0)
-    varies = sd > 1e-12 * np.maximum(np.abs(mean), 1e-300)
-    scale = np.where(varies, 1.0 / np.where(varies, sd, 1.0), 0.0) / np.sqrt(max(int(varies.sum()), 1))
-    _, size, basis = np.linalg.svd((train - mean) * scale, full_matrices=False)
-    basis = basis[size > 1e-10 * max(float(size.max(initial=0.0)), 1e-300)]
-    return tuple(((features[part] - mean) * scale) @ basis.T for part in rows.sides().values())
 
 
 def _fit(features: NDArray[np.float64], labels: NDArray[np.int64], penalty: float) -> LogisticRegression | int:

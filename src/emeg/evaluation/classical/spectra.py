@@ -104,3 +104,21 @@ class Spectra:
         """
         power = np.square(np.abs(self.coefficients))
         return np.stack([power[..., bins].mean(axis=-1, dtype=np.float64) for bins in bands.values()], axis=-1)
+
+
+def log_power(spectra: Spectra, bands: dict[str, NDArray[np.intp]]) -> NDArray[np.float64]:
+    """Return the log power of every channel in each band, shape (windows, channels · bands).
+
+    Parameters
+    ----------
+    spectra : Spectra
+    bands : mapping of str to intp, shape (coefficients,)
+        Indices of the coefficients of each band.
+    """
+    power = spectra.power(bands)
+    for kind in np.unique(spectra.sensor_type):
+        own = spectra.sensor_type == kind
+        # a flat channel has no logarithm: use a floor far below the noise of the other sensors of its type
+        floor = 1e-12 * max(float(np.median(power[:, own])), 1e-300)
+        power[:, own] = np.maximum(power[:, own], floor)
+    return np.log(power).reshape(len(power), -1)
