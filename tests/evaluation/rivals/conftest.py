@@ -39,7 +39,7 @@ def make(kind: str, seed: int = 0) -> Made:
         if kind == "rhythm":  # alpha on the left or on the right
             signal[i, label] += 2.0 * np.sin(2 * np.pi * (10 * time + generator.uniform()))
         elif kind == "evoked":  # a deflection at a fixed time, for class 1
-            signal[i, 2:4] += 1.5 * label * np.exp(-(((time - 0.3) / 0.06) ** 2))
+            signal[i, 2:4] += 2.5 * label * np.exp(-(((time - 0.3) / 0.06) ** 2))
         elif kind == "flicker":  # 9 Hz or 13.5 Hz, at any phase
             signal[i, 3:] += 0.7 * np.sin(2 * np.pi * ((9.0, 13.5)[label] * time + generator.uniform()))
         elif kind == "slope":

@@ -41,7 +41,7 @@ def test_a_model_with_random_weights_is_trained_at_its_own_rate(braindecode, mad
     data = made("rhythm")
     rival = RIVALS[f"{name}_random"]
     given = {"kind": "classification", "n_classes": 2, "channels": data.channels, "sfreq": 128.0, "seed": 0}
-    estimator = rival.estimator({"learning_rate": 1e-2, "epochs": 2}, **given)
+    estimator = rival.estimator({"learning_rate": 1e-2, "steps": 8}, **given)
     estimator.fit(data.signal, data.labels)
     rate = MODELS[name].rate
     assert estimator.network_.sizes == (6, round(256 * rate / 128), 2, rate, 6)

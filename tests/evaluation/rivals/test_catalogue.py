@@ -41,9 +41,9 @@ def test_a_lateralised_rhythm_is_decoded_from_unseen_subjects(made, accuracy, na
     assert accuracy(name, made("rhythm")) > 0.8
 
 
-@pytest.mark.parametrize("name", [n for n in ("xdawn", "eegnet") if n in HERE])
-def test_an_evoked_response_is_decoded_from_unseen_subjects(made, accuracy, name):
-    assert accuracy(name, made("evoked")) > 0.8
+@pytest.mark.skipif("xdawn" not in HERE, reason="pyriemann is not installed")
+def test_an_evoked_response_is_decoded_from_unseen_subjects(made, accuracy):
+    assert accuracy("xdawn", made("evoked")) > 0.8
 
 
 def test_the_frequency_of_a_flicker_is_decoded_by_canonical_correlation(made, accuracy):

@@ -8,7 +8,7 @@ from emeg.evaluation.rivals.networks import ScratchBuilder
 
 
 def estimator(**options):
-    given = {"sfreq": 128.0, "sensor_types": (0,) * 6, "n_classes": 2, "epochs": 3, "seed": 3}
+    given = {"sfreq": 128.0, "sensor_types": (0,) * 6, "n_classes": 2, "steps": 12, "seed": 3}
     return NetworkEstimator(ScratchBuilder("shallow", 0.5), **given | options)
 
 
@@ -36,13 +36,13 @@ def test_units_of_a_sensor_type_do_not_matter(made):
 def test_windows_of_another_rate_are_resampled(made):
     data = made("rhythm")
     twice = np.repeat(data.signal, 2, axis=-1)
-    found = estimator(sfreq=256.0, epochs=1).fit(twice, data.labels)
+    found = estimator(sfreq=256.0, steps=4).fit(twice, data.labels)
     assert found._input(twice[:2]).shape == (2, 6, 256)
 
 
 def test_a_published_unit_is_used_as_it_is(made):
     data = made("rhythm")
-    found = estimator(scale=1e-6, epochs=1).fit(data.signal, data.labels)
+    found = estimator(scale=1e-6, steps=4).fit(data.signal, data.labels)
     assert found._input(data.signal[:1]).numpy() == pytest.approx(data.signal[:1] * 1e6, rel=1e-5)
 
 

@@ -13,7 +13,8 @@ def data():
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 40)
     features = generator.normal(size=(120, 8)) * np.array([1, 10, 1e-6, 1, 1, 1, 1, 1]) + 5
-    features[:, 2] += 4e-6 * labels
+    features[:, 2] += 4e-6 * (labels == 1)
+    features[:, 1] += 40 * (labels == 2)
     return features, labels
 
 

@@ -215,7 +215,7 @@ def _network(architecture: str) -> Callable[[Request], Any]:
             sensor_types=request.types,
             n_classes=request.n_classes,
             learning_rate=float(setting["learning_rate"]),
-            epochs=int(setting["epochs"]),
+            steps=int(setting["steps"]),
             seed=request.seed,
         )
 
@@ -235,7 +235,7 @@ def _braindecode(name: str, *, is_pretrained: bool) -> Callable[[Request], Any]:
             rate=MODELS[name].rate,
             scale=1e-6,
             learning_rate=float(request.setting["learning_rate"]),
-            epochs=int(request.setting["epochs"]),
+            steps=int(request.setting["steps"]),
             seed=request.seed,
         )
 
@@ -245,9 +245,9 @@ def _braindecode(name: str, *, is_pretrained: bool) -> Callable[[Request], Any]:
 _SCRATCH: dict[str, tuple[float | int | str, ...]] = {
     "learning_rate": (1e-3, 3e-3, 3e-4),
     "dropout": (0.5, 0.25),
-    "epochs": (30, 60),
+    "steps": (300, 900),
 }
-_PUBLISHED: dict[str, tuple[float | int | str, ...]] = {"learning_rate": (3e-4, 1e-4, 1e-3), "epochs": (20, 40)}
+_PUBLISHED: dict[str, tuple[float | int | str, ...]] = {"learning_rate": (3e-4, 1e-4, 1e-3), "steps": (300, 900)}
 _TITLES = {"labram": "LaBraM", "biot": "BIOT", "cbramod": "CBraMod", "eegpt": "EEGPT"}
 
 RIVALS: dict[str, RivalModel] = {
@@ -276,7 +276,7 @@ RIVALS: dict[str, RivalModel] = {
             "xdawn",
             "xDAWN covariances",
             _xdawn,
-            {"penalty": C_GRID, "n_filters": (4, 2, 8)},
+            {"penalty": C_GRID, "n_filters": (2, 4, 8)},
             package="pyriemann",
             kinds=frozenset({"classification"}),
         ),

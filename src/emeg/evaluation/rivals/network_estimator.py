@@ -19,7 +19,7 @@ from emeg.evaluation.rivals.networks import NETWORK_RATE, EEGNet, cosine_rate
 
 GRADIENT_CLIP = 1.0
 """Largest norm of a gradient."""
-BATCH = 32
+BATCH = 16
 """Windows of a step."""
 AT_ONCE = 256
 """Windows predicted at once."""
@@ -31,7 +31,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     """Network trained on windows from the weights that its builder returns.
 
     Windows are reduced to `rate`, and scaled by the standard deviation of the training windows, one value for each
-    sensor type. The number of epochs is fixed: early stopping would need validation windows.
+    sensor type. The number of steps is fixed, so that small and large tasks cost the same; early stopping would need validation
+    windows.
 
     Parameters
     ----------
@@ -49,8 +50,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         Unit of the network's input for EEG, V (1e-6 for µV); None to standardise instead.
     learning_rate, weight_decay : float
         Of AdamW.
-    epochs : int
-        Passes over the training windows.
+    steps : int
+        Optimiser steps.
     seed : int
         Seed of weights, order and dropout.
     """
@@ -66,7 +67,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         scale: float | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-2,
-        epochs: int = 30,
+        steps: int = 300,
         seed: int = 0,
     ) -> None:
         self.build = build
@@ -77,7 +78,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         self.scale = scale
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.epochs = epochs
+        self.steps = steps
         self.seed = seed
 
     def fit(self, X: NDArray[np.floating[Any]], y: NDArray[Any]) -> Self:
@@ -135,11 +136,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     def _train(self, x_BCN: Tensor, target: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         parameters = [p for p in self.network_.parameters() if p.requires_grad]
         optimiser = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine_rate(step, self.steps))
         per_epoch = max(len(x_BCN) // BATCH, 1)
-        n_steps = self.epochs * per_epoch
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine_rate(step, n_steps))
         self.network_.train()
-        for _ in range(self.epochs):
+        for _ in range(-(-self.steps // per_epoch)):
             # batches of nearly equal size: a batch of one window has no variance to normalise with
             for rows in torch.randperm(len(x_BCN)).tensor_split(per_epoch):
                 optimiser.zero_grad()

@@ -47,12 +47,12 @@ class EEGNet(nn.Module):
     ) -> None:
         super().__init__()
         width = n_filters * depth
-        self.temporal = nn.Conv2d(1, n_filters, (1, max(round(sfreq / 2), 1)), padding="same", bias=False)
+        self.temporal = nn.Conv2d(1, n_filters, (1, max(round(sfreq / 2), 1)), bias=False)
         self.temporal_norm = nn.BatchNorm2d(n_filters)
         self.spatial = nn.Conv2d(n_filters, width, (n_channels, 1), groups=n_filters, bias=False)
         self.spatial_norm = nn.BatchNorm2d(width)
         kernel = max(round(sfreq / 8), 1)
-        self.depthwise = nn.Conv2d(width, width, (1, kernel), padding="same", groups=width, bias=False)
+        self.depthwise = nn.Conv2d(width, width, (1, kernel), groups=width, bias=False)
         self.pointwise = nn.Conv2d(width, width, 1, bias=False)
         self.separable_norm = nn.BatchNorm2d(width)
         self.pools = (min(4, n_samples), min(8, max(n_samples // 4, 1)))
@@ -67,10 +67,10 @@ class EEGNet(nn.Module):
         signal_BCN : float32, shape (batch, channels, samples)
             Standardised signal.
         """
-        hidden = self.temporal_norm(self.temporal(signal_BCN[:, None]))
+        hidden = self.temporal_norm(self.temporal(_padded(signal_BCN[:, None], self.temporal)))
         hidden = F.elu(self.spatial_norm(self.spatial(hidden)))
         hidden = self.dropout(F.avg_pool2d(hidden, (1, self.pools[0])))
-        hidden = F.elu(self.separable_norm(self.pointwise(self.depthwise(hidden))))
+        hidden = F.elu(self.separable_norm(self.pointwise(self.depthwise(_padded(hidden, self.depthwise)))))
         hidden = self.dropout(F.avg_pool2d(hidden, (1, self.pools[1])))
         outputs: Tensor = self.classes(hidden.flatten(1))
         return outputs
@@ -137,6 +137,12 @@ class ShallowNet(nn.Module):
 
 ARCHITECTURES: dict[str, type[EEGNet] | type[ShallowNet]] = {"eegnet": EEGNet, "shallow": ShallowNet}
 """Networks by name."""
+
+
+def _padded(hidden: Tensor, convolution: nn.Conv2d) -> Tensor:
+    """Pad the samples with zeros, so that a convolution keeps their number."""
+    width = convolution.kernel_size[1]
+    return F.pad(hidden, ((width - 1) // 2, width // 2))
 
 
 def cosine_rate(step: int, n_steps: int) -> float:

@@ -205,7 +205,7 @@ class XdawnFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     Rivet et al., IEEE Trans Biomed Eng 56(8):2035-2043, 2009; `pyriemann.estimation.XdawnCovariances`.
     """
 
-    def __init__(self, sfreq: float, sensor_types: tuple[int, ...], n_filters: int = 4) -> None:
+    def __init__(self, sfreq: float, sensor_types: tuple[int, ...], n_filters: int = 2) -> None:
         self.sfreq = sfreq
         self.sensor_types = sensor_types
         self.n_filters = n_filters
