@@ -31,8 +31,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     """Network trained on windows from the weights that its builder returns.
 
     Windows are reduced to `rate`, and scaled by the standard deviation of the training windows, one value for each
-    sensor type. The number of steps is fixed, so that small and large tasks cost the same; early stopping would need validation
-    windows.
+    sensor type. The number of steps is fixed, so that small and large tasks cost the same; early stopping would need
+    validation windows.
 
     Parameters
     ----------
