@@ -1,0 +1,3 @@
+from .all_checks import CHECKS as CHECKS, run_checks as run_checks, stop_on_leaks as stop_on_leaks
+from .isolation import Procedure as Procedure, check_isolation as check_isolation
+from .setup import Check as Check, FitRecord as FitRecord, Setup as Setup
