@@ -16,6 +16,7 @@ from emeg.evaluation.probes.information import diffusion_entropy, diffusion_info
 from emeg.evaluation.probes.perturbations import PERTURBATIONS, perturb
 from emeg.evaluation.probes.variance import VarianceShare, share_of_variance
 from emeg.evaluation.protocol.interfaces import Windows
+from emeg.evaluation.rivals.catalogue import permuted_labels
 from emeg.evaluation.rivals.read_outs import PENALTIES, LogisticReadOut
 from emeg.metrics import balanced_accuracy
 from emeg.progress import Progress, silent
@@ -103,48 +104,27 @@ def run_probes(
     seed : int
         Seed of every draw.
     """
-    from emeg.evaluation.rivals.catalogue import permuted_labels
-
     if windows.signal_BCN is None:
         raise ValueError("run_probes needs windows with signals")
-    signal_BCN, labels, subjects = windows.signal_BCN, np.asarray(windows.labels, np.int64), windows.subjects
-    everything = np.arange(signal_BCN.shape[1])
+    labels, subjects = np.asarray(windows.labels, np.int64), windows.subjects
     n_stages = len(conditions) + 2
     progress(0, n_stages, "features")
-    features_BD = np.asarray(featurize(signal_BCN, everything), np.float64)
-    erased = [_erased(features_BD, subjects, fold) for fold in folds]
-    known = _known(windows)
+    features_BD = np.asarray(featurize(windows.signal_BCN, np.arange(windows.signal_BCN.shape[1])), np.float64)
     changed: dict[str, TaskScore] = {}
     for number, name in enumerate(conditions):
         progress(number + 1, n_stages, PERTURBATIONS[name].title)
-        made = perturb(name, signal_BCN, windows.sfreq, seed=seed)
+        made = perturb(name, windows.signal_BCN, windows.sfreq, seed=seed)
         changed[name] = score_task(featurize(made.signal_BCN, made.picks), labels, subjects, folds)
     progress(n_stages - 1, n_stages, "probes")
-    properties = {
-        "subject": windows.subjects,
-        "session": windows.sessions,
-        "dataset": windows.datasets,
-        "device": windows.devices,
-    }
-
-    def probe(name: str, own_BD: NDArray[np.float64]) -> IdentityProbe:
-        return probe_identity(
-            name,
-            own_BD,
-            properties[name],
-            subjects=subjects,
-            recordings=windows.recordings,
-            starts=windows.starts,
-        )
-
+    erased = [_erased(features_BD, subjects, fold) for fold in folds]
     after = LinearEraser().fit(features_BD, subjects).transform(features_BD)
     return Probed(
         intact=score_task(features_BD, labels, subjects, folds),
-        known_subjects=score_task(features_BD, labels, subjects, [known]),
+        known_subjects=score_task(features_BD, labels, subjects, [_known(windows)]),
         permuted=score_task(features_BD, permuted_labels(labels, subjects, seed), subjects, folds),
         erased=score_task(erased, labels, subjects, folds),
-        identity={name: probe(name, features_BD) for name in PROPERTIES},
-        subject_after_erasure=probe("subject", after),
+        identity={name: _probe(windows, name, features_BD) for name in PROPERTIES},
+        subject_after_erasure=_probe(windows, "subject", after),
         variance={
             "subject": share_of_variance(features_BD, subjects, seed=seed),
             "label": share_of_variance(features_BD, labels, within=subjects, seed=seed),
@@ -202,6 +182,24 @@ def score_task(
         for rows in [tested[subjects[tested] == subject]]
     }
     return TaskScore(float(np.mean(list(by_subject.values()))), by_subject)
+
+
+def _probe(windows: Windows, name: str, features_BD: NDArray[np.float64]) -> IdentityProbe:
+    """Fit the probe for one of `PROPERTIES`."""
+    values = {
+        "subject": windows.subjects,
+        "session": windows.sessions,
+        "dataset": windows.datasets,
+        "device": windows.devices,
+    }
+    return probe_identity(
+        name,
+        features_BD,
+        values[name],
+        subjects=windows.subjects,
+        recordings=windows.recordings,
+        starts=windows.starts,
+    )
 
 
 def _erased(features_BD: NDArray[np.float64], subjects: NDArray[np.str_], fold: Rows) -> NDArray[np.float64]:
