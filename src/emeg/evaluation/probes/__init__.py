@@ -3,7 +3,7 @@
 windows ──featurize──▶ features ──▶ linear probes, variance shares, erasure of subjects, diffusion entropy
 windows ──perturb──▶ ──featurize──▶ features ──▶ the task again
 
-`identity`, `variance`, `erasure`, `information` and `token_agreement` measure; `perturbations` changes signals; `run`
+`identity`, `variance`, `erasure`, `information` and `device_tokens` measure; `perturbations` changes signals; `run`
 does all of it for one task. Public names are imported on first use.
 """
 

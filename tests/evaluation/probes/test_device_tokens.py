@@ -4,7 +4,7 @@ import torch
 
 from emeg.errors import UserError
 from emeg.evaluation.probes import token_agreement
-from emeg.evaluation.probes.token_agreement import DeviceWindows
+from emeg.evaluation.probes.device_tokens import DeviceWindows
 from emeg.models import BrainOmni, BrainOmniConfig
 from emeg.sensors import Sensors
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
