@@ -58,7 +58,7 @@ def copies(config: CopiesConfig, *, progress: Progress = silent) -> CopiesResult
     rows = {row.recording: row for row in read_catalog(store)}
     tracks = {}
     for i, name in enumerate(rows):
-        tracks[name] = _kept(store, rows[name])
+        tracks[name] = recording_fingerprint(store, rows[name])
         progress(i + 1, len(rows), f"{rows[name].source}: fingerprint")
     too_short = [name for name, track in tracks.items() if not len(track)]
     found = [CopiedRecording(**match._asdict()) for match in find_copies(tracks)] + _identical(store, too_short)
@@ -93,7 +93,8 @@ def _identical(store: Store, names: Iterable[str]) -> list[CopiedRecording]:
     ]
 
 
-def _kept(store: Store, row: CatalogRow) -> NDArray[np.float32]:
+def recording_fingerprint(store: Store, row: CatalogRow) -> NDArray[np.float32]:
+    """Return the fingerprint of a recording, float32 of shape (values,), computed once and kept in the catalogue."""
     name = row.recording
     parts = ("catalog", "fingerprints", f"{name}.npy")
     if store.exists(*parts):

@@ -22,6 +22,9 @@ class ImportReferenceConfig(Config):
     """JSON file with the configuration of the release, at the top level or under the key `config`."""
     out: str
     """Folder to write config.json and model.safetensors into."""
+    pretraining_datasets: tuple[str, ...] = ()
+    """Ids of the datasets that the weights were trained on, such as ds000117 or openneuro:ds004504. Evaluations refuse
+    tasks on these datasets and on datasets with the same subjects."""
 
 
 class ImportReferenceResult(Config):
@@ -67,11 +70,13 @@ def import_reference(config: ImportReferenceConfig, *, progress: Progress = sile
     reference_config = _read_config(Path(config.release_config))
     progress(0, 2, "reading the weights of the release")
     reference = read_reference(weights, reference_config)
-    provenance = {
+    provenance: dict[str, Any] = {
         "imported_from": "reference release",
         "weights_sha256": sha256_file(weights),
         "config_sha256": sha256_bytes(json.dumps(reference_config, sort_keys=True).encode()),
     }
+    if config.pretraining_datasets:
+        provenance["pretraining_datasets"] = list(config.pretraining_datasets)
     done_before = (out / CARD).is_file() and read_card(out, KIND).get("provenance") == provenance
     model = BrainOmni(reference.config, reference.tokenizer)
     load_strictly(model, reference.state, source=str(weights))

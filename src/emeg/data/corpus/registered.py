@@ -34,7 +34,7 @@ def registered(store: Store, datasets: Collection[str]) -> Registered:
     same devices are held out as a whole, whatever folder they came from.
     """
     registry = Registry.load()
-    entries = {dataset: _entry(store, dataset, registry) for dataset in sorted(datasets)}
+    entries = {dataset: registry_id(store, dataset) for dataset in sorted(datasets)}
     held_out = {}
     for dataset, entry in entries.items():
         reason = (registry.never_pretrain(entry) or registry.unseen(entry)) if entry else ""
@@ -57,8 +57,10 @@ def registered(store: Store, datasets: Collection[str]) -> Registered:
     return Registered(held_out, tuple(pairs))
 
 
-def _entry(store: Store, dataset: str, registry: Registry) -> str:
+def registry_id(store: Store, dataset: str) -> str:
+    """Return the id of the registry entry of a dataset, as ingest recorded it or by name; empty if it has none."""
     noted = ("catalog", "datasets", f"{dataset}.json")
+    registry = Registry.load()
     known = store.location(*noted).read_json() if store.exists(*noted) else {}
     found = registry.find(str(known.get("entry", "")))
     if found is None:  # the registry may have its entry only since
