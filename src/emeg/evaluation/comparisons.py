@@ -79,7 +79,7 @@ def gates(summary: EvaluationSummary) -> list[Gate]:
     """
     by_name = {model.name: model for model in summary.models if model.subjects}
     found = []
-    for mode in ("full", "probe"):
+    for mode in ("full", "lora", "probe"):
         model = by_name.get(f"pretrained_{mode}")
         if model is None or summary.task is None:
             continue

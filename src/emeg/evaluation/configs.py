@@ -9,7 +9,7 @@ from emeg.config import Config, option, runtime_field
 from emeg.data.tasks.definition import TaskConfig
 from emeg.training.configs import FinetuneFromRecipe
 
-Mode = Literal["full", "probe"]
+Mode = Literal["full", "lora", "probe"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
 
@@ -28,7 +28,8 @@ class FinetuneConfig(FinetuneFromRecipe):
     task: TaskConfig | None = None
     """Task to fit; default: inferred from the events of the held-out subjects."""
     modes: tuple[Mode, ...] = ("full", "probe")
-    """full: train encoder, backbone and head; probe: logistic regression on frozen features."""
+    """full: train encoder, backbone and head; lora: train the head and small factors beside the linear layers of the
+    backbone; probe: logistic regression on frozen features."""
     random_weights: bool = True
     """Also fit the same network from random weights, to measure what pretraining adds."""
     n_folds: PositiveInt = Field(5, ge=2)

@@ -12,8 +12,10 @@ from emeg.evaluation.task import Task
 
 NETWORKS = {
     "pretrained_full": ("Pretrained, fine-tuned", "pretrained", "full"),
+    "pretrained_lora": ("Pretrained, LoRA", "pretrained", "lora"),
     "pretrained_probe": ("Pretrained, linear probe", "pretrained", "probe"),
     "random_full": ("Random weights, fine-tuned", "random", "full"),
+    "random_lora": ("Random weights, LoRA", "random", "lora"),
     "random_probe": ("Random weights, linear probe", "random", "probe"),
 }
 """Title, weights and mode of the networks, in the order of tables."""

@@ -100,7 +100,7 @@ class ModelSummary(Config):
     """Name shown to readers."""
     weights: Literal["pretrained", "random", ""] = ""
     """Initial weights of a network."""
-    mode: Literal["full", "probe", ""] = ""
+    mode: Literal["full", "lora", "probe", ""] = ""
     """How the network was fitted."""
     status: Literal["done", "not installed", "not applicable"] = "done"
     """Whether there are metrics."""

@@ -242,8 +242,9 @@ class TokenizeResult(Config):
 class FinetuneRecipe(AdamWConfig):
     """How a classifier is fitted to one fold of a task."""
 
-    mode: Literal["full", "probe"] = "full"
-    """full: train encoder, backbone and head; probe: logistic regression on frozen features."""
+    mode: Literal["full", "lora", "probe"] = "full"
+    """full: train encoder, backbone and head; lora: train the head and small factors beside the linear layers of the
+    backbone; probe: logistic regression on frozen features."""
     backbone_learning_rates: tuple[PositiveFloat, ...] = recipe_field()
     """Learning rates of encoder and backbone to try; the best on the validation subjects is used."""
     head_factor: PositiveFloat = recipe_field()

@@ -37,10 +37,13 @@ def windows():
 FOLD = FoldIndices(np.arange(0, 56), np.arange(56, 72), np.arange(72, 96))
 
 
-@pytest.mark.parametrize("mode", ["probe", "full"])
+@pytest.mark.parametrize("mode", ["probe", "full", "lora"])
 @pytest.mark.parametrize("weights", ["trained", "random"])
 def test_fold_is_learned_and_repeats_exactly(model, windows, mode, weights):
-    recipe = FinetuneRecipe.of(mode=mode, backbone_learning_rates=(3e-3,), head_factor=1.0, epochs=12, batch_size=16)
+    # the rate of low-rank factors is a multiple of that of the recipe, the rate of the head is not
+    rate, head_factor = (1e-4, 30.0) if mode == "lora" else (3e-3, 1.0)
+    changes = {"backbone_learning_rates": (rate,), "head_factor": head_factor, "epochs": 12, "batch_size": 16}
+    recipe = FinetuneRecipe.of(mode=mode, **changes)
     first, second = (finetune_fold(model, windows, FOLD, recipe, weights=weights, device="cpu") for _ in range(2))
     assert first.probabilities.shape == (24, 2)
     np.testing.assert_allclose(first.probabilities.sum(axis=1), 1.0)
@@ -50,6 +53,19 @@ def test_fold_is_learned_and_repeats_exactly(model, windows, mode, weights):
     assert score > 0.8
     best = max(row["validation_balanced_accuracy"] for row in first.history)
     assert first.validation_balanced_accuracy == best
+
+
+def test_low_rank_factors_leave_tokenizer_norms_and_names_as_they_were(model, windows):
+    rates = {"backbone_learning_rates": (1e-3,), "head_factor": 3.0, "epochs": 3, "batch_size": 16}
+    state = finetune_fold(
+        model, windows, FOLD, FinetuneRecipe.of(mode="lora", **rates), device="cpu", keep_state=True
+    ).state
+    before = BrainOmni.from_pretrained(model).state_dict()
+    after = {name.removeprefix("backbone."): value for name, value in state.items() if name.startswith("backbone.")}
+    assert set(after) == set(before), "factors are merged into the weights"
+    changed = {name for name, value in before.items() if not torch.equal(after[name], value)}
+    assert changed
+    assert all(name.startswith("blocks.") and name.endswith(".weight") and "norm" not in name for name in changed)
 
 
 def test_a_probe_of_embedded_windows_embeds_nothing_again(model, windows, monkeypatch):

@@ -19,7 +19,7 @@ def shortfalls(figures: EvaluationSummary) -> list[str]:
     by_name = {model.name: model for model in figures.models if model.subjects}
     best = best_baseline(by_name)
     found: list[str] = []
-    for mode in ("full", "probe"):
+    for mode in ("full", "lora", "probe"):
         own = by_name.get(f"pretrained_{mode}")
         for rival in (best, by_name.get(f"random_{mode}")):
             if own is not None and rival is not None:

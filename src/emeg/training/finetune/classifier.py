@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from emeg.metrics import balanced_accuracy
 from emeg.models import BrainOmni, TaskHead
+from emeg.models.lora import add_lora, merge_lora
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training.configs import FinetuneRecipe
@@ -34,6 +35,9 @@ from emeg.training.loop.schedule import draw_seed, lr_factor
 from emeg.training.loop.trainer import quiet
 
 logger = logging.getLogger(__name__)
+
+LORA_RATE = 30.0
+"""Learning rate of low-rank factors as a multiple of that of whole weights: they are few, and begin at zero."""
 
 
 class Classifier(nn.Module):
@@ -114,8 +118,9 @@ class FineTuning(LightningModule):
         """Create AdamW: the head learns faster than the backbone, and only matrices decay."""
         recipe = self._recipe
         groups = []
-        for part, rate in (("backbone", self._learning_rate), ("head", self._learning_rate * recipe.head_factor)):
-            parameters = list(getattr(self.classifier, part).parameters())
+        of_head = self._learning_rate * recipe.head_factor / (LORA_RATE if recipe.mode == "lora" else 1.0)
+        for part, rate in (("backbone", self._learning_rate), ("head", of_head)):
+            parameters = [p for p in getattr(self.classifier, part).parameters() if p.requires_grad]
             groups += [
                 {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": recipe.weight_decay},
                 {"params": [p for p in parameters if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
@@ -266,7 +271,7 @@ def fit_classifier(
     for number, rate in enumerate(recipe.backbone_learning_rates):
         fitted = _fit_once(network, start, windows, fold, recipe, learning_rate=rate, device=device)
         history += fitted.history
-        progress(number + 1, len(recipe.backbone_learning_rates), f"full {fitted.best:.3f}")
+        progress(number + 1, len(recipe.backbone_learning_rates), f"{recipe.mode} {fitted.best:.3f}")
         if best is None or fitted.best > best.best:
             best, rate_of_best = fitted, rate
     if best is None:
@@ -276,7 +281,7 @@ def fit_classifier(
         validation_balanced_accuracy=best.best,
         chosen={"learning_rate": rate_of_best, "epoch": float(best.best_epoch)},
         history=history,
-        state={name: value.cpu() for name, value in best.best_state.items()} if keep_state else None,
+        state={name: value.cpu() for name, value in merge_lora(best.best_state).items()} if keep_state else None,
     )
 
 
@@ -294,6 +299,9 @@ def _fit_once(
     backbone.load_state_dict(start)
     torch.manual_seed(draw_seed(recipe.seed, 0, 1))
     classifier = Classifier(backbone, len(windows.classes), recipe)
+    if recipe.mode == "lora":
+        add_lora(backbone, backbone.blocks)
+        learning_rate = learning_rate * LORA_RATE
     train = WindowLoader(fold.train, batch_size=recipe.batch_size, shuffle_seed=recipe.seed)
     validation = WindowLoader(fold.validation, batch_size=recipe.batch_size)
     classifier.train()
