@@ -4,7 +4,7 @@
 differ from each other only as any two subjects do. ``aperiodic``: the class changes the slope of the spectrum and
 nothing else. ``none``: the class changes nothing.
 
-An archive has 24 subjects with 40 windows of 2 s, 8 channels, 128 Hz. Each subject has a head, rhythms, gains and a
+An archive has 24 subjects with 40 windows of 2 s, 16 channels, 128 Hz. Each subject has a head, rhythms, gains and a
 slope of their own. Features are log powers of bands; folds are by subject.
 
 The rules were written before any archive was judged. A score is above chance if the one-sided t-test over subjects
@@ -40,7 +40,7 @@ from emeg.sensors import SensorType
 
 TRUTHS = ("real", "subject", "aperiodic", "none")
 SFREQ = 128.0
-N_SUBJECTS, N_WINDOWS, N_CHANNELS, N_SOURCES, N_SAMPLES = 24, 40, 8, 6, 256
+N_SUBJECTS, N_WINDOWS, N_CHANNELS, N_SOURCES, N_SAMPLES = 24, 40, 16, 6, 256
 N_FOLDS = 6
 LEVEL, LEAST = 0.001, 0.55
 IDENTITY = 5.0
@@ -64,7 +64,7 @@ class Person(NamedTuple):
 
 def draw_person(rng: Generator, common: NDArray[np.float64]) -> Person:
     """Return a subject who differs from others as people do."""
-    mixing = (common + 0.3 * rng.normal(size=common.shape)) * rng.lognormal(0, 0.3, (N_CHANNELS, 1))
+    mixing = (common + 0.3 * rng.normal(size=common.shape)) * rng.lognormal(0, 0.6, (N_CHANNELS, 1))
     alpha = 0.8 * rng.lognormal(0, 0.3, N_SOURCES)
     return Person(mixing, rng.uniform(9, 11), alpha, rng.normal(1.1, 0.15))
 
@@ -78,7 +78,7 @@ def draw_window(rng: Generator, person: Person, truth: str, label: int) -> NDArr
     sources = np.fft.irfft(size * phases, N_SAMPLES)
     strength = person.alpha * rng.lognormal(0, 0.2, N_SOURCES)
     if truth == "real":
-        strength[label] *= 2.5
+        strength[label] *= 4.0
     time_s = np.arange(N_SAMPLES) / SFREQ
     phase = rng.uniform(0, 2 * np.pi, (N_SOURCES, 1))
     sources += RHYTHM * strength[:, None] * np.sin(2 * np.pi * person.alpha_hz * time_s + phase)
@@ -106,7 +106,7 @@ def make_windows(truth: str, seed: int) -> Windows:
         subjects=names,
         sessions=same,
         datasets=np.full(len(names), "planted"),
-        devices=np.full(len(names), "cap8"),
+        devices=np.full(len(names), "cap16"),
         recordings=names,
         starts=np.tile(np.arange(N_WINDOWS) * N_SAMPLES, N_SUBJECTS),
         channels=tuple(Channel(f"E{k}", SensorType.EEG, (0.0, 0.0, 0.09)) for k in range(N_CHANNELS)),
