@@ -71,7 +71,7 @@ def draw_person(rng: Generator, common: NDArray[np.float64]) -> Person:
 
 def draw_window(rng: Generator, person: Person, truth: str, label: int) -> NDArray[np.float64]:
     """Return one window, shape (channels, samples), V."""
-    exponent = person.exponent + (0.3 * label if truth == "aperiodic" else 0.0)
+    exponent = person.exponent + (0.2 * label if truth == "aperiodic" else 0.0)
     # slopes turn about the rhythm, so that its height above the background stays
     size = np.where(FREQS > 0, (np.maximum(FREQS, 0.5) / person.alpha_hz) ** (-exponent / 2), 0.0)
     phases = rng.normal(size=(N_SOURCES, len(FREQS))) + 1j * rng.normal(size=(N_SOURCES, len(FREQS)))
