@@ -119,6 +119,6 @@ def log_power(spectra: Spectra, bands: dict[str, NDArray[np.intp]]) -> NDArray[n
     for kind in np.unique(spectra.sensor_type):
         own = spectra.sensor_type == kind
         # a flat channel has no logarithm: use a floor far below the noise of the other sensors of its type
-        floor = 1e-12 * max(float(np.median(power[:, own])), 1e-300)
+        floor = 1e-12 * np.maximum(np.median(power[:, own], axis=(1, 2), keepdims=True), 1e-288)
         power[:, own] = np.maximum(power[:, own], floor)
     return np.log(power).reshape(len(power), -1)

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from emeg.errors import UserError
 from emeg.evaluation.classical.spectra import Spectra, log_power
+from emeg.evaluation.rivals.row_cache import CACHE
 
 FIT_RANGE_HZ = (2.0, 40.0)
 """Frequencies of the aperiodic fit: above the high-pass of ingest, below mains."""
@@ -62,7 +63,10 @@ class BandPower(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         X : float, shape (windows, channels, samples)
             V, T or T/m.
         """
-        spectra = spectra_of(X, self.sfreq, self.sensor_types)
+        return CACHE.features(f"BandPower({self.sfreq}, {self.sensor_types}, {self.bands})", X, self._compute)
+
+    def _compute(self, signal_BCN: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        spectra = spectra_of(signal_BCN, self.sfreq, self.sensor_types)
         narrow = spectra.narrow_bands() if self.bands == "narrow" else {}
         return log_power(spectra, narrow or spectra.classical_bands())
 
@@ -162,7 +166,10 @@ class AperiodicFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         X : float, shape (windows, channels, samples)
             V, T or T/m.
         """
-        spectra = spectra_of(X, self.sfreq, (0,) * X.shape[1])
+        return CACHE.features(f"AperiodicFeatures({self.sfreq}, {self.with_offset})", X, self._compute)
+
+    def _compute(self, signal_BCN: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        spectra = spectra_of(signal_BCN, self.sfreq, (0,) * signal_BCN.shape[1])
         found = fit_aperiodic(np.square(np.abs(spectra.coefficients)), spectra.freqs)
         parts = [found.exponent, found.offset] if self.with_offset else [found.exponent]
         return np.concatenate(parts, axis=1)

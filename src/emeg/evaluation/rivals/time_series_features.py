@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from emeg.evaluation.rivals.row_cache import CACHE
+
 MAX_CHANNELS = 16
 """Most channels to describe, spread evenly over the rows: a channel of 512 samples takes 2 ms."""
 
@@ -49,10 +51,13 @@ class Catch22Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         X : float, shape (windows, channels, samples)
             V, T or T/m.
         """
+        chosen = np.unique(np.linspace(0, X.shape[1] - 1, min(self.max_channels, X.shape[1])).round().astype(int))
+        return CACHE.features("catch22", X[:, chosen], self._compute)
+
+    def _compute(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         import pycatch22
 
-        chosen = np.unique(np.linspace(0, X.shape[1] - 1, min(self.max_channels, X.shape[1])).round().astype(int))
-        signal_BCN = np.asarray(X[:, chosen], np.float64)
+        signal_BCN = np.asarray(X, np.float64)
         spread = signal_BCN.std(axis=-1)
         scaled_BCN = signal_BCN / np.where(spread > 0, spread, 1.0)[..., None]
         found = np.array(
