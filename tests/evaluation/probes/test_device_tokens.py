@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.evaluation.probes import token_agreement
@@ -52,5 +53,5 @@ def test_devices_that_saw_different_things_do_not_agree(network):
 
 def test_other_stretches_of_time_are_refused(network):
     signal = np.zeros((6, 5, 512))
-    with pytest.raises(UserError, match=r"devices x and y.*same number of windows"):
+    with refusal(UserError, "devices x and y", "(6, 512)", "(5, 512)", action="windows"):
         token_agreement(network, device("x", signal, 0), device("y", signal[:5], 1))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.evaluation.probes import diffusion_entropy, diffusion_information, gaussian_information
@@ -64,5 +65,5 @@ def test_gaussian_information_is_the_closed_form(correlation):
 
 
 def test_too_few_windows_are_refused():
-    with pytest.raises(UserError, match="use more windows or fewer features"):
+    with refusal(UserError, "5 windows", action="more windows"):
         gaussian_information(np.ones((5, 3)), np.ones((5, 2)))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.evaluation.rivals.network_estimator import NetworkEstimator
@@ -47,5 +48,5 @@ def test_a_published_unit_is_used_as_it_is(made):
 
 
 def test_one_window_is_refused(made):
-    with pytest.raises(UserError, match="use fewer folds"):
+    with refusal(UserError, "1 training", action="folds"):
         estimator().fit(made("rhythm").signal[:1], np.array([0]))

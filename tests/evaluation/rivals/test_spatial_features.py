@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.evaluation.rivals.spatial_features import CspFeatures, TangentFeatures, XdawnFeatures, band_pass
@@ -26,7 +27,7 @@ def test_csp_survives_an_average_reference_and_flat_channels(made):
 
 def test_csp_of_one_class_is_refused(made):
     data = made("rhythm")
-    with pytest.raises(UserError, match="one class"):
+    with refusal(UserError, "CSP", action="folds"):
         CspFeatures(128.0, TYPES).fit(data.signal, np.zeros(120, int))
 
 

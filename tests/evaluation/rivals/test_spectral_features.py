@@ -2,6 +2,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.evaluation.rivals.spectral_features import AperiodicFeatures, BandPower, fit_aperiodic
@@ -45,7 +46,7 @@ def test_a_simulated_slope_is_measured_from_two_seconds(made):
 
 
 def test_windows_too_short_for_a_fit_are_refused():
-    with pytest.raises(UserError, match="use longer windows"):
+    with refusal(UserError, "2 and 40 Hz", action="windows"):
         AperiodicFeatures(128.0).transform(np.ones((2, 3, 8), np.float32))
 
 

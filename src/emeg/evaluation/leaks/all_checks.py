@@ -120,6 +120,6 @@ def stop_on_leaks(checks: Sequence[Check], *, task: str, accepted: Collection[st
         return
     listed = "; ".join(f"{check.name}: {'; '.join(check.found[:2])} ({CHECKS[check.name].action})" for check in failed)
     raise UserError(
-        f"task {task}: {len(failed)} leak checks failed, so no figure is computed. {listed}. A task may accept a check"
-        " by name where its data cannot be otherwise"
+        f"task {task}: {len(failed)} leak checks failed, so no figure is computed. {listed}. Or name the"
+        " check in `accepted_checks` of the task where its data cannot be otherwise"
     )

@@ -59,8 +59,8 @@ def token_agreement(network: "BrainOmni", first: DeviceWindows, second: DeviceWi
     shapes = [one.signal_BCN.shape[::2] for one in (first, second)]
     if shapes[0] != shapes[1] or shapes[0][0] < 2:
         raise UserError(
-            f"devices {first.device} and {second.device}: {shapes[0]} and {shapes[1]} (windows, samples); both need the"
-            " same number of windows of the same length, at least two"
+            f"devices {first.device} and {second.device}: {shapes[0]} and {shapes[1]} (windows, samples); pass"
+            " windows of the same stretches of time, at least two"
         )
     codes, latents = zip(*(_tokens(network, one) for one in (first, second)), strict=True)
     n_codes = int(network.tokenizer.config.codebook_size)

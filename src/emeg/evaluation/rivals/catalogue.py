@@ -110,7 +110,7 @@ def missing_reason(rival: Any) -> str:  # noqa: ANN401 - any Rival
     if not package or importlib.util.find_spec(package) is not None:
         return ""
     extra = EXTRAS.get(package, "")
-    return f"not installed: {package} (pip install {f'emeg[{extra}]' if extra else package})"
+    return f"not installed: {package}; install it with pip install {f'emeg[{extra}]' if extra else package}"
 
 
 def spread_settings(options: Mapping[str, tuple[float | int | str, ...]], budget: int) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ def spread_settings(options: Mapping[str, tuple[float | int | str, ...]], budget
         The budget is below 1.
     """
     if budget < 1:
-        raise UserError(f"budget: {budget} settings; a model needs at least 1")
+        raise UserError(f"budget: {budget} settings are too few; set budget to 1 or more")
     ranked = sorted(
         itertools.product(*(range(len(values)) for values in options.values())),
         key=lambda ranks: (sum(ranks), -max(ranks, default=0), ranks),

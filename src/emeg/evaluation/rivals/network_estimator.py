@@ -97,7 +97,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             There are fewer than two windows.
         """
         if len(X) < 2:
-            raise UserError(f"network: {len(X)} training windows; at least two are needed, so use fewer folds")
+            raise UserError(f"network: {len(X)} training windows are too few; use fewer folds, so that there are two")
         self.scales_ = self._scales(X)
         x_BCN = self._input(X)
         target, loss = self._target_and_loss(y)

@@ -194,7 +194,7 @@ def read_out(name: str, penalty: float, *, n_classes: int) -> LogisticReadOut | 
     if name == "ridge":
         return RidgeReadOut(penalty, n_classes=n_classes)
     if n_classes < 2:
-        raise UserError(f"read-out logistic: {n_classes} classes; a regression needs the read-out ridge")
+        raise UserError(f"read-out logistic: {n_classes} classes; use the read-out ridge for a regression")
     return LogisticReadOut(penalty, n_classes=n_classes)
 
 
@@ -214,7 +214,7 @@ def checked_features(features_BD: NDArray[np.floating[Any]]) -> NDArray[np.float
     found_BD = np.asarray(features_BD, np.float64)
     if found_BD.ndim != 2:
         raise UserError(
-            f"features: expected shape (windows, features), got {found_BD.shape}; pool the features of each window"
+            f"features: shape {found_BD.shape} is not (windows, features); pass one row of features for each window"
         )
     if not np.isfinite(found_BD).all():
         n_wrong = int((~np.isfinite(found_BD)).any(axis=1).sum())

@@ -161,7 +161,7 @@ class CspFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         from mne.decoding import CSP
 
         if len(np.unique(y)) < 2:
-            raise UserError("CSP: all training windows are of one class; it needs at least two, so use fewer folds")
+            raise UserError("CSP: all training windows are of one class; use fewer folds")
         self.fitted_ = []
         for band in self.bands:
             components = _Components(self.sfreq, self.sensor_types, band, 0.0).fit(X)
