@@ -33,8 +33,11 @@ def run_report(config: ReportConfig) -> ReportResult:
 @verb_flow
 @flow(name="evaluate")
 def evaluate_flow(config: EvaluateConfig, finetune: FinetuneConfig | None = None) -> ReportResult:
-    """Evaluate a model and write the report; with `finetune`, fine-tune it first if its corpus has a task."""
-    if finetune is not None and not _has_no_task(finetune):
+    """Evaluate a model and write the report; with `finetune`, fine-tune it first if its corpus has a task.
+
+    With `config.tasks`, models are compared on these tasks, and nothing is fine-tuned.
+    """
+    if finetune is not None and not config.tasks and not _has_no_task(finetune):
         tuned = run_finetune(finetune)
         config = config.model_copy(update={"finetuned": tuned.model})
     result = run_evaluate(config)

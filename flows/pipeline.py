@@ -13,7 +13,7 @@ from prefect.settings import (
 
 from emeg import evaluation, synthetic
 from emeg.config import Config, option, runtime_field
-from emeg.data import ShardConfig
+from emeg.data import ShardConfig, load_task, single_task
 from emeg.errors import StoppedError
 from emeg.evaluation import EvaluateConfig, FinetuneConfig
 from emeg.flows.engine import ArtifactProgress, show, verb_flow, verb_task
@@ -63,6 +63,8 @@ class PipelineConfig(Config):
     """Recipe of the tokenizer: a name or a .yaml file."""
     brainomni: str = option("brainomni-emeg-nano", group="model")
     """Recipe of BrainOmni: a name or a .yaml file."""
+    task: str | None = option(None, group="tasks")
+    """Task to fine-tune and compare on: a name of `emeg tasks`, or a YAML file. Default: inferred from the events."""
     tokenizer_steps: int | None = option(None, group="training")
     """Optimiser steps of the tokenizer. Default: the recipe's."""
     pretrain_steps: int | None = option(None, group="training")
@@ -101,9 +103,10 @@ def pipeline_flow(config: PipelineConfig) -> ReportResult:
         root=root, tokens=tokens, recipe=config.brainomni, seed=seed, **_given(steps=config.pretrain_steps)
     )
     model = run_pretrain(_shared_by_ranks(of_model, workers)).model
+    task = None if config.task is None else single_task(load_task(config.task))
     finetuned = None
-    if not evaluation.missing_task(root, corpus):
-        finetuning = FinetuneConfig(root=root, model=model, corpus=corpus, seed=seed, workers=workers)
+    if task is not None or not evaluation.missing_task(root, corpus):
+        finetuning = FinetuneConfig(root=root, model=model, corpus=corpus, task=task, seed=seed, workers=workers)
         finetuned = run_finetune(finetuning).model
     evaluated = run_evaluate(EvaluateConfig(root=root, finetuned=finetuned, model=model, corpus=corpus, seed=seed))
     page = run_report(ReportConfig(root=root, evaluation=evaluated.evaluation))

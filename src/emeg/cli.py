@@ -66,8 +66,11 @@ VERB_GROUPS = {
         "cache": Verb("emeg.data", "cache", "CacheConfig", "Show, verify or clear local copies of shards."),
     },
     "evaluation": {
+        "tasks": Verb("emeg.evaluation", "list_tasks", "TasksConfig", "List tasks, and say which can run on a store."),
         "finetune": Verb("emeg.evaluation", "finetune", "FinetuneConfig", "Fine-tune a model on held-out subjects."),
-        "evaluate": Verb("emeg.evaluation", "evaluate", "EvaluateConfig", "Compare a model with chance and baselines."),
+        "evaluate": Verb(
+            "emeg.evaluation", "evaluate", "EvaluateConfig", "Compare a model with others, on one task or many."
+        ),
         "report": Verb("emeg.reports", "report", "ReportConfig", "Write an evaluation as one HTML page."),
     },
     "service": {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emeg.evaluation.comparisons import gates, interval, paired_interval
+from emeg.evaluation.comparisons import gates, holm, interval, paired_interval, sign_flip_p
 from emeg.evaluation.products import EvaluationSummary, ModelSummary, TaskSummary
 
 
@@ -84,3 +84,21 @@ def test_a_rival_that_was_not_evaluated_is_named_as_such():
     found = gates(summary(model("pretrained_probe", [0.7] * 6)))
     assert [gate.passed for gate in found] == [True, None, None]
     assert "not evaluated" in found[1].reason
+
+
+def test_sign_flips_of_few_subjects_are_counted_exactly():
+    assert sign_flip_p([1.0, 2.0, 0.5, 1.5, 3.0]) == 2 / 2**5
+    assert sign_flip_p([1.0, -1.0, 2.0, -2.0]) == 1.0
+    assert sign_flip_p([0.0] * 6) == 1.0
+
+
+def test_sign_flips_of_many_subjects_agree_with_student():
+    differences = np.random.default_rng(0).normal(0.3, 1.0, 40)
+    assert sign_flip_p(differences.tolist()) == pytest.approx(stats.ttest_1samp(differences, 0).pvalue, abs=0.02)
+
+
+def test_holm_corrects_step_by_step():
+    # sorted .005 .01 .03 .04, times 4 3 2 1, never falling
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

@@ -16,6 +16,7 @@ from .sampling.plan import (
     n_in_pairs as n_in_pairs,
     numbers_of as numbers_of,
 )
-from .tasks.definition import TaskConfig as TaskConfig, infer_task as infer_task
+from .tasks.definition import TaskConfig as TaskConfig, infer_task as infer_task, single_task as single_task
 from .tasks.folds import Fold as Fold, SubjectFold as SubjectFold, Folds as Folds, subject_folds as subject_folds
 from .tasks.windows import TaskWindows as TaskWindows, task_windows as task_windows
+from .tasks.recipes import TaskRecipe as TaskRecipe, known_tasks as known_tasks, load_task as load_task

@@ -16,3 +16,4 @@ from .products import (
     read_predictions as read_predictions,
 )
 from .task import Task as Task, make_task as make_task, missing_task as missing_task, try_task as try_task
+from .task_listing import TasksConfig as TasksConfig, TasksResult as TasksResult, list_tasks as list_tasks

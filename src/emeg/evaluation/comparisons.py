@@ -62,6 +62,38 @@ def interval(values: Sequence[float]) -> Interval | None:
     return Interval(float(data.mean()), float(found.low), float(found.high), len(data))
 
 
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Return the two-sided p-value of paired differences, one per subject, under random flips of their signs.
+
+    All flips are used where there are at most `N_RESAMPLES` of them.
+    """
+    from scipy.stats import permutation_test
+
+    data = np.asarray(differences, np.float64)
+    if not data.any():
+        return 1.0
+    found = permutation_test(
+        (data,), np.mean, permutation_type="samples", n_resamples=N_RESAMPLES, rng=np.random.default_rng(0)
+    )
+    return float(found.pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values of several tests by Holm's step-down method, in the order given.
+
+    References
+    ----------
+    Holm, Scandinavian Journal of Statistics 6(2):65-70, 1979.
+    """
+    n = len(p_values)
+    corrected = [0.0] * n
+    largest = 0.0
+    for rank, number in enumerate(sorted(range(n), key=lambda k: p_values[k])):
+        largest = max(largest, min(1.0, (n - rank) * p_values[number]))
+        corrected[number] = largest
+    return corrected
+
+
 def model_interval(model: ModelSummary) -> Interval | None:
     """Return the balanced accuracy of a model, averaged over subjects, with its interval."""
     return interval([value for value in model.subjects.values() if value is not None])

@@ -106,6 +106,54 @@ class EvaluateConfig(Config):
     with equal threads."""
     device: Device = runtime_field("auto")
     """Device to compute on."""
+    tasks: tuple[str, ...] = option((), group="tasks")
+    """Tasks to compare models on: names (`emeg tasks` lists them), YAML files, or all for every task that can run on
+    the store. If given, the options below apply, and those of the fine-tuned model and its reconstruction do not."""
+    seeds: tuple[int, ...] = option((0, 1, 2), group="tasks", min_length=1)
+    """Seeds of folds, random weights and fits."""
+    read_outs: tuple[Literal["logistic", "ridge"], ...] = option(("logistic",), group="tasks")
+    """Read-outs of a network's frozen features in tasks with classes."""
+    rivals: tuple[str, ...] = option(("chance", "band_power", "tangent_space"), group="tasks")
+    """Models to compare with, by name."""
+    budget: PositiveInt = option(6, group="tasks")
+    """Largest number of settings that each model may choose from on validation."""
+    split_mode: Literal["strict", "paper_compat"] = option("strict", group="tasks")
+    """strict: the split rule of each task; paper_compat: the folds of the reference release."""
+    pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power"] = option("log_std", group="tasks")
+    """Features of an embedding that the read-out sees."""
+    layers: tuple[int, ...] = option((), group="tasks")
+    """Numbers of blocks behind the embeddings to average; empty: the last but one."""
+    random_weights: bool = option(True, group="tasks")
+    """Also evaluate the same network with random weights."""
+    permuted_labels: bool = option(True, group="tasks")
+    """Also evaluate the network on permuted labels."""
+    workers: int = runtime_field(0, ge=0)
+    """Processes that share the cells of the tasks; 0: one for each core."""
+
+    def product_fields(self) -> dict[str, Any]:
+        """Return the fields that can change a result: with tasks those of the grid, without those of one task."""
+        fields = super().product_fields()
+        of_both = {"model"}
+        return {
+            name: value for name, value in fields.items() if name in of_both or (name in _OF_GRID) == bool(self.tasks)
+        }
+
+
+_OF_GRID = frozenset(
+    {
+        "tasks",
+        "seeds",
+        "read_outs",
+        "rivals",
+        "budget",
+        "split_mode",
+        "pooling",
+        "layers",
+        "random_weights",
+        "permuted_labels",
+    }
+)
+"""Fields that only an evaluation over tasks uses."""
 
 
 class EvaluateResult(Config):

@@ -9,7 +9,7 @@ Shape letters: B batch, D features.
 
 import io
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from emeg.config import Config
 from emeg.data.batch import Batch
+from emeg.evaluation.sharing import share_work
 from emeg.hashing import hash_json, sha256_bytes
 from emeg.progress import Progress, silent
 from emeg.store import Store
@@ -169,8 +170,7 @@ def embed(
     jobs = _jobs(windows, spec)
     missing = [job for job in jobs if not store.has("embeddings", job.card.name)]
     if missing:
-        for number, job in enumerate(_publish(store, windows, spec, missing, device)):
-            progress(number + 1, len(missing), f"embedded {job.card.recording} ({spec.weights} weights)")
+        _publish(store, windows, spec, missing, device, progress)
         logger.info("embedded %d windows of %d recordings", sum(len(j.rows) for j in missing), len(missing))
     parts = [(job.rows, read_embedding(store, job.card.name)) for job in jobs]
     features_BD = np.empty((len(windows.labels), parts[0][1].shape[1]), np.float32)
@@ -207,9 +207,13 @@ def _jobs(windows: EmbeddedWindows, spec: EmbeddingSpec) -> list[_Job]:
 
 
 def _publish(
-    store: Store, windows: EmbeddedWindows, spec: EmbeddingSpec, jobs: Sequence[_Job], device: str
-) -> Iterator[_Job]:
-    """Compute and publish embeddings; two processes with the same work publish equal bytes."""
+    store: Store,
+    windows: EmbeddedWindows,
+    spec: EmbeddingSpec,
+    jobs: Sequence[_Job],
+    device: str,
+    progress: Progress,
+) -> None:
     import torch
 
     from emeg.training import FinetuneRecipe
@@ -219,15 +223,20 @@ def _publish(
 
     chosen = pick_device(device)
     recipe = FinetuneRecipe.of(pooling=spec.pooling, layers=spec.layers, batch_size=BATCH_SIZE)
+    by_name = {job.card.name: job for job in jobs}
     with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
         weights: Literal["trained", "random"] = "trained" if spec.weights == "pretrained" else "random"
         network = load_backbone(store.local_copy("models", spec.model), weights=weights, seed=spec.seed)
-        for job in jobs:
-            if not store.has("embeddings", job.card.name):
-                features_BD = embed_windows(network, _OneRecording(windows, job.rows), recipe, device=chosen)
-                with store.publishing("embeddings", job.card.name) as folder:
-                    _write(folder, job.card, features_BD.astype(np.float32))
-            yield job
+
+        def make(name: str) -> None:
+            job = by_name[name]
+            features_BD = embed_windows(network, _OneRecording(windows, job.rows), recipe, device=chosen)
+            with store.publishing("embeddings", name) as folder:
+                _write(folder, job.card, features_BD.astype(np.float32))
+            n_done = sum(store.has("embeddings", one) for one in by_name)
+            progress(n_done, len(by_name), f"embedded {job.card.recording} ({spec.weights} weights)")
+
+        share_work(store, list(by_name), lambda name: store.has("embeddings", name), make)
 
 
 def _write(folder: Path, card: EmbeddingCard, features_BD: NDArray[np.float32]) -> None:

@@ -64,13 +64,18 @@ class TaskOutcome(NamedTuple):
 def evaluate(config: EvaluateConfig, *, progress: Progress = silent) -> EvaluateResult:
     """Evaluate a fine-tuned model, random weights, chance and classical baselines on the same folds, and its tokenizer.
 
-    Without a fine-tuned model there is no task table; the product then states the reason and holds the rest.
+    Without a fine-tuned model there is no task table; the product then states the reason and holds the rest. With
+    `tasks`, models are compared on these instead, over several seeds (`emeg.evaluation.protocol`).
 
     Raises
     ------
     UserError
         A product is missing, or recordings of the task's subjects have changed since fine-tuning.
     """
+    if config.tasks:
+        from emeg.evaluation.protocol.run import evaluate_tasks
+
+        return evaluate_tasks(config, progress=progress)
     store = Store.open(config.root)
     evaluated = find_evaluated(store, config)
     name = _name(config, evaluated)

@@ -7,9 +7,12 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from emeg.config import Config, runtime_field
 from emeg.evaluation.products import read_arrays, read_summary
+from emeg.evaluation.protocol.cells import check_not_running
+from emeg.evaluation.protocol.products import is_grid, read_grid
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.reports.page import page_context
+from emeg.reports.sections.grid import grid_context
 from emeg.store import Store, read_catalog, read_quarantine
 from emeg.version import __version__
 
@@ -39,16 +42,18 @@ class ReportResult(Config):
 
 
 def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult:
-    """Write ``reports/<report>/``: ``index.html`` and the evaluation's ``figures.json`` and ``figures.parquet``.
+    """Write ``reports/<report>/``: ``index.html`` and the figures of the evaluation as JSON and Parquet.
 
     The name covers the evaluation, the catalogue and the quarantine, so that a store that has grown gets a new page.
 
     Raises
     ------
     UserError
-        There is no such evaluation.
+        There is no such evaluation, or it compares models on tasks and is not finished; the message names the cells
+        that are missing.
     """
     store = Store.open(config.root)
+    check_not_running(store, config.evaluation)
     evaluation = store.only("evaluations", config.evaluation)
     rows, refused = read_catalog(store), read_quarantine(store)
     name = hash_json(
@@ -68,13 +73,18 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
     if result.done_before:
         return result
     progress(0, 2, "gathering")
-    figures = read_summary(store, evaluation)
-    context = page_context(store, rows, refused, figures, read_arrays(store, evaluation))
-    progress(1, 2, "drawing")
-    html = render(context)
+    if is_grid(store, evaluation):
+        files = ("figures.json", "results.parquet")
+        html = render(grid_context(read_grid(store, evaluation), evaluation), "grid.html.j2")
+    else:
+        files = ("figures.json", "figures.parquet")
+        figures = read_summary(store, evaluation)
+        context = page_context(store, rows, refused, figures, read_arrays(store, evaluation))
+        progress(1, 2, "drawing")
+        html = render(context)
     with store.publishing("reports", name) as folder:
         (folder / "index.html").write_text(html, encoding="utf-8")
-        for file in ("figures.json", "figures.parquet"):
+        for file in files:
             (folder / file).write_bytes(store.location("evaluations", evaluation, file).read_bytes())
     progress(2, 2, "written")
     logger.info("wrote %s: %d kB", result.path, len(html) // 1000)

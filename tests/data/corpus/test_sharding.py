@@ -253,3 +253,9 @@ def test_shards_are_what_tarfile_would_write(people, tmp_path):
                 assert member.name.split(".")[0].isdigit()
                 other.addfile(member, tar.extractfile(member))
         assert copy.read_bytes() == path.read_bytes()
+
+
+def test_a_corpus_can_hold_everybody_out(people):
+    made = shard(config_of(people, held_out=1.0))
+    assert made.n_subjects == {"train": 0, "validation": 0, "held_out": 7}
+    assert set(Corpus.open(people, made.corpus).subjects.values()) == {"held_out"}

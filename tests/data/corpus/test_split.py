@@ -83,3 +83,8 @@ def test_too_few_people_is_one_line_with_reason():
         split({f"d/{i}": {"x"} for i in range(4)}, held_out_subjects=["d/0", "d/1", "d/2"])
     with refusal(UserError, "held_out_subjects", "d/9", action="d/0, d/1"):
         split({f"d/{i}": {"x"} for i in range(4)}, held_out_subjects=["d/9"])
+
+
+def test_everybody_can_be_held_out():
+    assert set(split({f"d/{i}": {"x"} for i in range(4)}, held_out=1.0).values()) == {"held_out"}
+    assert split({}, held_out=1.0) == {}

@@ -6,7 +6,7 @@ import pytest
 from tests.data.conftest import sensors_of
 from tests.messages import refusal
 
-from emeg.data import TaskConfig, infer_task, subject_folds, task_windows
+from emeg.data import TaskConfig, infer_task, known_tasks, single_task, subject_folds, task_windows
 from emeg.errors import UserError
 from emeg.evaluation import FinetuneConfig
 from emeg.store import BadReason, open_recording, read_catalog, write_facts
@@ -190,3 +190,22 @@ def test_refusals_list_what_there_is(store, add_recording):
         infer_task(store, "e")
     with refusal(UserError, "task t", action="task.classes"):
         task_windows(store, task.model_copy(update={"classes": {"l": ("left_imagery",)}}))
+
+
+def test_long_events_of_unequal_length_are_conditions_of_one_experiment(store, add_recording):
+    for subject in ("01", "02", "03"):
+        add_recording(subject, seconds=320.0, events=[(0.0, 180.0, "rest", ""), (190.0, 120.0, "count", "")])
+    task = infer_task(store, "d")
+    assert set(task.classes) == {"rest", "count"}
+    assert (task.window_s, task.stride_s) == (10.0, 10.0)
+    assert np.bincount(task_windows(store, task).labels).tolist() == [36, 54]
+
+
+def test_a_recipe_becomes_the_configuration_of_a_single_task(store, add_recording):
+    recipe = known_tasks()["arithmetic"]
+    task = single_task(recipe.model_copy(update={"dataset": "d"}))
+    add_recording("01", seconds=60.0, events=[(0.0, 30.0, "rest", ""), (30.0, 30.0, "mental_arithmetic", "")])
+    assert len(task_windows(store, task)) == 6
+    assert single_task(known_tasks()["slowing"]).label == "group"
+    with refusal(UserError, "arithmetic-age", action="emeg evaluate --tasks"):
+        single_task(known_tasks()["arithmetic-age"])

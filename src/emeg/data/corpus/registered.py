@@ -1,11 +1,14 @@
 """Rules of the dataset registry for a corpus: subjects that no model trains on, and datasets that share subjects."""
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from emeg.data.corpus.split import join_groups
+from emeg.data.corpus.writing import subject_name
 from emeg.registry import Registry
-from emeg.store import Store
+from emeg.store import CatalogRow, Store
+from emeg.store.copies import read_copies
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,39 @@ def registered(store: Store, datasets: Collection[str]) -> Registered:
                 "%s may share subjects with %s; the registry marks this as unchecked", dataset, ", ".join(doubted)
             )
     return Registered(held_out, tuple(pairs))
+
+
+def copied_subjects(store: Store, rows: Sequence[CatalogRow]) -> list[tuple[str, str]]:
+    """Return the pairs of subjects whose recordings hold the same data according to `emeg copies`."""
+    people = {row.recording: subject_name(row) for row in rows}
+    pairs = {
+        (people[copy.first], people[copy.second])
+        for copy in read_copies(store)
+        if copy.first in people and copy.second in people
+    }
+    return sorted(pair for pair in pairs if pair[0] != pair[1])
+
+
+def group_name(name: str, same_people: Sequence[tuple[str, str]]) -> str:
+    """Return the name of a subject in the first, by name, of all datasets that share subjects, transitively."""
+    dataset, subject = name.split("/", 1)
+    family = {dataset}
+    while True:
+        linked = {d for pair in same_people if family & set(pair) for d in pair} | family
+        if linked == family:
+            return f"{min(family)}/{subject}"
+        family = linked
+
+
+def person_groups(store: Store, rows: Sequence[CatalogRow]) -> dict[str, str]:
+    """Return a key for each global name ``dataset/subject``; names of one person, as far as known, share it.
+
+    Known are datasets that share subjects according to the registry, and copies that `emeg copies` found.
+    """
+    same_people = registered(store, {row.dataset for row in rows}).same_people
+    names = sorted({subject_name(row) for row in rows})
+    groups = {name: group_name(name, same_people) for name in names}
+    return join_groups(groups, copied_subjects(store, rows))
 
 
 def registry_id(store: Store, dataset: str) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from emeg.config import Config, runtime_field
 from emeg.data.corpus.corpus import FORMAT
 from emeg.data.corpus.cutting import Cut, RecordingCache, Stretch, choose_recordings, cut, open_all
-from emeg.data.corpus.registered import Registered, registered
+from emeg.data.corpus.registered import Registered, copied_subjects, group_name, registered
 from emeg.data.corpus.split import SPLITS, Split, join_groups, split_subjects
 from emeg.data.corpus.writing import CorpusWriter, Member, subject_name
 from emeg.data.sampling.order import hash_order
@@ -23,7 +23,6 @@ from emeg.errors import UserError
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.store import CatalogRow, Store
-from emeg.store.copies import read_copies
 from emeg.store.staging import staged
 from emeg.uri import locate
 
@@ -41,8 +40,8 @@ class ShardConfig(Config):
     """Length of a segment, s; multiples of 10 s are copied without requantising."""
     seed: int = Field(0, ge=0)
     """Seed of the split and of the order of segments."""
-    held_out: float = Field(0.5, ge=0, lt=1)
-    """Share of subjects held out for tasks: no model trains on them."""
+    held_out: float = Field(0.5, ge=0, le=1)
+    """Share of subjects held out for tasks: no model trains on them; 1 for all, to evaluate a model made elsewhere."""
     validation: float = Field(0.15, ge=0, lt=1)
     """Share of the remaining subjects used for validation only."""
     held_out_subjects: tuple[str, ...] = ()
@@ -93,7 +92,7 @@ def shard(config: ShardConfig, *, progress: Progress = silent) -> ShardResult:
     store = Store.open(config.root)
     rows = choose_recordings(store, config.datasets, config.exclude_devices, config.config_hashes)
     rules = registered(store, {row.dataset for row in rows})
-    copied = _copied_subjects(store, rows)
+    copied = copied_subjects(store, rows)
     made_of = {"format": FORMAT, "config": config.product_fields(), "recordings": [row.recording for row in rows]}
     made_from = hash_json({**made_of, **_as_json(rules), **({"copied_people": copied} if copied else {})})
     for name in store.names("corpora"):
@@ -153,13 +152,14 @@ def _arrange(
     if not devices:
         raise UserError(f"no recording is as long as segment_s={config.segment_s} s; choose a shorter segment_s")
     pairs = [*config.same_subjects_as.items(), *rules.same_people]
-    groups_before = {name: _group(name, pairs) for name in devices}
+    groups_before = {name: group_name(name, pairs) for name in devices}
     group_of = join_groups(groups_before, (pair for pair in copied if set(pair) <= devices.keys()))
     groups = {group_of[name] for name in rules.held_out_subjects(devices)}
     closed = {name for name, group in group_of.items() if group in groups}
-    if len(closed) == len(devices):
+    if len(closed) == len(devices) and config.held_out < 1:
         raise UserError(
-            f"no subject is left for training: {'; '.join(rules.held_out.values())}; ingest other datasets as well"
+            f"no subject is left for training: {'; '.join(rules.held_out.values())}; ingest other datasets as well, or"
+            " hold everybody out with held_out 1"
         )
     subjects = split_subjects(
         {name: found for name, found in devices.items() if name not in closed},
@@ -180,33 +180,11 @@ def _arrange(
     return sorted(members, key=lambda m: (m.channels, SPLITS.index(m.split))), subjects
 
 
-def _copied_subjects(store: Store, rows: Sequence[CatalogRow]) -> list[tuple[str, str]]:
-    """Return the pairs of subjects whose recordings hold the same data according to `emeg copies`."""
-    people = {row.recording: subject_name(row) for row in rows}
-    pairs = {
-        (people[copy.first], people[copy.second])
-        for copy in read_copies(store)
-        if copy.first in people and copy.second in people
-    }
-    return sorted(pair for pair in pairs if pair[0] != pair[1])
-
-
 def _as_json(rules: Registered) -> dict[str, Any]:
     """Return the rules as the manifest stores them; empty if there are none."""
     if not rules:
         return {}
     return {"registry": {"held_out": rules.held_out, "same_people": [list(pair) for pair in rules.same_people]}}
-
-
-def _group(name: str, same_people: Sequence[tuple[str, str]]) -> str:
-    """Return the name of a subject in the first, by name, of all datasets that share subjects, transitively."""
-    dataset, subject = name.split("/", 1)
-    family = {dataset}
-    while True:
-        linked = {d for pair in same_people if family & set(pair) for d in pair} | family
-        if linked == family:
-            return f"{min(family)}/{subject}"
-        family = linked
 
 
 def _describe(

@@ -32,7 +32,7 @@ def split_subjects(
     devices : mapping
         Devices of every subject, by global name ``dataset/subject``.
     held_out, validation : float
-        Shares; 0 leaves the split empty.
+        Shares; 0 leaves the split empty. With `held_out` 1 nobody trains.
     seed : int
     held_out_subjects : collection of str
         Subjects that are always held out; they count towards the share.
@@ -50,6 +50,8 @@ def split_subjects(
             f"held_out_subjects: no subject with data is called {', '.join(unknown)}; "
             f"choose from {', '.join(sorted(devices)[:8])}{' …' if len(devices) > 8 else ''}"
         )
+    if held_out == 1:
+        return dict.fromkeys(sorted(devices), "held_out")
     group_of = group_of or {}
     people: dict[str, set[str]] = defaultdict(set)
     for name, names in devices.items():

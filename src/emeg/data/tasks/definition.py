@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import PositiveFloat, field_validator
 
 from emeg.config import Config
+from emeg.data.tasks.recipes import TaskRecipe
 from emeg.errors import UserError
 from emeg.store import Event, Store, read_catalog, read_events
 
@@ -24,6 +25,8 @@ MIN_BALANCE = 0.1
 SAME_DURATION = 1.3
 """Largest ratio of durations between event types that can be conditions of one experiment."""
 LONGEST_WINDOW_S = 10.0
+TILED_S = 2 * LONGEST_WINDOW_S
+"""Length, s, from which events can be conditions of one experiment whatever their durations: windows tile them."""
 SHORTEST_WINDOW_S = 2.0
 """Shortest window, s: one window of the BrainTokenizer. Shorter events use this length from their onset on."""
 
@@ -120,6 +123,34 @@ def event_label(event: Event) -> str:
     return next((text for text in (event.trial_type, event.value) if text and text.lower() != "n/a"), "")
 
 
+def single_task(recipe: TaskRecipe) -> TaskConfig:
+    """Return a recipe as the configuration of a single task, for fine-tuning.
+
+    Raises
+    ------
+    UserError
+        Fine-tuning cannot do the recipe's kind of task, or its source of labels.
+    """
+    labels = recipe.labels
+    plain_events = labels.source == "events" and labels.value == "{label}"
+    if not recipe.classes or not (plain_events or labels.source in ("participants", "sessions", "scans")):
+        raise UserError(
+            f"task {recipe.id}: fine-tuning needs classes, with labels of events or of a column of participants,"
+            f" sessions or scans; use `emeg evaluate --tasks {recipe.id}` for this task"
+        )
+    return TaskConfig(
+        name=recipe.id,
+        classes=recipe.classes,
+        window_s=recipe.window.length_s,
+        label=None if plain_events else labels.column,
+        offset_s=recipe.window.offset_s,
+        stride_s=recipe.window.stride_s,
+        modality=recipe.modality,
+        device=recipe.device,
+        dataset=recipe.dataset,
+    )
+
+
 def infer_task(store: Store, dataset: str, subjects: Sequence[str] | None = None) -> TaskConfig:
     """Infer a task from the events of a dataset.
 
@@ -184,7 +215,8 @@ def _families(found: Sequence[FoundEvents]) -> list[_Family]:
     families: list[list[FoundEvents]] = []
     for events in sorted(found, key=lambda e: (-e.duration_s, e.label)):
         longest = families[-1][0].duration_s if families else 0.0
-        if families and (longest <= max(events.duration_s, 0.5) * SAME_DURATION):
+        both_tiled = events.duration_s >= TILED_S
+        if families and (both_tiled or longest <= max(events.duration_s, 0.5) * SAME_DURATION):
             families[-1].append(events)
         else:
             families.append([events])

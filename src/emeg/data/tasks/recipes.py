@@ -170,6 +170,8 @@ class TaskRecipe(Config):
     """Patterns of source paths to use; all if not given."""
     subjects: tuple[str, ...] = ()
     """Global names dataset/subject to use; all with labels if not given."""
+    accepted_checks: tuple[str, ...] = ()
+    """Leak checks that this task cannot pass by its design; the notes say why."""
     published: dict[str, float] = Field(default_factory=dict)
     """Published values of the primary metric, by model."""
     notes: tuple[str, ...] = ()
@@ -220,7 +222,7 @@ def _shelf() -> dict[str, TaskRecipe]:
             if f"{recipe.id}.yaml" != file.name:
                 raise UserError(f"recipes/tasks/{file.name} holds task {recipe.id}; rename it to {recipe.id}.yaml")
             found[recipe.id] = recipe
-    return found
+    return dict(sorted(found.items()))
 
 
 def load_task(name: str) -> TaskRecipe:

@@ -86,16 +86,25 @@ class Estimator(Protocol):
 class Rival(Protocol):
     """A model that is compared. Estimators of classification and diagnosis have ``predict_proba`` as well."""
 
-    name: str
-    """Name in results, such as ``band_power``."""
-    title: str
-    """Name shown to readers."""
-    package: str
-    """Package it needs that emeg does not install; empty if none."""
-    kinds: frozenset[Kind]
-    """Kinds of tasks that it can do."""
-    input: Literal["signal", "features", "none"]
-    """What X is."""
+    @property
+    def name(self) -> str:
+        """Name in results, such as ``band_power``."""
+
+    @property
+    def title(self) -> str:
+        """Name shown to readers."""
+
+    @property
+    def package(self) -> str:
+        """Package it needs that emeg does not install; empty if none."""
+
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """Kinds of tasks that it can do."""
+
+    @property
+    def input(self) -> Literal["signal", "features", "none"]:
+        """What X is."""
 
     def settings(self, budget: int) -> Sequence[Setting]:
         """Return the settings to choose from on validation, at most `budget`, the most plausible first."""

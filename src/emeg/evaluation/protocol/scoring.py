@@ -26,7 +26,7 @@ OF_KIND: dict[Kind, tuple[str, ...]] = {
 LOWER_IS_BETTER = frozenset({"mae", "mean_rank"})
 
 
-class Tested(NamedTuple):
+class Outcomes(NamedTuple):
     """Test windows of a fold with their predictions."""
 
     truth: NDArray[Any]
@@ -51,7 +51,7 @@ class Figure(NamedTuple):
     note: str
 
 
-def figures(kind: Kind, tested: Tested) -> Iterator[Figure]:
+def figures(kind: Kind, tested: Outcomes) -> Iterator[Figure]:
     """Yield the metrics of a fold: all test windows, each subject, and subjects as units where that is defined."""
     measure = _MEASURES[kind]
     names = np.unique(tested.subjects)
@@ -72,7 +72,7 @@ def _named(subject: str, unit: str, scores: dict[str, Score], n: int) -> Iterato
         yield Figure(subject, unit, metric, found.value, n, found.note)
 
 
-def _only(tested: Tested, rows: NDArray[np.bool_]) -> Tested:
+def _only(tested: Outcomes, rows: NDArray[np.bool_]) -> Outcomes:
     return tested._replace(
         truth=tested.truth[rows],
         predicted=tested.predicted[rows],
@@ -92,7 +92,7 @@ def _mean(scores: list[dict[str, Score]]) -> dict[str, Score]:
     return found
 
 
-def _by_subject(kind: Kind, tested: Tested) -> Tested | None:
+def _by_subject(kind: Kind, tested: Outcomes) -> Outcomes | None:
     """Return one averaged prediction a subject where every subject has one label; else None."""
     if kind not in ("diagnosis", "regression"):
         return None
@@ -104,11 +104,11 @@ def _by_subject(kind: Kind, tested: Tested) -> Tested | None:
     return tested._replace(truth=tested.truth[first], predicted=averaged, subjects=names, stimuli=tested.stimuli[first])
 
 
-def _classification(tested: Tested) -> dict[str, Score]:
+def _classification(tested: Outcomes) -> dict[str, Score]:
     return score(tested.truth, tested.predicted)
 
 
-def _regression(tested: Tested) -> dict[str, Score]:
+def _regression(tested: Outcomes) -> dict[str, Score]:
     from scipy.stats import pearsonr, spearmanr
     from sklearn.metrics import r2_score
 
@@ -129,7 +129,7 @@ def _regression(tested: Tested) -> dict[str, Score]:
     }
 
 
-def ranks(tested: Tested) -> tuple[NDArray[np.int64], int]:
+def ranks(tested: Outcomes) -> tuple[NDArray[np.int64], int]:
     """Return the rank of the right stimulus for every window, from 0, and the number of candidates.
 
     Candidates are the stimuli of the test windows of all subjects; similarity is the cosine. A tie counts against the
@@ -141,7 +141,7 @@ def ranks(tested: Tested) -> tuple[NDArray[np.int64], int]:
     return _ranks_among(tested, candidates), len(candidates)
 
 
-def _ranks_among(tested: Tested, candidates: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ranks_among(tested: Outcomes, candidates: NDArray[np.int64]) -> NDArray[np.int64]:
     assert tested.table_BD is not None
     similarity = _unit(tested.predicted) @ _unit(tested.table_BD[candidates]).T
     right = np.searchsorted(candidates, tested.stimuli)
@@ -154,7 +154,7 @@ def _unit(rows_BD: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(rows_BD / np.maximum(norm, 1e-12))
 
 
-def _retrieval(tested: Tested) -> dict[str, Score]:
+def _retrieval(tested: Outcomes) -> dict[str, Score]:
     found, n_candidates = ranks(tested)
     note = f"among {n_candidates} unseen stimuli"
     mean_rank = Score(float(np.mean(found)) / (n_candidates - 1), note) if n_candidates > 1 else Score(None, note)
@@ -165,7 +165,7 @@ def _retrieval(tested: Tested) -> dict[str, Score]:
     }
 
 
-def _encoding(tested: Tested) -> dict[str, Score]:
+def _encoding(tested: Outcomes) -> dict[str, Score]:
     """Correlate predicted with mean measured responses over the stimuli, and state how well anything could do."""
     names = np.unique(tested.stimuli)
     if len(names) < 3:
@@ -216,7 +216,7 @@ def noise_ceiling(responses_BD: NDArray[np.float64], stimuli: NDArray[np.int64])
     return Score(float(np.mean(np.sqrt(reliability))))
 
 
-def choice(kind: Kind, metric: str, tested: Tested) -> tuple[float, float]:
+def choice(kind: Kind, metric: str, tested: Outcomes) -> tuple[float, float]:
     """Return a score for the choice of settings on validation windows; larger is better, the second breaks ties."""
     if kind == "regression":
         error = float(np.mean((np.asarray(tested.truth, np.float64) - tested.predicted[:, 0]) ** 2))
@@ -232,7 +232,7 @@ def choice(kind: Kind, metric: str, tested: Tested) -> tuple[float, float]:
     return first, float(np.mean(np.log(np.maximum(own, 1e-12))))
 
 
-_MEASURES: dict[Kind, Callable[[Tested], dict[str, Score]]] = {
+_MEASURES: dict[Kind, Callable[[Outcomes], dict[str, Score]]] = {
     "classification": _classification,
     "diagnosis": _classification,
     "regression": _regression,

@@ -44,9 +44,23 @@ class LogisticReadOut(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         UserError
             A feature is not finite.
         """
+        return self.fit_in(RowSpace.of(checked_features(X)), X, y)
+
+    def fit_in(self, space: RowSpace, X: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> Self:
+        """Fit the regression in a space that several penalties share.
+
+        Parameters
+        ----------
+        space : RowSpace
+            ``RowSpace.of(X)``.
+        X : float, shape (windows, features)
+            Features in any unit.
+        y : int64, shape (windows,)
+            Class index of every window.
+        """
         features_BD = checked_features(X)
         self.classes_ = np.arange(self.n_classes)
-        self.space_ = RowSpace.of(features_BD)
+        self.space_ = space
         present = np.unique(y)
         self.only_class_ = int(present[0]) if len(present) == 1 else None
         if self.only_class_ is None:
@@ -111,6 +125,20 @@ class RidgeReadOut(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         UserError
             A feature is not finite.
         """
+        return self.fit_in(RowSpace.of(checked_features(X)), X, y)
+
+    def fit_in(self, space: RowSpace, X: NDArray[np.floating[Any]], y: NDArray[Any]) -> Self:
+        """Fit the regression in a space that several penalties share.
+
+        Parameters
+        ----------
+        space : RowSpace
+            ``RowSpace.of(X)``.
+        X : float, shape (windows, features)
+            Features in any unit.
+        y : float64 or int64, shape (windows,) or (windows, targets)
+            Targets in any unit, or class indices.
+        """
         features_BD = checked_features(X)
         labels = np.asarray(y)
         weight = np.ones(len(labels))
@@ -120,7 +148,7 @@ class RidgeReadOut(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             targets = np.eye(self.n_classes)[labels]
             share = np.bincount(labels, minlength=self.n_classes) / len(labels)
             weight = 1.0 / (share[labels] * np.count_nonzero(share))
-        self.space_ = RowSpace.of(features_BD)
+        self.space_ = space
         scaled_BD = self.space_.apply(features_BD)
         self.is_one_target_ = targets.ndim == 1
         targets = targets.reshape(len(targets), -1)

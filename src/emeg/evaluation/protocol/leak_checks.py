@@ -1,0 +1,76 @@
+"""Run the leak checks of every task before the first cell, and keep what they found."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emeg.data.corpus.registered import person_groups
+from emeg.evaluation.leaks import run_checks, stop_on_leaks
+from emeg.evaluation.leaks.gather import gather_setup
+from emeg.evaluation.leaks.setup import Sides
+from emeg.evaluation.protocol.splits import (
+    CALIBRATION,
+    SUPPORT,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    VALIDATION_SUPPORT,
+    SplitManifest,
+)
+from emeg.evaluation.protocol.task_data import TaskData
+from emeg.progress import Progress, silent
+from emeg.store import Store, read_catalog
+
+
+def check_task(
+    store: Store, data: TaskData, model: str | None, *, with_signal: bool, progress: Progress = silent
+) -> list[dict[str, Any]]:
+    """Return the leak checks of a task as JSON: name, title, passed, stops, found.
+
+    Parameters
+    ----------
+    store : Store
+    data : TaskData
+    model : str, optional
+        BrainOmni that is evaluated.
+    with_signal : bool
+        Also compare windows by content.
+    progress : Progress
+
+    Raises
+    ------
+    UserError
+        A check failed that stops an evaluation and that the task does not accept.
+    """
+    windows = data.windows
+    setup = gather_setup(
+        store,
+        data.as_windows(with_signal=with_signal),
+        [side for manifest in data.manifests.values() for side in _folds(manifest)],
+        rule=data.rule,
+        n_samples=windows.n_samples,
+        layouts=windows.layouts,
+        has_classes=bool(data.n_classes),
+        model=model,
+        groups=person_groups(store, read_catalog(store)),
+        progress=progress,
+    )
+    checks = run_checks(setup)
+    stop_on_leaks(checks, task=data.recipe.id, accepted=data.recipe.accepted_checks)
+    return [{"task": data.recipe.id, **check._asdict()} for check in checks]
+
+
+def _folds(manifest: SplitManifest) -> list[Sides]:
+    def rows(fold: int, *sides: int) -> NDArray[np.int64]:
+        return np.concatenate([manifest.rows(fold, side) for side in sides])
+
+    return [
+        Sides(
+            train=rows(fold, TRAIN),
+            validation=rows(fold, VALIDATION),
+            test=rows(fold, TEST),
+            shown=rows(fold, SUPPORT, VALIDATION_SUPPORT, CALIBRATION),
+        )
+        for fold in range(len(manifest))
+    ]

@@ -1,0 +1,244 @@
+"""Everything that the cells of one task share: windows, splits, signals, features, and features of the stimuli.
+
+Shape letters: B batch, C channels, N samples, D features.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from emeg.data.tasks.recipes import StimulusTable, TaskRecipe
+from emeg.data.tasks.spans import read_user_table, task_recordings
+from emeg.data.tasks.windows import TaskWindows, task_windows
+from emeg.errors import UserError
+from emeg.evaluation.classical.channels import common_channels
+from emeg.evaluation.embeddings import EmbeddingSpec, embed
+from emeg.evaluation.protocol.interfaces import Channel, Windows
+from emeg.evaluation.protocol.splits import SplitManifest, make_paper_splits, make_splits
+from emeg.progress import Progress, silent
+from emeg.sensors import SensorType
+from emeg.store import Store, open_recording
+
+BIN_S = 0.05
+"""Length of the bins in which responses are averaged for encoding, s."""
+
+
+class Stimuli(NamedTuple):
+    """Stimuli of a retrieval or encoding task."""
+
+    names: tuple[str, ...]
+    """Names, as the labels have them."""
+    table_BD: NDArray[np.float64]  # noqa: N815
+    """Features of each stimulus, shape (stimuli, features), scaled to mean 0 and deviation 1."""
+
+
+def read_stimuli(stimulus: StimulusTable) -> Stimuli:
+    """Read the features of the stimuli.
+
+    Raises
+    ------
+    UserError
+        A column is missing or is not numeric, or a name occurs twice.
+    """
+    table = read_user_table(stimulus.table)
+    if stimulus.key not in table.column_names:
+        raise UserError(
+            f"{stimulus.table}: no column {stimulus.key}; its columns are {', '.join(table.column_names)}; set key"
+        )
+    numeric = [
+        field.name
+        for field in table.schema
+        if field.name != stimulus.key and (pa.types.is_floating(field.type) or pa.types.is_integer(field.type))
+    ]
+    wanted = list(stimulus.features) or numeric
+    wrong = sorted(set(wanted) - set(numeric))
+    if wrong or not wanted:
+        raise UserError(
+            f"{stimulus.table}: {', '.join(wrong) or 'all columns'} not numeric; set features to numeric columns"
+        )
+    names = [str(name) for name in table[stimulus.key].to_pylist()]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise UserError(f"{stimulus.table}: {twice[0]} has two rows; keep one row a stimulus")
+    values = np.stack([np.asarray(table[name].to_pylist(), np.float64) for name in wanted], axis=1)
+    if not np.isfinite(values).all():
+        raise UserError(f"{stimulus.table}: a feature is missing or not finite; fill it in or remove the stimulus")
+    sd = values.std(axis=0)
+    return Stimuli(tuple(names), (values - values.mean(axis=0)) / np.where(sd > 0, sd, 1.0))
+
+
+class Signal(NamedTuple):
+    """Windows of the channels that all recordings of a task share."""
+
+    signal_BCN: NDArray[np.float32]  # noqa: N815
+    channels: tuple[Channel, ...]
+
+
+@dataclass(eq=False)
+class TaskData:
+    """One task of the grid."""
+
+    store: Store
+    recipe: TaskRecipe
+    windows: TaskWindows
+    stimuli: Stimuli | None
+    manifests: Mapping[tuple[int, int | None], SplitManifest]
+    """Splits by seed and number of examples."""
+    n_seen: int = 0
+    """Subjects left out because a model of the comparison was trained on them."""
+
+    def __post_init__(self) -> None:
+        self._features: dict[EmbeddingSpec, NDArray[np.float32]] = {}
+
+    @property
+    def examples(self) -> tuple[int | None, ...]:
+        """Numbers of labelled examples to evaluate; None for all."""
+        return self.recipe.split.examples_per_class if self._is_few_shot else (None,)
+
+    @property
+    def _is_few_shot(self) -> bool:
+        return next(iter(self.manifests.values())).rule == "few_shot"
+
+    @property
+    def rule(self) -> str:
+        """Name of the split rule."""
+        return next(iter(self.manifests.values())).rule
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes; 0 without classes."""
+        return len(self.recipe.classes)
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """Labels as the estimators receive them: class indices, targets, or stimulus indices."""
+        return self.windows.labels if self.windows.targets is None else self.windows.targets
+
+    @cached_property
+    def signal(self) -> Signal | None:
+        """Signals of all windows; None if the recordings share no channel."""
+        recordings = sorted(set(self.windows.recordings.tolist()))
+        shared = common_channels(self.store, recordings)
+        kinds = shared.sensor_type
+        kept = np.arange(len(shared.names))
+        if self.recipe.sensors is not None:
+            kept = np.flatnonzero((kinds == SensorType.EEG) == (self.recipe.sensors == "eeg"))
+        if not len(kept):
+            return None
+        n_samples = self.windows.n_samples
+        signal_BCN = np.empty((len(self.windows), len(kept), n_samples), np.float32)
+        for recording in recordings:
+            opened = open_recording(self.store, recording)
+            picks = shared.picks[recording][kept]
+            for row in np.flatnonzero(self.windows.recordings == recording).tolist():
+                start = int(self.windows.starts[row])
+                signal_BCN[row] = opened.read(start, start + n_samples)[picks]
+        first = open_recording(self.store, recordings[0])
+        positions = first.sensors.positions[shared.picks[recordings[0]][kept]]
+        channels = tuple(
+            Channel(shared.names[k], SensorType(int(kinds[k])), (float(x), float(y), float(z)))
+            for k, (x, y, z) in zip(kept.tolist(), positions.tolist(), strict=True)
+        )
+        return Signal(signal_BCN, channels)
+
+    def features(self, spec: EmbeddingSpec, device: str = "auto", progress: Progress = silent) -> NDArray[np.float32]:
+        """Return the features of a frozen network for all windows, float32 of shape (windows, features)."""
+        if spec.weights == "pretrained":
+            spec = spec._replace(seed=0)
+        if spec not in self._features:
+            self._features[spec] = embed(self.store, self.windows, spec, device=device, progress=progress)
+        return self._features[spec]
+
+    @cached_property
+    def responses(self) -> NDArray[np.float64]:
+        """Mean signal of every channel in bins of `BIN_S`, float64 of shape (windows, channels · bins), scaled."""
+        if self.signal is None:
+            raise UserError(f"task {self.recipe.id}: encoding needs channels that all recordings share; set device")
+        signal_BCN = self.signal.signal_BCN
+        n_bin = max(1, round(BIN_S * self.windows.sfreq))
+        n_bins = max(1, signal_BCN.shape[2] // n_bin)
+        cut = signal_BCN[..., : n_bins * n_bin].reshape(*signal_BCN.shape[:2], n_bins, -1)
+        flat = cut.mean(axis=-1, dtype=np.float64).reshape(len(cut), -1)
+        sd = flat.std(axis=0)
+        return np.asarray((flat - flat.mean(axis=0)) / np.where(sd > 0, sd, 1.0))
+
+    def as_windows(self, *, features: NDArray[np.float32] | None = None, with_signal: bool = False) -> Windows:
+        """Return the windows as the models compared receive them.
+
+        Parameters
+        ----------
+        features : float32, shape (windows, features), optional
+            Features in any unit.
+        with_signal : bool
+        """
+        signal = self.signal if with_signal else None
+        windows = self.windows
+        return Windows(
+            signal_BCN=None if signal is None else signal.signal_BCN,
+            features_BD=features,
+            labels=self.truth,
+            subjects=windows.subjects,
+            sessions=windows.sessions,
+            datasets=windows.datasets,
+            devices=windows.devices,
+            recordings=windows.recordings,
+            starts=windows.starts,
+            channels=() if signal is None else signal.channels,
+            sfreq=windows.sfreq,
+        )
+
+
+def make_task_data(
+    store: Store,
+    recipe: TaskRecipe,
+    *,
+    seeds: Sequence[int],
+    split_mode: str = "strict",
+    seen: frozenset[str] = frozenset(),
+    groups: Mapping[str, str] | None = None,
+) -> TaskData:
+    """Cut the windows of a task and divide them.
+
+    Parameters
+    ----------
+    store : Store
+    recipe : TaskRecipe
+    seeds : sequence of int
+    split_mode : str
+        strict: the rule of the recipe; paper_compat: the folds of the reference release.
+    seen : frozenset of str
+        Global names of subjects that a model of the comparison was trained on; they are left out.
+    groups : mapping, optional
+        Key shared by names of the same person.
+
+    Raises
+    ------
+    UserError
+        The task cannot run on this store; the message gives the reason and the next action.
+    """
+    stimuli = read_stimuli(recipe.stimulus) if recipe.stimulus is not None else None
+    rows = task_recordings(store, recipe)
+    everybody = {f"{row.dataset}/{row.subject}" for row in rows}
+    unseen = sorted(everybody - seen)
+    if not unseen:
+        raise UserError(
+            f"task {recipe.id}: a model of the comparison was trained on all {len(everybody)} subjects; hold subjects"
+            " out with `emeg shard --held-out`, or ingest a dataset that was not trained on"
+        )
+    windows = task_windows(store, recipe, unseen, stimuli=() if stimuli is None else stimuli.names)
+    manifests: dict[tuple[int, int | None], SplitManifest] = {}
+    for seed in seeds:
+        if split_mode == "paper_compat":
+            n_folds = recipe.split.n_folds
+            manifests[seed, None] = make_paper_splits(windows, recipe.paper, n_folds=n_folds, groups=groups)
+        elif recipe.split.rule == "few_shot":
+            for k in recipe.split.examples_per_class:
+                manifests[seed, k] = make_splits(windows, recipe.split, seed=seed, examples=k, groups=groups)
+        else:
+            manifests[seed, None] = make_splits(windows, recipe.split, seed=seed, groups=groups)
+    return TaskData(store, recipe, windows, stimuli, manifests, n_seen=len(everybody) - len(unseen))
