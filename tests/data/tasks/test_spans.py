@@ -114,3 +114,11 @@ def test_sensors_of_one_kind_are_read_from_recordings_with_both(store, add_recor
     assert task_windows(store, recipe(sensors="meg")).read([0, 1]).signal.shape == (2, 3, 512)
     assert task_windows(store, recipe(sensors="eeg")).read([0]).signal.shape == (1, 2, 512)
     assert task_windows(store, recipe()).read([0]).signal.shape == (1, 5, 512)
+
+
+def test_a_dataset_is_found_by_its_registry_entry(store, add_recording):
+    add_recording("01", dataset="downloads", events=[(0.0, 2.0, "a", ""), (4.0, 2.0, "b", "")])
+    with refusal(UserError, "ds002778", action="dataset"):
+        task_windows(store, recipe(dataset="ds002778"))
+    store.write_json({"entry": "ds002778"}, "catalog", "datasets", "downloads.json")
+    assert len(task_windows(store, recipe(dataset="ds002778"))) == 2

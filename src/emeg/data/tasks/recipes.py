@@ -142,7 +142,7 @@ class TaskRecipe(Config):
     title: str = Field(min_length=1)
     """What is decoded, in one line."""
     dataset: str | None = None
-    """Dataset in the store; all datasets with such labels if not set."""
+    """Dataset: its name in the store, or its id in the registry; all datasets with such labels if not set."""
     kind: Kind
     """classification, diagnosis (one label a subject, metrics also by subject), regression (a continuous target),
     retrieval (find the stimulus), encoding (predict the signal from features of the stimulus)."""

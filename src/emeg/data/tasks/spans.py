@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from emeg.data.corpus.registered import registry_id
 from emeg.data.tasks.definition import event_label
 from emeg.data.tasks.recipes import LabelSource, TaskRecipe
 from emeg.errors import UserError
@@ -33,14 +34,17 @@ class Span(NamedTuple):
 def task_recordings(store: Store, recipe: TaskRecipe) -> list[CatalogRow]:
     """Return the catalogue rows that a task may use: of brains, of its dataset, device, modality and paths.
 
+    A dataset is the recipe's if it has its name in the store, or its entry in the registry.
+
     Raises
     ------
     UserError
         No recording matches; the message names the field that leaves none.
     """
     rows = [row for row in read_catalog(store) if row.contents == "brain"]
+    ids = {} if recipe.dataset is None else {name: registry_id(store, name) for name in {row.dataset for row in rows}}
     checks: dict[str, Callable[[CatalogRow], bool]] = {
-        "dataset": lambda row: recipe.dataset in (None, row.dataset),
+        "dataset": lambda row: recipe.dataset in (None, row.dataset, ids.get(row.dataset)),
         "device": lambda row: recipe.device in (None, row.device),
         "modality": lambda row: recipe.modality in (None, row.modality),
         "sensors": lambda row: recipe.sensors is None or recipe.sensors in row.modality.split("+"),
