@@ -1,11 +1,12 @@
-"""Count what a training step costs on a GPU, without a GPU: kernels, waits, uploads, arithmetic, graph breaks.
+"""Count what work costs on a GPU, without a GPU: kernels, waits, uploads, arithmetic, memory, graph breaks.
 
-Every stage runs on fake CUDA tensors under bf16 autocast: loss, gradients, clipping, fused AdamW, codebooks, monitor,
-checkpoint, and the state restored from it. ``device_costs.json`` holds the budgets; a cost above its budget is an
-error.
+Every stage of training runs on fake CUDA tensors under bf16 autocast: loss, gradients, clipping, fused AdamW,
+codebooks, monitor, checkpoint, the state restored from it, and validation; tokenizing runs in float32.
+``device_costs.json`` holds the budgets; a cost above its budget is an error. ``--large --write`` also writes the counts
+that `emeg plan` forecasts from, ``emeg/training/gpu_counts.json``.
 """
 
-from benchmarks._fake_cuda import Costs, costs_of, counting, enable, fake_gpu
+from benchmarks._fake_cuda import Costs, add_operations, costs_of, counting, enable, fake_gpu
 
 if __name__ == "__main__":
     enable()
@@ -13,32 +14,32 @@ if __name__ == "__main__":
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from math import prod
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import torch
+from benchmarks._training_modules import N_SAMPLES, attach, brainomni_module, tokenizer_module
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
-from emeg.models import PRESETS, BrainOmni, BrainOmniConfig, parameter_groups
+from emeg.models import PRESETS, BrainOmni
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
-from emeg.tokenizers.braintokenizer import BrainTokenizer
-from emeg.tokenizers.braintokenizer import parameter_groups as tokenizer_groups
-from emeg.training import PretrainConfig, TrainTokenizerConfig
-from emeg.training.loop.batches import SignalBatch, TokenBatch
-from emeg.training.loop.history import History
+from emeg.tokenizers.braintokenizer import BrainTokenizer, checks
+from emeg.training.loop.batches import SignalBatch
 from emeg.training.loop.lightning_module import Training
-from emeg.training.stages.pretraining import BrainOmniTraining
-from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics
+from emeg.training.stages.corpus_tokens import PartWriter
 from emeg.training.stages.tokenizer_training import TokenizerTraining
 
 BUDGETS = Path(__file__).with_name("device_costs.json")
+COUNTS = Path(__file__).parents[1] / "src/emeg/training/gpu_counts.json"
 DEVICE = "cuda"
-N_SAMPLES, N_STEPS = 2560, 160
+SHAPES = ((1, 8), (2, 8), (3, 8), (1, 16))
+"""Batches and steps of `recompiles`."""
 
 
 class _LSTM(torch.autograd.Function):
@@ -58,6 +59,8 @@ class _LSTM(torch.autograd.Function):
 def _lstm_forward(self: nn.LSTM, x: Tensor) -> tuple[Tensor, None]:
     if x.dtype != torch.float32 or torch.is_autocast_enabled(DEVICE):
         raise RuntimeError(f"an LSTM got {x.dtype} under autocast; CUDA would run it in float16 without a loss scale")
+    per_layer = 2 * 4 * self.hidden_size * (self.input_size + self.hidden_size)  # both layers have one size here
+    add_operations(3 * self.num_layers * per_layer * prod(x.shape[:-1]))  # the backward pass costs twice the forward
     return _LSTM.apply(x, next(self.parameters())), None  # type: ignore[no-untyped-call]
 
 
@@ -108,6 +111,10 @@ def _overlapped_steps(self: BrainOmni, n_steps: int, device: torch.device | None
         return _count_steps(self, n_steps)
 
 
+def _check_values(x: Tensor, *_: Tensor) -> None:
+    x.isfinite().all().cpu()  # one wait; on a GPU the host would look at the value
+
+
 @contextmanager
 def stand_ins() -> Iterator[None]:
     """Replace what fake tensors lack: cuDNN's LSTM, device generators, values on the host, normal draws."""
@@ -118,80 +125,19 @@ def stand_ins() -> Iterator[None]:
         mock.patch.object(nn.functional, "rms_norm", _rms_norm),
         mock.patch.object(nn.functional, "scaled_dot_product_attention", _attention),
         mock.patch.object(BrainOmni, "overlapped_steps", _overlapped_steps),
+        mock.patch.object(checks, "_check_values", _check_values),
     ):
         yield
 
 
-def tokenizer_module(preset: str, channels: int) -> tuple[Training, SignalBatch]:
-    """Return the tokenizer's training and a batch of 10-s segments."""
-    config = TrainTokenizerConfig(root="", recipe="braintokenizer")
-    with torch.device(DEVICE):
-        network = BrainTokenizer(TOKENIZERS[preset]).train()
-        signal = torch.randn(2, channels, N_SAMPLES)
-        pos, kind = torch.randn(2, channels, 6), torch.zeros(2, channels, dtype=torch.long)
-    for codebook in network.quantizer.codebooks:
-        codebook._placed = True  # k-means waits for the device once in a run, not in each step
-    sizes, rates = network.config, config.optimiser
-    module = TokenizerTraining(
-        network,
-        reconstruction=ReconstructionMetrics(
-            [Group("x", channels)], n_quantizers=sizes.num_quantizers, n_codes=sizes.codebook_size, n_dim=sizes.n_dim
-        ),
-        group_of=[Group("x", channels)] * 2,
-        ramp_steps=0,
-        max_channels=None,
-        groups=tokenizer_groups(
-            network,
-            learning_rate=rates.learning_rate,
-            quantizer_learning_rate=rates.quantizer_learning_rate,
-            weight_decay=rates.weight_decay,
-        ),
-        **_shared(config.optimiser),
-    )
-    return module, SignalBatch(0, 0, signal, pos, kind, None, (0, 1))
-
-
-def brainomni_module(size: str) -> tuple[Training, TokenBatch]:
-    """Return BrainOmni's training and a batch of 30-s segments."""
-    config = PretrainConfig(root="", recipe="brainomni-base")
-    sizes: BrainOmniConfig = PRESETS[size]
-    with torch.device(DEVICE):
-        tokenizer = BrainTokenizer(TOKENIZERS["nano" if size == "nano" else "paper"]).requires_grad_(False)
-        network = BrainOmni(sizes, tokenizer).train()
-        codes = torch.zeros(2, tokenizer.config.n_neuro, N_STEPS, tokenizer.config.num_quantizers, dtype=torch.long)
-    network.tokenizer.eval()
-    rates = config.optimiser
-    groups = parameter_groups(network, learning_rate=rates.learning_rate, weight_decay=rates.weight_decay)
-    return BrainOmniTraining(network, groups=groups, **_shared(rates)), TokenBatch(0, 0, codes, (0, 1))
-
-
-def _shared(optimiser: Any) -> dict[str, Any]:  # noqa: ANN401 - of either training
-    described: Callable[[Any], str] = str
-    return {
-        "optimiser": optimiser,
-        "n_steps": 10,
-        "seed": 0,
-        "log_every": 10,
-        "history": History(),
-        "describe": described,
-    }
-
-
 def costs(module: Training, batch: Any) -> dict[str, Costs]:  # noqa: ANN401 - of either training
-    """Return the costs of one micro-batch, of the end of a step, and of the work after every few steps."""
-    module._device = torch.device(DEVICE, 0)  # the parameters are on this device already
-    module._trainer = SimpleNamespace(world_size=1, global_step=0, precision="bf16-mixed")
-    optimiser = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
+    """Return the costs of a micro-batch, of the end of a step, of a checkpoint and of a batch of validation."""
+    optimiser = attach(module, torch.device(DEVICE, 0))
     module.training_step(batch, 0).backward()
     optimiser.step()  # creates the optimiser's state, once in a run
     optimiser.zero_grad()
     module.follow()
-    found = {}
-    with counting() as counts:
-        with torch.autocast(DEVICE, dtype=torch.bfloat16):
-            loss = module.training_step(batch, 0)
-        loss.backward()
-    found["micro_batch"] = costs_of(counts)
+    found = {"micro_batch": micro_batch_costs(module, batch)}
     with counting() as counts:
         module.configure_gradient_clipping(optimiser)
         optimiser.step()
@@ -208,7 +154,114 @@ def costs(module: Training, batch: Any) -> dict[str, Costs]:  # noqa: ANN401 - o
     with torch.autocast(DEVICE, dtype=torch.bfloat16):  # after a resume, the sums continue on one device
         module.training_step(batch, 0).backward()
     module.follow()
+    module.eval()
+    with counting() as counts, torch.no_grad(), torch.autocast(DEVICE, dtype=torch.bfloat16):
+        module.validation_step(batch, 0)  # type: ignore[call-arg]
+    found["validation"] = costs_of(counts)
+    if isinstance(module, TokenizerTraining):
+        with counting() as counts:
+            tokenize(module.network, batch)
+        found["tokenizing"] = costs_of(counts)
     return found
+
+
+def micro_batch_costs(module: Training, batch: Any) -> Costs:  # noqa: ANN401 - of either training
+    """Return the costs of a micro-batch; on a second one, count what is saved for the backward pass."""
+    with counting() as counts:
+        with torch.autocast(DEVICE, dtype=torch.bfloat16):
+            loss = module.training_step(batch, 0)
+        loss.backward()
+    with counting(saved_tensors=True) as saved, torch.autocast(DEVICE, dtype=torch.bfloat16):
+        module.training_step(batch, 0)
+    counts["saved"] = saved["saved"]
+    return costs_of(counts)
+
+
+def tokenize(network: BrainTokenizer, batch: SignalBatch) -> None:
+    """Compute the codes of a batch as the verb tokenize does: signals from the host, codes to the host."""
+    signal, pos = torch.empty(batch.signal.shape, device="cpu"), torch.empty(batch.pos.shape, device="cpu")
+    kind = torch.zeros(batch.sensor_type.shape, dtype=torch.long, device="cpu")
+    writer = PartWriter.__new__(PartWriter)
+    writer.__dict__ |= {"_tokenizer": network, "_device": torch.device(DEVICE, 0)}
+    writer.codes_of(batch._replace(signal=signal, pos=pos, sensor_type=kind), overlap=0.25)
+
+
+def scaling_counts() -> dict[str, dict[str, dict[str, float]]]:
+    """Return the counts that `emeg.training.scaling` forecasts from: differences of two sizes of a micro-batch."""
+    found: dict[str, dict[str, dict[str, float]]] = {"braintokenizer": {}, "brainomni": {}}
+    with stand_ins():
+        for preset in TOKENIZERS:
+            makes = partial(tokenizer_module, preset, 64)
+            found["braintokenizer"][preset] = _scaling_counts(makes, (2, 16), 64 * N_SAMPLES / 256)
+        for size in PRESETS:
+            found["brainomni"][size] = _scaling_counts(partial(brainomni_module, size), (2, 16), 1.0)
+    return found
+
+
+def _scaling_counts(
+    make: Callable[[int], tuple[Training, Any]], sizes: tuple[int, int], units: float
+) -> dict[str, float]:
+    by_size, operations, parameters, codebooks, at_the_end = [], 0.0, 0, 0, 0
+    for n in sizes:
+        with fake_gpu():
+            module, batch = make(n)
+            parts = costs(module, batch)
+            by_size.append(parts["micro_batch"])
+            at_the_end = parts["step"].kernels
+            operations = module.operations(batch) / n
+            parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
+            if isinstance(module, TokenizerTraining):
+                books = module.network.quantizer.codebooks
+                codebooks = sum(len(book.embed) + 2 * book.embed.numel() for book in books)
+    few, many = by_size
+    n_few, n_more = sizes[0] * units, (sizes[1] - sizes[0]) * units
+
+    def slope(name: str) -> float:
+        return (getattr(many, name) - getattr(few, name)) / n_more
+
+    values = {
+        "parameters": parameters,
+        "codebook_numbers": codebooks,
+        "kernels": many.kernels,
+        "kernels_step": at_the_end,
+        "fixed_ms": few.device_ms - slope("device_ms") * n_few,
+        "unit_ms": slope("device_ms"),
+        "unit_fused_ms": slope("fused_ms"),
+        "unit_gflop": operations / 1e9 / units,
+        "fixed_mib": few.peak_mib - slope("peak_mib") * n_few,
+        "unit_mib": slope("peak_mib"),
+    }
+    return {
+        name: max(0, float(f"{value:.6g}")) if isinstance(value, float) else value for name, value in values.items()
+    }
+
+
+def recompiles(size: str, shapes: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the number of graphs that each (batch, steps) of a training with compiled blocks adds, on the CPU.
+
+    Every shape is trained twice; a second batch of a shape must add none, and a shape at most one.
+    """
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    network = _compiled(size)
+    found, before = [], 0
+    for batch, steps in [*shapes, *shapes]:
+        sizes = network.tokenizer.config
+        codes = torch.zeros(batch, sizes.n_neuro, steps, sizes.num_quantizers).long()
+        network.pretraining_loss(network.tokenizer.features_from_codes(codes), codes).total.backward()
+        found.append(counters["stats"]["unique_graphs"] - before)
+        before = counters["stats"]["unique_graphs"]
+    return found
+
+
+def _compiled(size: str) -> BrainOmni:
+    sizes = PRESETS[size].model_copy(update={"lm_dropout": 0.1})
+    network = BrainOmni(sizes, TOKENIZERS["nano"]).train()
+    network.tokenizer.eval().requires_grad_(False)
+    network.compile_layers(backend="eager")
+    return network
 
 
 def graph_breaks(size: str) -> int:
@@ -217,10 +270,7 @@ def graph_breaks(size: str) -> int:
 
     torch._dynamo.reset()
     counters.clear()
-    sizes = PRESETS[size].model_copy(update={"lm_dropout": 0.1, "lm_depth": 2})
-    network = BrainOmni(sizes, TOKENIZERS["nano"]).train()
-    network.tokenizer.eval().requires_grad_(False)
-    network.compile_layers(backend="eager")
+    network = _compiled(size)
     codes = torch.zeros(1, network.tokenizer.config.n_neuro, 8, network.tokenizer.config.num_quantizers).long()
     features = network.tokenizer.features_from_codes(codes)
     network.pretraining_loss(features, codes).total.backward()  # dropout uses the default generator, as on a GPU
@@ -266,9 +316,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the budgets")
     arguments = parser.parse_args()
     found = measure(large=arguments.large)
-    breaks = graph_breaks("nano")
-    sys.stdout.write(json.dumps({"costs": found, "graph_breaks": breaks}, indent=1) + "\n")
+    report = {"costs": found, "graph_breaks": graph_breaks("nano"), "graphs_added": recompiles("nano", SHAPES)}
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
     if arguments.write:
+        if arguments.large:
+            COUNTS.write_text(json.dumps(scaling_counts(), indent=1) + "\n")
         BUDGETS.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
         return
     faults = over_budget(found, json.loads(BUDGETS.read_bytes()))

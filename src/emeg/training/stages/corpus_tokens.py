@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from emeg.data import BatchReader, Corpus, MicroBatch, tokens_name, write_tokens
 from emeg.errors import TransientError
@@ -29,7 +30,7 @@ from emeg.store.runs import RunNote, note_run
 from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training.configs import TokenizeConfig, TokenizeResult
 from emeg.training.device import pick_device
-from emeg.training.loop.batches import signal_batch
+from emeg.training.loop.batches import SignalBatch, signal_batch
 from emeg.training.loop.rank import run_folder
 from emeg.training.threads import n_threads, torch_threads
 
@@ -161,13 +162,23 @@ class PartWriter:
 
     def encode(self, micro_batch: MicroBatch) -> NDArray[np.int64]:
         """Compute codes, int64 of shape (batch, sources, steps, levels)."""
-        batch = signal_batch(self._reader.read(micro_batch))
+        codes: NDArray[np.int64] = self.codes_of(
+            signal_batch(self._reader.read(micro_batch)), overlap=self._config.overlap
+        ).numpy()
+        return codes
+
+    def codes_of(self, batch: SignalBatch, *, overlap: float) -> Tensor:
+        """Compute the codes of signals on the device and copy them to the host: one wait for a batch.
+
+        Returns
+        -------
+        int64, shape (batch, sources, steps, levels)
+        """
         types = batch.sensor_type.to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
             x = normalise_signal(batch.signal.to(self._device), types)
-            tokens = self._tokenizer.tokenize(x, batch.pos.to(self._device), types, overlap=self._config.overlap)
-        codes: NDArray[np.int64] = tokens.codes.cpu().numpy()
-        return codes
+            tokens = self._tokenizer.tokenize(x, batch.pos.to(self._device), types, overlap=overlap)
+        return tokens.codes.cpu()
 
     def _batches(self, part: Part) -> Iterator[MicroBatch]:
         n_samples = self._corpus.n_samples

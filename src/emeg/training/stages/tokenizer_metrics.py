@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emeg import metrics
 from emeg.tokenizers.braintokenizer import pcc
-from emeg.tokenizers.braintokenizer.quantization.kmeans import FIXED_POINT
+from emeg.tokenizers.braintokenizer.quantization.kmeans import FIXED_POINT, count_codes
 
 MIN_PCC = 0.4
 """Correlation on unseen subjects below which a tokenizer that has passed its ramp has not left the plateau."""
@@ -90,9 +90,8 @@ class ReconstructionMetrics:
         index_B = torch.tensor([self._index[group] for group in groups])
         self._pcc.index_add_(0, index_B, sums_B2)
         n_quantizers, n_codes = self._shape
-        flat_Q = codes_BSTQ.reshape(-1, n_quantizers).T.cpu()
-        for quantizer in range(n_quantizers):
-            self._used_QK[quantizer] += torch.bincount(flat_Q[quantizer], minlength=n_codes).double()
+        by_level = [count_codes(codes_B, n_codes) for codes_B in codes_BSTQ.reshape(-1, n_quantizers).T]
+        self._used_QK += torch.stack(by_level).cpu().double()
         unit_BD = torch.nn.functional.normalize(latents_BSTD.float().reshape(-1, self._n_dim), dim=-1)
         self._latents_D += unit_BD.sum(dim=0).double().cpu()
         self._outer_DD += (unit_BD.T @ unit_BD).double().cpu()
