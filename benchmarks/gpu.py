@@ -143,7 +143,7 @@ def correctness_tokenizer(setup: Setup) -> Result:
         loss.backward()
         for codebook in network.quantizer.codebooks:
             codebook.take_observed()
-        return float(loss), gradients_of(network)
+        return float(loss.detach()), gradients_of(network)
 
     def codes(device: torch.device) -> Tensor:
         network.to(device).eval()
@@ -173,7 +173,7 @@ def correctness_brainomni(setup: Setup) -> Result:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             loss = network.pretraining_loss(features, on_device, generator=torch.Generator().manual_seed(2)).total
         loss.backward()
-        return float(loss), gradients_of(network)
+        return float(loss.detach()), gradients_of(network)
 
     return compare_precisions(setup, step)
 

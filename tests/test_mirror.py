@@ -31,6 +31,7 @@ WHOLE_ROOMS = {
     "tokenizers/test_parity.py": "numbers of the reference release",
     "training/loop/test_monitor.py": "metrics of a run",
     "training/test_device_costs.py": "kernels and waits of a step on a GPU",
+    "training/test_gpu_benchmark.py": "the benchmark for one GPU, in its tiny form",
     "training/test_step_costs.py": "operations of a step",
 }
 """Tests of several modules of a room, with what they test."""

@@ -15,21 +15,86 @@ from torch import nn
 
 from emeg.models import PRESETS, BrainOmni
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
-from emeg.training.loop.speed import brainomni_operations
+from emeg.training.loop.speed import brainomni_operations, tokenizer_operations
 
 ROOT = Path(__file__).parents[2]
 budgets = json.loads(BUDGETS.read_bytes())
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="the fake device is compiled by g++")
-def test_a_step_keeps_to_its_budget_and_never_waits_for_the_device():
+def run_counts(script=""):
+    """Count in another process, which loads the fake device before PyTorch; `script` changes the code first."""
+    program = f"from benchmarks._fake_cuda import enable\nenable()\n{script}\n"
+    program += "import sys\nfrom benchmarks import device_costs\nsys.argv = ['device_costs']\ndevice_costs.main()\n"
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.device_costs"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the fake device is compiled by g++")
+
+
+@needs_compiler
+def test_a_step_keeps_to_its_budget_and_never_waits_for_the_device():
+    done = run_counts()
     assert done.returncode == 0, done.stderr[-2000:]
     report = json.loads(done.stdout)
     assert report["graph_breaks"] == 0
+    assert report["graphs_added"] == [1, 1, 1, 1, 0, 0, 0, 0]  # one for each of four shapes, whatever the depth
     assert {"tokenizer nano 16 channels", "brainomni nano"} == set(report["costs"])
+    memory = report["attention_memory_mib"]
+    assert memory["fused"] < 2 / 3 * memory["explicit"]
+
+
+MUTATIONS = {
+    "a wait in the step": """
+import emeg.training.stages.pretraining as stage
+step = stage.BrainOmniTraining.training_step
+def waiting(self, batch, index):
+    loss = step(self, batch, index)
+    loss.detach().cpu()
+    return loss
+stage.BrainOmniTraining.training_step = waiting
+""",
+    "a graph break": """
+import torch, emeg.models.blocks as blocks
+forward = blocks.Block.forward
+def broken(self, x, rotary, generator=None):
+    torch._dynamo.graph_break()
+    return forward(self, x, rotary, generator)
+blocks.Block.forward = broken
+""",
+}
+"""Changes of the code that a device would suffer from."""
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("a wait in the step", "brainomni nano, micro_batch: 1 waits, budget 0"),
+        ("a graph break", "graph breaks, budget 0"),
+    ],
+)
+def test_a_wait_or_a_graph_break_that_is_added_fails(change, complaint):
+    done = run_counts(MUTATIONS[change])
+    assert done.returncode == 1
+    assert complaint in done.stderr
+
+
+def test_validation_and_tokenizing_wait_only_for_their_results():
+    """A tokenizer checks its input twice and reads four sums; BrainOmni reads nothing until the end."""
+    assert budgets["brainomni nano"]["validation"]["waits"] == 0
+    assert budgets["tokenizer nano 16 channels"]["tokenizing"]["waits"] <= 2
+    assert budgets["tokenizer nano 16 channels"]["validation"]["waits"] <= 6
+
+
+@pytest.mark.parametrize(("preset", "channels"), [("paper", 64), ("nano", 16)])
+def test_operations_of_the_tokenizer_are_those_counted(preset, channels):
+    counted = budgets[f"tokenizer {preset} {channels} channels"]["micro_batch"]["gflop"] * 1e9
+    sizes = TOKENIZERS[preset]
+    n_seen = channels - max(1, int(channels * sizes.hidden_ratio))
+    per_segment = tokenizer_operations(sizes, n_seen=n_seen, n_channels=channels, n_windows=5)
+    assert 2 * per_segment == pytest.approx(counted, rel=0.07)
 
 
 def test_budgets_allow_no_wait_in_a_step():

@@ -10,8 +10,9 @@ from emeg.data.sampling.plan import SamplingConfig, SamplingPlan
 from emeg.errors import UserError
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.training.configs import PretrainConfig, TrainTokenizerConfig
+from emeg.training.configs import PretrainConfig, TrainingConfig, TrainTokenizerConfig
 from emeg.training.recipes import kind_of
+from emeg.training.scaling import SEGMENT_S, GpuForecast, forecast_training
 
 MIB = 2**20
 
@@ -33,6 +34,8 @@ class PlanConfig(Config):
     """Machines that the processes are spread over."""
     bandwidth_mib_s: PositiveFloat | None = None
     """Bandwidth between the store and one machine, MiB/s."""
+    gpus: PositiveInt | None = None
+    """GPUs to forecast steps for, besides 1, 8, 64 and 512; without it, there is no such forecast."""
     step_s: PositiveFloat | None = None
     """Seconds that a step is expected to take."""
 
@@ -66,6 +69,8 @@ class PlanResult(Config):
     """Data that one machine reads for a step, MiB."""
     fastest_step_s: float | None = None
     """Shortest step that the bandwidth keeps up with."""
+    on_gpus: GpuForecast | None = None
+    """Forecast of memory and steps on GPUs, with `gpus`."""
     suffices: bool | None = None
     """Whether the bandwidth keeps up with `step_s`."""
 
@@ -105,7 +110,21 @@ def plan_training(config: PlanConfig, *, progress: Progress = silent) -> PlanRes
         held_mib=found.held_bytes / MIB,
         mib_per_step=mib_per_step,
         fastest_step_s=fastest,
+        on_gpus=None if config.gpus is None else _forecast_gpus(config.gpus, training, plan, found),
         suffices=None if fastest is None or config.step_s is None else fastest <= config.step_s,
+    )
+
+
+def _forecast_gpus(gpus: int, training: TrainingConfig, plan: SamplingPlan, found: Forecast) -> GpuForecast:
+    is_tokens = isinstance(training, PretrainConfig)
+    units = plan.config.budget_channel_seconds
+    return forecast_training(
+        "brainomni" if is_tokens else "braintokenizer",
+        training.network,
+        gpus=gpus,
+        micro_batches=plan.config.micro_batches,
+        units=units / SEGMENT_S if is_tokens else units,
+        bytes_per_step=found.n_bytes / found.n_steps,
     )
 
 

@@ -11,8 +11,11 @@ from math import ceil, floor
 from typing import Literal, NamedTuple
 
 from emeg.config import Config
+from emeg.errors import UserError
 
-Bound = Literal["device", "host", "exchange", "data"]
+SEGMENT_S = 30.0
+"""Seconds of a segment of BrainOmni in `gpu_counts.json`."""
+Bound = Literal["device", "host", "exchange", "data", "step"]
 
 
 class Hardware(NamedTuple):
@@ -98,7 +101,7 @@ class StepForecast(NamedTuple):
     step_ms: float
     """Time of the step."""
     bound: Bound
-    """What the step waits for."""
+    """What the step waits for; ``step`` if it has too few segments to give every GPU one."""
     mfu: float
     """Share of the bf16 peak that the model's own arithmetic reaches."""
     efficiency: float
@@ -113,6 +116,73 @@ def read_counts() -> dict[str, dict[str, Counts]]:
         kind: {name: Counts.checked(values, source="gpu_counts.json") for name, values in presets.items()}
         for kind, presets in json.loads(text).items()
     }
+
+
+class GpuForecast(Config):
+    """Forecast of a training on GPUs: H100 SXM, eight in a machine."""
+
+    state_gib: float
+    """Weights, gradients and optimizer of a rank, GiB."""
+    activations_gib: float
+    """Activations of a micro-batch of the recipe, GiB."""
+    largest_micro_batch: int
+    """Largest micro-batch that fits a GPU of 80 GB: channel-seconds, or segments of 30 s."""
+    steps: dict[str, dict[str, float | str]]
+    """Forecast of a step by number of GPUs; `StepForecast` explains the values."""
+
+
+def forecast_training(
+    kind: str, network: str, *, gpus: int, micro_batches: int, units: float, bytes_per_step: float
+) -> GpuForecast:
+    """Forecast memory and steps on one GPU, 8, 64, 512, and another number, eager and compiled.
+
+    Parameters
+    ----------
+    kind : str
+        ``braintokenizer`` or ``brainomni``.
+    network : str
+        Preset of the network.
+    gpus : int
+        Another number of GPUs.
+    micro_batches : int
+        Micro-batches of a step in the recipe.
+    units : float
+        Units of one of them: channel-seconds, or segments of 30 s.
+    bytes_per_step : float
+        Bytes that all ranks read for a step.
+
+    Raises
+    ------
+    UserError
+        There are no counts of this network.
+    """
+    presets = read_counts()[kind]
+    if network not in presets:
+        raise UserError(f"network={network!r}: it was not counted; --gpus forecasts {', '.join(presets)}")
+    counts = presets[network]
+    memory = memory_of(counts, units)
+    steps: dict[str, dict[str, float | str]] = {}
+    for n in sorted({1, 8, 64, 512, gpus}):
+        for is_compiled in (False, True):
+            found = forecast_step(
+                counts,
+                gpus=n,
+                micro_batches=micro_batches,
+                units=units,
+                bytes_per_unit=bytes_per_step / (micro_batches * units),
+                least_units=1.0 if kind == "brainomni" else 0.0,
+                compiled=is_compiled,
+            )
+            values = {name: value for name, value in found._asdict().items() if name != "gpus"}
+            steps[f"{n} compiled" if is_compiled else str(n)] = {
+                name: value if isinstance(value, str) else float(f"{value:.3g}") for name, value in values.items()
+            }
+    return GpuForecast(
+        state_gib=memory.state_gib,
+        activations_gib=memory.activations_gib,
+        largest_micro_batch=memory.largest_micro_batch,
+        steps=steps,
+    )
 
 
 def memory_of(counts: Counts, units: float, *, hardware: Hardware = H100, partial_sums: int = 1) -> Memory:
@@ -140,6 +210,7 @@ def forecast_step(
     micro_batches: int,
     units: float,
     bytes_per_unit: float = 0.0,
+    least_units: float = 0.0,
     compiled: bool = False,
     hardware: Hardware = H100,
 ) -> StepForecast:
@@ -156,13 +227,16 @@ def forecast_step(
         Units of one of them.
     bytes_per_unit : float
         Bytes that a unit is stored in.
+    least_units : float
+        Units that a GPU must get at least, such as one segment.
     compiled : bool
         Whether element-wise operations are fused; then the host starts a third of the kernels.
     hardware : Hardware
     """
     alone = _step(counts, 1, micro_batches, units, bytes_per_unit, compiled, hardware)
     found = _step(counts, gpus, micro_batches, units, bytes_per_unit, compiled, hardware)
-    return found._replace(efficiency=alone.step_ms / (found.step_ms * gpus))
+    bound: Bound = "step" if found.units < least_units else found.bound
+    return found._replace(bound=bound, efficiency=alone.step_ms / (found.step_ms * gpus))
 
 
 def collective_bytes(counts: Counts) -> tuple[int, int]:
