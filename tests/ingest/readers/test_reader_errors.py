@@ -1,6 +1,7 @@
 """Errors of readers name the file, the format, a cause and the next action, and quote no code."""
 
 import re
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -156,3 +157,51 @@ def test_a_file_that_is_neither_ant_s_nor_neuroscan_s_is_refused(tmp_path):
     (tmp_path / "x.cnt").write_bytes(b"hello" * 1000)
     with refusal(RecordingError, "x.cnt", "Neuroscan", action="extension"):
         check_cnt(tmp_path / "x.cnt", "x.cnt")
+
+
+def refused_copy(shared, tmp_path, device, change):
+    """Ingest a copy of a device's recording after a change to it; return the refusal."""
+    archive = tmp_path / "archive"
+    shutil.copytree(shared / "data/devices" / device, archive)
+    change(archive)
+    [record] = ingested(archive, tmp_path / "store").refused.values()
+    return record
+
+
+def segmented_egi(archive):
+    path = archive / "test_egi.raw"
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">i", data, 0, struct.unpack_from(">i", data)[0] | 1)  # odd versions hold segments
+    path.write_bytes(data)
+
+
+def averaged_mff(archive):
+    entry = "<entry><name>x</name><method>Averaging</method></entry>"
+    (archive / "example_3.mff/history.xml").write_text(f"<historyEntries>{entry}</historyEntries>")
+
+
+def averaged_4d(archive):
+    path = archive / "test_pdf_linux"
+    data = bytearray(path.read_bytes())
+    [header_at] = struct.unpack(">q", data[-8:])
+    struct.pack_into(">i", data, header_at + 16, 120)  # epochs that went into it
+    path.write_bytes(data)
+
+
+def kit_epochs(archive):
+    """Set the type of acquisition of a KIT file, the first number of its directory's entry 8, to that of epochs."""
+    path = archive / "test.sqd"
+    data = bytearray(path.read_bytes())
+    offset = struct.unpack_from("<i", data, 16 * 8)[0]
+    assert struct.unpack_from("<i", data, offset) == (1,)
+    struct.pack_into("<i", data, offset, 3)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("device", "change"),
+    [("egi-raw", segmented_egi), ("egi-mff", averaged_mff), ("bti248", averaged_4d), ("kit157", kit_epochs)],
+)
+def test_epochs_segments_and_averages_are_refused_by_name(shared, tmp_path, device, change):
+    record = refused_copy(shared, tmp_path, device, change)
+    check_message(record, record.source, "average", action="continuous recording")

@@ -5,6 +5,7 @@ The parse is of raw bytes, of XML, or by a library that emeg's reader does not u
 
 import datetime
 import re
+import shutil
 import struct
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -254,6 +255,66 @@ def test_interruptions_of_a_neuroscan_file_are_breaks(tmp_path, accepted):
 
 def found_breaks(archive: Path, data: bytes) -> list[tuple[float, float]]:
     (archive / "x.cnt").write_bytes(data)
+    return breaks_of(archive)
+
+
+def test_nicolet_has_no_events_of_its_own(shared):
+    header = (shared / "data/devices/nicolet/test_nicolet_raw.head").read_text()
+    assert not re.search(r"event|marker|annot|trig", header, re.IGNORECASE)
+    assert found(shared / "data/devices/nicolet") == []
+
+
+TRIALS_AT, BEFORE_TRIGGER_AT = 1312, 1316
+COMPENSATION_BYTES, CHANNEL_BYTES, SYSTEM_CLOCK = 1992, 1328, 17
+"""Where a res4 header states the number of trials (int16) and the samples before a trial's trigger (int32)."""
+
+
+def write_trials(folder: Path, *, n_trials: int, before_trigger: int, pause_samples: int | None) -> np.ndarray:
+    """Write a CTF data set of several trials; with a pause its last sensor is the acquisition's clock."""
+    write_ctf(folder, TOLD)
+    stem = folder.name.removesuffix(".ds")
+    header = bytearray((folder / f"{stem}.res4").read_bytes())
+    struct.pack_into(">h", header, TRIALS_AT, n_trials)
+    struct.pack_into(">i", header, BEFORE_TRIGGER_AT, before_trigger)
+    one = np.frombuffer((folder / f"{stem}.meg4").read_bytes()[8:], ">i4").reshape(-1, N)
+    whole = np.concatenate([np.roll(one, 100 * trial, axis=1) for trial in range(n_trials)], axis=1)
+    if pause_samples is not None:
+        name = header.index(b"MLC34-1609")
+        header[name : name + 11] = b"SCLK01-1609"
+        kinds = name + 2 * 32 + 23 * CHANNEL_BYTES  # behind this name and the last one: the table of channels
+        struct.pack_into(">h", header, kinds, SYSTEM_CLOCK)
+        struct.pack_into(">d", header, kinds + 8, 1.0)  # gain
+        size = COMPENSATION_BYTES
+        struct.pack_into(">h", header, len(header) - 24 * size - 2, 23)  # a clock has no compensation
+        del header[-size:]
+        whole[23] = 1000 * (np.arange(n_trials * N) + pause_samples * (np.arange(n_trials * N) // (2 * N)))
+    (folder / f"{stem}.res4").write_bytes(header)
+    blocks = whole.reshape(len(whole), n_trials, N).transpose(1, 0, 2)
+    (folder / f"{stem}.meg4").write_bytes(b"MEG41CP\0" + blocks.astype(">i4").tobytes())
+    return whole
+
+
+@pytest.mark.parametrize("before_trigger", [0, 128])
+def test_ctf_trials_on_disk_are_stretches_and_their_markers_lie_in_them(tmp_path, before_trigger):
+    """Three trials of ten seconds without a clock: stretches only if they begin before a trigger."""
+    archive = tmp_path / "archive"
+    write_trials(archive / "x.ds", n_trials=3, before_trigger=before_trigger, pause_samples=None)
+    markers = {"left": [(0, 0.5), (2, 2.25)], "right": [(1, 4.0), (1, 7.5)]}
+    (archive / "x.ds/MarkerFile.mrk").write_text(marker_file(markers))
+    listed = ctf_markers(archive / "x.ds/MarkerFile.mrk")
+    expected = sorted((10.0 * trial + before_trigger / SFREQ + time, name) for time, name, trial in listed)
+    assert times(found(archive)) == [(round(onset, 6), name) for onset, name in expected]
+    assert [end for end, _ in breaks_of(archive)] == ([10.0, 20.0] if before_trigger else [])
+
+
+def test_ctf_trials_on_disk_follow_each_other_where_the_clock_goes_on(tmp_path):
+    """Of three borders between trials one has a pause of 500 samples."""
+    archive = tmp_path / "archive"
+    write_trials(archive / "x.ds", n_trials=4, before_trigger=128, pause_samples=500)
+    assert breaks_of(archive) == [(20.0, 20.0)]
+
+
+def breaks_of(archive: Path) -> list[tuple[float, float]]:
     config = IngestConfig(archive=str(archive), root=str(archive.parent / "store"), workers=0)
     [source] = list_sources(config)
     facts = RecordingFacts(source, config, "x" * 16)
@@ -261,7 +322,23 @@ def found_breaks(archive: Path, data: bytes) -> list[tuple[float, float]]:
     return [(one.end_s, one.start_s) for one in facts.breaks]
 
 
-def test_nicolet_has_no_events_of_its_own(shared):
-    header = (shared / "data/devices/nicolet/test_nicolet_raw.head").read_text()
-    assert not re.search(r"event|marker|annot|trig", header, re.IGNORECASE)
-    assert found(shared / "data/devices/nicolet") == []
+def test_4d_epochs_on_disk_are_stretches(shared, tmp_path):
+    """A 4D file of one epoch, made longer and given a second entry in its list of epochs: 2,500 and 3,600 samples."""
+    device, archive = shared / "data/devices/bti248", tmp_path / "archive"
+    shutil.copytree(device, archive)
+    path = archive / "test_pdf_linux"
+    data = path.read_bytes()
+    [header_at] = struct.unpack(">q", data[-8:])
+    samples, header = data[:header_at], bytearray(data[header_at:-8])
+    epoch_at, epoch_bytes = 96, 56
+    assert struct.unpack_from(">i", header, epoch_at) == (305,)
+    assert len(samples) % 305 == 0
+    epochs = []
+    for length in (2500, 3600):
+        epoch = bytearray(header[epoch_at : epoch_at + epoch_bytes])
+        struct.pack_into(">i", epoch, 0, length)
+        epochs.append(bytes(epoch))
+    struct.pack_into(">i", header, 12, 2)  # number of epochs
+    header[epoch_at : epoch_at + epoch_bytes] = b"".join(epochs)
+    path.write_bytes(samples * 20 + bytes(header) + struct.pack(">q", 20 * len(samples)))
+    assert breaks_of(archive) == [(2500 / 1017.25, 2500 / 1017.25)]

@@ -30,7 +30,7 @@ from emeg.ingest.readers.header_edf import stated_units
 from emeg.ingest.readers.headers import check_promises
 from emeg.ingest.readers.presence import check_files, check_opened
 from emeg.ingest.readers.rates import RateGroup, correct_gdf_events, correct_header_rate, interpolate
-from emeg.ingest.readers.reader_errors import as_remark, translated
+from emeg.ingest.readers.reader_errors import as_remark, not_continuous, translated
 from emeg.ingest.refusals import FETCH_AGAIN
 from emeg.ingest.source import Source
 from emeg.ingest.units import volts
@@ -300,7 +300,10 @@ def _read_bti(path: Path, companions: Companions) -> Any:  # noqa: ANN401
 
     config = _first(companions, "config")
     shape = next((p for p in companions if p != config), None)
-    return mne.io.read_raw_bti(path, config, shape, preload=False)
+    raw = mne.io.read_raw_bti(path, config, shape, preload=False)
+    if int(raw._raw_extras[0]["input_epochs"]) > int(raw._raw_extras[0]["total_epochs"]):  # averages count their input
+        raise not_continuous(path.name, "4D")
+    return raw
 
 
 def _read_cnt(path: Path, _: Companions) -> Any:  # noqa: ANN401
@@ -356,9 +359,17 @@ def _read_fil(path: Path, _: Companions) -> Any:  # noqa: ANN401
     return mne.io.read_raw_fil(path, preload=False)
 
 
+_AVERAGING = re.compile(rb"<method>\s*(?:grand )?averag", re.IGNORECASE)
+"""Step in the history of an MFF folder that makes an average of its segments."""
+
+
 def _read_egi(path: Path, _: Companions) -> Any:  # noqa: ANN401
+    """Open an EGI file; an average in an MFF folder is refused, and its segments are stretches with gaps between."""
     import mne
 
+    history = path / "history.xml"
+    if history.is_file() and _AVERAGING.search(history.read_bytes()):
+        raise not_continuous(path.name, "EGI MFF")
     return mne.io.read_raw_egi(path, preload=False, events_as_annotations=True)
 
 

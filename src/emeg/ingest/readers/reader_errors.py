@@ -47,6 +47,8 @@ EXTRAS = {"curryreader": "curry"}
 _MODULE = re.compile(
     r"(?:module|package|library)\s+['\"]?(?P<name>\w+)['\"]?\s+is needed|No module named '(?P<other>\w+)"
 )
+_NOT_CONTINUOUS = re.compile(r"contains epochs|only continuous files|not continuous", re.IGNORECASE)
+"""What MNE-Python's readers of KIT and EGI files say of epochs, segments and averages."""
 _ENDS_EARLY = re.compile(
     r"cannot reshape|buffer is smaller|buffer size must be|requires a buffer|unexpected end|end of file|\beof\b"
     r"|could only read|not enough|too short|incomplete|truncated|read of closed|ran out",
@@ -71,6 +73,14 @@ def format_name(source: Source) -> str:
     return _NAMES.get(source.format) or _NAMES_BY_EXTENSION.get(extension) or extension.removeprefix(".").upper()
 
 
+def not_continuous(where: str, kind: str) -> RecordingError:
+    """Return the refusal of a file that holds epochs, segments or an average."""
+    return RecordingError(
+        f"{where}: the {kind} file holds epochs, segments or an average, not a continuous recording",
+        next_action="ingest the continuous recording that it was made from",
+    )
+
+
 def translated(error: Exception, source: Source, folder: Path) -> RecordingError:
     """Return a refusal of a recording that says in plain words why its reader stopped.
 
@@ -92,6 +102,8 @@ def translated(error: Exception, source: Source, folder: Path) -> RecordingError
             f"{where}: {kind} files are read with the package {name}, which is not installed",
             next_action=f"install it ({by_extra}) and ingest again with --retry-quarantined",
         )
+    if _NOT_CONTINUOUS.search(text):
+        return not_continuous(where, kind)
     if isinstance(error, FileNotFoundError) or _ABSENT.search(text):
         named = " or ".join(dict.fromkeys(_FILE_NAME.findall(as_remark(text, folder))))
         which = f": {named} does not exist" if named else ""
