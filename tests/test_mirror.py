@@ -11,6 +11,7 @@ WHOLE_ROOMS = {
     "export/test_bids.py": "the exported dataset as the public validator and MNE-BIDS read it",
     "export/test_stretches.py": "interruptions of recordings through an export",
     "inference/test_readme.py": "the Python example of the README",
+    "ingest/readers/test_curry.py": "Curry files and the package that reads them",
     "ingest/tables/test_event_sources.py": "events of every format, counted by another parse",
     "ingest/tables/test_mutated_tables.py": "damaged sidecars of every kind",
     "ingest/test_devices.py": "real recordings of every device",

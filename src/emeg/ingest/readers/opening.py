@@ -30,7 +30,7 @@ from emeg.ingest.readers.header_edf import stated_units
 from emeg.ingest.readers.headers import check_promises
 from emeg.ingest.readers.presence import check_files, check_opened
 from emeg.ingest.readers.rates import RateGroup, correct_gdf_events, correct_header_rate, interpolate
-from emeg.ingest.readers.reader_errors import as_remark, not_continuous, translated
+from emeg.ingest.readers.reader_errors import as_remark, format_name, not_continuous, translated
 from emeg.ingest.refusals import FETCH_AGAIN
 from emeg.ingest.source import Source
 from emeg.ingest.units import volts
@@ -70,6 +70,8 @@ def open_recording(source: Source, folder: Path) -> Opened:
     RecordingError
         The file is damaged or incomplete, or its reader refuses it.
     """
+    import mne
+
     if source.problem:
         raise RecordingError(f"{source.path}: {source.problem}", next_action="add the missing file")
     check_files(source, folder)
@@ -78,6 +80,8 @@ def open_recording(source: Source, folder: Path) -> Opened:
     )
     with reading(source, folder) as remarks:
         raw = _READERS.get(source.format, _read_any)(folder / source.path, _companions(source, folder))
+        if not isinstance(raw, mne.io.BaseRaw):  # Curry's reader returns epochs and averages, too
+            raise not_continuous(source.path, format_name(source))
         correct_header_rate(raw)
         if source.format == "gdf":
             correct_gdf_events(raw)

@@ -102,7 +102,8 @@ def translated(error: Exception, source: Source, folder: Path) -> RecordingError
             f"{where}: {kind} files are read with the package {name}, which is not installed",
             next_action=f"install it ({by_extra}) and ingest again with --retry-quarantined",
         )
-    if _NOT_CONTINUOUS.search(text):
+    curry_averages = isinstance(error, NotImplementedError) and not text  # MNE-Python gives no reason for these
+    if _NOT_CONTINUOUS.search(text) or curry_averages:
         return not_continuous(where, kind)
     if isinstance(error, FileNotFoundError) or _ABSENT.search(text):
         named = " or ".join(dict.fromkeys(_FILE_NAME.findall(as_remark(text, folder))))
