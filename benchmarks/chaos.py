@@ -328,6 +328,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="optimiser steps of a training")
     parser.add_argument("--healthy", action="store_true", help="suspend processes instead of ending them")
     parser.add_argument("--kinds", nargs="*", default=[], help="only these kinds of rounds")
+    parser.add_argument("--folder", type=Path, help="new folder for the service, which is kept; default: temporary")
     arguments = parser.parse_args()
     known = HEALTHY if arguments.healthy else FAULTS
     no_slurm = _slurm.missing()
@@ -339,7 +340,8 @@ def main() -> None:
     counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
     played: Counter[str] = Counter()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="emeg-chaos-")))
+        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="emeg-chaos-")))
+        folder.mkdir(parents=True, exist_ok=True)
         environment = dict(os.environ)
         if any(fault.is_job for fault in kinds.values()):
             (folder / "slurm").mkdir()

@@ -52,6 +52,7 @@ VERB_GROUPS = {
         "copies": Verb("emeg.curation", "copies", "CopiesConfig", "Find recordings that hold the same data."),
         "lineage": Verb("emeg.curation", "lineage", "LineageConfig", "Trace a product to its sources, and onwards."),
         "withdraw": Verb("emeg.curation", "withdraw", "WithdrawConfig", "Remove a subject from every product."),
+        "tidy": Verb("emeg.curation", "tidy", "TidyConfig", "Remove old work in progress and logs of a store."),
         "verify": Verb("emeg.store", "verify", "VerifyConfig", "Check every product of a store for damage."),
         "export-bids": Verb("emeg.export", "export_bids", "ExportBidsConfig", "Write recordings as a BIDS derivative."),
     },

@@ -22,7 +22,7 @@ from pydantic import Field
 from emeg.config import Config, option
 from emeg.errors import UserError
 from emeg.progress import Progress, silent
-from emeg.service.settings import read_settings
+from emeg.service.settings import ServiceConfig, read_settings
 
 SERVICES = ("server", "worker", "watch", "reports")
 """Processes in the order in which they start."""
@@ -109,7 +109,7 @@ def up(config: UpConfig, *, progress: Progress = silent) -> ServiceStatus:
         _check_port(config.host, config.port)
         state["environment"] = _environment(config, folder)
     environment = {**os.environ, **state["environment"]}
-    commands = _commands(config, settings.work_pool, list(settings.stores.values()))
+    commands = _commands(config, settings)
     for done, name in enumerate(SERVICES):
         progress(done, len(SERVICES) + 1, f"start {name}")
         if name not in running:
@@ -203,13 +203,13 @@ def _environment(config: UpConfig, folder: Path) -> dict[str, str]:
     return environment
 
 
-def _commands(config: UpConfig, pool: str, stores: list[str]) -> dict[str, list[str]]:
+def _commands(config: UpConfig, settings: ServiceConfig) -> dict[str, list[str]]:
     python = [sys.executable, "-m"]
-    local = [store for store in stores if "://" not in store]
-    disk = ["--disk", local[0]] if local and Path(local[0]).exists() else []
+    local = [store for store in settings.stores.values() if "://" not in store]
+    disk = ["--disk-free-gib", str(settings.disk_free_gib), *(part for store in local for part in ("--disk", store))]
     return {
         "server": [*python, "prefect", "server", "start", "--host", config.host, "--port", str(config.port)],
-        "worker": [*python, "prefect", "worker", "start", "--pool", pool, "--type", "process"],
+        "worker": [*python, "prefect", "worker", "start", "--pool", settings.work_pool, "--type", "process"],
         "watch": [*python, "emeg.cli", "watch", *disk],
         "reports": [*python, "emeg.service.report_server", config.host, str(config.port + 1), *local],
     }

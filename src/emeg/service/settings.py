@@ -117,6 +117,12 @@ class Maintenance(Config):
 
     verify: Schedule | None = None
     """When all products are checked for damage."""
+    tidy: Schedule | None = None
+    """When old work in progress, logs and replaced report pages are removed; products stay."""
+    keep_days: PositiveInt = 30
+    """Days for which `tidy` keeps everything."""
+    keep_unfinished_days: PositiveInt = 180
+    """Days for which `tidy` keeps the checkpoints of a training without a finished model."""
 
 
 class ServiceConfig(Config):

@@ -24,6 +24,7 @@ FLOWS = {
     "evaluate": "emeg.flows.evaluate.evaluate_flow",
     "grow": "emeg.flows.grow.grow_flow",
     "verify": "emeg.flows.verify.verify_flow",
+    "tidy": "emeg.flows.tidy.tidy_flow",
     "pipeline": "emeg.flows.pipeline.pipeline_flow",
 }
 """Flow -> its import path. Deployments name modules, so that they run from an installed package without a checkout."""
@@ -34,6 +35,7 @@ QUEUE_OF = {
     "tokenize": "data",
     "grow": "data",
     "verify": "data",
+    "tidy": "data",
     "train-tokenizer": "training",
     "pretrain": "training",
     "pipeline": "training",
@@ -126,9 +128,17 @@ def _deployments(settings: ServiceConfig) -> Iterator[Resource]:
         if settings.chains.shard_after:
             parameters = {"root": root, "threshold": settings.chains.shard_after}
             yield _deployment(settings, "grow", store, parameters, store=store)
-        if settings.maintenance.verify:
-            parameters = {"config": {"root": root}}
-            yield _deployment(settings, "verify", store, parameters, store=store, schedule=settings.maintenance.verify)
+        yield from _maintenance(settings, store, root)
+
+
+def _maintenance(settings: ServiceConfig, store: str, root: str) -> Iterator[Resource]:
+    work = settings.maintenance
+    if work.verify:
+        parameters = {"config": {"root": root}}
+        yield _deployment(settings, "verify", store, parameters, store=store, schedule=work.verify)
+    if work.tidy:
+        keep = {"keep_days": work.keep_days, "keep_unfinished_days": work.keep_unfinished_days}
+        yield _deployment(settings, "tidy", store, {"config": {"root": root, **keep}}, store=store, schedule=work.tidy)
 
 
 def _deployment(

@@ -36,8 +36,8 @@ class WatchConfig(Config):
     """Seconds between two checks of the processes."""
     grace_s: NonNegativeFloat = option(30.0, group="options")
     """Seconds that a worker has to report the death itself before this watcher does."""
-    disk: str | None = option(None, group="options")
-    """Folder whose free space is watched."""
+    disk: tuple[str, ...] = option((), group="options")
+    """Folders whose free space is watched; a folder that does not exist yet stands for the one that will hold it."""
     disk_free_gib: NonNegativeFloat = option(20.0, group="options")
     """Free space below which an alert is sent, GiB."""
     rounds: int | None = option(None, group="options", ge=1)
@@ -64,13 +64,14 @@ def watch(config: WatchConfig, *, progress: Progress = silent) -> WatchResult:
     home = get_current_settings().home
     watcher = Watcher(home, grace_s=config.grace_s)
     marked: list[str] = []
-    next_alert = 0.0
+    next_alert = dict.fromkeys(config.disk, 0.0)
     done = 0
     with Api() as api:
         while config.rounds is None or done < config.rounds:
             marked += watcher.look(api)
-            if config.disk is not None and time.monotonic() >= next_alert and _report_disk(Path(config.disk), config):
-                next_alert = time.monotonic() + DISK_EVERY_S
+            for disk, due in list(next_alert.items()):
+                if time.monotonic() >= due and _report_disk(Path(disk), config):
+                    next_alert[disk] = time.monotonic() + DISK_EVERY_S
             done += 1
             progress(done, config.rounds or done + 1, f"{len(marked)} runs marked")
             if done != config.rounds:
@@ -131,7 +132,8 @@ def _report_disk(folder: Path, config: WatchConfig) -> bool:
     """Send ``emeg.disk.low`` if the disk of a folder is nearly full; return whether it is."""
     from prefect.events import emit_event
 
-    free_gib = shutil.disk_usage(folder).free / 2**30
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free_gib = shutil.disk_usage(there).free / 2**30
     if free_gib >= config.disk_free_gib:
         return False
     host = socket.gethostname()
