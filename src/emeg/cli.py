@@ -314,15 +314,13 @@ def _read_file(file: str, config_class: type[Config]) -> dict[str, Any]:
     UserError
         The file is not YAML, or not a mapping.
     """
-    import yaml
+    from emeg.config import read_yaml
 
     try:
-        fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise UserError(f"--config {file}: not readable as YAML; correct it: {' '.join(str(error).split())}") from error
-    if not isinstance(fields, dict | None):
-        raise UserError(f"--config {file}: it holds no options; write one on each line, such as `root: store`")
-    return _with_json(fields or {}, config_class)
+    return _with_json(read_yaml(text, source=f"--config {file}"), config_class)
 
 
 def _with_json(fields: dict[str, Any], config_class: type[Config]) -> dict[str, Any]:

@@ -56,15 +56,7 @@ class Config(BaseModel):
         UserError
             The text is not a mapping, or a field is unknown, missing or out of bounds.
         """
-        try:
-            fields = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise UserError(f"{source}: not readable as YAML; correct it: {error}") from error
-        if not isinstance(fields, dict):
-            raise UserError(
-                f"{source}: it holds a {type(fields).__name__}; write a mapping of parameters, `name: value`"
-            )
-        return cls.checked(fields, source=source)
+        return cls.checked(read_yaml(text, source=source), source=source)
 
     @classmethod
     def checked(cls, fields: dict[str, Any], *, source: str) -> Self:
@@ -74,6 +66,43 @@ class Config(BaseModel):
         except ValidationError as error:
             fields = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
             raise UserError(f"{source}: {describe_faults(error)}; correct {', '.join(fields) or 'it'}") from error
+
+
+MOST_VALUES = 100_000
+"""Most values in a YAML file, those counted again that an alias repeats."""
+
+
+def read_yaml(text: str, *, source: str) -> dict[str, Any]:
+    """Read a mapping from YAML; `source` names the text in errors. No code in it runs.
+
+    Raises
+    ------
+    UserError
+        The text is not YAML or not a mapping, or its aliases multiply to more than `MOST_VALUES` values.
+    """
+    try:
+        _count_values(yaml.compose(text, Loader=yaml.SafeLoader), {}, source)
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{source}: not readable as YAML; correct it: {' '.join(str(error).split())}") from error
+    if not isinstance(fields, dict | None):
+        raise UserError(
+            f"{source}: it holds a {type(fields).__name__}; write one option on each line, such as `root: store`"
+        )
+    return fields or {}
+
+
+def _count_values(node: yaml.Node | None, known: dict[int, int], source: str) -> int:
+    """Return the number of values below a node, with each alias written out."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1  # what an alias to itself finds: endless
+        children = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(_count_values(child, known, source) for child in children)
+    if known[id(node)] > MOST_VALUES:
+        raise UserError(f"{source}: has more than {MOST_VALUES:,} values; write fewer, or remove its aliases (*name)")
+    return known[id(node)]
 
 
 def describe_faults(error: ValidationError) -> str:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def wait_for(ask: Callable[[], Any], seconds: float, what: str) -> Any:
 class Server:
     """A Prefect server, emeg's commands with its settings, and its API."""
 
-    def __init__(self, home: Path, database: str | None = None) -> None:
+    def __init__(self, home: Path, database: str | None = None, environment: Mapping[str, str] | None = None) -> None:
         port = free_port()
         self.home = home
         self.url = f"http://127.0.0.1:{port}/api"
@@ -49,6 +49,7 @@ class Server:
             "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
             "OMP_NUM_THREADS": "1",
         }
+        self.environment |= environment or {}
         if database is not None:
             self.environment["PREFECT_API_DATABASE_CONNECTION_URL"] = database
         self.process = self.start("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
@@ -133,8 +134,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def running_server(home: Path, database: str | None = None) -> Iterator[Server]:
-    server = Server(home, database)
+def running_server(
+    home: Path, database: str | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    server = Server(home, database, environment)
     try:
         wait_for(server.healthy, 90, "Prefect server")
         yield server

@@ -2,84 +2,36 @@
 
 import json
 import shutil
-import socketserver
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 import yaml
+from benchmarks._tiny import NETWORK
 from tests.integration.postgres import find_binaries, running_postgres
 from tests.integration.prefect_server import PYTHON, Server, free_port, running_server, running_worker, wait_for
+from tests.integration.receivers import Mailbox, Slack, Webhook, mailbox, slack, webhook
 
 from emeg.store import Store, read_catalog
 
 pytestmark = pytest.mark.slow
 
 
-class Receiver(BaseHTTPRequestHandler):
-    """Keeps the messages that come in."""
+class Alerts(NamedTuple):
+    """Receivers of the alerts of one installation."""
 
-    messages: ClassVar[list[dict[str, Any]]] = []
-
-    def do_POST(self) -> None:
-        self.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Mailbox(socketserver.StreamRequestHandler):
-    """A mail server that keeps what comes in."""
-
-    mails: ClassVar[list[str]] = []
-
-    def handle(self) -> None:
-        self.reply("220 ready")
-        lines: list[str] | None = None
-        for raw in self.rfile:
-            line = raw.decode().rstrip("\r\n")
-            if lines is not None and line != ".":
-                lines.append(line)
-            elif lines is not None:
-                self.mails.append("\n".join(lines))
-                lines = None
-                self.reply("250 kept")
-            elif line.upper() == "DATA":
-                lines = []
-                self.reply("354 go on")
-            elif line.upper() == "QUIT":
-                self.reply("221 bye")
-                return
-            else:
-                self.reply("250 ok")
-
-    def reply(self, text: str) -> None:
-        self.wfile.write(f"{text}\r\n".encode())
+    hook: Webhook
+    mail: Mailbox
+    slack: Slack | None
 
 
 @pytest.fixture(scope="module")
-def mail() -> Iterator[str]:
-    """Address of the mail server, as `notifications` takes it."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"mailto://127.0.0.1:{server.server_address[1]}?from=emeg@example.org&to=ops@example.org&mode=insecure"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def receiver() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/hook"
-        server.shutdown()
+def alerts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alerts]:
+    with webhook() as hook, mailbox() as mail, slack(tmp_path_factory.mktemp("slack")) as chat:
+        yield Alerts(hook, mail, chat)
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +46,25 @@ def database() -> Iterator[str | None]:
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, database: str | None, receiver: str, mail: str
-) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory, database: str | None, alerts: Alerts) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("prefect")
-    with running_server(home, database) as server:
-        server.environment["OPS_WEBHOOK"] = receiver
-        server.environment["OPS_MAIL"] = mail
+    environment = {"OPS_WEBHOOK": alerts.hook.url, "OPS_MAIL": alerts.mail.url, "OPS_SLACK": Slack.url}
+    environment |= {"PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "3"}
+    environment |= alerts.slack.environment if alerts.slack else {}
+    with running_server(home, database, environment) as server:
         write_settings(server)
         server.emeg("deploy", "--apply")
         yield server
+
+
+@pytest.fixture(scope="module")
+def worker(server: Server) -> Iterator[Server]:
+    """The server with a worker, for the tests that run flows."""
+    with running_worker(server):
+        yield server
+
+
+SUNDAY = {"cron": "0 5 * * 0", "timezone": "Europe/Berlin"}
 
 
 def write_settings(server: Server, **changes: Any) -> None:
@@ -118,9 +79,13 @@ def write_settings(server: Server, **changes: Any) -> None:
             }
         },
         "trainings": {"nano": {"verb": "pretrain", "store": "main", "options": {"recipe": "brainomni-nano"}}},
+        "chains": {"shard_after": 5},
+        "maintenance": {"verify": SUNDAY, "tidy": SUNDAY},
+        "late_after_s": 10,
         "notifications": {
-            "ops": {"url": "$OPS_WEBHOOK", "alerts": ["failed"]},
+            "ops": {"url": "$OPS_WEBHOOK"},
             "mail": {"url": "$OPS_MAIL", "alerts": ["failed"]},
+            "chat": {"url": "$OPS_SLACK", "alerts": ["failed"]},
         },
     }
     (server.home / "emeg.yaml").write_text(yaml.safe_dump(settings | changes))
@@ -128,7 +93,7 @@ def write_settings(server: Server, **changes: Any) -> None:
 
 def test_everything_of_the_file_is_deployed_once(server: Server):
     deployments = server.deployments()
-    verbs = {"shard", "tokenize", "train-tokenizer", "pretrain", "finetune", "evaluate"}
+    verbs = {"shard", "tokenize", "train-tokenizer", "pretrain", "finetune", "evaluate", "grow", "verify", "tidy"}
     assert set(deployments) == {"ingest/raw", "pretrain/nano", *(f"{verb}/main" for verb in verbs)}
     (schedule,) = deployments["ingest/raw"]["schedules"]
     assert schedule["schedule"]["cron"] == "15 2 * * *"
@@ -169,7 +134,8 @@ def test_a_change_by_hand_is_found_and_taken_back(server: Server):
     assert server.deployments()["shard/main"]["parameters"] == found["parameters"]
 
 
-def test_the_secret_of_a_notification_is_shown_nowhere(server: Server, receiver: str):
+def test_the_secret_of_a_notification_is_shown_nowhere(server: Server, alerts: Alerts):
+    receiver = alerts.hook.url
     assert receiver not in server.emeg("deploy")
     write_settings(server, notifications={"ops": {"url": "$OPS_WEBHOOK/other"}})
     assert receiver not in server.emeg("deploy")
@@ -236,23 +202,101 @@ def test_each_new_model_starts_an_evaluation_of_itself(server: Server):
         server.ask("DELETE", f"/flow_runs/{run['id']}")
 
 
-def test_ingest_runs_through_a_worker_and_a_failure_is_told(server: Server, shared: Path):
-    shutil.copytree(shared / "data" / "oddball", server.home / "archive")
-    root = str(server.home / "store")
-    with running_worker(server):
-        run = server.run("ingest/raw")
-        failing = server.run("tokenize/main")  # there is no corpus
-        state = wait_for(lambda: server.ended(run), 150, "the run of ingest")
-        assert wait_for(lambda: server.ended(failing), 60, "the run of tokenize") == "FAILED"
-    assert state == "COMPLETED"
+def test_a_run_that_nobody_starts_is_reported_as_late(server: Server, alerts: Alerts):
+    run = server.run("verify/main")  # no worker is there yet
+    message = wait_for(lambda: alerts.hook.subject("Late: verify/"), 60, "a message")
+    assert run in message["body"]
+    server.ask("DELETE", f"/flow_runs/{run}")
+
+
+def test_a_disk_that_is_nearly_full_is_reported(server: Server, alerts: Alerts):
+    server.emeg("watch", "--rounds", "1", "--disk", "store", "--disk-free-gib", "1e9")
+    message = wait_for(lambda: alerts.hook.subject("Disk nearly full"), 60, "a message")
+    assert str(server.home) in message["body"] or "store" in message["body"]
+    assert "GiB are free" in message["body"]
+
+
+def test_ingest_runs_through_a_worker_and_tells_of_refused_recordings(worker: Server, alerts: Alerts, shared: Path):
+    archive = worker.home / "archive"
+    shutil.copytree(shared / "data" / "oddball", archive)
+    for number in range(3):
+        broken = archive / f"sub-9{number}/eeg/sub-9{number}_task-p300_eeg.edf"
+        broken.parent.mkdir(parents=True)
+        broken.write_bytes(b"0       no recording" * 40)
+    root = str(worker.home / "store")
+    run = worker.run("ingest/raw")
+    assert wait_for(lambda: worker.ended(run), 150, "the run of ingest") == "COMPLETED"
     assert len(read_catalog(Store.open(root))) == 8
-    artifacts = server.ask("POST", "/artifacts/filter", limit=50)
+    artifacts = worker.ask("POST", "/artifacts/filter", limit=50)
     assert {"markdown", "table", "progress"} <= {row["type"] for row in artifacts}
     (counts,) = [json.loads(row["data"]) for row in artifacts if row["key"] == "ingest-quality"]
     assert {row["what"]: row["recordings"] for row in counts}["ready"] == 8
-    (message,) = wait_for(lambda: Receiver.messages or None, 60, "a message")
-    assert message["subject"].startswith("Failed: tokenize/")
+    message = wait_for(lambda: alerts.hook.subject("Many refused recordings"), 60, "a message")
+    assert "3 of 11 recordings" in message["body"]
     assert root in message["body"]
-    (mail,) = wait_for(lambda: Mailbox.mails or None, 60, "a mail")
-    assert "Subject: Failed: tokenize/" in mail
+
+
+def test_enough_new_recordings_become_a_corpus_and_its_tokens(worker: Server):
+    """The ingest above has started `grow`; a second event finds every recording in a corpus."""
+    store = Store.open(worker.home / "store")
+
+    def ended(n: int) -> list[dict[str, Any]] | None:
+        runs = [run for run in worker.runs_of("grow/main") if worker.ended(run["id"])]
+        return runs if len(runs) >= n else None
+
+    (run,) = wait_for(lambda: ended(1), 150, "the first run of grow")
+    assert run["state_type"] == "COMPLETED"
+    (corpus,) = store.names("corpora")
+    assert store.names("tokens") == []  # there is no tokenizer yet
+    worker.python(ADD_TOKENIZER.format(root=str(store.root), network=NETWORK))
+    store.remove("corpora", corpus)
+    emitted = "from emeg.flows.engine import publish\nfrom prefect.events import emit_event\n"
+    emitted += "from prefect.events.worker import EventsWorker\n"
+    emitted += "emit_event('emeg.recordings.ingested', resource={'prefect.resource.id': 'emeg.dataset.x',"
+    emitted += f" 'emeg.root': {str(store.root)!r}}})\nEventsWorker.instance().drain()\n"
+    worker.python(emitted)
+    wait_for(lambda: ended(2), 150, "the second run of grow")
+    assert store.names("corpora") == [corpus]
+    (tokens,) = store.names("tokens")
+    assert store.read_json("tokens", tokens, "manifest.json")["corpus"] == corpus
+    worker.python(emitted)
+    assert {run["state_type"] for run in wait_for(lambda: ended(3), 150, "the third run of grow")} == {"COMPLETED"}
+    assert store.names("corpora") == [corpus]
+
+
+ADD_TOKENIZER = """
+from emeg.store import Store
+from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
+with Store.open({root!r}).publishing("models", "tokenizer") as folder:
+    BrainTokenizer(BrainTokenizerConfig(**{network!r})).save_pretrained(folder, provenance={{}})
+"""
+
+
+def test_a_damaged_store_fails_the_check_and_is_told_by_all_three_ways(worker: Server, alerts: Alerts):
+    root = worker.home / "store"
+    whole = worker.run("verify/main")
+    assert wait_for(lambda: worker.ended(whole), 90, "the first check") == "COMPLETED"
+    damaged = max((root / "recordings").rglob("c/*/*"), key=lambda file: file.stat().st_size)
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    damaged.write_bytes(bytes(data))
+    run = worker.run("verify/main")
+    assert wait_for(lambda: worker.ended(run), 90, "the second check") == "FAILED"
+    message = wait_for(lambda: alerts.hook.subject("Failed: verify/"), 60, "a message")
+    assert str(root) in message["body"]
+    mail = wait_for(lambda: alerts.mail.mails[0] if alerts.mail.mails else None, 60, "a mail")
+    assert "Subject: Failed: verify/" in mail
     assert "To: ops@example.org" in mail
+    if alerts.slack is None:
+        pytest.skip("no openssl for a certificate: Slack was not tried")
+    path, posted = wait_for(lambda: alerts.slack.messages[0] if alerts.slack.messages else None, 60, "Slack")
+    assert f"https://{path}" == Slack.url
+    assert posted["attachments"][0]["title"].startswith("Failed: verify/")
+    assert str(root) in posted["attachments"][0]["text"]
+
+
+def test_the_plan_of_tidying_is_an_artifact_before_anything_goes(worker: Server):
+    run = worker.run("tidy/main")
+    assert wait_for(lambda: worker.ended(run), 90, "the run of tidy") == "COMPLETED"
+    keys = {row["key"] for row in worker.ask("POST", "/artifacts/filter", limit=100)}
+    assert {"tidy-plan-result", "tidy-result"} <= keys

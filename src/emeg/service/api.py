@@ -9,6 +9,10 @@ PAGE = 200
 """Rows in one answer of the server, its limit."""
 
 
+BUSY_S = 60.0
+"""Seconds for which a request is repeated while the server answers 503: SQLite is locked by another request."""
+
+
 class Api:
     """A connection to the server's REST API, with the address and password of Prefect's settings."""
 
@@ -47,9 +51,16 @@ class Api:
             The server cannot be reached or is busy.
         """
         import httpx
+        from tenacity import Retrying, retry_if_result, stop_after_delay, wait_exponential
 
+        again = Retrying(
+            retry=retry_if_result(lambda answer: answer.status_code == httpx.codes.SERVICE_UNAVAILABLE),
+            wait=wait_exponential(multiplier=0.5, max=8.0),
+            stop=stop_after_delay(BUSY_S),
+            retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+        )
         try:
-            answer = self._client.request(method, path, json=json)
+            answer = again(self._client.request, method, path, json=json)
         except httpx.HTTPError as error:
             raise TransientError(
                 f"{self.url}: the Prefect server does not answer ({type(error).__name__}); start it with `emeg up`,"

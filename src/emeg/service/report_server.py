@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 
 def find_pages(stores: Sequence[Path]) -> dict[str, Path]:
@@ -45,7 +45,7 @@ def make_handler(stores: Sequence[Path]) -> type[BaseHTTPRequestHandler]:
 
 def _list(pages: dict[str, Path], stores: Sequence[Path]) -> str:
     items = "".join(
-        f"<li><a href='{path}'>{html.escape(path.rpartition('/')[2])}</a>"
+        f"<li><a href='{quote(path)}'>{html.escape(path.rpartition('/')[2])}</a>"
         f" {html.escape(str(stores[int(path.split('/')[1])]))}</li>"
         for path in pages
     )

@@ -148,7 +148,7 @@ class ServiceConfig(Config):
     """Share of refused recordings of an ingest above which an alert is sent."""
     disk_free_gib: float = Field(20.0, ge=0.0)
     """Free space below which an alert is sent, GiB."""
-    late_after_s: PositiveInt = 600
+    late_after_s: int = Field(600, ge=10)
     """Seconds after its time at which a run that has not started is reported."""
     maintenance: Maintenance = Maintenance()
     """Regular work on every store."""

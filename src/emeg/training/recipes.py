@@ -9,13 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, get_args
 
-import yaml
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from emeg.config import Config, runtime_field
+from emeg.config import Config, read_yaml, runtime_field
 from emeg.errors import UserError
 
 KINDS = ("braintokenizer", "brainomni", "finetune")
@@ -161,15 +160,7 @@ def _shipped(kind: str, name: str) -> Path:
 def _load(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"recipe {file}: there is no such file; give the path of a .yaml file, or a recipe's name")
-    try:
-        recipe = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe {file}: not readable as YAML; correct it: {' '.join(str(error).split())}") from error
-    if not isinstance(recipe, dict):
-        raise UserError(
-            f"recipe {file}: it holds a {type(recipe).__name__}; write a mapping of parameters, `name: value`"
-        )
-    return recipe
+    return read_yaml(file.read_text(encoding="utf-8"), source=f"recipe {file}")
 
 
 def merge_values(config_class: type[Config], below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -258,11 +258,16 @@ class Recording:
         self.id = recording
         self._location = location
         with connection_to(location):
-            self._group = zarr.open_group(_zarr_store(location), mode="r", zarr_format=3)
-            self._signal = self._array("signal")
+            try:
+                self._group = zarr.open_group(_zarr_store(location), mode="r", zarr_format=3)
+                self._signal = self._array("signal")
+            except (ValueError, KeyError, TypeError) as error:  # metadata that is lost, no JSON, or names other codecs
+                raise self._damaged(f"{type(error).__name__}: {error}") from error
         attributes: dict[str, Any] = dict(self._group.attrs)
         self.sensors: Sensors = Sensors.from_records(attributes.pop("sensors"))
         self.attributes: RecordingAttributes = RecordingAttributes.checked(attributes, source=str(location))
+        if self._signal.ndim != 2 or self._signal.shape[0] != len(self.sensors):
+            raise self._damaged(f"signal has shape {self._signal.shape} for {len(self.sensors)} sensors")
         self.n_samples: int = self._signal.shape[1]
         self.chunk: int = self._signal.chunks[1]
 
