@@ -2,6 +2,7 @@
 #   make demo                      the whole way on a synthetic archive
 #   make demo ARCHIVE=path-or-URI  the same on recordings of yours
 #   make test | lint | docs | bench
+#   make audit                     known vulnerabilities of the versions in constraints.txt; asks PyPI
 # torch: pip's own settings (find-links, index) decide which build is taken; without any, the package index's ordinary
 # build is, which runs with and without a GPU. A small CPU-only or another CUDA build: make TORCH_BACKEND=cpu (cu126, …).
 
@@ -15,7 +16,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PACKAGES := $(shell grep -E '^uv==' constraints.txt)
 
-.PHONY: setup demo test test-packages lint docs bench clean
+.PHONY: setup demo test test-packages lint docs bench audit clean
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -58,6 +59,10 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# strict: a version that could not be checked, for instance without a network, is an error too
+audit: $(READY)
+	$(BIN)/uv tool run pip-audit==2.10.1 --strict --no-deps --disable-pip --requirement constraints.txt
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache

@@ -26,11 +26,12 @@ def make_store(root: Path, *, people: int = 6, channels: int = 6, seconds: float
 
     store = Store.open(root, create=True)
     for person in range(people):
-        _add_recording(store, f"{person:02d}", channels, seconds)
+        add_recording(store, f"{person:02d}", channels, seconds)
     shard(ShardConfig(root=str(root), held_out=0.2, validation=0.2))
 
 
-def _add_recording(store: Store, subject: str, channels: int, seconds: float) -> None:
+def add_recording(store: Store, subject: str, channels: int, seconds: float) -> None:
+    """Write one recording of rhythms with noise, and its catalogue row."""
     rng = np.random.default_rng(int(subject))
     directions = np.random.default_rng(channels).normal(size=(channels, 3))
     sensors = Sensors(
