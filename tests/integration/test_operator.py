@@ -5,6 +5,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(folder, free_port())
     with running_postgres(binaries, free_port()) as database:
         began = time.monotonic()
-        service.emeg("up", "--port", str(service.port), "--database", database)
+        arguments = ("up", "--port", str(service.port), "--database", database)
+        with ThreadPoolExecutor(2) as pool:  # two at once start everything once
+            list(pool.map(lambda _: service.emeg(*arguments), range(2)))
         print(f"up after {time.monotonic() - began:.0f} s")  # noqa: T201 - shown with a failure
         try:
             yield service
@@ -99,6 +102,13 @@ def test_up_again_starts_nothing_and_status_finds_all_four(service: Service):
     before = json.loads((service.folder / "emeg-service/processes.json").read_text())
     service.emeg("up", "--port", str(service.port))
     assert json.loads((service.folder / "emeg-service/processes.json").read_text()) == before
+    commands = [
+        " ".join(process.info["cmdline"] or [])
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if (process.info["environ"] or {}).get("PREFECT_HOME") == str(service.folder / "emeg-service/prefect")
+    ]
+    for started in ("prefect server start", "prefect worker start", "emeg.cli watch", "report_server"):
+        assert sum(started in command for command in commands) == 1
     status = service.emeg("status")
     assert status.count("running (process") == 4
     assert (service.folder / "emeg-service/password").read_text().strip() not in status

@@ -21,11 +21,15 @@ from pydantic import Field
 
 from emeg.config import Config, option
 from emeg.errors import UserError
+from emeg.locks import locked
 from emeg.progress import Progress, silent
 from emeg.service.settings import ServiceConfig, read_settings
 
 SERVICES = ("server", "worker", "watch", "reports")
 """Processes in the order in which they start."""
+
+LOCK = "up.lock"
+"""File in the service's folder that `up` and `down` lock, so that they wait for each other."""
 
 READY_S = 120.0
 """Seconds that the server has to answer."""
@@ -103,6 +107,13 @@ def up(config: UpConfig, *, progress: Progress = silent) -> ServiceStatus:
     settings = read_settings(Path(config.file))
     folder = Path(config.folder).absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with locked(folder / LOCK, wait=True):  # two calls at once would start everything twice
+        _start_missing(config, settings, folder, progress)
+    return status(StatusConfig(folder=config.folder))
+
+
+def _start_missing(config: UpConfig, settings: ServiceConfig, folder: Path, progress: Progress) -> None:
+    """Start the processes that do not run, and deploy the file as soon as the server answers."""
     state = _read_state(folder)
     running = {name for name in SERVICES if _process(state, name) is not None}
     if "server" not in running:
@@ -119,7 +130,6 @@ def up(config: UpConfig, *, progress: Progress = silent) -> ServiceStatus:
             _wait_for_server(state, folder)
             progress(1, len(SERVICES) + 1, "deploy")
             _deploy(config.file, environment)
-    return status(StatusConfig(folder=config.folder))
 
 
 def status(config: StatusConfig, *, progress: Progress = silent) -> ServiceStatus:
@@ -166,14 +176,16 @@ def down(config: DownConfig, *, progress: Progress = silent) -> DownResult:
         Nothing was ever started from the folder.
     """
     folder = Path(config.folder).absolute()
-    state = _started_state(folder)
+    _started_state(folder)
     stopped: list[str] = []
-    for name in reversed(SERVICES):
-        found = _process(state, name)
-        if found is not None:
-            progress(len(stopped), len(SERVICES), f"stop {name}")
-            _stop(found, config.wait_s)
-            stopped.append(name)
+    with locked(folder / LOCK, wait=True):
+        state = _read_state(folder)
+        for name in reversed(SERVICES):
+            found = _process(state, name)
+            if found is not None:
+                progress(len(stopped), len(SERVICES), f"stop {name}")
+                _stop(found, config.wait_s)
+                stopped.append(name)
     return DownResult(stopped=tuple(stopped))
 
 

@@ -12,7 +12,7 @@ from emeg.metrics import LOSS, SEGMENTS_PER_S
 from emeg.progress import Progress
 from emeg.store import Store
 from emeg.training.configs import TrainingConfig, TrainResult
-from emeg.training.launch.jobs import JobNote, cancel_job, find_job, job_state, note_job
+from emeg.training.launch.jobs import JobNote, cancel_job, find_job, job_state, note_job, read_pod_logs
 from emeg.training.launch.slurm import submit_slurm
 from emeg.training.launch.trainjob import submit_trainjob
 from emeg.training.loop.rank import RunContext, find_run
@@ -134,7 +134,7 @@ def _look(
     if note.attempts > restarts:
         raise RuntimeError(
             f"{verb}: {note.launcher} job {note.job} ended as {word} without a model, after {note.attempts} attempts."
-            f" End of {note.log_of(run.folder)}:\n{read_tail(run, note)}"
+            f" End of its log:\n{read_tail(run, note)}"
         )
     submit = submit_slurm if note.launcher == "slurm" else submit_trainjob
     job = submit(verb, config, run.folder)
@@ -160,7 +160,9 @@ def read_standing(run: RunContext) -> Standing:
 
 
 def read_tail(run: RunContext, note: JobNote) -> str:
-    """Return the last lines of a job's log."""
+    """Return the last lines of a job's log: its file, or what its pods have written."""
+    if note.launcher == "kubernetes":
+        return read_pod_logs(note, TAIL_LINES) or "(its pods are gone)"
     file = locate(note.log_of(run.folder))
     if not file.exists():
         return "(there is no log file)"

@@ -24,6 +24,10 @@ _SLURM_WAITING = frozenset(
 _SLURM_RUNNING = frozenset({"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "STOPPED"})
 
 
+_POD_LABEL = "jobset.sigs.k8s.io/jobset-name"
+"""Label of the pods of a TrainJob: its JobSet has the same name."""
+
+
 class JobNote(Config):
     """The job that trains a model."""
 
@@ -86,6 +90,31 @@ def _kubernetes_state(note: JobNote) -> tuple[State, str]:
     words = [entry["type"] for entry in conditions if entry.get("status") == "True"]
     ended = [word for word in words if word in ("Complete", "Failed")]
     return ("ended", ended[0]) if ended else ("running", ", ".join(words) or "created")
+
+
+def clear_ended(note: JobNote) -> None:
+    """Delete a TrainJob that has ended, so that one of the same name can be created; applying it again does nothing.
+
+    Raises
+    ------
+    TransientError
+        The API server does not answer.
+    """
+    if job_state(note)[0] == "ended":
+        done = _ask(
+            "kubectl", "delete", "trainjob", note.job, "-n", note.namespace, "--ignore-not-found", "--wait=true"
+        )
+        if done.returncode != 0:
+            raise TransientError(f"trainjob {note.job}: not deleted: {' '.join(done.stderr.split())}")
+
+
+def read_pod_logs(note: JobNote, n_lines: int) -> str:
+    """Return the last lines that each pod of a TrainJob has written; empty if there is no pod any more."""
+    pods = f"{_POD_LABEL}={note.job}"
+    done = _ask(
+        "kubectl", "logs", "-n", note.namespace, "-l", pods, f"--tail={n_lines}", "--prefix", "--all-containers"
+    )
+    return done.stdout.strip()
 
 
 def cancel_job(note: JobNote) -> None:

@@ -6,6 +6,7 @@ that are used here, with the limits that the API server checks; it is written fr
 """
 
 import json
+import shutil
 import subprocess
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 from emeg.errors import EmegError, UserError
 from emeg.training.configs import TrainingConfig
+from emeg.training.launch.jobs import JobNote, clear_ended
 from emeg.training.launch.preflight import gpus_per_node
 from emeg.training.launch.slurm import dump_for_node
 from emeg.training.scheduler_configs import KubernetesConfig
@@ -36,6 +38,8 @@ def submit_trainjob(verb: str, config: TrainingConfig, folder: Path) -> str:
     ------
     UserError
         There is no kubectl here, or the API server refuses the manifest.
+    TransientError
+        The API server does not answer.
     """
     manifest = trainjob_manifest(verb, config, folder.name)
     check_trainjob(manifest)
@@ -43,12 +47,11 @@ def submit_trainjob(verb: str, config: TrainingConfig, folder: Path) -> str:
     locate(file).write_bytes(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True).encode())
     if not config.kubernetes.submit:
         return str(file)
-    try:
-        done = subprocess.run(["kubectl", "apply", "-f", str(file)], capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"launcher=kubernetes: there is no kubectl on this machine; apply {file} where there is one"
-        ) from error
+    if shutil.which("kubectl") is None:
+        raise UserError(f"launcher=kubernetes: there is no kubectl on this machine; apply {file} where there is one")
+    about = manifest["metadata"]
+    clear_ended(JobNote(launcher="kubernetes", job=about["name"], namespace=about["namespace"]))
+    done = subprocess.run(["kubectl", "apply", "-f", str(file)], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise UserError(
             f"kubectl refused {file}: {' '.join(done.stderr.split())}; correct the options under kubernetes"
