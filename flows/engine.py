@@ -24,9 +24,11 @@ from prefect.events import emit_event
 from prefect.settings import get_current_settings
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
+from rich.console import Console
 
 from emeg.errors import StoppedError, TransientError
 from emeg.flows.processes import register
+from emeg.terminal import discard_output
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -78,12 +80,26 @@ def verb_flow(function: Flow[P, R]) -> Flow[P, R]:
     @functools.wraps(body)
     def limited(*args: P.args, **kwargs: P.kwargs) -> R:
         names = [name for name in os.environ.get("EMEG_LIMITS", "").split(",") if name]
+        if is_deployed():
+            outlive_readers()
         with concurrency(names, occupy=1, strict=False) if names and is_deployed() else nullcontext():
             return body(*args, **kwargs)
 
     function.fn = limited
     function.on_running_hooks.append(note_process)
     return function
+
+
+def outlive_readers() -> None:
+    """Let the run go on when nobody reads its output any more: the worker that read it may have been killed.
+
+    Without this, the next log line would end the process: rich exits on a broken pipe.
+    """
+    loggers = [logging.root, *logging.root.manager.loggerDict.values()]
+    for handler in {handler for one in loggers for handler in getattr(one, "handlers", ())}:
+        console = getattr(handler, "console", None)
+        if isinstance(console, Console):
+            console.on_broken_pipe = discard_output  # type: ignore[method-assign]
 
 
 def is_deployed() -> bool:

@@ -1,6 +1,7 @@
 """Show progress of a verb on standard error, and its result on standard output."""
 
 import logging
+import os
 import sys
 from types import TracebackType
 from typing import Self
@@ -96,3 +97,11 @@ def _short(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_short(entry)}" for key, entry in value.items()) or "-"
     return str(value)
+
+
+def discard_output() -> None:
+    """Discard what this process writes to standard output and error from now on, because its reader is gone."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)

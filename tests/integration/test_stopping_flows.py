@@ -112,3 +112,15 @@ def test_a_dead_run_is_marked_and_a_stopped_process_is_not(server: Server):
             child.kill()
             child.wait()
     wait_for(lambda: trainings() == [] or None, 60, "the end of the orphaned rank")
+
+
+def test_a_run_goes_on_when_its_worker_is_killed(server: Server):
+    """Nobody reads its output any more; the next log line must not end it."""
+    config = server.deployments()["train-tokenizer/long"]["parameters"]["config"] | {"steps": 60, "seed": 7}
+    with running_worker(server) as worker:
+        run = server.run("train-tokenizer/long", config=config)
+        before = steps(server)
+        wait_for(lambda: steps(server) > before or None, 90, "the first steps")
+        os.kill(worker.pid, signal.SIGKILL)
+        assert wait_for(lambda: server.ended(run), 120, "an end") == "COMPLETED"
+    assert len(list((server.home / "store/models").iterdir())) == 1

@@ -184,6 +184,8 @@ def down(config: DownConfig, *, progress: Progress = silent) -> DownResult:
             found = _process(state, name)
             if found is not None:
                 progress(len(stopped), len(SERVICES), f"stop {name}")
+                if name == "worker":
+                    _stop_runs(found, config.wait_s)
                 _stop(found, config.wait_s)
                 stopped.append(name)
     return DownResult(stopped=tuple(stopped))
@@ -264,6 +266,14 @@ def _process(state: Mapping[str, Any], name: str) -> psutil.Process | None:
     except psutil.NoSuchProcess:
         return None
     return found if is_same else None
+
+
+def _stop_runs(worker: psutil.Process, wait_s: float) -> None:
+    """Send SIGTERM to the runs of a worker, which would kill them when it is stopped, and wait for them."""
+    runs = worker.children()
+    for run in runs:
+        run.send_signal(signal.SIGTERM)
+    psutil.wait_procs(runs, timeout=wait_s)
 
 
 def _stop(process: psutil.Process, wait_s: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from emeg.config import Config
 from emeg.errors import EmegError, StoppedError, machine_fault
 from emeg.progress import Progress
+from emeg.terminal import discard_output
 from emeg.training.launch.launcher import ERRORS, LAUNCHER, PROGRESS_PREFIX, RANK_SUFFIX, RETRY_CODE
 from emeg.uri import locate
 
@@ -39,8 +40,11 @@ def find_verb(name: str) -> tuple[type[Config], Callable[..., Config]]:
 def report_progress(done: int, total: int, message: str) -> None:
     """Write one line that the launching process understands."""
     line = json.dumps({"done": done, "total": total, "message": message})
-    sys.stdout.write(f"{PROGRESS_PREFIX}{line}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{PROGRESS_PREFIX}{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the launcher was killed; `attend` notices it, and this rank has a checkpoint to write
+        discard_output()
 
 
 def main(arguments: Sequence[str]) -> int:
