@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 import yaml
-from benchmarks._tiny import NETWORK
+from benchmarks._tiny import NETWORK, add_recording
 from tests.integration.postgres import find_binaries, running_postgres
 from tests.integration.prefect_server import PYTHON, Server, free_port, running_server, running_worker, wait_for
 from tests.integration.receivers import Mailbox, Slack, Webhook, mailbox, slack, webhook
@@ -224,9 +224,11 @@ def test_ingest_runs_through_a_worker_and_tells_of_refused_recordings(worker: Se
         broken.parent.mkdir(parents=True)
         broken.write_bytes(b"0       no recording" * 40)
     root = str(worker.home / "store")
+    for number in range(3):  # of another dataset: two subjects would be too few for a corpus
+        add_recording(Store.open(root, create=True), f"{number:02d}", 6, 40.0)
     run = worker.run("ingest/raw")
     assert wait_for(lambda: worker.ended(run), 150, "the run of ingest") == "COMPLETED"
-    assert len(read_catalog(Store.open(root))) == 8
+    assert len([row for row in read_catalog(Store.open(root)) if row.dataset != "d"]) == 8
     artifacts = worker.ask("POST", "/artifacts/filter", limit=50)
     assert {"markdown", "table", "progress"} <= {row["type"] for row in artifacts}
     (counts,) = [json.loads(row["data"]) for row in artifacts if row["key"] == "ingest-quality"]
