@@ -40,7 +40,7 @@ def webhook() -> Iterator[Webhook]:
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        found.url = f"http://127.0.0.1:{server.server_port}/hook"
+        found.url = f"http://127.0.0.1:{server.server_port}/hook/planted-token-5eD0bWmGy3"
         yield found
         server.shutdown()
 

@@ -51,6 +51,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, database: str | None, alert
     environment = {"OPS_WEBHOOK": alerts.hook.url, "OPS_MAIL": alerts.mail.url, "OPS_SLACK": Slack.url}
     environment |= {"PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "3"}
     environment |= alerts.slack.environment if alerts.slack else {}
+    environment |= SECRETS
     with running_server(home, database, environment) as server:
         write_settings(server)
         server.emeg("deploy", "--apply")
@@ -63,6 +64,15 @@ def worker(server: Server) -> Iterator[Server]:
     with running_worker(server):
         yield server
 
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "planted-aws-rCz81qYpH2",
+    "AWS_SESSION_TOKEN": "planted-session-4kQ0vXwTz9",
+    "EMEG_PSEUDONYM_KEY": "planted-pseudonym-7mJ3sLdNe5",
+    "WANDB_API_KEY": "planted-wandb-9tB6gRfUa1",
+    "MLFLOW_TRACKING_PASSWORD": "planted-mlflow-2hV8cKiOo6",
+}
+"""Environment of server, worker and flows that must appear nowhere."""
 
 SUNDAY = {"cron": "0 5 * * 0", "timezone": "Europe/Berlin"}
 
@@ -302,3 +312,17 @@ def test_the_plan_of_tidying_is_an_artifact_before_anything_goes(worker: Server)
     assert wait_for(lambda: worker.ended(run), 90, "the run of tidy") == "COMPLETED"
     keys = {row["key"] for row in worker.ask("POST", "/artifacts/filter", limit=100)}
     assert {"tidy-plan-result", "tidy-result"} <= keys
+
+
+def test_no_secret_is_in_logs_artifacts_runs_or_the_store(worker: Server, alerts: Alerts):
+    """All flows above ran with these secrets, successfully and not."""
+    secrets = [*SECRETS.values(), alerts.hook.url.rpartition("/")[2], *Slack.url.split("/")[-3:]]
+    files = [path for path in worker.home.rglob("*") if path.is_file() and not path.name.startswith("prefect.db")]
+    assert {"worker.log", "zarr.json", "log.jsonl"} <= {path.name for path in files}
+    found = {path for path in files for secret in secrets if secret.encode() in path.read_bytes()}
+    assert not found
+    for route in ("/artifacts/filter", "/logs/filter", "/flow_runs/filter", "/deployments/filter", "/events/filter"):
+        rows = worker.ask("POST", route, limit=200) if route != "/events/filter" else worker.ask("POST", route)
+        text = json.dumps(rows)
+        assert len(text) > 100, route
+        assert not [secret for secret in secrets if secret in text], route
