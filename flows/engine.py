@@ -91,7 +91,7 @@ def verb_flow(function: Flow[P, R]) -> Flow[P, R]:
 
 
 def outlive_readers() -> None:
-    """Let the run go on when nobody reads its output any more: the worker that read it may have been killed.
+    """Prevent a broken pipe from ending the run: the worker that read its output may have been killed.
 
     Without this, the next log line would end the process: rich exits on a broken pipe.
     """

@@ -87,7 +87,7 @@ def read_yaml(text: str, *, source: str) -> dict[str, Any]:
         raise UserError(f"{source}: not readable as YAML; correct it: {' '.join(str(error).split())}") from error
     if not isinstance(fields, dict | None):
         raise UserError(
-            f"{source}: it holds a {type(fields).__name__}; write one option on each line, such as `root: store`"
+            f"{source}: it holds a {type(fields).__name__}, not options; write one on each line, such as `root: store`"
         )
     return fields or {}
 
