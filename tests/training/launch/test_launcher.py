@@ -212,3 +212,15 @@ def test_what_a_rank_said_first_stands(tmp_path):
     worker.run(bad, Empty(), answer, progress=worker.report_progress)
     worker.run(after, Empty(), answer, progress=worker.report_progress)
     assert "the cause" in (tmp_path / "answer.json").read_text()
+
+
+def test_progress_whose_reader_is_gone_does_not_end_the_rank(tmp_path):
+    """The launcher was killed: the rank must live to write its checkpoint."""
+    code = (
+        "import os, sys\nfrom emeg.training.launch.worker import report_progress\n"
+        "reader, writer = os.pipe()\nos.dup2(writer, 1)\nos.close(writer)\nos.close(reader)\n"
+        "report_progress(1, 2, 'x')\nreport_progress(2, 2, 'x')\nopen(sys.argv[1], 'w').write('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "file").read_text() == "alive"
