@@ -14,12 +14,19 @@ import pytest
 import yaml
 from benchmarks._tiny import NETWORK, make_store
 from tests.integration.prefect_server import PYTHON, Server, running_server, running_worker, stop, wait_for
+from tests.integration.receivers import Webhook, webhook
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def hook() -> Iterator[Webhook]:
+    with webhook() as hook:
+        yield hook
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("stopping")
     make_store(home / "store", people=5, seconds=40.0)
     options = {"steps": 4000, "ramp_steps": 10, "log_every": 1, "checkpoint_every": 1000, "validate_every": 1000}
@@ -27,8 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     options |= {"sampling": {"budget_channel_seconds": 40, "crop_s": 2.0, "micro_batches": 2}}
     plan = {"verb": "train-tokenizer", "store": "main", "options": options}
     settings = {"name": "lab", "stores": {"main": "store"}, "trainings": {"long": plan}}
+    settings["notifications"] = {"ops": {"url": "$OPS_WEBHOOK", "alerts": ["crashed"]}}
     (home / "emeg.yaml").write_text(yaml.safe_dump(settings))
-    with running_server(home) as server:
+    with running_server(home, environment={"OPS_WEBHOOK": hook.url}) as server:
         server.emeg("deploy", "--apply")
         yield server
 
@@ -84,7 +92,7 @@ def test_sigterm_ends_a_training_run_as_crashed_at_once(server: Server):
     assert trainings() == []
 
 
-def test_a_dead_run_is_marked_and_a_stopped_process_is_not(server: Server):
+def test_a_dead_run_is_marked_and_told_and_a_stopped_process_is_not(server: Server, hook: Webhook):
     """Worker and run die together; another run hangs meanwhile (SIGSTOP) and must not be taken for dead."""
     with running_worker(server) as worker:
         run, process = training_run(server)
@@ -105,6 +113,8 @@ def test_a_dead_run_is_marked_and_a_stopped_process_is_not(server: Server):
                 assert wait_for(lambda: server.ended(run), 100, "a mark") == "CRASHED"
                 assert time.monotonic() - died < 120
                 assert f"process {process}" in server.state(run)["message"]
+                dead = f"process {process} on"
+                wait_for(lambda: any(dead in one["body"] for one in hook.messages) or None, 60, "a message")
                 assert server.state(hanging)["type"] == "RUNNING"
             finally:
                 stop(watcher)

@@ -85,6 +85,22 @@ def test_no_container_runs_as_root_or_gains_rights(tmp_path: Path):
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
+def test_server_and_workers_of_kubernetes_and_slurm_take_the_password_from_a_secret(tmp_path: Path):
+    taken = {}
+    for one in manifests(tmp_path):
+        if one["kind"] == "Deployment":
+            for container in one["spec"]["template"]["spec"]["containers"]:
+                for entry in container["env"]:
+                    if "AUTH_STRING" in entry["name"]:
+                        taken[one["metadata"]["name"], entry["name"]] = entry["valueFrom"]["secretKeyRef"]["name"]
+    assert {name for name, _ in taken} >= {"server", "worker"}
+    assert {key for _, key in taken} >= {"PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"}
+    (policy,) = [one for one in yaml.safe_load_all((INFRA / "kubernetes/network.yaml").read_text()) if one]
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {}}]}]  # from outside only through an ingress
+    for unit in (INFRA / "slurm").glob("*.service"):
+        assert "\nEnvironmentFile=" in unit.read_text()
+
+
 def test_the_dockerfile_has_no_fault_and_ends_as_another_user_than_root():
     hadolint = Path(sys.executable).with_name("hadolint")
     if not hadolint.exists():
