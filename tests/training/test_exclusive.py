@@ -1,11 +1,17 @@
 """Two trainings of one model: the second waits, reports which process trains, and then finds the model."""
 
+import json
+import os
 import re
 import threading
 import time
 
 from emeg.store import Store
-from emeg.training.exclusive import training_alone
+from emeg.training import TrainTokenizerConfig
+from emeg.training.exclusive import training_across_machines, training_alone
+from emeg.training.launch import worker
+from emeg.training.launch.launcher import RETRY_CODE
+from emeg.training.product_names import tokenizer_name
 
 
 def test_a_second_training_waits_and_says_who_trains_since_when(tmp_path):
@@ -43,3 +49,34 @@ def test_another_model_does_not_wait(tmp_path):
     with training_alone(store, "abc", lambda *_: None), training_alone(store, "def", lambda *a: heard.append(str(a))):
         pass
     assert heard == []
+
+
+def test_the_first_rank_of_several_machines_refuses_a_model_that_is_trained_elsewhere(tmp_path, monkeypatch):
+    store = Store.open(tmp_path / "store", create=True)
+    config = TrainTokenizerConfig.checked(
+        {"root": str(tmp_path / "store"), "corpus": "c", "nodes": 2, "rendezvous": "a:1234"}, source="test"
+    )
+    asked, answer = tmp_path / "config.json", tmp_path / "answer.json"
+    asked.write_text(config.model_dump_json())
+    called = []
+
+    def train(config, *, progress):
+        called.append(config)
+        with training_across_machines(store, "another"):  # this one is free
+            return config
+
+    monkeypatch.setattr(worker, "find_verb", lambda verb: (TrainTokenizerConfig, train))
+    monkeypatch.setattr(worker, "stop_at_once", lambda result_file: None)
+    monkeypatch.setenv("RANK", "0")
+    arguments = ["train-tokenizer", str(asked), str(answer)]
+    with training_alone(store, tokenizer_name(config), lambda *_: None):
+        assert worker.main(arguments) == RETRY_CODE
+        error = json.loads(answer.read_text())["error"]
+        assert error["kind"] == "TransientError"
+        assert f"process {os.getpid()}" in error["message"]
+        monkeypatch.setenv("RANK", "1")
+        assert worker.main(arguments) == 0  # the claim is the first rank's matter
+    monkeypatch.setenv("RANK", "0")
+    answer.unlink()
+    assert worker.main(arguments) == 0
+    assert len(called) == 2

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from emeg.errors import TransientError
 from emeg.progress import Progress
 from emeg.store import Store
 from emeg.store.claims import claimed
@@ -31,10 +32,7 @@ def training_alone(store: Store, name: str, progress: Progress) -> Iterator[None
     while True:
         with claimed(store, f"model-{name}") as is_ours:
             if is_ours:
-                since = datetime.now(UTC).isoformat(timespec="seconds")
-                store.write_json(
-                    {"host": socket.gethostname(), "process": os.getpid(), "since": since}, "runs", name, HOLDER
-                )
+                _note_holder(store, name)
                 yield
                 return
         message = f"waiting: {_holder(store, name)}"
@@ -43,6 +41,31 @@ def training_alone(store: Store, name: str, progress: Progress) -> Iterator[None
             logger.info("model %s: %s", name, message)
             progress(0, 1, message)
         time.sleep(POLL_S)
+
+
+@contextmanager
+def training_across_machines(store: Store, name: str) -> Iterator[None]:
+    """Claim the model `name` during the block; for the first rank of a training on several machines.
+
+    A second training of the model does not wait, because its other ranks would wait for its first one.
+
+    Raises
+    ------
+    TransientError
+        Another process trains the model.
+    """
+    with claimed(store, f"model-{name}") as is_ours:
+        if not is_ours:
+            raise TransientError(
+                f"model {name}: {_holder(store, name)}; stop it, or run the same command again when it has ended"
+            )
+        _note_holder(store, name)
+        yield
+
+
+def _note_holder(store: Store, name: str) -> None:
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    store.write_json({"host": socket.gethostname(), "process": os.getpid(), "since": since}, "runs", name, HOLDER)
 
 
 def _holder(store: Store, name: str) -> str:

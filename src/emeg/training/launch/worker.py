@@ -56,7 +56,24 @@ def main(arguments: Sequence[str]) -> int:
     attend(Path(config_file).parent)
     stop_at_once(result_file)
     config = config_class.checked(json.loads(Path(config_file).read_bytes()), source=config_file)
+    if os.environ.get("RANK") == "0" and getattr(config, "nodes", 1) > 1:
+        function = _claimed(verb, function)
     return run(function, config, result_file, progress=report_progress)
+
+
+def _claimed(verb: str, function: Callable[..., Config]) -> Callable[..., Config]:
+    """Return a function that claims the model first; on one machine the launcher has done so."""
+    from emeg.store import Store
+    from emeg.training.exclusive import training_across_machines
+    from emeg.training.product_names import brainomni_name, tokenizer_name
+
+    name_of: Callable[[Any], str] = tokenizer_name if verb == "train-tokenizer" else brainomni_name
+
+    def call(config: Any, *, progress: Progress) -> Config:  # noqa: ANN401 - of either verb
+        with training_across_machines(Store.open(config.root), name_of(config)):
+            return function(config, progress=progress)
+
+    return call
 
 
 def run(function: Callable[..., Config], config: Config, result_file: str, *, progress: Progress) -> int:
