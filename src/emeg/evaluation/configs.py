@@ -127,6 +127,9 @@ class EvaluateConfig(Config):
     """Also evaluate the same network with random weights."""
     permuted_labels: bool = option(True, group="tasks")
     """Also evaluate the network on permuted labels."""
+    probes: bool = option(True, group="tasks")
+    """Also probe what the network's features hold: subject, device, spectrum, each layer. Each task embeds up to 240
+    windows a dozen times."""
     workers: int = runtime_field(0, ge=0)
     """Processes that share the cells of the tasks; 0: one for each core."""
 
@@ -151,6 +154,7 @@ _OF_GRID = frozenset(
         "layers",
         "random_weights",
         "permuted_labels",
+        "probes",
     }
 )
 """Fields that only an evaluation over tasks uses."""

@@ -45,7 +45,14 @@ def write_recipe(folder: Path, recipe: dict, **changes) -> str:
 
 
 def config_of(root: str, *tasks: str, **changes) -> EvaluateConfig:
-    fields = {"seeds": (0,), "rivals": ("chance", "band_power"), "workers": 1, "device": "cpu", "budget": 2}
+    fields = {
+        "seeds": (0,),
+        "rivals": ("chance", "band_power"),
+        "workers": 1,
+        "device": "cpu",
+        "budget": 2,
+        "probes": False,
+    }
     return EvaluateConfig(root=root, tasks=tasks, **(fields | changes))
 
 

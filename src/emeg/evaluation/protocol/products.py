@@ -3,6 +3,7 @@
 ``evaluations/<evaluation>/``
     ``figures.json``         `GridSummary`
     ``checks.json``          leak checks of every task: name, title, passed, stops, found
+    ``probes.json``          what the network's features hold, by task; see `emeg.evaluation.protocol.probing`
     ``results.parquet``      `emeg.evaluation.protocol.rows.RESULTS`
     ``predictions.parquet``  `emeg.evaluation.protocol.rows.PREDICTIONS`
     ``splits.parquet``       `emeg.evaluation.protocol.rows.SPLITS`

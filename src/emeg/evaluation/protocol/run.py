@@ -19,6 +19,7 @@ from emeg.evaluation.embeddings import EmbeddingSpec, embedding_names
 from emeg.evaluation.protocol.cells import Cell, missing_cells, read_cells, work_through
 from emeg.evaluation.protocol.compute import Compared, FeatureReadOut, compute_cell
 from emeg.evaluation.protocol.leak_checks import check_task
+from emeg.evaluation.protocol.probing import probe_task
 from emeg.evaluation.protocol.products import GridScore, GridSummary, write_grid
 from emeg.evaluation.protocol.rows import SPLITS
 from emeg.evaluation.protocol.splits import split_rows
@@ -78,7 +79,7 @@ def evaluate_tasks(config: EvaluateConfig, *, progress: Progress = silent) -> Ev
         _prepare(store, grid)
         _check(store, grid, progress)
         _compute(store, config, grid, progress)
-        _publish(store, config, grid)
+        _publish(store, config, grid, progress)
         logger.info("evaluation %s: %d cells in %.1f s", grid.name, len(grid.cells), time.monotonic() - began)
     fields = store.read_json("evaluations", grid.name, "figures.json")
     summary = GridSummary.checked(fields, source=f"evaluations/{grid.name}/figures.json")
@@ -322,7 +323,18 @@ def compute_here(store: Store, config: EvaluateConfig, grid: Grid, progress: Pro
         work_through(store, grid.name, grid.cells, compute, progress)
 
 
-def _publish(store: Store, config: EvaluateConfig, grid: Grid) -> None:
+def _probe(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> dict[str, Any]:
+    """Return the probes of the network's features by task; empty without a network."""
+    if grid.model is None or not config.probes:
+        return {}
+    spec = EmbeddingSpec(grid.model, "pretrained", 0, config.pooling, config.layers)
+    return {
+        name: probe_task(store, data, spec, device=config.device, progress=progress)
+        for name, data in grid.tasks.items()
+    }
+
+
+def _publish(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
     results, predictions = read_cells(store, grid.name, list(grid.cells))
     scores = scores_of(grid.tasks, grid.compared, results, predictions)
     notes = []
@@ -354,7 +366,10 @@ def _publish(store: Store, config: EvaluateConfig, grid: Grid) -> None:
             "notes": notes,
         },
     )
+    probes = _probe(store, config, grid, progress)
     with store.publishing("evaluations", grid.name) as folder:
+        if probes:
+            (locate(folder) / "probes.json").write_json(probes)
         (locate(folder) / "checks.json").write_json(store.read_json("runs", grid.name, "checks.json"))
         write_grid(folder, summary, results, predictions, _splits(grid))
 
