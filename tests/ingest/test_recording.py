@@ -8,6 +8,8 @@ import pytest
 from tests.ingest.conftest import ingested
 from tests.messages import check_message
 
+from emeg.store import read_events
+
 NAMES = ["Fp1", "Fp2", "C3", "C4", "P3", "P4", "O1", "O2", "T7", "T8"]
 SFREQ = 250.0
 
@@ -234,3 +236,16 @@ def test_where_positions_are_needed_the_refusal_names_the_damaged_file(tmp_path)
         header = header.replace(f"={name},", f"=X{number},")
     path.write_text(header)
     check_message(run(tmp_path).refused["sub-01"], "coordsystem.json", "X1", action="electrodes.tsv")
+
+
+def test_what_a_sidecar_states_twice_is_noted(tmp_path):
+    """Of columns with one name the first counts, of keys of a JSON file the last; both notes name what is doubled."""
+    doubled = "onset\tduration\ttrial_type\ttrial_type\n1\t0\tgo\tother\n2\t-1\tstop\tother\n"
+    bids(tmp_path, signal(), events=doubled, eeg='{"PowerLineFrequency": 50, "PowerLineFrequency": 60}')
+    made = run(tmp_path)
+    row = made.rows["sub-01"]
+    assert [event.trial_type for event in read_events(made.store, row.recording)][:2] == ["go", "stop"]
+    assert row.mains == 60.0
+    for name in ("trial_type", "PowerLineFrequency"):
+        assert [note for note in row.notes if name in note and "more than once" in note]
+    assert [note for note in row.notes if "1 durations" in note]

@@ -42,3 +42,7 @@ def test_units_of_voltage_in_every_spelling(unit, factor):
 )
 def test_units_of_length_in_symbols_and_words(unit, factor):
     assert metres(unit) == factor
+
+
+def test_a_micro_sign_that_was_decoded_twice_is_a_micro_sign():
+    assert volts("\u00c2\u00b5V") == volts("\u00b5V") == 1e-6

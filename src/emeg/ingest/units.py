@@ -58,4 +58,5 @@ def seconds(value: object) -> float | None:
 
 def _folded(unit: str) -> str:
     """Return a unit in small letters without blanks, dots and brackets: ``[uV]`` is ``uv``."""
-    return re.sub(r"[\s.()\[\]]+", "", unit).lower()
+    # \u00c2 stands before \u00b5 where UTF-8 was read as Latin-1 and written again
+    return re.sub(r"[\s.()\[\]\u00c2]+", "", unit).lower()

@@ -69,7 +69,7 @@ def events_of_table(table: Rows, path: str, *, duration_s: float, sfreq: float, 
             continue
         stated = row.get("duration", "")
         duration = seconds(stated)
-        unreadable += duration is None and stated not in ABSENT
+        unreadable += stated not in ABSENT and (duration is None or duration < 0.0)
         events.append(Event(onset, max(0.0, duration or 0.0), trial_type, _entry(row, "value")))
     commas = [row["onset"] for row in table if has_decimal_comma(row["onset"])]
     if commas:
@@ -77,7 +77,7 @@ def events_of_table(table: Rows, path: str, *, duration_s: float, sfreq: float, 
     if 0 < len(events) < len(table):
         notes.append(f"events.tsv: {len(table) - len(events)} of {len(table)} rows have no onset")
     if unreadable:
-        notes.append(f"events.tsv: {unreadable} durations are no numbers; these events are taken as instants")
+        notes.append(f"events.tsv: {unreadable} durations are no lengths of time; these events are taken as instants")
     notes += classes.notes
     _refuse_foreign(events, duration_s, sfreq, path)
     _compare_samples(table, sfreq, notes)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from emeg.ingest.tables.coordinate_systems import choose_pair
 from emeg.ingest.text_files import ABSENT, decode_text
 from emeg.ingest.units import hertz
 
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z_]{0,39}")
 _LOW_PASS = re.compile(r"low.?pass|anti.?alias", re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
 _CUTOFF = re.compile(r"cut.?off|freq|hz", re.IGNORECASE)
@@ -138,7 +140,7 @@ def _merge(folder: Path, paths: Iterable[str], notes: list[str]) -> dict[str, An
     merged: dict[str, Any] = {}
     for path in paths:
         try:
-            found = json.loads(_text(folder, path, notes))
+            found = json.loads(_text(folder, path, notes), object_pairs_hook=partial(_object, path=path, notes=notes))
         except (ValueError, RecursionError) as error:
             raise RecordingError(
                 f"{path}: not readable as JSON ({error})", next_action="repair or remove the sidecar"
@@ -150,6 +152,19 @@ def _merge(folder: Path, paths: Iterable[str], notes: list[str]) -> dict[str, An
             )
         merged.update(found)
     return merged
+
+
+def _shown(name: str) -> str:
+    """Return the name of a column or key for a note."""
+    return repr(name) if _PLAIN_NAME.fullmatch(name) else quoted(name)
+
+
+def _object(pairs: list[tuple[str, Any]], *, path: str, notes: list[str]) -> dict[str, Any]:
+    """Return an object of a JSON file; note keys that it has twice with different values, of which the last counts."""
+    found = dict(pairs)
+    doubled = dict.fromkeys(key for key, value in pairs if value != found[key])
+    notes.extend(f"{path}: {_shown(key)} is stated more than once; the last value is used" for key in doubled)
+    return found
 
 
 def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
@@ -175,7 +190,10 @@ def _read_table(folder: Path, path: str, notes: list[str], *, key: str) -> Rows:
                 f"{path}, line {number_}: {len(line)} fields under {len(header)} names; fields are separated by tabs",
                 next_action="repair the table",
             )
-        rows.append(dict(zip(header, line, strict=False)))
+        row: dict[str, str] = {}
+        for name, cell in zip(header, line, strict=False):
+            row.setdefault(name, cell)
+        rows.append(row)
     return rows
 
 
@@ -194,7 +212,12 @@ def _header(cells: list[str], path: str, notes: list[str]) -> list[str]:
     if renamed:
         listed = ", ".join(f"{name!r} as {known!r}" for name, known in renamed.items())
         notes.append(f"{path}: columns are not named as in BIDS; read {listed}")
-    return [renamed.get(name, name) for name in cells]
+    names = [renamed.get(name, name) for name in cells]
+    doubled = [name for name in dict.fromkeys(names) if name and names.count(name) > 1]
+    if doubled:
+        shown = _shown(doubled[0])
+        notes.append(f"{path}: {len(doubled)} columns appear more than once, such as {shown}; the first is read")
+    return names
 
 
 def _text(folder: Path, path: str, notes: list[str]) -> str:
