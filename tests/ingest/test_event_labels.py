@@ -228,3 +228,22 @@ def test_a_table_of_events_is_read_once(lab, monkeypatch):
     assert len(read) == 4
     ingest(lab.config)
     assert len(read) == 4
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("participants.tsv", b"\0\1\2\xff" * 50),
+        ("participants.tsv", b"age\tsex\n30\tF\n"),
+        ("participants.json", b"{"),
+        ("participants.json", b"[1]"),
+    ],
+)
+def test_a_table_of_subjects_that_cannot_be_used_is_named_and_costs_no_recording(lab, file, content):
+    if file == "participants.json":
+        subjects = sorted(path.name for path in lab.folder.glob("sub-*"))
+        (lab.folder / "participants.tsv").write_text("participant_id\n" + "".join(f"{one}\n" for one in subjects))
+    (lab.folder / file).write_bytes(content)
+    result = ingest(lab.config)
+    assert result.ready
+    assert file in result.columns_left_out

@@ -45,6 +45,8 @@ class FactTable:
     kind: FactKind
     rows: dict[tuple[str, ...], Row] = field(default_factory=dict)
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+    """Files of which nothing could be used, by name, and why."""
 
     def columns(self) -> list[str]:
         """Return the names of the columns, in order of appearance, without the one that says whose the row is."""
@@ -81,14 +83,15 @@ def store_facts(
     Returns
     -------
     dict
-        For each column that was dropped, the reason: ``participants.tsv: dob`` -> ``private by its name``.
+        For each column that was dropped, the reason: ``participants.tsv: dob`` -> ``private by its name``; and for each
+        file of which nothing could be used.
     """
     dropped: dict[str, str] = {}
     for table in read_fact_tables(root, files, sources, pseudonyms, config):
         written, reasons = public_table(table, dataset)
         if write_facts(store, table.kind, dataset, written):
             logger.info("catalog/%s/%s.parquet: %d rows", table.kind, dataset, 0 if written is None else len(written))
-        dropped |= {f"{_file_of(table.kind)}: {name}": reason for name, reason in reasons.items()}
+        dropped |= {f"{_file_of(table.kind)}: {name}": reason for name, reason in reasons.items()} | table.unread
     for name, reason in dropped.items():
         logger.info("%s of %s is not kept: %s", name, dataset, reason)
     return dropped
@@ -122,8 +125,14 @@ def read_fact_tables(
     for file in by_name["scans.tsv"]:
         _add_scans(known["scans"], _rows(texts[file.path]), file.path, shown)
     for kind, table in known.items():
-        for file in by_name[_file_of(kind).replace(".tsv", ".json")]:
-            table.about = {**_about(texts[file.path]), **table.about}
+        described = _file_of(kind).replace(".tsv", ".json")
+        for file in by_name[described]:
+            found = _about(texts[file.path])
+            if found is None:
+                table.unread[described] = "not readable as a JSON object; types and levels of columns are not known"
+            table.about = {**(found or {}), **table.about}
+        if by_name[_file_of(kind)] and sources and not table.rows:
+            table.unread[_file_of(kind)] = f"no row names one of the recordings in its column {_ID_COLUMN[kind]}"
     return list(known.values())
 
 
@@ -187,13 +196,14 @@ def _rows(text: str) -> list[Row]:
     return [dict(zip(names, [cell.strip() for cell in line], strict=False)) for line in lines[1:]]
 
 
-def _about(text: str) -> dict[str, dict[str, Any]]:
+def _about(text: str) -> dict[str, dict[str, Any]] | None:
+    """Return what a JSON file says of columns; None for a file that holds no JSON object."""
     try:
         found = json.loads(text)
     except ValueError:
-        return {}
+        return None
     if not isinstance(found, dict):
-        return {}
+        return None
     return {
         str(name): {key: _without_dates(entry[key]) for key in _ABOUT_KEYS if key in entry}
         for name, entry in found.items()
