@@ -1,4 +1,4 @@
-"""A proxy before an S3 server that spoils a share of its answers, as busy servers, gateways and lines do.
+"""A proxy before an S3 server that damages a share of its answers, as busy servers, gateways and connections do.
 
 Faults are drawn by a seeded generator, one draw per request, so that every run has the same share of them.
 
@@ -32,18 +32,18 @@ _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "serv
 
 
 class FaultyProxy:
-    """Listens on a port of its own and passes requests on to `server`, all but a share `rate` of them unharmed.
+    """Listens on a port of its own and forwards requests to `server`; a share `rate` of them fails.
 
     Parameters
     ----------
     server : str
         ``http://host:port``.
     rate : float
-        Share of requests that are spoilt.
+        Share of requests that fail.
     faults : sequence of str
-        Kinds, equally likely; see the module.
+        Kinds of fault, equally likely; see the module.
     lies_about : str
-        Only answers about paths that begin so are spoilt by ``etag`` and ``page``, which a client of a store has no
+        Only answers about paths with this prefix are damaged by ``etag`` and ``page``, which a client of a store has no
         means to see through: any other draws ``503`` instead.
     stall_s : float
         How long a stalled line stays open.
@@ -76,12 +76,12 @@ class FaultyProxy:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Address and port at which it listens."""
         return f"http://127.0.0.1:{self._http.server_port}"
 
     @property
     def failed(self) -> int:
-        """Requests that were spoilt so far."""
+        """Requests that failed so far."""
         return self.counts.total() - self.counts["fine"]
 
     def __enter__(self) -> "FaultyProxy":
@@ -94,7 +94,7 @@ class FaultyProxy:
         self._http.server_close()
 
     def draw(self, method: str, path: str, range_: str) -> str:
-        """Say what becomes of a request, and count it."""
+        """Draw the fault of a request, if any, and count it."""
         with self._lock:
             kind = self._chance.choice(self.faults) if self._chance.random() < self.rate else "fine"
             if kind in {"etag", "page"} and (method != "GET" or not path.startswith(self.lies_about)):

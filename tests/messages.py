@@ -1,4 +1,4 @@
-"""Check what a message of an error tells: the class, what it names, and the next action, whatever its words."""
+"""Check the class, the names and the next action of an error's message, independent of its wording."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What the pages of the documentation show: commands, files beside them, and Python examples."""
+"""Read from the pages of the documentation: commands, files beside them, and Python examples."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The command line: quick help, one-line refusals, flags over files, nothing imported that a verb does not use."""
+"""The command line: quick help, one-line refusals, flags over files, no imports that a verb does not use."""
 
 import errno
 import importlib

@@ -1,4 +1,4 @@
-"""Commands in the pages can be typed, links lead somewhere, and Python examples are run by a test."""
+"""Commands in the pages can be typed, links have targets, and Python examples are run by a test."""
 
 import importlib
 import re
@@ -35,7 +35,7 @@ def test_every_command_is_understood(page: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path):
-    """Files of the repository, and anchors inside a page; of other addresses the form is checked."""
+    """Files of the repository and anchors of a page must exist; of other addresses only the form is checked."""
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"", text):
         link = target[0] or target[1]

@@ -1,4 +1,4 @@
-"""A file is the former one or the new one, never a half."""
+"""A file has its former content or the new one, never a part of it."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def test_equal_values_are_equal_bytes() -> None:
 
 
 def test_no_module_writes_files_atomically_by_itself() -> None:
-    """What is flushed and renamed goes through `emeg.files`; doctor measures the speed of flushing."""
+    """Flushing and renaming happen in `emeg.files` only; doctor measures the speed of flushing."""
     found = {
         str(path.relative_to(SOURCES))
         for path in SOURCES.rglob("*.py")

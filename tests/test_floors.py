@@ -1,4 +1,4 @@
-"""The house keeps its floors: a room imports only from the rooms under it."""
+"""The package keeps its layers: a subpackage imports only from the layers below its own."""
 
 import ast
 import graphlib
@@ -56,7 +56,7 @@ def run_python(code: str) -> str:
 
 
 def module_files() -> dict[str, Path]:
-    """Return the file of every module below `emeg`, those behind the links included."""
+    """Return the file of every module of `emeg`, including those behind symbolic links."""
     found = {}
     for folder, _, files in os.walk(PACKAGE, followlinks=True):
         for name in files:
@@ -75,7 +75,7 @@ def room_of(module: str) -> str:
 
 
 def names_in(module: str, path: Path) -> Iterator[str]:
-    """Yield what any import in the module names: lazy imports, imports for types and the stub of a package too."""
+    """Yield every imported name of the module, including lazy imports, imports for types and the package's stub."""
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (path, path.with_suffix(".pyi")) if file.exists()]
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Import):

@@ -72,7 +72,7 @@ def test_a_waiting_caller_gets_the_lock_when_it_is_free(tmp_path: Path) -> None:
 
 
 def test_the_file_goes_when_asked_and_the_lock_stays_exclusive(tmp_path: Path) -> None:
-    """Eight threads take turns over a file that each removes; a counter shows any overlap."""
+    """Eight threads in turn lock a file that each of them removes; a counter shows any overlap."""
     inside, most = [0], [0]
     guard = threading.Lock()
 

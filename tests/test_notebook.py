@@ -1,4 +1,4 @@
-"""What a notebook shows of tables and results."""
+"""Tables and results as a notebook shows them."""
 
 from html.parser import HTMLParser
 

@@ -19,7 +19,7 @@ from emeg.cli import VERBS  # noqa: E402
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site once; any warning, also of a reference that leads nowhere, fails."""
+    """Build the site once; any warning fails, including one of a reference without target."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "sphinx", "-q", "--fail-on-warning", "--keep-going", "-b", "html"]
     done = subprocess.run(
@@ -69,7 +69,7 @@ def test_the_site_shows_version_and_changelog(site: Path):
 
 
 def test_every_public_class_and_verb_is_explained(site: Path, entries: dict[str, set[str]]):
-    """A class has a docstring of its own, a verb a summary; what has neither must stand in the glossary."""
+    """A class has a docstring of its own, a verb has a summary; names without either must be in the glossary."""
     terms = {name.lower() for name in entries["std:term"]}
     unexplained = [name for name, verb in VERBS.items() if not verb.summary.endswith(".")]
     for room, names in public_names().items():

@@ -122,7 +122,7 @@ def fail_with(findings: list[Finding]) -> None:
 
 
 def test_docstrings_of_functions_begin_with_an_imperative_verb(functions):
-    """Ruff's D401 finds other forms of known verbs; this finds sentences that begin with no verb at all."""
+    """Ruff's D401 finds other forms of known verbs; this finds first sentences that do not begin with a verb."""
     findings = []
     for function in functions:
         decorators = " ".join(ast.unparse(decorator) for decorator in function.node.decorator_list)

@@ -1,4 +1,4 @@
-"""The kernel against MNE-Python on real files, against sums of sines, and at its corners."""
+"""The kernel against MNE-Python on real files, against sums of sines, and in edge cases."""
 
 import mne
 import numpy as np
@@ -135,7 +135,7 @@ def test_any_blocks_of_any_recording_are_the_one_pass(sfreq, seconds, block_s, s
 
 @pytest.mark.parametrize("sfreq", [300.3, 1017.25])
 def test_the_measured_response_is_the_product_of_the_designs(sfreq):
-    """Clicks through the kernel against scipy's response of the taps, all frequencies below the new Nyquist."""
+    """Impulses through the kernel against scipy's response of the taps, all frequencies below the new Nyquist."""
     band = plan_band(sfreq=sfreq, l_freq=0.1, h_freq=96.0, lowpass=0.0, mains=50.0)
     places = round(60 * sfreq) + np.arange(16)
     clicks = np.zeros((16, round(120 * sfreq)), np.float32)

@@ -50,7 +50,7 @@ def hashes(folder) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def evaluated(made_once, tmp_path_factory) -> tuple[str, str, str]:
-    """Store, fine-tuned model and evaluation, the whole way with all models."""
+    """Store, fine-tuned model and evaluation, every stage run, with all models."""
     root = str(tmp_path_factory.mktemp("evaluated") / "store")
     shutil.copytree(made_once, root)
     tuned = finetune(finetune_config(root))

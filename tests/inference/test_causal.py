@@ -1,4 +1,4 @@
-"""The causal front end: independent of how the stream is cut, of the future, and true in its pass band."""
+"""The causal front end: independent of packet sizes and of future samples, and accurate in its pass band."""
 
 import itertools
 

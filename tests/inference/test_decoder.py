@@ -1,4 +1,4 @@
-"""`Decoder` gives what the parts of the network give, keeps gradients, and refuses arguments by name."""
+"""`Decoder` returns what the parts of the network return, keeps gradients, and names the arguments that it refuses."""
 
 import json
 
@@ -179,7 +179,7 @@ def test_a_mapping_is_an_architecture(info):
 
 
 def test_standardising_follows_the_batches():
-    """After the first batch the statistics are its own; later batches count a tenth."""
+    """After the first batch the statistics are those of the batch; later batches have a weight of 0.1."""
     layer = RunningStandardise(2).train()
     first, second = torch.tensor([[0.0, 2.0], [2.0, 6.0]]), torch.tensor([[11.0, 4.0], [11.0, 4.0]])
     torch.testing.assert_close(layer(first), torch.tensor([[-1.0, -1.0], [1.0, 1.0]]), rtol=1e-5, atol=1e-5)

@@ -39,7 +39,7 @@ def packets_of(stream, size=32):
 
 
 def test_codes_and_embeddings_are_those_of_the_filtered_signal_so_far(network, stream):
-    """With a scale over all that has come, the last window is the offline code of the causally filtered stream."""
+    """With a scale over all samples so far, the last window has the offline code of the causally filtered stream."""
     windows, _ = encode(network, packets_of(stream), normalise_s=60.0, context_s=60.0)
     n = 1 + (SECONDS * 256 - 512) // 384
     assert [w.start_s for w in windows] == [1.5 * i for i in range(n)]

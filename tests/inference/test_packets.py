@@ -1,4 +1,4 @@
-"""Packets in any order become the samples they were cut from."""
+"""Packets in any order are joined to the original samples."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def gather(order, packets):
 @given(cuts=st.sets(st.integers(1, 399), max_size=30), seed=st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
 def test_late_and_repeated_packets_change_nothing(cuts, seed):
-    """Neighbours swapped and packets sent twice, with patience for the longest: every sample, in order, once."""
+    """Neighbours swapped, packets sent twice, and enough waiting time: every sample comes once and in order."""
     edges = [0, *sorted(cuts), 400]
     packets = list(itertools.pairwise(edges))
     generator = np.random.default_rng(seed)

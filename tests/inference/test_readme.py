@@ -1,4 +1,4 @@
-"""Python examples of the README and of the guide to trained models run as they stand."""
+"""Python examples of the README and of the guide to trained models run without changes."""
 
 import shutil
 import subprocess

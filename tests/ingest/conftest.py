@@ -1,4 +1,4 @@
-"""Stores made once for the tests of this room."""
+"""Stores made once for the tests of this folder."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Units of work that go wrong, in a module that a worker imports quickly."""
+"""Units of work that fail, in a module that a worker imports quickly."""
 
 import os
 import signal

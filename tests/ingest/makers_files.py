@@ -128,7 +128,7 @@ def write_persyst(path: Path, channels: tuple[str, ...], told: Told) -> None:
 
 
 def write_nicolet(path: Path, channels: tuple[str, ...], told: Told) -> None:
-    """Nicolet .data and .head: numbers of patient, admission and recording, and when it began."""
+    """Nicolet .data and .head: numbers of patient, admission and recording, and start time."""
     (noise(len(channels), 1e-5) * 1e7).T.astype("<i2").tofile(path)
     lines = [
         f"start_ts={told.measured:%Y-%m-%d %H:%M:%S}.000",
@@ -248,7 +248,7 @@ def write_ctf(path: Path, told: Told, n: int = 24) -> None:
 
 
 def write_gdf_of_rates(path: Path, rates: dict[str, int], *, seconds: int) -> dict[str, NDArray[np.float64]]:
-    """GDF 2.10 whose signals have other rates; returns what it holds, volts."""
+    """Write GDF 2.10 whose signals have several rates; return the signals in volts."""
     rng = np.random.default_rng(7)
     n, steps = len(rates), {}
     for name, rate in rates.items():

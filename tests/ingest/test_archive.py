@@ -31,7 +31,7 @@ if __name__ == "__main__":
 
 
 def tree(folder):
-    """Content of every product; what lies in ``runs`` is none."""
+    """Content of every product; files in ``runs`` are not products."""
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.relative_to(folder).parts[0] != "runs"]
     return {str(p.relative_to(folder)): sha256_file(p) for p in files}
 

@@ -43,7 +43,7 @@ def rows(study):
 
 
 def as_by_the_version_before(study):
-    """Remove from a store the facts that the version before did not write."""
+    """Remove from a store the facts that the previous version did not write."""
     store = Store.open(study.root)
     facts = store.read_json("catalog", "datasets", "bids.json")
     kept = {key: value for key, value in facts.items() if key not in {"title", "doi"}}

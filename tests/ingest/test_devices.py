@@ -1,4 +1,4 @@
-"""Every device of the test recordings: ready with figures that its file holds, or refused for a true reason."""
+"""Every device of the test recordings: ready with the values of its file, or refused for the right reason."""
 
 import re
 from collections import Counter

@@ -140,7 +140,7 @@ def test_rows_that_mark_bad_data_or_pauses_are_content(lab):
 
 
 def test_recordings_of_an_older_version_keep_their_names(lab, monkeypatch):
-    """An older version counted whole tables of events; its recordings are found, now and after an edit."""
+    """An older version hashed whole tables of events; its recordings are found, now and after an edit."""
     with monkeypatch.context() as patch:
         patch.setattr("emeg.ingest.archive.with_event_content", lambda store, sources, config: tuple(sources))
         patch.setattr("emeg.ingest.archive.write_labels", lambda *_: None)

@@ -73,7 +73,7 @@ def _check_kept(right: Ready, row: CatalogRow, store: Store, fault: Fault) -> No
 
 
 def _check_events(right: Ready, row: CatalogRow, store: Store, fault: Fault) -> None:
-    """Kept and told of as left out, they are as many as in the source; the kept ones at their times."""
+    """Kept events and events noted as left out add up to those of the source; the kept ones have their times."""
     events = read_events(store, row.recording)
     told = sum(int("".join(found)) for note in row.notes for found in _TOLD.findall(note))
     assert (len(events), told) == (right.events, right.lost)
@@ -92,7 +92,7 @@ def _in_band(signal_CN: NDArray[np.float64], sfreq: float) -> NDArray[np.float64
 
 
 def _check_signal(right: Ready, row: CatalogRow, store: Store) -> None:
-    """Every channel is its electrode's, in volts, in its place."""
+    """Every channel has its electrode's signal in volts, at its electrode's position."""
     recording = open_recording(store, row.recording)
     ours = _in_band(recording.read(0, recording.n_samples).astype(np.float64), 256.0)
     true = scipy.signal.resample_poly(_in_band(truth(), SFREQ), 32, 25, axis=1)

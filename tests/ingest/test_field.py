@@ -1,4 +1,4 @@
-"""Archives with the symptoms of public bug reports, each against its right result, as `benchmarks.field` has it."""
+"""Archives with the symptoms of public bug reports, each against the correct result by `benchmarks.field`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A seeded few of the damaged files of `benchmarks.fuzz`: ready, or refused with file and cause."""
+"""A seeded sample of the damaged files of `benchmarks.fuzz`: ready, or refused with file and cause."""
 
 from pathlib import Path
 

@@ -71,7 +71,7 @@ def test_planted_names_and_dates_reach_no_output(archive, tmp_path, caplog):
 
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.7, 0.97])
 def test_a_ctf_marker_file_that_ends_early_is_refused(tmp_path, kept):
-    """MNE-Python would read on for ever."""
+    """MNE-Python would never stop reading."""
     folder = tmp_path / "ds/sub-01/meg/sub-01_task-rest_meg.ds"
     write_ctf(folder, Told(NAME, SERIAL, BORN, MEASURED))
     markers = folder / "MarkerFile.mrk"
@@ -242,7 +242,7 @@ def test_names_by_the_rules_of_bids_and_codes_stay(path):
 
 
 def plant(file: Path, old: bytes, new: bytes) -> None:
-    """Overwrite a field of a header by a text of the same length."""
+    """Overwrite a field of a header with a text of the same length."""
     content = file.read_bytes()
     assert old in content
     file.write_bytes(content.replace(old, new.ljust(len(old), b"\0")[: len(old)]))

@@ -1,6 +1,6 @@
 """Quality measures and bad channels of real recordings compared with pyprep's on the same standardised signal.
 
-The expectations were written down before the first run; docs/decisions/0015-quality.md has all figures.
+The expectations were written down before the first run; docs/decisions/0015-quality.md has all numbers.
 """
 
 import warnings
@@ -21,7 +21,7 @@ ARCHIVES = ("motor-imagery", "arithmetic", "ssvep")
 
 @dataclass
 class Side:
-    """One recording, ours and theirs: tables (channel, window) of the windows that both have."""
+    """One recording in emeg and in pyprep: tables (channel, window) of the windows that both have."""
 
     recording: Recording
     measures: Measures
@@ -82,21 +82,21 @@ def pooled(sides, name):
 
 
 def test_correlations_of_windows_are_those_of_pyprep(sides):
-    """The same definition: 98th percentile over the other channels, up to 50 Hz; our windows are weighted."""
+    """The same definition: 98th percentile over the other channels, up to 50 Hz; windows of emeg are weighted."""
     _, ours, theirs = pooled(sides, "correlation")
     assert np.corrcoef(ours, theirs)[0, 1] >= 0.9
     assert np.median(np.abs(ours - theirs)) <= 0.05
 
 
 def test_high_frequencies_rank_channels_as_pyprep_does(sides):
-    """Power above 50 Hz over that below, against median distances: another spread of the same two bands."""
+    """Power above 50 Hz over that below, against median distances: another measure of spread for the same two bands."""
     pairs, _, _ = pooled(sides, "high_frequency")
     assert len(pairs) >= 2
     assert np.median([spearmanr(ours, theirs).statistic for ours, theirs in pairs]) >= 0.9
 
 
 def test_deviations_rank_channels_as_pyprep_does(sides):
-    """Standard deviation from 0.1 Hz, against quartiles from 1 Hz: artefacts and drifts count with us."""
+    """Standard deviation from 0.1 Hz, against quartiles from 1 Hz: emeg includes artefacts and drifts."""
     pairs, _, _ = pooled(sides, "deviation")
     assert np.median([spearmanr(ours, theirs).statistic for ours, theirs in pairs]) >= 0.8
 

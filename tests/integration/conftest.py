@@ -1,4 +1,4 @@
-"""The walkthrough's own commands, run once for all whole-way tests."""
+"""The walkthrough's own commands, run once for all tests that need every stage."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from tests.integration.way import Way, walkthrough_commands
 
 @pytest.fixture(scope="session")
 def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
-    """The whole way on a small synthetic archive."""
+    """All stages on a small synthetic archive."""
     way = Way(tmp_path_factory.mktemp("way"))
     for command in walkthrough_commands():
         if command.split()[1] not in {"import-reference", "push-to-hub"}:

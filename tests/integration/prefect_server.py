@@ -85,7 +85,7 @@ class Server:
         return done.stdout
 
     def ask(self, method: str, path: str, **json: Any) -> Any:
-        """The answer; asked again while SQLite is locked by another request, which the server says with 503."""
+        """Return the answer; repeat the request while SQLite is locked by another one (the server answers 503)."""
         end = time.monotonic() + 60
         while True:
             answer = httpx.request(method, self.url + path, json=json or None, timeout=60)
@@ -123,7 +123,7 @@ class Server:
         return state if state in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
 
     def runs_of(self, deployment: str) -> list[dict[str, Any]]:
-        """Runs that nobody scheduled."""
+        """Runs without a schedule."""
         chosen = {"deployments": {"id": {"any_": [self.deployments()[deployment]["id"]]}}}
         return [run for run in self.ask("POST", "/flow_runs/filter", **chosen) if not run["auto_scheduled"]]
 

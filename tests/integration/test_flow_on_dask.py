@@ -1,4 +1,4 @@
-"""The ingest flow with Prefect's runner for Dask: task runs on a real cluster, the store of a plain ingest."""
+"""The ingest flow with Prefect's runner for Dask: task runs on a real cluster give the same store as `emeg ingest`."""
 
 import shutil
 

@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A function's worth of disk: 26 MiB, room for two checkpoints of 10 MiB and not for three."""
+    """A disk of 26 MiB for one test: enough for two checkpoints of 10 MiB, not for three."""
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=26m", "tmpfs", tmp_path], capture_output=True, check=False
     )

@@ -1,4 +1,4 @@
-"""The operator's day on PostgreSQL: up, two pretrainings by form on two ranks, their evaluations and reports, down."""
+"""The operator's day on PostgreSQL: start, two pretrainings on two ranks from a form, evaluations, reports, stop."""
 
 import json
 import os
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 class Service:
-    """What `emeg up` has started in a folder, asked as an operator would."""
+    """The service that `emeg up` started in a folder, queried as an operator would."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self.folder, self.port = folder, port

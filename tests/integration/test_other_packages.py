@@ -1,6 +1,6 @@
 """`Decoder` and `Embedder` inside skorch, braindecode, MOABB and OpenEEGBench, offline.
 
-The packages are no dependencies of emeg; `make test-packages` installs them into an environment of their own.
+The packages are not dependencies of emeg; `make test-packages` installs them into an environment of their own.
 """
 
 import mne
@@ -27,7 +27,7 @@ def channels():
 
 
 def windows(n=24, seed=0):
-    """Windows in volts whose class changes the power over the left hemisphere tenfold."""
+    """Windows in volts in which the class changes the power over the left hemisphere by a factor of 10."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
     x = rng.standard_normal((n, len(NAMES), N_TIMES)) * 1e-5

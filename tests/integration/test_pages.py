@@ -29,7 +29,7 @@ def write_lab_folder(folder: Path) -> None:
 
 
 def adapted(page: Path, command: str, folder: Path) -> str:
-    """Return a command of a page with the paths of this test, and short where it would train."""
+    """Return a command of a page with the paths of this test, and with few steps where it trains."""
     command = command.replace("/data/my-bids", "archive").replace("/data/lab", str(folder / "lab"))
     verb = command.split()[1]
     if verb == "finetune" and "--config" in command:

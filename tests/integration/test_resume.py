@@ -1,4 +1,4 @@
-"""Killed at random steps and resumed: the benchmark's own three first cases."""
+"""Killed at random steps and resumed: the first three cases of the benchmark."""
 
 import json
 import os

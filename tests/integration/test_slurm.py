@@ -1,4 +1,4 @@
-"""A training handed to a real Slurm: submitted, told to stop, queued again, finished."""
+"""A training handed to a real Slurm: submitted, stopped by a signal, queued again, finished."""
 
 import re
 import subprocess

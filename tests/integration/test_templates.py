@@ -1,4 +1,4 @@
-"""Templates of infra/: against their schemas, with passwords everywhere, without secrets, and no root."""
+"""Templates of infra/: against their schemas, passwords required, no secrets in files, no root user."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def compose() -> dict[str, Any]:
 
 
 def manifests(tmp_path: Path) -> list[dict[str, Any]]:
-    """What kubectl would send, built from a copy with the example's secrets."""
+    """The objects that kubectl would send, built from a copy with the example's secrets."""
     if shutil.which("kubectl") is None:
         pytest.skip("no kubectl on this machine")
     shutil.copytree(INFRA / "kubernetes", tmp_path / "kubernetes")

@@ -1,4 +1,4 @@
-"""Archive to report, by the commands of the walkthrough, and what must hold when they are run again."""
+"""Archive to report, by the commands of the walkthrough, and the properties that must hold when they are run again."""
 
 import hashlib
 import json

@@ -13,7 +13,7 @@ EMEG = str(Path(sys.executable).with_name("emeg"))
 
 @dataclass
 class Way:
-    """A folder in which the walkthrough's commands were run, and what each printed."""
+    """A folder in which the walkthrough's commands were run, and their output."""
 
     folder: Path
     printed: dict[str, str] = field(default_factory=dict)

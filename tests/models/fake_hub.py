@@ -1,4 +1,4 @@
-"""A hub on this machine: repositories in memory, as much of the HTTP interface as uploading and downloading need."""
+"""A hub on this machine: repositories in memory, with the part of the HTTP interface that transfers need."""
 
 import base64
 import hashlib

@@ -72,7 +72,7 @@ def test_loss_starts_at_even_odds():
 
 
 def test_only_masked_places_are_asked_and_they_do_not_show_their_own_feature():
-    """With every masked place taking the mask token, codes and features there cannot reach the prediction."""
+    """With the mask token at every masked position, codes and features there cannot reach the prediction."""
     model = make().train()
     features, codes = tokens(model)
     draws = draw_pretraining_step(torch.Generator().manual_seed(1), shape=(2, 5, 16), device=features.device)
@@ -120,7 +120,7 @@ def test_overlapped_steps_at_half_overlap_and_none():
 
 
 def test_training_learns_to_predict():
-    """Codes that repeat over the sources can be read off the unmasked ones."""
+    """Codes that repeat over the sources can be read from the unmasked ones."""
     model = make().train()
     parameters = [p for name, p in model.named_parameters() if not name.startswith("tokenizer.")]
     optimiser = torch.optim.AdamW(parameters, lr=3e-3)

@@ -1,4 +1,4 @@
-"""BrainOmni against numbers that the reference release computed, and its released names."""
+"""BrainOmni against numbers that the reference release computed, and parameter names of that release."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Drawings: equal arrays give equal text, nothing is fetched, and what is drawn can be counted."""
+"""Drawings: equal arrays give equal text, nothing is downloaded, and every drawn element can be counted."""
 
 import re
 

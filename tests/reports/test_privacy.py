@@ -1,4 +1,4 @@
-"""Names and dates planted in an archive are in nothing that is made of it, the report's page included."""
+"""Names and dates planted in an archive are in none of its products, nor in the report's page."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The quality page: numbers against what was planted, pictures pixel by pixel, nothing fetched, nothing redone."""
+"""The quality page: numbers against planted faults, pictures pixel by pixel, no downloads, nothing computed twice."""
 
 import base64
 import io

@@ -147,7 +147,7 @@ def test_place_and_orientation_of_a_coil(info, device, name, position, orientati
 @pytest.mark.parametrize("device", ["neuromag306", "ctf275", "kit157", "bti248"])
 @pytest.mark.parametrize("frame", ["device", "head"])
 def test_orientations_are_what_the_coils_integrate(info, device, frame):
-    """Hold the axes against MNE's forward model, which computes fields from integration points of each coil.
+    """Compare the axes with MNE's forward model, which computes fields from integration points of each coil.
 
     A magnetometer's or axial gradiometer's axis is the normal at its points; a planar gradiometer's is the direction
     from its negative to its positive loop.

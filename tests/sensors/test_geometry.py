@@ -1,4 +1,4 @@
-"""The geometry gate: what passes, what is refused, and whether the cause named is the cause planted."""
+"""The geometry gate: what passes, what is refused, and whether the message names the planted cause."""
 
 from itertools import permutations, product
 
@@ -102,7 +102,7 @@ def test_nothing_is_no_fault():
     st.integers(0, 2**32 - 1),
 )
 def test_digitised_heads_of_any_size_pass(names, template, size, tilt, seed):
-    """Heads 30 % smaller or larger, caps tilted by 12°, digitised to 5 mm."""
+    """Heads 30 % smaller or larger, caps tilted by 12°, digitised with an error of 5 mm."""
     turn = mne.transforms.rotation(*np.radians([tilt, tilt / 2, -tilt / 3]))[:3, :3]
     noise = np.clip(np.random.default_rng(seed).normal(scale=0.003, size=(len(names), 3)), -0.005, 0.005)
     check_geometry(eeg(named(names, template).positions @ turn.T * size + noise, names))

@@ -1,4 +1,4 @@
-"""Channel names, held against MNE's own list of the 10-05 system."""
+"""Channel names, compared with MNE's list of the 10-05 system."""
 
 import mne
 import pytest

@@ -1,4 +1,4 @@
-"""From mne.Info to sensors: rules that the test recordings do not show."""
+"""From mne.Info to sensors: rules that the test recordings do not cover."""
 
 import mne
 import numpy as np

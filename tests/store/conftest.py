@@ -1,4 +1,4 @@
-"""Stores on every kind of root, and small recordings."""
+"""Stores in folders and buckets, and small recordings."""
 
 import uuid
 from collections.abc import Callable

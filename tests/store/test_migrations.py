@@ -1,4 +1,4 @@
-"""Stores of an older version are brought up to date by who writes; newer ones are refused."""
+"""Stores of an older version are migrated by the first writer; newer ones are refused."""
 
 import json
 
@@ -29,7 +29,7 @@ MEASURED = [
 
 @pytest.fixture
 def old_store(tmp_path, sensors, attributes, row):
-    """As version 1 left it: a recording and its row, no digests."""
+    """A store as version 1 wrote it: a recording and its row, no digests."""
     store = Store.open(tmp_path / "old", create=True)
     three = sensors(3)
     signal = np.random.default_rng(0).normal(0, 1e-5, (3, 3000)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A product of a bucket is copied once a machine, whatever processes do, and no copy is left behind."""
+"""A product of a bucket is copied once per machine, however many processes ask, and no copy is left behind."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Products appear whole or not at all, on every kind of root and whatever kills the writer."""
+"""Products appear complete or not at all, in folders and buckets, however the writer is killed."""
 
 import errno
 import json

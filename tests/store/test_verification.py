@@ -1,4 +1,4 @@
-"""A whole store has no fault; every fault that is made is found and named."""
+"""A complete store has no fault; every planted fault is found and named."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Small archives that the tests of this room share."""
+"""Small archives that the tests of this folder share."""
 
 import json
 from pathlib import Path

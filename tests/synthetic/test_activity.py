@@ -1,4 +1,4 @@
-"""Activity has the spectra and the events that were asked for."""
+"""Activity has the spectra and the events that were requested."""
 
 import numpy as np
 import pytest

@@ -106,7 +106,7 @@ def test_digitised_electrodes_are_told_twice_alike(small_archive):
 
 
 def test_simultaneous_devices_saw_the_same_brain(small_archive):
-    """Each is predictable from the other, and not from another person's recording."""
+    """Each can be predicted from the other, and not from another person's recording."""
     folder, truth = small_archive
     bad = {name: facts["flat"] + facts["noisy"] for name, facts in truth["recordings"].items()}
 

@@ -1,4 +1,4 @@
-"""Sensors where such devices have them."""
+"""Sensors at the positions of real devices."""
 
 import numpy as np
 import pytest

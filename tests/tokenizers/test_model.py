@@ -1,4 +1,4 @@
-"""The network as a whole: sizes, start, draws, learning, files, refusals."""
+"""The network as a whole: sizes, initialisation, random draws, learning, files, refusals."""
 
 import copy
 import json
@@ -29,7 +29,7 @@ def test_presets_have_the_published_numbers_of_parameters(preset, count):
 
 
 def dependence_on_input(initialisation):
-    """Share of the first output that depends on what goes in."""
+    """Share of the first output that depends on the input."""
     torch.manual_seed(0)
     model = BrainTokenizer(PRESETS["nano"].model_copy(update={"initialisation": initialisation})).eval()
     x, pos, kind = signal(batch=8, channels=19, samples=512)
@@ -148,7 +148,7 @@ def test_mixed_precision_trains(tiny):
 
 
 def test_it_learns_a_few_sources(tiny_config):
-    """Three oscillations seen by five sensors: the recipe finds them at once, the release's start does not."""
+    """Three oscillations in five sensors: the recipe's initialisation separates them, that of the release does not."""
 
     def learn(initialisation):
         torch.manual_seed(0)

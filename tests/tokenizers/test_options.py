@@ -1,4 +1,4 @@
-"""Options beyond the published network: targets, complex spectra, crossfaded windows, projections by level."""
+"""Options beyond the published network: targets, complex spectra, crossfaded windows, a projection for each level."""
 
 import math
 
@@ -19,7 +19,7 @@ def signal(channels: int = 4, samples: int = 512, seed: int = 0):
 
 
 class Copying(torch.nn.Module):
-    """Stand-in for encoder, quantizer and decoder that loses nothing."""
+    """Stand-in for encoder, quantizer and decoder that returns its input."""
 
     def __init__(self, model: BrainTokenizer) -> None:
         super().__init__()

@@ -18,7 +18,7 @@ def model(tiny_config, request):
 
 @st.composite
 def padded_batches(draw):
-    """Samples of their own channel counts, real channels in any places, padding full of rubbish."""
+    """Samples with different channel counts, real channels at any positions, and arbitrary values in the padding."""
     counts = draw(st.lists(st.integers(2, 9), min_size=1, max_size=3))
     width = max(counts) + draw(st.integers(0, 3))
     n_samples = draw(st.sampled_from([90, 128, 300]))
@@ -115,7 +115,7 @@ def test_gradients_and_codebooks_see_no_padding(tiny_config):
 
 @pytest.mark.parametrize(("real", "hidden"), [(1, 0), (2, 1), (4, 1), (8, 2), (19, 4)])
 def test_hidden_channels_are_counted_from_the_real_ones(real, hidden):
-    """Recorded through what the noise changes: with noise everywhere, only seen channels reach the encoder."""
+    """Detected by replacing values with noise: with noise everywhere, only kept channels reach the encoder."""
     config = BrainTokenizerConfig(
         window_length=64,
         n_filters=2,

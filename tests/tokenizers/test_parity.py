@@ -138,7 +138,7 @@ def test_codebooks_follow_as_the_references(step):
 
 
 def adamw_moves(parameters, groups, recipe):
-    """How far AdamW's first step moves each parameter, from its definition."""
+    """Return the change of each parameter by AdamW's first step, from its definition."""
     settings = {id(p): group for group in groups for p in group["params"]}
     moves = {}
     for name, parameter in parameters.items():
@@ -151,7 +151,7 @@ def adamw_moves(parameters, groups, recipe):
 
 
 def test_optimiser_step_and_its_groups(step):
-    """Also with the other choice of weight decay: where that would show, the reference's move is not that one."""
+    """Compared with the other choice of weight decay too: where the two differ, the reference has ours."""
     recipe = TrainTokenizerConfig(root="", recipe="braintokenizer").optimiser
     rates = recipe.model_dump(include={"learning_rate", "quantizer_learning_rate", "weight_decay"})
     groups = parameter_groups(step.model, **rates)
@@ -174,10 +174,10 @@ the median bin has 1.5e-2."""
 
 
 def test_gradients_differ_in_the_three_faintest_frequency_bins_only(reference, parity, step, monkeypatch):
-    """All of what float32 makes of the gradients, the reference's and ours, lies along six directions of thousands.
+    """Rounding errors of float32 in the gradients, the reference's and ours, lie along six of thousands of directions.
 
-    These are the gradients of the real and imaginary parts of the faintest bins, whose share a least-squares fit takes
-    out. What remains is under a tenth of the tolerance that the fixture gives.
+    These are the gradients of the real and imaginary parts of the faintest bins, which a least-squares fit removes.
+    The rest is below a tenth of the tolerance that the fixture gives.
     """
     spectra = []
 
@@ -210,7 +210,7 @@ def test_gradients_differ_in_the_three_faintest_frequency_bins_only(reference, p
 
 
 def test_without_the_phase_term_rounding_is_no_matter(reference, parity, monkeypatch):
-    """So the wide tolerance of gradients is the phase term's alone."""
+    """The wide tolerance of gradients is therefore needed for the phase term only."""
     monkeypatch.setattr("emeg.tokenizers.braintokenizer.model.PHASE_WEIGHT", 0.0)
     rounded, exact = Step(reference, parity), Step(reference, parity, torch.float64)
     for (name, one, _), (_, other, _) in zip(rounded.pairs("grad/"), exact.pairs("grad/"), strict=True):

@@ -26,7 +26,7 @@ def sensors_of(n: int) -> Sensors:
 
 
 def rhythms(generator, n_channels: int, n_samples: int) -> np.ndarray:
-    """Three slow sources mixed by a fixed pattern, in V: what a few codes can describe."""
+    """Return three slow sources mixed by a fixed pattern, in V, which a few codes can describe."""
     time = np.arange(n_samples) / SFREQ
     rates = np.array([1.5, 3.0, 6.0]) * (1 + 0.1 * generator.normal(size=3))
     sources = np.sin(2 * np.pi * (rates[:, None] * time + generator.uniform(size=(3, 1))))
@@ -72,7 +72,7 @@ def add_recording(store: Store, subject: str, *, device: str, n_channels: int, s
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory) -> str:
-    """Store with a corpus: six people with 5 channels, two of them with 9 too."""
+    """Store with a corpus: six subjects with 5 channels, two of them with 9 too."""
     from emeg.data import ShardConfig, shard
 
     folder: Path = tmp_path_factory.mktemp("training") / "store"

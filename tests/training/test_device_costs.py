@@ -1,4 +1,4 @@
-"""Costs of a step on a GPU, counted on fake CUDA tensors in another process, against the budgets in the project."""
+"""Costs of a step on a GPU, counted on fake CUDA tensors in another process, against the budgets in pyproject.toml."""
 
 import json
 import os
@@ -123,7 +123,7 @@ def test_operations_of_the_papers_sizes_are_those_counted(size):
 
 
 def test_dropout_on_a_device_is_that_of_fused_kernels():
-    """The meta device stands for a GPU; a generator would rule the kernels out and break a compiled graph."""
+    """The meta device stands for a GPU; a generator would exclude the fused kernels and break the compiled graph."""
     with torch.device("meta"):
         network = BrainOmni(PRESETS["nano"].model_copy(update={"lm_dropout": 0.1}), TOKENIZERS["nano"]).train()
         codes = torch.zeros(1, network.tokenizer.config.n_neuro, 8, network.tokenizer.config.num_quantizers).long()

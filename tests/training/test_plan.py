@@ -1,4 +1,4 @@
-"""What ``emeg plan`` says is what a training then reads."""
+"""A training reads what ``emeg plan`` states."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Recipes: the only home of their values, equal to the paper's table where they are the paper's; the caller wins."""
+"""Recipes: the only place of their values, equal to the paper's table where stated; a caller's values win."""
 
 import json
 from importlib import resources

@@ -1,4 +1,4 @@
-"""What a step may cost: no wait for the device, memory saved by computing twice, compiled layers; the numbers stay."""
+"""Costs of a step: no waiting for the device, activation checkpointing, compiled layers; all with equal numbers."""
 
 import copy
 from typing import Any
@@ -16,7 +16,7 @@ WAITING = {"aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "at
 
 
 class Waits(TorchDispatchMode):
-    """Lists operations whose result's shape or value the host must know: on a GPU each waits for the device."""
+    """Lists operations whose result's shape or value the host must know: on a GPU each of them waits for the device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,9 +131,9 @@ def test_checkpointed_activations_give_the_same_numbers_with_dropout_and_keep_le
 @pytest.mark.parametrize(("make", "step"), [(tokenizer, stage_1), (brainomni, stage_2)])
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # Dynamo looks at it
 def test_layers_can_be_compiled(make, step):
-    """Traced whole for the tokenizer; run by the eager backend, since generating code takes minutes.
+    """Traced as one graph for the tokenizer, and run by the eager backend, since generating code takes minutes.
 
-    In float64: a gradient that is rounding error only (that of the keys' bias) is none there.
+    In float64: the gradient of the keys' bias, which is only rounding error, is 0.
     """
     plain, compiled = make().double(), make().double()
     compiled.compile_layers(backend="eager")

@@ -1,4 +1,4 @@
-"""Beginning a training from another model: what is loaded, what is refused, what is recorded, names of products."""
+"""Training that starts from another model: loaded weights, refusals, recorded lineage, names of products."""
 
 import json
 from pathlib import Path

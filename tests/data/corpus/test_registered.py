@@ -1,4 +1,4 @@
-"""The registry decides which subjects are trained on and which labels mean one subject, for any file location."""
+"""The registry decides which subjects are trained on and which labels mean one subject, wherever the file lies."""
 
 from tests.messages import refusal
 

@@ -43,7 +43,7 @@ def test_everybody_is_in_one_split_and_order_does_not_matter(devices, seed):
 
 @given(st.integers(6, 30), st.integers(1, 3), st.integers(0, 20))
 def test_every_shared_device_is_trained_on_and_held_out(n, each, seed):
-    """Everybody has a common device, and `each` of four others in rotation, as in a synthetic archive."""
+    """All subjects have one common device and `each` of four others in rotation, as in a synthetic archive."""
     devices = {f"d/{i}": {"all"} | {DEVICES[(i + k) % 4] for k in range(each)} for i in range(n)}
     found = split(devices, seed=seed)
     for device in ["all", *DEVICES]:

@@ -1,4 +1,4 @@
-"""Reads from mapped files and from a bucket: the same arrays, and no stretch of a shard twice."""
+"""Reads from mapped files and from a bucket: the same arrays, and no part of a shard read twice."""
 
 import pickle
 import threading

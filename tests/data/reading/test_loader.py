@@ -83,7 +83,7 @@ def test_the_order_of_samples_is_the_same_on_any_ranks_and_workers(corpus):
 
 @pytest.mark.parametrize("seed", range(50))
 def test_uneven_layouts_end_with_every_rank_equal(seed):
-    """Random numbers of segments a channel count: every rank gets as many batches, within the budget, at each step."""
+    """For random numbers of segments per channel count, ranks get equally many batches within the budget."""
     rng = np.random.default_rng(seed)
     n_groups = int(rng.integers(1, 6))
     sizes = rng.integers(1, 200, n_groups)

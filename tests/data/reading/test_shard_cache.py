@@ -1,4 +1,4 @@
-"""The cache of remote shards: whole, bounded, shared by processes, and never a wrong byte."""
+"""The cache of remote shards: complete, bounded in size, shared by processes, and without wrong bytes."""
 
 import hashlib
 import multiprocessing
@@ -20,7 +20,7 @@ from emeg.uri import Location
 
 
 class Bucket(LocalFileSystem):
-    """A folder treated as remote that counts reads in a file and can be slow or lose the connection."""
+    """A folder treated as remote that counts reads in a file and can simulate a slow or lost connection."""
 
     protocol = "bucket"
     cachable = False
@@ -199,7 +199,7 @@ def loader(corpus, sampling):
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 def test_a_loader_reads_through_the_cache(remote, tmp_path, share):
-    """Shards that fit are copied once; the others are read by range in every epoch, and none pushes out another."""
+    """Shards that fit are copied once; the others are read by range in every epoch, and none evicts another."""
     local, there = remote
     total = sum(one["bytes"] for one in local.manifest["shards"])
     sampling = SamplingConfig(

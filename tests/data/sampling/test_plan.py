@@ -105,7 +105,7 @@ def test_single_micro_batches_mix_channel_counts_over_the_epoch():
 
 
 def test_lanes_share_blocks_only_where_they_meet():
-    """Ranks that take whole lanes read every block once, but for a window at each end of a lane."""
+    """Ranks that take whole lanes read every block once, except a window at each end of a lane."""
     corpus = FakeCorpus([(8, "a", 3200), (64, "b", 1600)])
     plan = plan_of(corpus, micro_batches=4, budget_channel_seconds=640.0, block_segments=16, window_blocks=4)
     for n_ranks in (1, 2, 4):

@@ -174,7 +174,7 @@ def _set(archive: Path, **changes: object) -> None:
 
 @fault(Ready(), extension="set")
 def set_in_one_file(archive: Path) -> None:
-    """No fault: what the others are held against."""
+    """No fault: the reference for the others."""
     _set(archive)
 
 
@@ -216,7 +216,7 @@ def _set_of_epochs(archive: Path, n: int) -> None:
 
 @fault(Ready(notes=("6 stretches",)), extension="set")
 def set_of_epochs_as_long_as_a_window(archive: Path) -> None:
-    """Some published datasets have nothing else: each epoch is a stretch of its own."""
+    """Some published datasets have nothing else: each epoch is a segment of its own."""
     _set_of_epochs(archive, 6)
 
 
@@ -248,7 +248,7 @@ def set_with_an_event_before_the_beginning(archive: Path) -> None:
 
 @fault(Ready(events=7, lost=1, notes=("NaN",)), extension="set")
 def set_with_an_event_at_no_number(archive: Path) -> None:
-    """EEGLAB itself passes over such events."""
+    """EEGLAB itself skips such events."""
     events = set_fields(raw_eeg())["event"].copy()
     events["latency"][3] = np.nan
     _set(archive, event=events)
@@ -283,7 +283,7 @@ LONG = f"{FOLDER}/long_raw.fif"
 
 @fault({LONG: Ready(compared=False)})
 def split_in_parts(archive: Path) -> None:
-    """No fault: what the others are held against."""
+    """No fault: the reference for the others."""
     first, second = _split(archive)
     assert second.exists()
     del first
@@ -332,7 +332,7 @@ def complete_recordings_named_as_a_split(archive: Path) -> None:
     }
 )
 def split_refers_to_a_file_of_another_name(archive: Path) -> None:
-    """All parts are there, and the later ones are not the recording's by their names."""
+    """All parts are present, but the names of the later ones do not match the recording."""
     first, second = _split(archive)
     write(
         raw_eeg(np.tile(truth(), (1, 16))),

@@ -24,7 +24,7 @@ class Ready:
     events : int
         How many are kept; with `lost` it must be the number in the source.
     lost : int
-        How many the notes say were left out.
+        How many were left out, as the notes count them.
     notes : tuple of str
         Words that stand in the notes.
     electrodes : mapping

@@ -1,6 +1,6 @@
 """Small good recordings in every format that can be written, with their true signals and events.
 
-Twelve seconds of 19 electrodes of the 10-20 system at 200 Hz, ten microvolts, no mains: smooth sources under the scalp
+Twelve seconds of 19 electrodes of the 10-20 system at 200 Hz, 10 µV, no mains noise: smooth sources under the scalp
 and a little independent noise at each electrode, so that the signal identifies the channel. Eight events. Seeded.
 """
 

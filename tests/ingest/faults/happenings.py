@@ -1,4 +1,4 @@
-"""Faults of events: outside the data, unsorted, without times, of another recording, contradicting themselves."""
+"""Faults of events: outside the data, unsorted, without times, of another recording, or contradictory."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.ingest.faults.sidecars import PREFIX, beside, table
 
 
 def events(**columns: list[str]) -> list[dict[str, str]]:
-    """List the eight events as in the file, but for `columns`."""
+    """List the eight events as in the file, except `columns`."""
     right = {
         "onset": [f"{t:.3f}" for t in ONSETS_S],
         "duration": ["0.5"] * len(ONSETS_S),
@@ -50,7 +50,7 @@ def events_without_duration(archive: Path) -> None:
 
 @fault(Ready(notes=("decimal comma",)))
 def events_with_decimal_commas(archive: Path) -> None:
-    """A spreadsheet of another country wrote them; in a table with tabs they mean nothing else."""
+    """A spreadsheet with a decimal comma wrote them; in a table separated by tabs a comma has no other meaning."""
     _beside(archive, [row | {"onset": row["onset"].replace(".", ",")} for row in events()])
 
 
@@ -66,7 +66,7 @@ def events_in_samples(archive: Path) -> None:
 
 @fault(Refused("outside", file="sub-01_task-rest_events.tsv"))
 def events_of_a_longer_recording(archive: Path) -> None:
-    """Most lie behind the end: the first two are another recording's as well."""
+    """Most lie after the end, so the first two belong to another recording as well."""
     _beside(archive, events(onset=[f"{3 + 17.3 * i:g}" for i in range(8)]))
 
 
@@ -133,7 +133,7 @@ def marker_before_the_beginning(archive: Path) -> None:
 
 @fault(Refused("sub-01_task-rest_eeg.vmrk"), extension="vhdr")
 def markers_missing(archive: Path) -> None:
-    """Nothing else holds the events: without the marker file they would be lost in silence."""
+    """Nothing else holds the events: without the marker file they would be lost without a message."""
     put(archive, "vhdr").with_suffix(".vmrk").unlink()
 
 

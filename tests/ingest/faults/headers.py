@@ -127,7 +127,7 @@ def edf_samples_per_record_negative(archive: Path) -> None:
 
 @fault(Refused("digital"))
 def edf_digital_range_empty(archive: Path) -> None:
-    """Without a digital range there is no step: the channel's unit is unknown, and the writer was at fault."""
+    """Without a digital range there is no scale: the channel's unit is unknown, by a fault of the writer."""
     set_field(put(archive, "edf"), DIGITAL_MIN, "32767", (2,))
 
 
@@ -140,7 +140,7 @@ def edf_physical_range_empty(archive: Path) -> None:
 
 @fault(Ready(notes=("date",)))
 def edf_impossible_date(archive: Path) -> None:
-    """Dates never reach the store, so a wrong one takes nothing away."""
+    """Dates never reach the store, so a wrong date loses nothing."""
     patch(put(archive, "edf"), 168, 16, "99.99.9999.99.99")
 
 
@@ -187,13 +187,13 @@ def edf_prefilter_nonsense(archive: Path) -> None:
 
 @fault(Ready())
 def edf_cut_off_frequencies_exchanged(archive: Path) -> None:
-    """A high-pass above the low-pass is no filter; the signal is there all the same."""
+    """A high-pass above the low-pass is no filter; the signal is complete anyway."""
     set_field(put(archive, "edf"), PREFILTER, "HP:95Hz LP:0.5Hz", range(len(NAMES)))
 
 
 @fault(Ready(channels=17, dropped=("C3-0", "C3-1")))
 def edf_two_channels_of_one_name(archive: Path) -> None:
-    """Which of the two is the electrode cannot be known."""
+    """It cannot be known which of the two is the electrode."""
     set_field(put(archive, "edf"), LABEL, "C3", (NAMES.index("C4"),))
 
 

@@ -42,7 +42,7 @@ NFC, NFD = (unicodedata.normalize(form, "für") for form in ("NFC", "NFD"))
 
 @fault({f"{FOLDER}/{NFD}.vhdr": Refused("spelt", more=("absent",))})
 def name_composed_in_the_header_and_decomposed_on_disk(archive: Path) -> None:
-    """As copies from a Macintosh are."""
+    """As in copies from macOS."""
     path = put(archive, "vhdr", stem=NFD)
     path.write_text(path.read_text().replace(NFD, NFC), encoding="utf-8")
 

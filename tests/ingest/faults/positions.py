@@ -1,4 +1,4 @@
-"""Faults of positions: units, axes, absent, all alike."""
+"""Faults of positions: wrong units, wrong axes, missing, or all equal."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ CAPTRAK = {"EEGCoordinateSystem": "CapTrak", "EEGCoordinateUnits": "m"}
 
 
 def electrodes(change: Change = lambda p: p) -> list[dict[str, str]]:
-    """List the electrodes where they are, or where `change` puts them."""
+    """List the electrodes at their positions, or at those that `change` returns."""
     return [
         {"name": name, **{axis: f"{value:.6f}" for axis, value in zip("xyz", change(places()[name]), strict=True)}}
         for name in NAMES
@@ -72,7 +72,7 @@ def electrodes_two_in_one_place(archive: Path) -> None:
 
 @fault(Ready())
 def electrodes_all_at_the_origin(archive: Path) -> None:
-    """Zeros are no positions; the names have them."""
+    """Zeros are not positions; the names give them."""
     _put(archive, electrodes(lambda p: 0 * p))
 
 
@@ -107,7 +107,7 @@ def electrodes_without_columns_of_positions(archive: Path) -> None:
 
 @fault(Ready(notes=("coordinate system",)))
 def electrodes_in_a_system_that_nobody_names(archive: Path) -> None:
-    """Rotated axes in an unknown system carry no information about the head; the names do."""
+    """Rotated axes in an unknown system carry no information about the head; the names give the positions."""
     _put(archive, electrodes(lambda p: np.array([p[1], -p[0], p[2]])), None)
 
 
@@ -128,7 +128,7 @@ def coordinate_system_with_wrong_types(archive: Path) -> None:
 
 @fault(Ready())
 def landmarks_all_in_one_place(archive: Path) -> None:
-    """No axes can be laid through one point; the names have the positions."""
+    """No axes can be laid through one point; the names give the positions."""
     marks = {name: [0.0, 0.0, 0.0] for name in ("NAS", "LPA", "RPA")}
     _put(archive, electrodes(), CAPTRAK | {"EEGCoordinateSystem": "Other", "AnatomicalLandmarkCoordinates": marks})
 
@@ -148,7 +148,7 @@ def _placed(archive: Path, change: Change) -> None:
 
 @fault(Ready(), extension="fif")
 def fif_with_positions(archive: Path) -> None:
-    """No fault: what the others are held against."""
+    """No fault: the reference for the others."""
     _placed(archive, lambda p: p)
 
 
@@ -235,13 +235,13 @@ def _eeglab(change: Change) -> dict[str, list[object]]:
 
 @fault(Ready(), extension="set")
 def set_with_positions(archive: Path) -> None:
-    """No fault: what the others are held against."""
+    """No fault: the reference for the others."""
     _set(archive, _eeglab(lambda p: p))
 
 
 @fault(Ready(), extension="set")
 def set_with_positions_in_metres(archive: Path) -> None:
-    """EEGLAB has no unit; a head of a tenth of a millimetre there is not, and the names tell where the channels lie."""
+    """EEGLAB files state no unit. No head has a radius of 0.1 mm, so the names give the positions."""
     _set(archive, _eeglab(lambda p: p / 1000))
 
 

@@ -24,12 +24,12 @@ def table(rows: list[dict[str, str]], separator: str = "\t") -> str:
 
 
 def channels(**changes: dict[str, str]) -> list[dict[str, str]]:
-    """List all channels as good EEG in microvolts, but for `changes` by name."""
+    """List all channels as good EEG in microvolts, except `changes` by name."""
     return [{"name": n, "type": "EEG", "units": "uV", "status": "good"} | changes.get(n, {}) for n in NAMES]
 
 
 def sidecar(**fields: object) -> str:
-    """Write the JSON of a recording that is right but for `fields`."""
+    """Write the JSON of a recording that is correct except `fields`."""
     right: dict[str, object] = {
         "TaskName": "rest",
         "SamplingFrequency": SFREQ,
@@ -108,7 +108,7 @@ def json_with_numbers_beyond_all_bounds(archive: Path) -> None:
 
 @fault(Ready(notes=("mains",)))
 def json_with_a_mains_frequency_of_a_millihertz(archive: Path) -> None:
-    """No grid has it, and its harmonics would cut the whole spectrum away."""
+    """No power grid has this frequency, and notches at its harmonics would remove the whole spectrum."""
     beside(archive, "eeg", sidecar(PowerLineFrequency=0.001))
 
 
@@ -164,7 +164,7 @@ def channels_of_other_names_in_equal_number(archive: Path) -> None:
 
 @fault(Ready(notes=("matched by order",), electrodes={f"Ch {i}": name for i, name in enumerate(NAMES)}))
 def channels_named_in_the_table_alone(archive: Path) -> None:
-    """The file's names carry no information; the table has the electrodes, in the file's order and number."""
+    """The file's names carry no information; the table lists as many electrodes, in the file's order."""
     from tests.ingest.faults.headers import LABEL, set_field
 
     path = beside(archive, "channels", table(channels()))
@@ -215,7 +215,7 @@ def channels_absent_values_everywhere(archive: Path) -> None:
 
 @fault(Ready(notes=("the file says",)))
 def channels_in_millivolts_the_file_in_microvolts(archive: Path) -> None:
-    """The file's unit is the one by which its numbers were written."""
+    """The numbers were written in the unit that the file states."""
     beside(archive, "channels", table([row | {"units": "mV"} for row in channels()]))
 
 

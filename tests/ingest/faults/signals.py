@@ -52,7 +52,7 @@ def channel_a_hundred_times_too_large(archive: Path) -> None:
 
 @fault(Ready(bad=("C4",)))
 def channel_of_an_open_lead(archive: Path) -> None:
-    """White noise of three times the others' size: nothing of a head in it."""
+    """White noise with three times the amplitude of the others: no brain signal."""
     data = truth().copy()
     data[NAMES.index("C4")] = 3e-5 * np.random.default_rng(5).standard_normal(data.shape[1])
     _write(archive, data, "edf")
@@ -73,7 +73,7 @@ def signal_the_same_in_all_channels(archive: Path) -> None:
 
 @fault(Ready(), extension="vhdr")
 def signal_on_an_offset_of_a_third_of_a_volt(archive: Path) -> None:
-    """Direct-coupled amplifiers have one; the pass band takes it out."""
+    """Direct-coupled amplifiers have one; the pass band removes it."""
     _write(archive, truth() + 0.3, "vhdr")
 
 
@@ -89,7 +89,7 @@ def fif_in_kilovolts(archive: Path) -> None:
 
 @fault(Ready(channels=64, compared=False), extension="fif")
 def meg_as_it_should_be(archive: Path) -> None:
-    """No fault: what the others of the helmet are held against."""
+    """No fault: the reference for the other faults of the helmet."""
     put(archive, "meg")
 
 

@@ -16,7 +16,7 @@ def _steps(dtype: str) -> bytes:
 
 @cache
 def gdf() -> bytes:
-    """Return the recording as GDF 2.10, a record a sample, int16, with an event table of mode 1."""
+    """Return the recording as GDF 2.10, one record per sample, int16, with an event table of mode 1."""
     n, n_samples = len(NAMES), truth().shape[1]
     head = b"GDF 2.10" + b"X X".ljust(66) + bytes(14 + 64 + 16 + 16)  # patient, habits, recording, location, dates
     head += struct.pack("<H", 1 + n) + bytes(50)  # length of the header in blocks of 256 bytes

@@ -25,7 +25,7 @@ def in_band(signal_CN: NDArray[np.float64], sfreq: float) -> NDArray[np.float64]
 
 
 def check(made: Ingested, key: str, true: dict[str, NDArray[np.float64]]) -> None:
-    """Every channel is its own, in volts or tesla."""
+    """Every channel differs from the others; in volts or tesla."""
     recording = made.recording(key)
     ours = in_band(recording.read(0, recording.n_samples).astype(np.float64), 256.0)[:, 256:-256]
     for row, name in zip(ours, recording.sensors.names, strict=True):

@@ -1,4 +1,4 @@
-"""Recordings that were interrupted: each stretch by itself, true times, nothing across a pause."""
+"""Recordings that were interrupted: each part by itself, with correct times and no filtering across a pause."""
 
 import shutil
 from types import SimpleNamespace
@@ -97,7 +97,7 @@ def test_neither_segments_nor_task_windows_contain_a_pause(paused):
 
 
 def write_edf_with_gaps(path, starts, seconds=24, sfreq=200):
-    """EDF+D: records of a second with given start times, each with an event half a second behind its start."""
+    """EDF+D: one-second records with given start times, each with an event 0.5 s after its start."""
     values = np.tile(truth(n_samples=seconds * sfreq) * 1e6, 1)
     signals = [
         edfio.EdfSignal(row, sfreq, label=name, physical_dimension="uV", physical_range=(-500, 500))

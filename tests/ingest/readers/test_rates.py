@@ -18,7 +18,7 @@ EEG = ("Fp1", "Fp2", "C3", "C4", "O1", "O2", "T7", "T8")
 
 
 def read(archive, tmp_path):
-    """Read the only recording of an archive; its facts and the source's samples, offsets removed."""
+    """Read the only recording of an archive; return its facts and the source's samples without offsets."""
     config = IngestConfig(archive=str(archive), root=str(tmp_path / "store"), workers=0)
     (source,) = list_sources(config)
     facts = RecordingFacts(source, config, "0" * 16)

@@ -88,7 +88,7 @@ def test_every_exception_of_a_reader_is_a_recording_s(tmp_path):
 
 
 def test_texts_of_readers_hold_no_words_that_look_like_private_paths(tmp_path):
-    """Where a text has words with a slash, messages replaced them by invented ones."""
+    """Regression: in texts with words that contain a slash, messages replaced these words by invented ones."""
     folder = tmp_path / "archive/anna-schmidt"
     folder.mkdir(parents=True)
     (folder / "rec.nedf").write_bytes(b"<EEGData>" + bytes(2000))

@@ -1,4 +1,4 @@
-"""Planted faults are found, healthy channels left alone."""
+"""Planted faults are found, and healthy channels are not marked."""
 
 import mne
 import numpy as np

@@ -106,7 +106,7 @@ def test_labels_need_a_package_that_is_named(monkeypatch, tmp_path):
 
 
 def test_components_with_an_artefacts_label_are_taken_out(monkeypatch):
-    """The labels are given by a stand-in that knows the blinks; fitting and taking out are real."""
+    """The labels are given by a stand-in that knows the blinks; fitting and removal are real."""
     raw = scalp(40.0)
     rng = np.random.default_rng(1)
     blinks = np.convolve(rng.random(raw.n_times) < 0.003, np.hanning(50), mode="same")

@@ -168,7 +168,7 @@ def test_the_gate_is_looked_at_segment_by_segment(sensors):
 
 @pytest.fixture(scope="module")
 def head(sensors):
-    """Channels that share with their neighbours, 60 s; white to 10 Hz, so that chance makes few correlations."""
+    """Channels that share signal with their neighbours, 60 s; white to 10 Hz, so that chance correlations are few."""
     distance = np.linalg.norm(sensors.positions[:, None] - sensors.positions[None], axis=2)
     spread = np.linalg.cholesky(np.exp(-((distance / 0.09) ** 2)) + 0.02 * np.eye(19))
     spectrum = np.fft.rfft(noise(19, 60), axis=1)

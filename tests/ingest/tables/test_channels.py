@@ -1,4 +1,4 @@
-"""Types and bad marks of `channels.tsv` reach the channels that they mean."""
+"""Types and bad marks of `channels.tsv` are applied to the right channels."""
 
 import mne
 import numpy as np

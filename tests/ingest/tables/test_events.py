@@ -1,4 +1,4 @@
-"""Events keep their times: against the samples at which they were put."""
+"""Events keep their times, compared with the samples at which they were placed."""
 
 import mne
 import numpy as np

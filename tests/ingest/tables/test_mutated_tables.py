@@ -1,4 +1,4 @@
-"""Sidecars with random damage are read, or refused with a next action; nothing else happens."""
+"""Sidecars with random damage are read, or refused with a next action; no other outcome occurs."""
 
 import json
 import random

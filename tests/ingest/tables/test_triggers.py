@@ -1,4 +1,4 @@
-"""Triggers of every channel that has them, counted as MNE-Python counts them."""
+"""Triggers of all trigger channels, as many as MNE-Python finds."""
 
 import edfio
 import mne

@@ -27,7 +27,7 @@ MIB = 2**20
 
 @pytest.fixture
 def line(bucket_server, monkeypatch, tmp_path):
-    """An archive in a bucket: its direct client, its URI, and how to ask through a proxy."""
+    """An archive in a bucket: its direct client, its URI, and a function for requests through a proxy."""
     monkeypatch.setattr(retry, "FIRST_WAIT_S", 0.005)
     credentials = {"AWS_ACCESS_KEY_ID": "t", "AWS_SECRET_ACCESS_KEY": "t", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in credentials.items():

@@ -1,4 +1,4 @@
-"""Workers that die, hang, or meet another run: the others' work is done, and nothing is done twice."""
+"""Workers that die, hang, or meet another run: the other sources are processed, and none is processed twice."""
 
 import json
 import os
@@ -37,7 +37,7 @@ if __name__ == "__main__":
 
 
 def fragile(source: Source, config: IngestConfig) -> Outcome:
-    """Simulate a reader in C that crashes, crashes if another one runs, hangs, or works."""
+    """Simulate a reader in C that crashes, crashes while another one runs, hangs, or works."""
     folder = Path(source.archive)
     with (folder / f"{source.path}.tries").open("a") as file:
         file.write("x")

@@ -1,4 +1,4 @@
-"""Tables of facts: read as one, asked in SQL beside the catalogue, a subject's rows removed."""
+"""Tables of facts: read as one table, queried in SQL with the catalogue, without rows of a withdrawn subject."""
 
 import pyarrow as pa
 import pytest

@@ -1,4 +1,4 @@
-"""Tables through Parquet, and what reading them leaves behind."""
+"""Tables written to and read from Parquet, and memory pools after reading."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def test_a_table_comes_back():
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in Linux's /proc")
 def test_reading_starts_no_thread_that_could_outlive_the_interpreter(tmp_path: Path):
-    """One that does, with Python's bytes in its hands, aborts the process at its end."""
+    """A thread that still holds Python's bytes at the end of the process aborts it."""
     file = tmp_path / "table.parquet"
     file.write_bytes(parquet_bytes(pa.table({"x": list(range(1000)), "y": ["a"] * 1000})))
     code = f"""

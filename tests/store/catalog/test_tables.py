@@ -48,7 +48,7 @@ def test_row_is_written_after_the_events(store: Store, row, monkeypatch: pytest.
 
 
 def test_same_row_same_bytes(tmp_path, row) -> None:
-    """The order of `dropped` is chance; no clock or host is in the file."""
+    """The order of `dropped` is random; the file holds no time and no host name."""
     stores = [Store.open(tmp_path / name, create=True) for name in ("one", "two")]
     publish_row(stores[0], row("a"), EVENTS)
     time.sleep(1.1)
@@ -135,7 +135,7 @@ def test_rows_are_merged_when_many_are_scattered(local_store: Store, row, monkey
 
 
 def test_readers_and_writers_do_not_disturb_compaction(local_store: Store, row) -> None:
-    """Rows appear while others merge and read: every read holds at least what was there before it."""
+    """Rows appear while others merge and read: every read returns at least the rows that existed before it."""
     for number in range(10):
         publish_row(local_store, row(f"0{number}"), [])
     with ThreadPoolExecutor(3) as pool:

@@ -1,4 +1,4 @@
-"""Rounding to int16 stays far under the signal, and small on disk."""
+"""Rounding to int16 stays far below the signal, and the files are small."""
 
 import numcodecs
 import numpy as np
@@ -97,7 +97,7 @@ def test_silence_is_exact() -> None:
 
 
 def test_the_step_is_no_finer_than_it_must_be() -> None:
-    """Within the factor of two that a power of two costs, and what the estimate is off."""
+    """Within the factor of two that a power of two costs, and the error of the estimate."""
     signal = coloured_noise(1.0, rms=1e-5, n=2560)
     step = 4 * quantisation_scales(signal, BAND).scale
     error = quantise(signal, step) * step[:, None] - signal

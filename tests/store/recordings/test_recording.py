@@ -1,4 +1,4 @@
-"""A recording reads back as it was written, to half a step, from any root, and damage never passes for signal."""
+"""A recording is read as written, to half a quantisation step, from any root; damaged data are never returned."""
 
 import json
 import subprocess
@@ -25,7 +25,7 @@ N = 2560 * 2 + 700
 
 @pytest.fixture
 def write(sensors, attributes) -> Callable[..., np.ndarray]:
-    """Write a recording of noise; returns what was given."""
+    """Write a recording of noise, and return its arguments."""
 
     def build(store: Store, name: str = "r", *, n: int = N, signal=None, **options) -> np.ndarray:
         made = np.random.default_rng(3).normal(0, 1e-5, size=(3, n)).astype(np.float32)
@@ -105,7 +105,7 @@ def test_blocks_of_any_length_make_the_same_recording(tmp_path_factory, lengths,
 
 
 def test_other_processes_write_the_same_bytes(tmp_path: Path, write) -> None:
-    """The marker, the arrays and their metadata hold no clock, host or order of threads."""
+    """The marker, the arrays and their metadata do not depend on time, host or order of threads."""
     first = Store.open(tmp_path / "first", create=True)
     np.save(tmp_path / "signal.npy", write(first, n=256 * 900))
     script = f"""
@@ -121,7 +121,7 @@ write_recording(Store.open({str(tmp_path / "second")!r}, create=True), "r", np.a
 
 
 def test_layout_on_disk(local_store: Store, write) -> None:
-    """What others may rely on: Zarr v3, named dimensions, one file for 60 chunks, open without emeg."""
+    """Guaranteed to other readers: Zarr v3, named dimensions, one file for 60 chunks, open without emeg."""
     write(local_store, n=2560 * 61)
     folder = local_store.root.local_path() / "recordings" / "r.zarr"
     assert sorted(path.name for path in (folder / "signal" / "c" / "0").iterdir()) == ["0", "1"]

@@ -1,4 +1,4 @@
-"""Codes, codebooks that follow, and the gradient through them."""
+"""Codes, codebook updates, and the gradient through them."""
 
 import copy
 import socket
@@ -37,7 +37,7 @@ def test_features_are_the_codes_own_sums_bit_for_bit(seed, codebook_dim):
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 999), max_size=5, unique=True))
 def test_codebooks_follow_alike_in_whatever_order_latents_come(seed, cuts):
-    """Bit for bit: what lets runs on other numbers of ranks agree."""
+    """Bit for bit, so that runs on different numbers of ranks agree."""
     torch.manual_seed(seed)
     one = Codebook(4, 8, scale=1.0)
     other = copy.deepcopy(one)
@@ -114,7 +114,7 @@ class AtomicSums(TorchDispatchMode):
 
 
 def test_kmeans_on_a_gpu_adds_integers_only_and_never_looks_at_values():
-    """Atomic additions of floats come in any order, and another order is another sum. Meta stands for a GPU."""
+    """Atomic additions of floats have no fixed order, so the sum varies. The meta device stands for a GPU."""
     rows = torch.empty(5000, 8, device="meta")
     with AtomicSums() as sums:
         centres, counts = cluster(rows, 16, torch.Generator().manual_seed(0))

@@ -24,7 +24,7 @@ CONFIG = PretrainConfig(root="store")
 
 @pytest.fixture
 def child(monkeypatch, tmp_path):
-    """Replace the interpreter's start by a script of the test, which gets (verb, config, result)."""
+    """Start a script of the test instead of the worker; it gets (verb, config, result)."""
 
     def use(script):
         path = tmp_path / "child.py"
@@ -77,7 +77,7 @@ def test_a_killed_child_is_told(child):
 
 
 def test_a_rank_that_a_signal_ended_is_a_lost_rank_under_torchrun_too(tmp_path, monkeypatch):
-    """As NCCL's watchdog ends one: SIGABRT, without an answer."""
+    """As NCCL's watchdog ends a rank: SIGABRT, without an answer."""
     path = tmp_path / "child.py"
     path.write_text("import os, time\nif os.environ['RANK'] == '1':\n    os.abort()\ntime.sleep(60)\n")
     monkeypatch.setattr("emeg.training.launch.launcher.WORKER", (str(path),))
@@ -113,7 +113,7 @@ def test_torchrun_is_recognised():
 
 
 def test_signals_reach_the_ranks_and_the_launcher_waits_for_them(tmp_path):
-    """The launcher is asked to end; its rank gets the signal, takes its time, and asks to be started again."""
+    """The launcher gets a stop signal; its rank gets it too, ends after a while, and requests a restart."""
     rank = tmp_path / "rank.py"
     rank.write_text(
         "import json, signal, sys, time\nfrom pathlib import Path\n"

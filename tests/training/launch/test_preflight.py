@@ -1,4 +1,4 @@
-"""Launches that cannot work are refused before anything starts, and the documented ones are not."""
+"""Launches that cannot work are refused before anything starts, and documented ones are accepted."""
 
 import re
 import shlex

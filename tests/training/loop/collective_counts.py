@@ -20,7 +20,7 @@ FIRST, LAST, MICRO_BATCHES = 2, 4, 8
 
 
 def config_of(kind, root, strategy):
-    shared = {"root": str(root), "steps": 6, "log_every": 1, "checkpoint_every": 100, "validate_every": 100}
+    shared = {"root": str(root), "steps": LAST + 1, "log_every": 1, "checkpoint_every": 100, "validate_every": 100}
     shared |= {"device": "cpu", "threads": 1, "launched": False, "strategy": strategy}
     if kind == "tokenizer":
         sampling = {"budget_channel_seconds": 12, "crop_s": 2.0, "micro_batches": MICRO_BATCHES}

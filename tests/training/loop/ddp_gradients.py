@@ -1,4 +1,4 @@
-"""Gradients of a step from two real ranks under DDP and from one, for several numbers of micro-batches a rank."""
+"""Gradients of a step from two real ranks under DDP and from one, for several numbers of micro-batches per rank."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ def network_of(n: int) -> nn.Module:
 
 
 def gradients(network: nn.Module, wrapped: nn.Module, tree: GradientTree, numbers: list[int], n: int) -> torch.Tensor:
-    """Return the gradients of every step, one row a step."""
+    """Return the gradients of every step, one row per step."""
     rows = []
     for step in range(STEPS):
         generator = torch.Generator().manual_seed(step)

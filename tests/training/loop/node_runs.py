@@ -1,4 +1,4 @@
-"""Train two ranks with separate run folders, as on two machines: stop after step 6, then resume."""
+"""Train two ranks with separate run folders, as on two machines: stop after step 5, then resume."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ def run(root: Path, scratch: Path, *, checkpoints: str | None, stop_at: int | No
             checkpoints=checkpoints,
             overrides=NETWORK,
             sampling={"budget_channel_seconds": 12, "crop_s": 2.0, "micro_batches": 2},
-            steps=10,
+            steps=6,
             log_every=1,
             checkpoint_every=4,
             validate_every=100,
@@ -67,7 +67,7 @@ def main(scratch: Path) -> None:
         shutil.copytree(base, root, ignore=shutil.ignore_patterns("runs"))
         for rank in range(2):
             shutil.rmtree(scratch / f"node-{rank}", ignore_errors=True)
-        run(root, scratch, checkpoints=checkpoints, stop_at=6, port=free_port())
+        run(root, scratch, checkpoints=checkpoints, stop_at=5, port=free_port())
         errors = run(root, scratch, checkpoints=checkpoints, stop_at=None, port=free_port())
         report[name] = {"errors": errors, "finished": any((root / "models").glob("*/config.json"))}
     (scratch / "report.json").write_text(json.dumps(report))

@@ -1,4 +1,4 @@
-"""One step of a small network whose parameters are split over two real ranks: what is checked is printed as JSON."""
+"""One step of a small network whose parameters are split over two real ranks: results are printed as JSON."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from emeg.training.loop.strategies import ShardedStrategy, shard, whole_state
 
 
 class Toy(Training):
-    """Training without Lightning's trainer. As on a GPU, a number that is not finite is not looked at in each step."""
+    """Training without Lightning's trainer. As on a GPU, not every step checks for numbers that are not finite."""
 
     def _check_numbers(self):
         pass

@@ -1,4 +1,4 @@
-"""Train with one rank, with DDP and with FSDP2 on two; what is asked of them is printed as JSON."""
+"""Train with one rank, with DDP and with FSDP2 on two; losses and hashes are printed as JSON."""
 
 import hashlib
 import json
@@ -13,16 +13,16 @@ from benchmarks.resume import free_port, losses_of
 from emeg.errors import TransientError
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig, pretrain, tokenize, train_tokenizer
 
-STEPS = 10
+STEPS = 6
 
 
 def config_of(kind, root, **changes):
-    shared = {"root": str(root), "steps": STEPS, "log_every": 1, "checkpoint_every": 4, "validate_every": 5}
+    shared = {"root": str(root), "steps": STEPS, "log_every": 1, "checkpoint_every": 4, "validate_every": 3}
     shared |= {"device": "cpu", "threads": 1, "launched": False, **changes}
     if kind == "tokenizer":
         sampling = {"budget_channel_seconds": 12, "crop_s": 2.0, "micro_batches": 8}
         return TrainTokenizerConfig(
-            **shared, recipe="braintokenizer-nano", overrides=NETWORK, ramp_steps=5, sampling=sampling
+            **shared, recipe="braintokenizer-nano", overrides=NETWORK, ramp_steps=3, sampling=sampling
         )
     sizes = {"lm_dim": 32, "lm_head": 4, "lm_depth": 2, "lm_dropout": 0.1}
     return PretrainConfig(**shared, overrides=sizes, batch_segments=2, micro_batches=8)
@@ -64,7 +64,7 @@ def main():
         # stopped as FSDP2 on two ranks, continued as one process without it
         root = scratch / f"{kind}-mixed"
         shutil.copytree(base, root, ignore=shutil.ignore_patterns("runs"))
-        train(scratch, kind, root, strategy="fsdp2", stop_at=6)
+        train(scratch, kind, root, strategy="fsdp2", stop_at=5)
         checkpoints = sorted(path.name for path in root.glob("runs/*/checkpoints/last-*.ckpt"))
         train(scratch, kind, root, world=1)
         losses["mixed"] = losses_of(root)

@@ -81,7 +81,7 @@ def test_a_parameter_without_a_gradient_in_some_micro_batches():
 
 
 def test_two_real_ranks_under_ddp_add_as_one_does(tmp_path):
-    """With 2, 4, 8 and 16 micro-batches a rank, bit for bit: the last three go through DDP's communication hook."""
+    """With 2, 4, 8 and 16 micro-batches per rank, bit for bit: the last three go through DDP's communication hook."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "OMP_NUM_THREADS": "1"}
     script = Path(__file__).with_name("ddp_gradients.py")
     done = subprocess.run([sys.executable, script, tmp_path], env=environment, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Batches for a GPU: copied one ahead by another thread, in order, without waits; on a CPU nothing changes."""
+"""Batches for a GPU: copied one batch ahead by another thread, in order, without waiting; on a CPU nothing changes."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ class Item(NamedTuple):
 
 
 class Side:
-    """Side stream without a GPU: notes who copied what, and when it was handed over."""
+    """Side stream without a GPU: records which thread copied which batch, and when it was handed over."""
 
     def __init__(self, device=None):
         self.copied, self.threads, self.handed = [], set(), []
@@ -167,7 +167,7 @@ def test_a_checkpoint_knows_the_batch_in_training_not_the_one_ahead(root, side):
 
 
 def test_the_wait_for_data_is_that_for_the_loaders_queue(root):
-    """A slow computation or callback between two batches is no waiting for data; a slow loader is."""
+    """A slow computation or callback between two batches does not count as waiting for data; a slow loader is."""
     corpus, plan = plan_of(root, workers=0)
     clock = mock.Mock(return_value=0.0)
 

@@ -1,4 +1,4 @@
-"""What a run says of itself: collapse of codes and latents, numbers that are none, speed."""
+"""What a run reports about itself: collapse of codes and latents, NaN and infinity, speed."""
 
 import math
 from pathlib import Path
@@ -106,7 +106,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_with_its_recordings_and_spoi
 
 
 def test_the_fused_optimiser_leaves_weights_alone_where_it_is_told_so():
-    """What keeps weights sound on a GPU, where the guard looks only when figures are logged."""
+    """This keeps the weights valid on a GPU, where the guard checks only when metrics are logged."""
     weight = nn.Parameter(torch.ones(3))
     optimiser = torch.optim.AdamW([weight], lr=0.1, fused=True)
     weight.grad = torch.full((3,), torch.nan)

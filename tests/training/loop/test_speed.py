@@ -1,4 +1,4 @@
-"""Peaks of devices, and the precision that a device is given."""
+"""Peak rates of devices, and the precision chosen for each."""
 
 import pytest
 import torch

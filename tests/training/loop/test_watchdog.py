@@ -96,7 +96,7 @@ def test_a_rank_that_cannot_move_leaves_word_and_ends(tmp_path, monkeypatch):
 
 
 def test_the_watchdog_knows_what_a_training_does(root, tmp_path, monkeypatch):
-    """Each phase is asked for from inside: the loss, the backward pass, the optimiser, a checkpoint, validation."""
+    """The phase is read inside each of them: the loss, the backward pass, the optimiser, a checkpoint, validation."""
     seen = []
 
     def look(where, inner):

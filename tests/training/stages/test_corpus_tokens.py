@@ -26,7 +26,7 @@ from emeg.training.stages import corpus_tokens as module
 
 @pytest.fixture
 def folder(root, tmp_path, monkeypatch) -> Path:
-    """Store with a tokenizer whose codebooks were placed by one batch; parts of four segments."""
+    """Store with a tokenizer whose codebooks were initialised with one batch; parts of four segments."""
     folder = tmp_path / "store"
     shutil.copytree(root, folder, ignore=shutil.ignore_patterns("models", "runs", "tokens"))
     torch.manual_seed(0)
@@ -102,7 +102,7 @@ def test_losses_are_those_of_tokenising_on_the_fly(folder):
     reader, stored = BatchReader(corpus), TokenReader(tokens)
     compared = 0
     for number, micro_batch in enumerate(token_batches(corpus, "train", 6, 1)):
-        codes = stored.batch(0, number, stored.read(micro_batch)).codes
+        codes = stored.read(micro_batch).codes
         batch = signal_batch(reader.read(micro_batch))
         x = normalise_signal(batch.signal, batch.sensor_type)
         fresh = tokenizer.tokenize(x, batch.pos, batch.sensor_type, overlap=tokens.overlap)
@@ -117,7 +117,7 @@ def test_losses_are_those_of_tokenising_on_the_fly(folder):
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="counts read calls in /proc/self/io (Linux)")
 def test_reading_makes_no_read_call(folder):
-    """Codes are memory-mapped: whatever the number of samples, nothing is read by a call."""
+    """Codes are memory-mapped: for any number of samples, a call reads nothing."""
     store = Store.open(folder)
     tokenize(TokenizeConfig(root=str(folder), device="cpu"))
     tokens = TokenSet.open(store)

@@ -26,7 +26,7 @@ def tokens_root(root, tmp_path_factory) -> str:
     sampling = SamplingConfig(budget_channel_seconds=60, crop_s=2.0)
     train_tokenizer(
         TrainTokenizerConfig(
-            root=str(folder), overrides=SMALL, steps=40, ramp_steps=10, sampling=sampling, launched=False, device="cpu"
+            root=str(folder), overrides=SMALL, steps=20, ramp_steps=5, sampling=sampling, launched=False, device="cpu"
         )
     )
     tokenize(TokenizeConfig(root=str(folder), device="cpu"))
@@ -80,8 +80,9 @@ def test_same_seed_gives_the_same_bytes_and_another_does_not(tokens_root, tmp_pa
         folder = other / "models" / result.model
         return [sha256_file(path) for path in sorted(folder.iterdir())]
 
-    assert weights("a", 1) == weights("b", 1)
-    assert weights("c", 2) != weights("d", 1)
+    first = weights("a", 1)
+    assert weights("b", 1) == first
+    assert weights("c", 2) != first
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
@@ -105,7 +106,7 @@ def test_a_deterministic_training_allows_only_operations_that_repeat(tokens_root
 
 
 def test_it_learns_from_stored_tokens(tokens_root, tmp_path):
-    result = pretrain(config_of(tokens_root, tmp_path, steps=60, optimiser={"learning_rate": 3e-3}))
+    result = pretrain(config_of(tokens_root, tmp_path, steps=24, optimiser={"learning_rate": 1e-2}))
     uniform = torch.log(torch.tensor(16.0)).item()
     assert result.metrics["validation/loss"] < 0.95 * uniform
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from emeg.hashing import sha256_file
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.training import TokenizeConfig, TrainTokenizerConfig, tokenize, train_tokenizer
+from emeg.training.configs import TrainResult
 from emeg.training.loop.batches import SignalBatch, SignalReader, StepLoader, keep_channels, stored_signal_batch
 from emeg.training.loop.history import History
 from emeg.training.loop.rank import RunContext
@@ -23,8 +25,7 @@ from emeg.training.loop.stop_signal import InterruptedRunError
 from emeg.training.stages.tokenizer_training import tokenizer_training
 
 
-@pytest.fixture
-def small_config(root, tmp_path) -> TrainTokenizerConfig:
+def config_in(root: str, runs: Path) -> TrainTokenizerConfig:
     return TrainTokenizerConfig(
         root=root,
         overrides=SMALL,
@@ -34,16 +35,28 @@ def small_config(root, tmp_path) -> TrainTokenizerConfig:
         validate_every=4,
         checkpoint_every=3,
         log_every=2,
-        run_dir=str(tmp_path / "runs"),
+        run_dir=str(runs),
         device="cpu",
         launched=False,
     )
 
 
+@pytest.fixture
+def small_config(root, tmp_path) -> TrainTokenizerConfig:
+    return config_in(root, tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory) -> tuple[TrainTokenizerConfig, TrainResult]:
+    """Configuration and result of a training that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("trained")
+    torch.set_num_threads(1)
+    config, train = train_elsewhere(config_in(root, folder), folder, "store")
+    return config, train()
+
+
 def train_elsewhere(config, tmp_path, name, **changes):
     """Train the same model into a store of its own, which shares the corpus."""
-    import shutil
-
     root = tmp_path / name
     shutil.copytree(config.root, root, ignore=shutil.ignore_patterns("models", "runs", "tokens"))
     config = config.model_copy(update={"root": str(root), "run_dir": str(tmp_path / f"{name}-runs"), **changes})
@@ -59,16 +72,10 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("checkpoints", ["disk", "bucket"])
-def test_resumed_equals_uninterrupted_bit_for_bit(small_config, tmp_path, monkeypatch, checkpoints, request):
+def test_resumed_equals_uninterrupted_bit_for_bit(small_config, trained, tmp_path, monkeypatch, checkpoints, request):
+    whole, expected = trained
     uri = request.getfixturevalue("bucket") if checkpoints == "bucket" else None
-
-    def elsewhere(name):
-        return train_elsewhere(small_config, tmp_path, name, checkpoints=uri and f"{uri}/{name}")
-
-    whole, train_whole = elsewhere("whole")
-    expected = train_whole()
-
-    cut, train_cut = elsewhere("cut")
+    cut, train_cut = train_elsewhere(small_config, tmp_path, "cut", checkpoints=uri)
     from emeg.training.loop import stop_signal
 
     started = stop_signal.StopOnSignal.on_train_batch_end
@@ -92,9 +99,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit(small_config, tmp_path, monkey
     assert figures[0] == figures[1]
 
 
-def test_a_warm_start_that_is_stopped_resumes_and_keeps_its_lineage(small_config, tmp_path, monkeypatch):
-    first, train_first = train_elsewhere(small_config, tmp_path, "first")
-    source = folder_of(first, train_first())
+def test_a_warm_start_that_is_stopped_resumes_and_keeps_its_lineage(small_config, trained, tmp_path, monkeypatch):
+    source = folder_of(*trained)
     whole, train_whole = train_elsewhere(small_config, tmp_path, "whole", from_model=str(source), steps=6)
     expected = train_whole()
     cut, train_cut = train_elsewhere(small_config, tmp_path, "cut", from_model=str(source), steps=6)
@@ -117,9 +123,8 @@ def test_a_warm_start_that_is_stopped_resumes_and_keeps_its_lineage(small_config
     assert card["provenance"]["started_from"]["weights_sha256"] == sha256_file(source / "model.safetensors")
 
 
-def test_product_says_what_it_is_and_a_second_call_finds_it(small_config, tmp_path):
-    config, train = train_elsewhere(small_config, tmp_path, "product")
-    result = train()
+def test_product_says_what_it_is_and_a_second_call_finds_it(trained):
+    config, result = trained
     folder = folder_of(config, result)
     card = json.loads((folder / "config.json").read_text())
     assert card["kind"] == "braintokenizer"
@@ -134,7 +139,7 @@ def test_product_says_what_it_is_and_a_second_call_finds_it(small_config, tmp_pa
     assert set(table[table["split"] == "train"]["step"]) == {2, 4, 6, 8, 10, 12}
     assert set(table[table["split"] == "validation"]["step"]) == {4, 8, 12}
     BrainTokenizer.from_pretrained(folder)
-    again = train()
+    again = train_tokenizer(config)
     assert again.done_before
     assert again.metrics == result.metrics
 
@@ -219,16 +224,15 @@ def test_refused_signals_name_the_recordings(small_config, tmp_path, monkeypatch
         train()
 
 
-def test_codes_are_those_of_tokenizing_on_the_fly(small_config, tmp_path):
-    config, train = train_elsewhere(small_config, tmp_path, "tokens")
-    trained = train()
+def test_codes_are_those_of_tokenizing_on_the_fly(trained):
+    config, product = trained
     result = tokenize(TokenizeConfig(root=config.root, batch_channel_seconds=120.0))
-    assert result.tokenizer == trained.model
+    assert result.tokenizer == product.model
     from emeg.data import TokenSet
 
     store = Store.open(config.root)
     tokens, corpus = TokenSet.open(store, result.tokens), Corpus.open(store)
-    tokenizer = BrainTokenizer.from_pretrained(folder_of(config, trained))
+    tokenizer = BrainTokenizer.from_pretrained(folder_of(*trained))
     for row in (0, len(corpus) - 1):
         (sample,) = corpus.samples([row])
         types = torch.from_numpy(sample.sensor_type.astype(np.int64))[None]

@@ -1,4 +1,4 @@
-"""Trackers of a run: each writes the metrics where its own reader finds them, and a resumed run continues."""
+"""Trackers of a run: each writes metrics that its own reader finds, and a resumed run continues."""
 
 import os
 import re
@@ -54,7 +54,7 @@ def weights(root: str, model: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def trained(root: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, bytes]:
-    """A model trained with TensorBoard, its run, and its weights. The store is free for the same training again."""
+    """A model trained with TensorBoard, its run, and its weights. The store can run the same training again."""
     folder = tmp_path_factory.mktemp("tracked")
     result = train_tokenizer(config_of(root, folder))
     kept = weights(root, result.model)
