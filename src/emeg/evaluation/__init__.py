@@ -5,7 +5,7 @@ finetuned + corpus + tokens ──evaluate──▶ evaluations/<evaluation>/ fi
                                           predictions.parquet, reconstruction.npz ──▶ reports
 
 The subjects of a task are those that the corpus holds out: neither the tokenizer nor BrainOmni was trained on them.
-All models compared are fitted on the same training subjects of a fold, choose their settings on the same validation
+All models are fitted on the same training subjects of a fold, choose their settings on the same validation
 subjects, and are tested once on subjects that appear in neither. `emeg.evaluation.products` describes every file.
 Public names are imported on first use.
 """

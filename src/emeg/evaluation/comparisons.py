@@ -33,7 +33,7 @@ class Interval(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """A condition that a reviewer would ask for, and whether the evaluation meets it."""
+    """A condition that a reviewer would require, and whether the evaluation meets it."""
 
     question: str
     difference: Interval | None

@@ -86,7 +86,7 @@ class EmbeddingCard(Config):
 
 
 class EmbeddedWindows(Protocol):
-    """What is embedded; `emeg.data.TaskWindows` is one. Every array has shape (windows,)."""
+    """Windows to embed; `emeg.data.TaskWindows` is one. Every array has shape (windows,)."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -147,7 +147,7 @@ def embed(
     device: str = "auto",
     progress: Progress = silent,
 ) -> NDArray[np.float32]:
-    """Return the features of windows; those of recordings that were not embedded yet are computed and published.
+    """Return the features of windows; compute and publish those of recordings that were not embedded yet.
 
     Parameters
     ----------

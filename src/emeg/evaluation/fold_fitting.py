@@ -45,7 +45,7 @@ class Work(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """All that determines the product."""
+    """Everything that determines the product."""
 
     config: FinetuneConfig
     """Configuration with model, corpus and task resolved."""
@@ -76,7 +76,7 @@ def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
 
 
 def _resolve(store: Store, model: str | None) -> str:
-    """Return the name of the model in the store, into which one from elsewhere is copied."""
+    """Return the name of the model in the store, copying it into the store if it lies elsewhere."""
     if model is None or ("/" not in model and store.has("models", model)):
         return find_model(store, "brainomni", model)
     from emeg.training.warm_start import adopt_model
@@ -147,7 +147,7 @@ def fit_works(store: Store, plan: Plan, works: Sequence[Work]) -> Iterator["Fold
     Raises
     ------
     TransientError
-        A process ended before its time.
+        A process ended early.
     """
     workers = min(plan.config.workers, len(works))
     if workers == 1:
@@ -179,7 +179,7 @@ def _start_worker(config: FinetuneConfig) -> None:
 
 
 def _fit_in_worker(work: Work) -> tuple["FoldOutcome", dict[str, NDArray[Any]] | None]:
-    """Return the outcome, its state apart as arrays: tensors would travel as files of a process that may have ended."""
+    """Return the outcome, and its state as arrays: tensors are sent as files of a process that may have ended."""
     if _fitter is None:
         raise RuntimeError("this process was not started as a worker of a fine-tuning")
     outcome = _fitter.fit(work)

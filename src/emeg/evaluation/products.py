@@ -169,7 +169,7 @@ class ReconstructionSummary(Config):
 
 
 class ExampleSummary(Config):
-    """A stretch of signal with its reconstruction; ``arrays.npz`` holds its arrays under its index."""
+    """A part of a signal with its reconstruction; ``arrays.npz`` holds its arrays under its index."""
 
     device: str
     """Device."""
@@ -249,7 +249,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an .npz file sorted by name; equal arrays give equal bytes, since members carry no time.
+    """Write an .npz file sorted by name; equal arrays give equal bytes, since members have no time stamp.
 
     Parameters
     ----------

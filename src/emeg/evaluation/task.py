@@ -25,7 +25,7 @@ def make_task(store: Store, corpus: Corpus, task: TaskConfig | None = None, *, n
     """Create a task on the held-out subjects of a corpus.
 
     If `task` is not given, it is inferred from the events of the held-out subjects: of the dataset with most of them,
-    and of the device that most of them share, so that differences between devices are not taken for conditions.
+    and of the device that most of them share, so that differences between devices are not mistaken for conditions.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def ancestry(store: Store, model: str) -> Ancestry:
 
 
 def _corpora_of(started_from: Mapping[str, Any] | None) -> set[str | None]:
-    """Return the corpora of the models that a training began from, back to the first."""
+    """Return the corpora of the models that a training started from, back to the first."""
     found: set[str | None] = set()
     while started_from:
         found.add(started_from.get("corpus"))

@@ -1,4 +1,4 @@
-"""What a model that is compared on a task sees, and what it must offer.
+"""Inputs and interface of a model that is compared on a task.
 
 Shape letters: B batch, C channels, N samples, D features.
 """
@@ -60,7 +60,7 @@ class Windows(NamedTuple):
 
 
 class Estimator(Protocol):
-    """What a model fits, with the methods of scikit-learn; X is ``signal_BCN`` or ``features_BD``."""
+    """Estimator of a model, with the methods of scikit-learn; X is ``signal_BCN`` or ``features_BD``."""
 
     def fit(self, X: NDArray[Any], y: NDArray[Any]) -> Any:  # noqa: ANN401 - scikit-learn's signature
         """Fit to the training windows.
@@ -84,7 +84,7 @@ class Estimator(Protocol):
 
 
 class Rival(Protocol):
-    """A model that is compared. Estimators of classification and diagnosis have ``predict_proba`` as well."""
+    """A model in the comparison. Estimators of classification and diagnosis have ``predict_proba`` as well."""
 
     @property
     def name(self) -> str:

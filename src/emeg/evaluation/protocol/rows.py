@@ -1,6 +1,6 @@
 """Tables of an evaluation over many tasks.
 
-``results.parquet``      `RESULTS`, every figure of every cell
+``results.parquet``      `RESULTS`, every metric of every cell
 ``predictions.parquet``  `PREDICTIONS`, every tested window
 ``splits.parquet``       `SPLITS`, the side of every window in every fold
 """

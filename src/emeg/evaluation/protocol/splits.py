@@ -36,7 +36,7 @@ Sides = NDArray[np.int8]
 
 
 class Labelled(Protocol):
-    """What a rule reads of the windows of a task; `emeg.data.TaskWindows` is one. Every array has shape (windows,)."""
+    """Windows of a task as split rules read them; `emeg.data.TaskWindows` is one. Every array has shape (windows,)."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -115,7 +115,7 @@ class SplitManifest:
         return np.flatnonzero(self.sides[fold] == side).astype(np.int64)
 
     def parts(self, fold: int, subjects: NDArray[np.str_], *, alone: bool = False) -> tuple[Part, ...]:
-        """Return what is fitted and predicted in a fold.
+        """Return the windows to fit and to predict in a fold.
 
         Parameters
         ----------
@@ -123,7 +123,7 @@ class SplitManifest:
         subjects : str, shape (windows,)
             Global name of the subject of every window; no unit.
         alone : bool
-            Fit each subject alone under any rule, as encoding needs it.
+            Fit each subject separately under any rule, as encoding requires.
         """
         everything = tuple(self.rows(fold, side) for side in range(len(SIDES)))
         if self.rule == "few_shot":
@@ -250,7 +250,7 @@ def check_apart(sides: Sides, groups: NDArray[np.str_]) -> None:
     Raises
     ------
     UserError
-        Somebody is on two sides; the message names them.
+        A person is on two sides; the message names the person.
     """
     side_of = {SUPPORT: TEST, CALIBRATION: TEST, VALIDATION_SUPPORT: VALIDATION}
     for fold, row in enumerate(sides):
@@ -386,7 +386,7 @@ def _leave_one_subject_out(made: _Made) -> tuple[Sides, str]:
 
 
 def _validation_people(made: _Made, turned: list[str], n: int, everything: set[int], fold: int) -> list[str]:
-    """Return the first `n` people that training can miss and still have every class."""
+    """Return the first `n` people that can be left out of training without losing a class."""
     for count in range(n, 0, -1):
         for start in range(len(turned)):
             chosen = [turned[(start + k) % len(turned)] for k in range(count)]
