@@ -13,6 +13,7 @@ from emeg.data import numbers_of
 from emeg.training.loop.accumulation import GradientTree
 
 STEPS = 2
+PER_RANK = (2, 4, 8, 16)
 
 
 def network_of(n: int) -> nn.Module:
@@ -37,30 +38,31 @@ def gradients(network: nn.Module, wrapped: nn.Module, tree: GradientTree, number
 
 
 def main(scratch: Path) -> None:
-    for per_rank in (2, 4, 8, 16):
-        n = 2 * per_rank
-        network = network_of(n)
-        alone = gradients(network, network, GradientTree(network.parameters(), n), numbers_of(n), n)
-
-        def work(progress: object, n: int = n, per_rank: int = per_rank) -> None:
-            del progress
-            torch.set_num_threads(1)
-            distributed.init_process_group("gloo")
-            rank, network = distributed.get_rank(), network_of(n)
+    def work(progress: object) -> None:
+        del progress
+        torch.set_num_threads(1)
+        distributed.init_process_group("gloo")
+        rank = distributed.get_rank()
+        for per_rank in PER_RANK:
+            n = 2 * per_rank
+            network = network_of(n)
             ddp = DistributedDataParallel(network, forward_sync_buffers=False)
             tree = GradientTree(network.parameters(), per_rank)
             tree.follow(ddp)
             torch.save(gradients(network, ddp, tree, numbers_of(n, rank, 2), n), scratch / f"{per_rank}-{rank}.pt")
 
-        log = scratch / "log"
-        codes = fork_ranks(work, world=2, port=free_port(), log=log).wait()
-        if any(codes):
-            sys.exit(log.read_text()[-3000:])
+    log = scratch / "log"
+    if any(fork_ranks(work, world=2, port=free_port(), log=log).wait()):
+        sys.exit(log.read_text()[-3000:])
+    for per_rank in PER_RANK:
+        n = 2 * per_rank
+        network = network_of(n)
+        alone = gradients(network, network, GradientTree(network.parameters(), n), numbers_of(n), n)
         for rank in range(2):
             # DDP averages over the ranks; a factor of two is exact
             both = 2 * torch.load(scratch / f"{per_rank}-{rank}.pt", weights_only=True)
             if not torch.equal(alone, both):
-                sys.exit(f"{per_rank} micro-batches a rank: rank {rank} differs by {(alone - both).abs().max()}")
+                sys.exit(f"{per_rank} micro-batches per rank: rank {rank} differs by {(alone - both).abs().max()}")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ def test_it_learns_from_stored_tokens(tokens_root, tmp_path):
 def test_best_weights_are_those_of_the_best_validation(tokens_root, tmp_path):
     import pyarrow.parquet as pq
 
-    result = pretrain(config_of(tokens_root, tmp_path, steps=16, keep="best", optimiser={"learning_rate": 2e-2}))
+    changes = {"steps": 8, "validate_every": 2, "keep": "best", "optimiser": {"learning_rate": 2e-2}}
+    result = pretrain(config_of(tokens_root, tmp_path, **changes))
     table = pq.read_table(Path(tokens_root) / "models" / result.model / "metrics.parquet").to_pandas()
     seen = table[(table["split"] == "validation") & (table["name"] == "loss")]["value"]
     assert result.metrics["validation/loss"] == pytest.approx(seen.min(), rel=1e-5)
