@@ -38,7 +38,7 @@ from benchmarks._tiny import NETWORK, make_store
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 COUNTS = ("stuck", "wrong_state", "repeated", "lost", "false_alarms")
 LIMIT_S = 120.0
-"""Seconds after a fault in which a run must have its final state; a training that goes on gets as long again."""
+"""Seconds after a fault within which a run must have its final state; twice as many if the training continues."""
 SUSPENDED_S = 45.0
 """Seconds for which a healthy process is suspended."""
 CHECKPOINT_EVERY = 20
@@ -221,7 +221,7 @@ class Round:
         twice = len(steps) - len(set(steps))
         if self.fault.is_job:
             log = (self.work / f"slurm-{self.job()['job']}.log").read_text()
-            stopped = re.search(r"told to stop after step (\d+)", log)
+            stopped = re.search(r"stopped after step (\d+)", log)
             resumed = re.search(r"going on from \S*last-(\d+)", log)
             twice += int(stopped[1]) - int(resumed[1]) if stopped and resumed else 0
             return twice + self.job()["attempts"] - 1

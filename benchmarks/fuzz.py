@@ -182,7 +182,7 @@ def unexplained(reason: str, path: str) -> str:
     """
     if Path(path).stem.rpartition("_")[0] not in reason:
         return "does not name the file"
-    cause = reason.partition("gave up: ")[2] or reason
+    cause = reason.partition(": ")[2] or reason
     if len(cause.split()) < 3 or re.search(r"^\w*(Error|Exception)$", cause):
         return "does not name a cause"
     if re.search(r"Traceback|File \"|, line \d+, in |x[0-9a-f]{16}/", reason):

@@ -97,8 +97,8 @@ def standardise(
     """Filter and resample a recording without shifting time.
 
     Overlap-save: blocks of whole periods of p/q, each with the filters' half length of context on either side. The
-    filters are finite, so that blocks give what one transform gives but for rounding and for what the stop band leaves
-    at half the new rate.
+    filters are finite, so blocks and one transform give equal results, except for rounding and the residue of the stop
+    band at half the new rate.
 
     Parameters
     ----------

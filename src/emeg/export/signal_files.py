@@ -98,7 +98,7 @@ def _reorder_entities(folder: Path, name: str) -> list[Path]:
 
 
 class _StoredRaw(mne.io.BaseRaw):  # type: ignore[misc]
-    """A stored recording as MNE reads it: in stretches, when asked for."""
+    """A stored recording as MNE reads it: in parts, on demand."""
 
     def __init__(self, recording: Recording, bad: tuple[str, ...]) -> None:
         super().__init__(

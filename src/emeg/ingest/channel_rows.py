@@ -92,5 +92,5 @@ class ChannelRows:
         self._file.seek(4 * (channel * self.shape[1] + start))
         taken = self._file.readinto(values.view(np.uint8).data)  # type: ignore[attr-defined]
         if taken != values.nbytes:
-            raise OSError(f"scratch file: {values.nbytes} bytes asked for, {taken} read")
+            raise OSError(f"scratch file: {values.nbytes} bytes needed, {taken} read")
         return values

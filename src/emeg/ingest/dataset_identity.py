@@ -156,7 +156,7 @@ def _compare(pairs: list[tuple[ListedFile, ListedFile]], root: Location) -> _Com
 
 
 def _by_listing(file: ListedFile, before: ListedFile) -> bool | None:
-    """Compare what two listings say of a file's content; `None` where they say nothing that can be compared."""
+    """Compare a file's content in two listings; `None` where they state nothing comparable."""
     if file.size != before.size:
         return False
     if file.sha256 and before.sha256:

@@ -27,7 +27,7 @@ class ListedFile:
 class Source:
     """One recording in an archive: its names, its files, and its sidecars, general ones first.
 
-    `treatment` is what the registry or a file mapping says of it; `declared` is whether the names come from there.
+    `treatment` is the entry of the registry or a file mapping for it; `declared` is whether the names come from there.
     `path` and `files` are for fetching only: products, logs and messages hold `shown`.
     """
 

@@ -158,7 +158,7 @@ def _absent(path: Path, name: str, key: str, what: str, stated: str) -> Recordin
     wanted = _folded(stated)
     alike = next((p.name for p in sorted(path.parent.iterdir()) if _folded(p.name) == wanted), "")
     own = next((p.name for e in _DATA_EXTENSIONS if (p := path.with_suffix(e)).is_file()), "")
-    hint = f"; {alike} is beside it, spelt otherwise" if alike else ""
+    hint = f"; {alike} is beside it, with another spelling" if alike else ""
     if key == "DataFile" and not alike and own:
         hint = f"; {own} is beside it, so the header may be that of a renamed recording"
     stated = file_named(stated)

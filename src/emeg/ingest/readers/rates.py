@@ -179,7 +179,7 @@ def interpolate(row_N: NDArray[np.float64], n_samples: int) -> NDArray[np.float6
     row_N : float64, shape (samples,)
         In any unit.
     n_samples : int
-        At least as many as there are.
+        At least the number of samples there is.
 
     Returns
     -------

@@ -45,7 +45,7 @@ def check_cleaning(config: CleaningConfig) -> None:
 
 
 def clean(raw: "mne.io.BaseRaw", config: CleaningConfig, bad: frozenset[str]) -> Cleaned:
-    """Apply the steps that are asked for; a step that finds nothing to work on says so in the notes.
+    """Apply the requested steps; a step that finds nothing to work on says so in the notes.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ Row = dict[str, str]
 
 @dataclass
 class FactTable:
-    """A table that is being read: rows by key, and what its JSON files say of the columns."""
+    """A table that is being read: rows by key, and the columns' descriptions in its JSON files."""
 
     kind: FactKind
     rows: dict[tuple[str, ...], Row] = field(default_factory=dict)

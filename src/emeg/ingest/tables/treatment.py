@@ -1,4 +1,4 @@
-"""Apply what the registry or a file mapping says of a recording: names, types, exclusions, units."""
+"""Apply the entry of the registry or a file mapping for a recording: names, types, exclusions, units."""
 
 from typing import TYPE_CHECKING, NamedTuple
 

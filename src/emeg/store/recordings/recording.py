@@ -244,7 +244,7 @@ def open_recording(store: Store, recording: str) -> "Recording":
 
 
 class Recording:
-    """One recording on disk or in a bucket; signals are read when asked for. Use `open_recording`.
+    """One recording on disk or in a bucket; signals are read on demand. Use `open_recording`.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class FoldOutcome:
     history: list[dict[str, float]]
     """A row for each epoch (full) or penalty (probe) tried."""
     state: dict[str, Tensor] | None
-    """Weights of encoder, backbone and head (full), or of the linear map (probe); `None` unless asked for."""
+    """Weights of encoder, backbone and head (full), or of the linear map (probe); `None` unless requested."""
 
 
 class InMemoryWindows:
@@ -120,7 +120,7 @@ class WindowLoader:
 
 
 def class_weights(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
-    """Return weights, float64 of shape (classes,), that let every class count alike; their mean over the windows is 1.
+    """Return weights, float64 of shape (classes,), equal in sum for every class; their mean over the windows is 1.
 
     Parameters
     ----------

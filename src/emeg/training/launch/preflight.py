@@ -7,7 +7,7 @@ from emeg.errors import UserError
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainTokenizerConfig
 
 CPUS_PER_RANK = 8
-"""Cores that a scheduler is asked for, for each rank, unless the caller says otherwise."""
+"""Cores requested from a scheduler for each rank, unless the caller sets another number."""
 
 
 def check_launch(config: TrainingConfig) -> None:

@@ -106,9 +106,9 @@ class ReconstructionMetrics:
         self._n_latents = float(add_up(torch.tensor(self._n_latents, dtype=torch.float64)))
 
     def metrics(self) -> dict[str, float]:
-        """Return correlations, the use of the codes, and how alike the latents are.
+        """Return correlations, the use of the codes, and the similarity of the latents.
 
-        ``pcc`` weights every device and channel count alike; ``pcc/<device>/<channels>`` is that of one group.
+        ``pcc`` weights every device and channel count equally; ``pcc/<device>/<channels>`` is that of one group.
         ``codes/<k>`` and ``perplexity/<k>`` describe level k, ``latent_cosine`` (mean over all pairs) and
         ``effective_rank`` the latents.
         """
