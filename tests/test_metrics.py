@@ -29,7 +29,7 @@ def test_perplexity_of_equal_use_is_the_number_of_codes():
     assert perplexity(np.zeros(4, np.int64)) == 0.0
 
 
-def test_pearson_is_that_of_numpy_and_says_where_there_is_none():
+def test_pearson_equals_numpy_and_marks_undefined_values():
     a, b = np.random.default_rng(0).standard_normal((2, 5, 40))
     expected = [np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)]
     assert pearson(a, b) == pytest.approx(expected)

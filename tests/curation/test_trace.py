@@ -68,7 +68,7 @@ def test_a_subject_is_traced_to_every_product_that_holds_them(root: Path):
     assert found.back == ()
 
 
-def test_an_unknown_name_says_what_can_be_asked(root: Path):
+def test_an_unknown_name_is_refused_with_the_forms_of_names(root: Path):
     with refusal(UserError, "nothing", action="dataset/subject"):
         lineage(LineageConfig(root=str(root), of="nothing"))
 

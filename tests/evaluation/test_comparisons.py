@@ -34,7 +34,7 @@ def summary(*models: ModelSummary) -> EvaluationSummary:
     )
 
 
-def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
+def test_the_interval_covers_the_true_mean_about_as_often_as_its_level():
     draws = np.random.default_rng(0)
     covered = []
     for _ in range(200):

@@ -55,7 +55,7 @@ def test_perfect_predictions_are_one_everywhere():
     assert {name: s.value for name, s in score(labels, certain(labels, 4)).items()} == dict.fromkeys(METRICS, 1.0)
 
 
-def test_an_absent_class_is_left_out_and_said():
+def test_an_absent_class_is_left_out_and_noted():
     labels = np.array([0, 0, 2, 2])
     found = score(labels, certain([0, 0, 2, 1], 3))
     assert found["balanced_accuracy"] == Score(pytest.approx(3 / 4), "over the 2 of 3 classes that occur")
@@ -63,7 +63,7 @@ def test_an_absent_class_is_left_out_and_said():
     assert "2 of 3" in found["auroc"].note
 
 
-def test_one_class_alone_has_no_ranking_and_no_kappa_but_says_why():
+def test_one_class_alone_has_no_ranking_and_no_kappa_but_a_reason():
     labels = np.zeros(4, np.int64)
     found = score(labels, certain([0, 0, 0, 0], 2))
     assert found["balanced_accuracy"].value == 1.0

@@ -179,7 +179,7 @@ def test_a_model_from_a_folder_is_fitted_like_the_one_it_was_copied_from(root, t
         finetune(finetune_config(root, model=str(Path(root) / "models" / "tokenizer"), **probe))
 
 
-def test_without_a_task_evaluate_still_judges_the_tokenizer_and_says_why(root):
+def test_without_a_task_evaluate_measures_the_tokenizer_and_states_why(root):
     for file in (Path(root) / "catalog" / "events").iterdir():
         file.unlink()
     reason = missing_task(root)
@@ -195,7 +195,7 @@ def test_without_a_task_evaluate_still_judges_the_tokenizer_and_says_why(root):
     assert figures.codebook
 
 
-def test_evaluate_before_finetune_says_what_to_run(root):
+def test_evaluate_before_finetune_names_the_command_to_run(root):
     result = evaluate(evaluate_config(root, n_examples=1))
     assert "emeg finetune" in result.task_missing_reason
     assert missing_task(root) == ""
@@ -244,7 +244,7 @@ def test_an_inferred_task_keeps_to_the_device_that_most_people_share(root):
     assert set(task.windows.channels.tolist()) == {5}
 
 
-def test_baselines_that_cannot_run_say_why_and_the_rest_goes_on(root, monkeypatch):
+def test_baselines_that_cannot_run_state_why_and_the_others_run(root, monkeypatch):
     store = Store.open(root)
     corpus = Corpus.open(store)
     person = next(s for s, split in sorted(corpus.subjects.items()) if split == "held_out")

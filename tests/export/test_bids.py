@@ -188,7 +188,7 @@ def test_a_second_run_writes_nothing(stored: Stored, exported: Path):
     assert before == {path: path.stat().st_mtime_ns for path in exported.rglob("*")}
 
 
-def test_an_interrupted_export_leaves_nothing_and_goes_on(
+def test_an_interrupted_export_leaves_nothing_and_can_be_repeated(
     stored: Stored, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = ExportBidsConfig(root=str(stored.root), out=str(tmp_path / "bids"))

@@ -126,7 +126,7 @@ def test_clone_and_pickle_leave_the_network_out(model):
     assert np.array_equal(again.transform(epochs), embedder.transform(epochs))
 
 
-def test_faulty_input_is_told_in_a_line(model, tmp_path):
+def test_faulty_input_is_reported_in_one_line(model, tmp_path):
     epochs = epochs_of(n=2)
     with refusal(UserError, "21 V", action="1e-6"):
         Embedder(model, info=epochs.info).transform(epochs.get_data(copy=True) * 1e6)

@@ -95,7 +95,7 @@ def test_a_lost_packet_touches_only_the_windows_it_lies_in(network, stream):
         assert np.array_equal(a.codes, b.codes)
 
 
-def test_windows_with_too_much_lost_are_left_out_and_the_stream_goes_on(network, stream):
+def test_windows_with_too_much_lost_are_left_out_and_the_stream_continues(network, stream):
     packets = [p for p in packets_of(stream) if not 4.0 <= p[0] / 256 < 5.0]
     found, _ = encode(network, packets)
     starts = [w.start_s for w in found]

@@ -99,7 +99,7 @@ def test_the_same_archive_is_known_where_it_was_moved_mounted_or_uploaded(study,
     assert read_kept(Store.open(study.root), "bids").title == "Study 1"
 
 
-def test_all_recordings_may_change_where_the_archive_is_and_says_the_same(study):
+def test_all_recordings_may_change_if_location_and_description_are_equal(study):
     folder = study("one", "01", title="Study 1")
     study.run(folder)
     file = next(folder.rglob("*.edf"))

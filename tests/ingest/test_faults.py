@@ -27,7 +27,7 @@ def test_there_are_kinds_enough() -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_every_fault_ends_as_it_should(name: str, tmp_path: Path) -> None:
+def test_every_fault_has_its_expected_outcome(name: str, tmp_path: Path) -> None:
     fault = FAULTS[name]
     archive = tmp_path / "archive"
     archive.mkdir()

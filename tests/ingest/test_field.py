@@ -7,7 +7,7 @@ from benchmarks import field
 
 
 @pytest.mark.parametrize("name", field.CHECKS)
-def test_a_reported_symptom_has_its_right_result(
+def test_a_reported_symptom_has_the_correct_result(
     name: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not (shared / "cases/ingest" / name).is_dir():

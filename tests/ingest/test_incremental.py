@@ -40,7 +40,7 @@ def touch_signal(lab):
     header.write_text(header.read_text() + "\n; seen again\n")
 
 
-def test_a_changed_source_replaces_its_recording_and_a_vanished_one_is_told(lab):
+def test_a_changed_source_replaces_its_recording_and_a_vanished_one_is_reported(lab):
     before = rows(lab)
     changed, vanished = sorted(before)[:2]
     touch_signal(lab)
@@ -186,7 +186,7 @@ def test_nobody_of_that_name_is_the_callers_mistake(lab):
         withdraw(WithdrawConfig(root=str(lab.root), dataset="lab", subject="09"))
 
 
-def test_removing_twice_says_that_nothing_was_there(lab):
+def test_removing_twice_reports_that_nothing_was_found(lab):
     store = Store.open(lab.root)
     [name] = [n for s, n in rows(lab).items() if s.startswith("sub-01/")]
     assert (remove_recording(store, name), remove_recording(store, name)) == (True, False)

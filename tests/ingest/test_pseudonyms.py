@@ -82,7 +82,7 @@ def test_a_ctf_marker_file_that_ends_early_is_refused(tmp_path, kept):
     check_message(refused, "marker file", action="extension")
 
 
-def test_what_is_said_of_damaged_files_tells_no_name(archive, tmp_path, caplog):
+def test_messages_about_damaged_files_hold_no_names(archive, tmp_path, caplog):
     """Names and dates where numbers should be: readers quote them, quarantine and logs must not."""
     write_damaged(archive, tmp_path / "ds", copies=7)
     with caplog.at_level(logging.DEBUG):

@@ -129,7 +129,7 @@ def test_a_sidecar_that_cannot_be_read_is_named(tmp_path, sidecar, text, words):
     assert words in run(tmp_path).refused["sub-01"].reason
 
 
-def test_electrodes_in_millimetres_said_to_be_metres_are_refused(tmp_path):
+def test_electrodes_in_millimetres_declared_as_metres_are_refused(tmp_path):
     places = mne.channels.make_standard_montage("colin27_1005").get_positions()["ch_pos"]
     rows = [(name, *(f"{1000 * v:.1f}" for v in places[name])) for name in NAMES]
     system = {"EEGCoordinateSystem": "CapTrak", "EEGCoordinateUnits": "m"}

@@ -24,7 +24,7 @@ def test_a_text_is_the_same_in_every_encoding(codec, encoding):
     assert decode_text(TABLE.encode(codec)) == (TABLE, encoding)
 
 
-def test_characters_of_windows_1252_are_not_taken_for_control_characters():
+def test_characters_of_windows_1252_are_not_read_as_control_characters():
     assert decode_text("50\u2013100 \u20ac\u2026".encode("cp1252")).text == "50\u2013100 \u20ac\u2026"
 
 
@@ -32,7 +32,7 @@ def test_bytes_that_windows_1252_lacks_are_latin_1():
     assert decode_text(b"\x81\xb5V") == ("\x81\u00b5V", "Latin-1")
 
 
-def test_binary_data_are_not_taken_for_utf_16():
+def test_binary_data_are_not_read_as_utf_16():
     data = bytes([1, 0, 0, 0] * 100)
     assert "\0" in decode_text(data).text
 

@@ -84,7 +84,7 @@ def test_there_and_back_over_http(hub, model, tmp_path):
     assert f"missing: {name}" in done.stderr
 
 
-def test_what_the_hub_refuses_is_said(hub, tmp_path, model):
+def test_refusals_of_the_hub_are_reported(hub, tmp_path, model):
     model.save_pretrained(tmp_path / "m")
     push = "from emeg.models import BrainOmni\nBrainOmni.from_pretrained('./m').push_to_hub('lab/m')\n"
     done = run(push, hub, tmp_path, token="hf_wrong")

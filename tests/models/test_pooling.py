@@ -25,7 +25,7 @@ def test_power_sees_a_rhythm_that_the_mean_does_not():
     assert float(difference[3]) == pytest.approx(2 * torch.log(torch.tensor(4.0)).item(), abs=0.05)
 
 
-def test_power_does_not_depend_on_phase_and_mean_std_is_what_it_says():
+def test_power_does_not_depend_on_phase_and_mean_std_is_mean_and_deviation():
     one, other = rhythm(0.25, 0.3, seed=1), rhythm(0.25, 0.3, seed=2)
     torch.testing.assert_close(pool(one, "power"), pool(other, "power"), atol=0.05, rtol=0)
     mean, std = pool(one, "mean_std").chunk(2, dim=1)

@@ -113,7 +113,7 @@ def test_the_page_shows_counts_table_and_reasons(store: Store):
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']+["']|url\((?!#)""", html)
 
 
-def test_only_the_worst_are_drawn_and_the_page_says_so(store: Store):
+def test_only_the_worst_are_drawn_and_the_page_states_it(store: Store):
     html, _ = page(store, thumbnails=1)
     assert html.count("data:image/png") == 3  # and the bars of all recordings
     assert "The worst 1 of 3" in html

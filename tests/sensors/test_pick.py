@@ -21,7 +21,7 @@ def meg_info(coil_types, unit=112, kind=1, frame=DEVICE):
     return info
 
 
-def test_every_coil_that_mne_can_compute_is_typed_as_its_definition_says():
+def test_every_coil_that_mne_can_compute_has_the_type_of_its_definition():
     """MNE's coil definitions carry a class: 1 magnetometer, 2 axial, 3 planar gradiometer."""
     from mne.forward._make_forward import _read_coil_defs
 
@@ -112,7 +112,7 @@ def test_coils_stored_in_head_coordinates_come_back_to_the_device():
     assert sensors.meg_frame == "device"
 
 
-def test_without_a_transform_the_frame_found_is_the_frame_said():
+def test_without_a_transform_the_frame_found_is_reported():
     info = meg_info([3024])
     assert info["dev_head_t"] is None
     assert sensors_from_info(info, meg_frame="head").sensors.meg_frame == "device"

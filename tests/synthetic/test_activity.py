@@ -124,7 +124,7 @@ def test_tones_are_answered_after_100_ms():
     assert strength.max() > 2.5 * strength[:60].mean()
 
 
-def test_blinks_are_seen_at_the_brow_and_told():
+def test_blinks_appear_at_a_frontal_channel():
     person = PEOPLE[0]
     sources, activity = activity_of(person, rest(90))
     assert 3 <= len(activity.blinks_s) <= 40

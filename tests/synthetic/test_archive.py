@@ -82,7 +82,7 @@ def test_dataset_files(small_archive):
     assert (folder / "README.md").stat().st_size > 200
 
 
-def test_flat_and_noisy_channels_are_as_the_truth_says(small_archive):
+def test_flat_and_noisy_channels_are_those_of_the_truth(small_archive):
     folder, truth = small_archive
     for name, facts in truth["recordings"].items():
         raw = read(folder / name)
@@ -95,7 +95,7 @@ def test_flat_and_noisy_channels_are_as_the_truth_says(small_archive):
         assert set(facts["noisy"]) <= {raw.ch_names[row] for row in np.flatnonzero(spread > 3 * usual)}
 
 
-def test_digitised_electrodes_are_told_twice_alike(small_archive):
+def test_digitised_electrodes_are_equal_in_file_and_table(small_archive):
     folder, truth = small_archive
     name = next(name for name, facts in truth["recordings"].items() if facts["device"] == "hydrocel128")
     raw = read(folder / name)

@@ -37,7 +37,7 @@ def fitted() -> tuple[Equaliser, torch.Tensor, torch.Tensor]:
     return equaliser, x, types
 
 
-def test_power_falls_as_asked_for_every_sensor_type(fitted):
+def test_power_falls_with_the_given_slope_for_every_sensor_type(fitted):
     equaliser, x, types = fitted
     out = equaliser(x, types)
     assert slope_of(x[0]) == pytest.approx(2.0, abs=0.1)

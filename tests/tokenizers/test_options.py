@@ -104,7 +104,7 @@ def test_options_that_are_off_stay_out_of_product_names():
     assert "crossfade" not in PRESETS["emeg-nano"].product_fields()
 
 
-def test_projections_by_level_quantize_as_their_formula_says(tiny_config):
+def test_projections_by_level_quantize_by_their_formula(tiny_config):
     torch.manual_seed(1)
     config = tiny_config.model_copy(update={"codebook_dim": 4, "projections": "level"})
     model = BrainTokenizer(config).eval()
@@ -152,7 +152,7 @@ def test_signed_weights_are_the_softmax_times_a_gain_of_sensor_and_source(tiny_c
     torch.testing.assert_close(out[0, :, 0, 0].double(), linear("backwardsolution.proj", mixed), atol=1e-5, rtol=1e-4)
 
 
-def test_signed_weights_are_absent_unless_asked_for(tiny_config):
+def test_signed_weights_are_absent_by_default(tiny_config):
     assert not any("signed_gain" in name for name in BrainTokenizer(tiny_config).state_dict())
     model = BrainTokenizer(tiny_config.model_copy(update={"signed_weights": True})).train()
     model.training_loss(*signal(), generator=torch.Generator().manual_seed(0)).total.backward()

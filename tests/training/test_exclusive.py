@@ -14,7 +14,7 @@ from emeg.training.launch.launcher import RETRY_CODE
 from emeg.training.product_names import tokenizer_name
 
 
-def test_a_second_training_waits_and_says_who_trains_since_when(tmp_path):
+def test_a_second_training_waits_and_names_the_process_that_trains(tmp_path):
     store = Store.open(tmp_path, create=True)
     first_holds, first_may_end = threading.Event(), threading.Event()
     order: list[str] = []

@@ -239,7 +239,7 @@ def test_fine_tuning_takes_a_recipe():
 
 
 @pytest.mark.parametrize("name", ["huge", "brainomni-tiny", "finetune-nano", "datasets"])
-def test_a_recipe_that_is_none_of_the_verbs_is_refused(name):
+def test_a_recipe_of_another_verb_is_refused(name):
     with refusal(UserError, repr(name), action="braintokenizer, "):
         TrainTokenizerConfig(root="store", recipe=name)
 

@@ -27,7 +27,7 @@ def config(tmp_path):
     )
 
 
-def test_the_batch_script_is_bash_and_says_what_was_asked(config, tmp_path):
+def test_the_batch_script_is_bash_and_requests_the_resources(config, tmp_path):
     folder = tmp_path / "a b" / "run123"
     script = slurm_script("pretrain", config, folder)
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)

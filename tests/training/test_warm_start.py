@@ -52,7 +52,7 @@ def test_nothing_to_begin_from_is_no_lineage(store):
     assert begin_from(tokenizer(0), config(store), store, kind="braintokenizer") == {}
 
 
-def test_differences_are_refused_unless_transfer_is_asked_for_and_then_recorded(store, tmp_path):
+def test_differences_are_refused_without_transfer_and_recorded_with_it(store, tmp_path):
     tokenizer(0, n_neuro=6).save_pretrained(tmp_path / "other")
     network = tokenizer(1, equaliser=0.75, target="signal")
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -127,7 +127,7 @@ def test_runs_hold_all_that_is_needed_and_no_more_than_asked(bucket):
         assert runs.first_batch[runs.of_sample[k]] <= (0 if k < 13 else 2)
 
 
-def test_what_a_bucket_refuses_says_what_to_do(bucket):
+def test_a_refusal_of_a_bucket_names_the_next_action(bucket):
     bucket.folder.fs.failure = ConnectionResetError("reset")
     with refusal(TransientError, "-00000.tar", "reset", action="again"):
         list(loader_of(bucket))

@@ -143,7 +143,7 @@ def test_resumed_is_uninterrupted(corpus, taken):
         assert same(a, b)
 
 
-def test_resuming_on_more_ranks_goes_on_where_one_stopped(corpus):
+def test_more_ranks_resume_where_one_stopped(corpus):
     whole = {(x.step, x.micro_batch): x for x in loader_of(corpus)}
     first = loader_of(corpus)
     iterator = iter(first)

@@ -140,7 +140,7 @@ def test_threads_that_want_the_same_shard_copy_it_once(tmp_path):
     assert len(reads(tmp_path)) == 1
 
 
-def test_a_killed_copy_leaves_nothing_that_is_taken_for_whole(tmp_path):
+def test_a_killed_copy_leaves_nothing_that_counts_as_complete(tmp_path):
     one, content = put(tmp_path, "a.tar", 1000, wait_s=60)
     fork = multiprocessing.get_context("fork")
     start, results = fork.Event(), fork.Queue()

@@ -61,7 +61,7 @@ def test_arithmetic_tiles_whole_files(store, add_recording, shared):
 
 
 @pytest.mark.parametrize(("folder", "found"), [("motor-imagery", "left_fist 23×"), ("oddball", "target 185×")])
-def test_too_few_people_is_said_with_what_was_found(store, add_recording, shared, folder, found):
+def test_too_few_subjects_are_refused_with_the_number_found(store, add_recording, shared, folder, found):
     add_dataset(add_recording, shared / "data" / folder)
     with refusal(UserError, f"dataset {folder}", found, action="--task.classes"):
         infer_task(store, folder)
@@ -140,7 +140,7 @@ def facts(**columns):
     return pa.table({"dataset": ["d"] * n, **columns})
 
 
-def test_subjects_limit_what_is_looked_at(store, add_recording):
+def test_only_windows_of_the_given_subjects_are_read(store, add_recording):
     for i in range(6):
         add_recording(f"{i}", seconds=80, events=imagery(rest=False))
     chosen = ["d/1", "d/2", "d/4"]

@@ -40,7 +40,7 @@ def spectra_of(signal, pass_band=(0.1, 96.0), sensor_type=EEG):
 
 
 @pytest.mark.parametrize("name", ["band_power", "tangent_space"])
-def test_a_lateralised_rhythm_is_told_on_people_never_seen(lateralised, name):
+def test_a_lateralised_rhythm_is_classified_for_unseen_subjects(lateralised, name):
     signal, labels, people = lateralised
     rows = rows_of(people, [0, 1, 2], [3], [4])
     fitted = fit_baseline(name, spectra_of(signal), labels, 2, rows)

@@ -87,7 +87,7 @@ def test_every_exception_of_a_reader_is_a_recording_s(tmp_path):
         raise Exception("Encountered invalid byte")  # noqa: TRY002 - as MNE-Python does
 
 
-def test_texts_of_readers_hold_no_words_that_look_like_private_paths(tmp_path):
+def test_texts_of_readers_have_no_words_that_resemble_private_paths(tmp_path):
     """Regression: in texts with words that contain a slash, messages replaced these words by invented ones."""
     folder = tmp_path / "archive/anna-schmidt"
     folder.mkdir(parents=True)

@@ -21,7 +21,7 @@ def power(raw, frequency, picks="meg"):
     return float((np.abs(spectrum[:, round(frequency * raw.n_times / raw.info["sfreq"])]) ** 2).sum())
 
 
-def test_nothing_is_done_unless_asked_for_and_names_stay():
+def test_cleaning_is_off_by_default_and_product_names_stay():
     raw = scalp(2.0)
     assert clean(raw, CleaningConfig(), NONE) == (raw, ())
     assert "cleaning" not in StandardiseConfig().product_fields()

@@ -156,7 +156,7 @@ def test_correlations_are_those_of_a_common_part(sensors):
     assert np.median(measures.of("neighbours")) == pytest.approx(0.8, abs=0.04)
 
 
-def test_the_gate_is_looked_at_segment_by_segment(sensors):
+def test_the_gate_is_checked_segment_by_segment(sensors):
     rows = 1e-5 * noise(19, 30)
     rows[3, 10 * 256 : 20 * 256] *= 1e3
     rows[5, 20 * 256 :] *= 1e-3

@@ -62,7 +62,7 @@ def test_shielding_that_was_not_taken_out_is_refused_by_its_name(tmp_path):
     assert not made.rows
 
 
-def test_separation_rank_and_projectors_are_told(devices, shared):
+def test_separation_rank_and_projectors_are_found(devices, shared):
     whole, separated = devices.rows["neuromag306-split"], devices.rows["neuromag306"]
     assert (whole.sss, separated.sss, separated.tsss) == (False, True, False)
     raw = mne.io.read_raw_fif(shared / "data/devices/neuromag306/sample_audvis_trunc_raw_sss.fif", verbose="ERROR")
@@ -74,7 +74,7 @@ def test_separation_rank_and_projectors_are_told(devices, shared):
     assert whole.n_projectors == separated.n_projectors == 1
 
 
-def test_temporal_separation_is_told_from_spatial():
+def test_temporal_and_spatial_separation_are_distinguished():
     raw = helmet(8.0)
     state = {}
     for window in (None, 4.0):
@@ -92,7 +92,7 @@ def test_an_applied_projector_takes_one_from_the_rank():
     assert find_state(raw.apply_proj(verbose="ERROR"), np.arange(4), "x").rank == 3
 
 
-def test_head_position_coils_are_told():
+def test_head_position_coils_are_found():
     assert find_state(helmet(1.0), np.arange(306), "x").hpi in {"", "before"}
     assert find_state(coils_on(helmet(1.0), (83.0, 143.0)), np.arange(306), "x").hpi == "continuous"
     ctf = mne.io.RawArray(np.zeros((2, 10)), mne.create_info(["MLC11", "HLC0011"], 100.0, "misc"), verbose="ERROR")

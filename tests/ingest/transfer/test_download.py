@@ -81,7 +81,7 @@ def test_every_kind_of_fault_is_overcome(line, fault):
 
 
 @pytest.mark.parametrize(("fault", "cause"), [("503", "OSError"), ("etag", "ETag"), ("page", "Error: ")])
-def test_what_never_passes_is_a_transient_error_that_says_what_came(line, fault, cause):
+def test_a_transfer_that_never_succeeds_is_a_transient_error_with_its_cause(line, fault, cause):
     filled(line, files=1, size=1000)
     [source] = list_sources(IngestConfig(archive=line.uri, root="unused"))
     config = line.config.model_copy(update={"attempts": 3})
@@ -112,7 +112,7 @@ def test_the_wait_grows_and_is_drawn(monkeypatch):
     assert len(waits) == 200 * 9
 
 
-def test_a_killed_transfer_goes_on_by_range(line):
+def test_a_killed_transfer_resumes_by_range(line):
     contents = filled(line, files=1, size=8 * MIB)
     [path] = contents
     script = (
@@ -186,7 +186,7 @@ def test_an_absent_or_closed_bucket_is_the_callers_mistake(line, monkeypatch):
         list_files(locate(line.uri), line.config)
 
 
-def test_openneuro_is_read_without_an_account_and_says_its_snapshot(line, monkeypatch):
+def test_openneuro_is_read_without_an_account_and_its_snapshot_is_recorded(line, monkeypatch):
     client = line.client
     client.create_bucket(Bucket="openneuro.org", ACL="public-read")
     objects = {

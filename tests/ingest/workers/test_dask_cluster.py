@@ -102,7 +102,7 @@ def test_what_takes_worker_after_worker_with_it_is_refused(two_workers, tmp_path
     assert any(is_free(store, "doomed") for _ in range(100)), "the claim ends with the killed worker's processes"
 
 
-def test_a_cluster_whose_last_worker_is_lost_is_told_with_what_it_had(tmp_path, monkeypatch):
+def test_a_cluster_whose_last_worker_is_lost_is_reported_with_its_work(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
     with distributed.LocalCluster(n_workers=0, dashboard_address=":0") as empty:
         sources, config = made(tmp_path, ["a", "doomed"])

@@ -101,7 +101,7 @@ def ready(source: Source) -> Outcome:
     return Outcome(source.path, source.path, "ready")
 
 
-def test_a_claim_that_is_held_for_too_long_is_told_and_left(tmp_path):
+def test_a_claim_that_is_held_for_too_long_is_reported_and_left(tmp_path):
     sources, config = made(tmp_path, ["a", "b"])
     config = config.model_copy(update={"time_limit_s": 0.2})
 

@@ -100,7 +100,7 @@ def test_a_table_without_facts_is_removed_and_an_equal_one_not_written(store):
         write_facts(store, "subjects", "a", pa.table({"dataset": ["a"], "age": [1]}))
 
 
-def test_what_a_dataset_says_of_its_columns_is_kept(store):
+def test_column_descriptions_of_a_dataset_are_kept(store):
     about = {"group": {"Levels": {"patient": "has it", "control": "has not"}}, "gone": {"Units": "m"}}
     write_facts(store, "subjects", "a", with_about(people("a", group=["patient", "control"]), about))
     assert about_of(read_facts(store, "subjects")) == {"group": about["group"]}

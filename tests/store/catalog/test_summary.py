@@ -41,7 +41,7 @@ def test_a_store_is_summarised_where_nothing_is_asked(store):
     assert listed.splitlines()[-1] == "(3 rows)"
 
 
-def test_an_empty_store_says_what_to_do(tmp_path):
+def test_an_empty_store_names_the_next_action(tmp_path):
     Store.open(tmp_path, create=True)
     assert "emeg ingest" in query_catalog(CatalogConfig(root=str(tmp_path))).as_text()
 
@@ -54,7 +54,7 @@ def test_a_notebook_shows_a_store_as_a_table_with_escaped_cells(store):
     assert "<td><b>" not in html
 
 
-def test_a_recording_says_what_it_is(written):
+def test_a_recording_describes_itself(written):
     recording = open_recording(*written)
     for words in ("dataset/01", "2 EEG", "256 Hz", "20.0 s"):
         assert words in repr(recording)

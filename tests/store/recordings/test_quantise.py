@@ -116,7 +116,7 @@ def test_a_notch_and_what_lies_beyond_the_band_do_not_count() -> None:
     assert (told >= 8 * quantisation_scales(holed, BAND).scale).all()
 
 
-def test_where_sixteen_bits_do_not_span_peak_and_noise_the_peak_wins_and_it_is_told() -> None:
+def test_where_sixteen_bits_do_not_span_peak_and_noise_the_peak_wins_with_a_note() -> None:
     signal = coloured_noise(0.0, rms=1e-9, n=2560)
     assert not quantisation_scales(signal, BAND).raised.any()
     signal[:2, 100] = 1e-2

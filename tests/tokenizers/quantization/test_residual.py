@@ -36,7 +36,7 @@ def test_features_are_the_codes_own_sums_bit_for_bit(seed, codebook_dim):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(1, 999), max_size=5, unique=True))
-def test_codebooks_follow_alike_in_whatever_order_latents_come(seed, cuts):
+def test_codebook_updates_do_not_depend_on_the_order_of_latents(seed, cuts):
     """Bit for bit, so that runs on different numbers of ranks agree."""
     torch.manual_seed(seed)
     one = Codebook(4, 8, scale=1.0)
@@ -113,7 +113,7 @@ class AtomicSums(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_kmeans_on_a_gpu_adds_integers_only_and_never_looks_at_values():
+def test_kmeans_on_a_gpu_adds_integers_only_and_never_waits_for_values():
     """Atomic additions of floats have no fixed order, so the sum varies. The meta device stands for a GPU."""
     rows = torch.empty(5000, 8, device="meta")
     with AtomicSums() as sums:

@@ -126,7 +126,7 @@ def test_channels_kept_lie_evenly_and_are_real():
     assert few.channel_mask.sum(dim=1).tolist() == [2, 2]
 
 
-def test_dropout_of_the_backbone_is_off_unless_asked_for(model):
+def test_dropout_of_the_backbone_is_off_by_default(model):
     for asked in (False, True):
         classifier = Classifier(BrainOmni.from_pretrained(model), 2, FinetuneRecipe.of(backbone_dropout=asked)).train()
         assert classifier.head.training
@@ -199,7 +199,7 @@ def test_every_window_once_a_pass_in_another_order():
     assert len(loader) == 3
 
 
-def test_class_weights_let_classes_count_alike():
+def test_class_weights_make_classes_count_equally():
     labels = np.array([0] * 30 + [1] * 10)
     weights = class_weights(labels, 2)
     assert weights[0] * 30 == pytest.approx(weights[1] * 10)

@@ -64,13 +64,13 @@ def test_our_errors_keep_their_class_and_text(child, kind, error, code):
         launch("pretrain", CONFIG)
 
 
-def test_a_crash_is_told_with_its_last_line_and_exit_code(child):
+def test_a_crash_is_reported_with_its_last_line_and_exit_code(child):
     child("print('loading')\nraise MemoryError('no room')\n")
     with pytest.raises(RuntimeError, match=r"exit code 1.*MemoryError: no room"):
         launch("pretrain", CONFIG)
 
 
-def test_a_killed_child_is_told(child):
+def test_a_killed_child_is_reported(child):
     child("import signal\nprint('step 3', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)\n")
     with refusal(TransientError, "pretrain", "SIGKILL", "step 3", action="same command"):
         launch("pretrain", CONFIG)
@@ -86,7 +86,7 @@ def test_a_rank_that_a_signal_ended_is_a_lost_rank_under_torchrun_too(tmp_path, 
         launch("pretrain", config)
 
 
-def test_a_crash_of_ours_is_not_taken_for_a_lost_rank(child):
+def test_a_crash_in_emeg_is_not_reported_as_a_lost_rank(child):
     child("json.dump({'error': {'kind': 'ValueError', 'message': 'shape'}}, open(answer, 'w'))\nos.abort()\n")
     with pytest.raises(RuntimeError, match="ValueError: shape"):
         launch("pretrain", CONFIG)
@@ -201,7 +201,7 @@ def test_several_machines_need_a_place_to_meet():
     assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=a:1234"} <= set(command)
 
 
-def test_what_a_rank_said_first_stands(tmp_path):
+def test_the_first_message_of_a_rank_is_kept(tmp_path):
     def bad(config, progress):
         raise UserError("the cause")
 

@@ -71,7 +71,7 @@ def test_machines_without_a_common_folder_are_refused():
         check_launch(config.model_copy(update=change))
 
 
-def test_schedulers_are_asked_for_a_gpu_and_cores_for_each_rank():
+def test_schedulers_get_a_request_for_a_gpu_and_cores_for_each_rank():
     config = PretrainConfig(root="s", recipe="brainomni-base", launcher="slurm", processes=4)
     assert (gpus_per_node(config), cpus_per_node(config)) == (4, 32)
     assert gpus_per_node(config.model_copy(update={"device": "cpu"})) == 0

@@ -56,7 +56,7 @@ def test_newest_is_by_step_and_ignores_leftovers(folder):
 
 
 @pytest.mark.parametrize("harm", ["truncated", "one bit", "no digest", "no file"])
-def test_what_is_not_complete_is_passed_over_and_said(folder, caplog, harm):
+def test_incomplete_checkpoints_are_skipped_and_reported(folder, caplog, harm):
     save(folder, 1)
     save(folder, 2)
     path = locate(folder.last(2))
@@ -88,7 +88,7 @@ def test_the_last_few_and_the_best_are_kept(folder):
     assert folder.steps("last") == [30, 40]
 
 
-def test_writing_goes_on_beside_and_one_at_a_time(tmp_path, monkeypatch):
+def test_checkpoints_are_written_in_the_background_one_at_a_time(tmp_path, monkeypatch):
     folder = CheckpointFolder(locate(tmp_path), keep=9)
     released, threads = threading.Event(), []
     original = AtomicCheckpointIO._write

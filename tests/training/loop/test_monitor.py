@@ -105,7 +105,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_with_its_recordings_and_spoi
     assert all(p.isfinite().all() for p in seen[-1].network.parameters())
 
 
-def test_the_fused_optimiser_leaves_weights_alone_where_it_is_told_so():
+def test_the_fused_optimiser_skips_a_step_with_found_inf():
     """This keeps the weights valid on a GPU, where the guard checks only when metrics are logged."""
     weight = nn.Parameter(torch.ones(3))
     optimiser = torch.optim.AdamW([weight], lr=0.1, fused=True)

@@ -17,7 +17,7 @@ def test_learning_rate_follows_the_closed_form():
 
 
 @given(st.integers(1, 5000), st.floats(0.0, 0.5), st.floats(0.01, 1.0), st.floats(0.0, 1.0))
-def test_learning_rate_starts_peaks_and_ends_where_told(total, warmup, start, final):
+def test_learning_rate_has_its_start_peak_and_end(total, warmup, start, final):
     def factor(step):
         return lr_factor(step, total, warmup=warmup, start=start, final=final)
 

@@ -42,7 +42,7 @@ def codes_file(folder: Path, tokens: str) -> Path:
     return folder / "tokens" / tokens / "codes.npy"
 
 
-def test_a_stopped_run_goes_on_with_the_parts_it_has_not(folder, tmp_path, monkeypatch):
+def test_a_stopped_run_writes_the_missing_parts(folder, tmp_path, monkeypatch):
     other = tmp_path / "other"
     shutil.copytree(folder, other)
     written = []

@@ -123,7 +123,7 @@ def test_a_warm_start_that_is_stopped_resumes_and_keeps_its_lineage(small_config
     assert card["provenance"]["started_from"]["weights_sha256"] == sha256_file(source / "model.safetensors")
 
 
-def test_product_says_what_it_is_and_a_second_call_finds_it(trained):
+def test_the_product_is_described_and_a_second_call_finds_it(trained):
     config, result = trained
     folder = folder_of(config, result)
     card = json.loads((folder / "config.json").read_text())
@@ -186,7 +186,7 @@ def test_floats_are_made_on_the_device_as_the_reader_makes_them(root):
         assert (moved.step, moved.micro_batch, moved.segments) == (4, 2, tuple(rows.tolist()))
 
 
-def test_ranks_share_a_step_and_draw_alike(root):
+def test_ranks_share_a_step_and_draw_equal_numbers(root):
     corpus = Corpus.open(Store.open(root))
     plan = SamplingPlan(corpus, SamplingConfig(budget_channel_seconds=30, crop_s=2.0, micro_batches=4))
     reader = SignalReader(BatchReader(corpus))

@@ -92,7 +92,7 @@ def test_modes_and_generators_are_restored():
     assert [network.training, network[0].training, network[1].training] == [True, True, False]
 
 
-def test_a_corpus_without_events_is_trained_without_probes_and_the_log_says_why(root, tmp_path, caplog):
+def test_a_corpus_without_events_is_trained_without_probes_and_the_log_states_why(root, tmp_path, caplog):
     config = config_of(root, tmp_path, probe_every=1)
     corpus = Corpus.open(Store.open(root), None)
     with caplog.at_level("WARNING", logger="emeg"):
