@@ -40,14 +40,14 @@ def name_with_an_umlaut(archive: Path) -> None:
 NFC, NFD = (unicodedata.normalize(form, "für") for form in ("NFC", "NFD"))
 
 
-@fault({f"{FOLDER}/{NFD}.vhdr": Refused("spelt", more=("absent",))})
+@fault({f"{FOLDER}/{NFD}.vhdr": Refused("beside it", more=("absent",))})
 def name_composed_in_the_header_and_decomposed_on_disk(archive: Path) -> None:
     """As in copies from macOS."""
     path = put(archive, "vhdr", stem=NFD)
     path.write_text(path.read_text().replace(NFD, NFC), encoding="utf-8")
 
 
-@fault({f"{FOLDER}/test.vhdr": Refused("spelt", more=("absent",))})
+@fault({f"{FOLDER}/test.vhdr": Refused("beside it", more=("absent",))})
 def name_in_capitals_in_the_header_alone(archive: Path) -> None:
     path = put(archive, "vhdr", stem="test")
     path.write_text(path.read_text().replace("test.eeg", "TEST.EEG"))
