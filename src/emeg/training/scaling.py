@@ -158,7 +158,7 @@ def forecast_training(
     """
     presets = read_counts()[kind]
     if network not in presets:
-        raise UserError(f"network={network!r}: it was not counted; with --gpus choose from {', '.join(presets)}")
+        raise UserError(f"network={network!r}: it was not counted; for --gpus, use {', '.join(presets)}")
     counts = presets[network]
     memory = memory_of(counts, units)
     steps: dict[str, dict[str, float | str]] = {}
