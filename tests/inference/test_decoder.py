@@ -6,8 +6,9 @@ import mne
 import numpy as np
 import pytest
 import torch
-from tests.inference.conftest import NAMES, SMALL, brain_like, eeg_info
+from tests.inference.conftest import NAMES, brain_like, eeg_info
 from tests.messages import refusal
+from tests.small_models import SMALL
 from torch.nn import functional as F
 
 import emeg
