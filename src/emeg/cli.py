@@ -73,6 +73,7 @@ VERB_GROUPS = {
             "emeg.evaluation", "evaluate", "EvaluateConfig", "Compare a model with others, on one task or many."
         ),
         "report": Verb("emeg.reports", "report", "ReportConfig", "Write an evaluation as one HTML page."),
+        "compare": Verb("emeg.reports", "compare", "CompareConfig", "Compare evaluations over tasks on one page."),
     },
     "service": {
         "up": Verb("emeg.service", "up", "UpConfig", "Start server, worker and watcher on this machine."),
