@@ -2,6 +2,7 @@ from .hub_upload import (
     PushToHubConfig as PushToHubConfig,
     PushToHubResult as PushToHubResult,
     push_to_hub as push_to_hub,
+)
 from .compare_evaluations import (
     CompareConfig as CompareConfig,
     CompareResult as CompareResult,
