@@ -114,7 +114,7 @@ class EvaluateConfig(Config):
     read_outs: tuple[Literal["logistic", "ridge"], ...] = option(("logistic",), group="tasks")
     """Read-outs of a network's frozen features in tasks with classes."""
     rivals: tuple[str, ...] = option(("chance", "band_power", "tangent_space"), group="tasks")
-    """Models to compare with, by name."""
+    """Models to compare with, by name; all for every one that can run."""
     budget: PositiveInt = option(6, group="tasks")
     """Largest number of settings that each model may choose from on validation."""
     split_mode: Literal["strict", "paper_compat"] = option("strict", group="tasks")

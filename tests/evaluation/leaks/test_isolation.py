@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from benchmarks.leaks import PROCEDURES, procedure
+from tests.messages import refusal
 
-from emeg.evaluation.leaks import check_isolation
+from emeg.errors import UserError
+from emeg.evaluation.leaks import check_isolation, stop_on_leaks
 
 
 def result(kind):
@@ -30,3 +32,8 @@ def test_a_leak_inside_a_procedure_is_found(kind, words):
 
 def test_a_procedure_without_a_leak_passes():
     assert result("") == ("isolation", result("").title, True, True, ())
+
+
+def test_a_leaking_procedure_stops_an_evaluation():
+    with refusal(UserError, "isolation", "labels of", action="fit"):
+        stop_on_leaks([result(PROCEDURES[1])], task="t")

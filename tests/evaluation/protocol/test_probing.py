@@ -14,6 +14,8 @@ def test_probes_of_a_task_are_published_with_the_evaluation(root, tmp_path):
     path = Path(root) / "evaluations" / result.evaluation / "probes.json"
     (found,) = json.loads(path.read_text()).values()
     assert found["reason"] == ""
+    checks = json.loads((path.parent / "checks.json").read_text())
+    assert [check["passed"] for check in checks if check["name"] == "isolation"] == [True]
     assert (found["n_windows"], found["n_channels"]) == (100, 5)
     assert set(found["conditions"]) == set(PERTURBATIONS)
     assert set(found["layers"]) == {"0", "1", "2"}

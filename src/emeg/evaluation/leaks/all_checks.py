@@ -107,6 +107,10 @@ def run_checks(setup: Setup) -> list[Check]:
     return done
 
 
+def _action(name: str) -> str:
+    return CHECKS[name].action if name in CHECKS else "fit and choose inside each fold, without its test windows"
+
+
 def stop_on_leaks(checks: Sequence[Check], *, task: str, accepted: Collection[str] = ()) -> None:
     """Raise an error if a check failed that stops an evaluation and that the task does not accept by name.
 
@@ -118,7 +122,7 @@ def stop_on_leaks(checks: Sequence[Check], *, task: str, accepted: Collection[st
     failed = [check for check in checks if not check.passed and check.stops and check.name not in accepted]
     if not failed:
         return
-    listed = "; ".join(f"{check.name}: {'; '.join(check.found[:2])} ({CHECKS[check.name].action})" for check in failed)
+    listed = "; ".join(f"{check.name}: {'; '.join(check.found[:2])} ({_action(check.name)})" for check in failed)
     raise UserError(
         f"task {task}: {len(failed)} leak checks failed, so no figure is computed. {listed}. Or name the"
         " check in `accepted_checks` of the task where its data cannot be otherwise"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from emeg.evaluation.classical.logistic import RowSpace
 from emeg.evaluation.embeddings import EmbeddingSpec
+from emeg.evaluation.leaks.isolation import Outcome, Procedure
 from emeg.evaluation.protocol.cells import Cell, CellOutcome
 from emeg.evaluation.protocol.contrastive import ContrastiveReadOut
 from emeg.evaluation.protocol.interfaces import Channel, Estimator, Kind, Rival, Setting
@@ -158,6 +159,34 @@ def compute_cell(data: TaskData, compared: Compared, cell: Cell, *, budget: int,
         shared | one._asdict() | {"setting": setting_of.get(one.subject, pooled)} for one in figures(kind, tested)
     ]
     return CellOutcome(results, list(_predictions(data, cell, np.concatenate(rows), tested, recipe.kind)))
+
+
+def procedure_of(
+    data: TaskData, compared: Compared, *, budget: int
+) -> tuple[Procedure, NDArray[Any], NDArray[np.int64]]:
+    """Return how the first fold is fitted, chosen and predicted, with its input and the indices of its test windows.
+
+    Parameters
+    ----------
+    data : TaskData
+        Task with classes.
+    compared : Compared
+        Model that reads signals.
+    budget : int
+        Largest number of settings to choose from.
+    """
+    (seed, examples), manifest = next(iter(data.manifests.items()))
+    case = _case(data, compared, compared.cell(data.recipe.id, examples, seed, 0), "cpu")
+    part = manifest.parts(0, data.windows.subjects)[0]
+    settings = compared.rival.settings(budget)
+
+    def run(X: NDArray[Any], labels: NDArray[Any]) -> Outcome:
+        own = case._replace(inputs=X, targets=labels, truth=labels)
+        setting = _chosen(own, part, settings)
+        (found,) = next(iter(_fit_and_predict(own, part.test[:1], [setting])))
+        return Outcome(found, json.dumps(dict(setting), sort_keys=True))
+
+    return run, case.inputs, part.test[0].predict
 
 
 def _case(data: TaskData, compared: Compared, cell: Cell, device: str) -> _Case:

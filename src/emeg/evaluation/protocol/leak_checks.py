@@ -1,14 +1,16 @@
 """Run the leak checks of every task before the first cell, and keep what they found."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from emeg.data.corpus.registered import person_groups
-from emeg.evaluation.leaks import run_checks, stop_on_leaks
+from emeg.evaluation.leaks import check_isolation, run_checks, stop_on_leaks
 from emeg.evaluation.leaks.gather import gather_setup
 from emeg.evaluation.leaks.setup import Sides
+from emeg.evaluation.protocol.compute import Compared, procedure_of
 from emeg.evaluation.protocol.splits import (
     CALIBRATION,
     SUPPORT,
@@ -21,6 +23,11 @@ from emeg.evaluation.protocol.splits import (
 from emeg.evaluation.protocol.task_data import TaskData
 from emeg.progress import Progress, silent
 from emeg.store import Store, read_catalog
+
+QUICK = ("band_power", "aperiodic", "tangent_space")
+"""Models whose fitting is tested, the quickest first."""
+N_SETTINGS = 2
+"""Settings among which the tested fitting chooses."""
 
 
 def check_task(
@@ -59,6 +66,26 @@ def check_task(
     checks = run_checks(setup)
     stop_on_leaks(checks, task=data.recipe.id, accepted=data.recipe.accepted_checks)
     return [{"task": data.recipe.id, **check._asdict()} for check in checks]
+
+
+def check_procedure(data: TaskData, compared: Sequence[Compared]) -> list[dict[str, Any]]:
+    """Test the fitting of the first fold as a black box, with a model that reads signals and is quick to fit.
+
+    Raises
+    ------
+    UserError
+        Test windows or their labels influence more than their own predictions.
+    """
+    own = {one.rival.name: one for one in compared if one.labels == "real" and not one.condition}
+    name = next((name for name in QUICK if name in own), None)
+    if name is None or not data.n_classes:
+        return []
+    procedure, inputs, test = procedure_of(data, own[name], budget=N_SETTINGS)
+    if len(test) < 2:
+        return []
+    check = check_isolation(procedure, inputs, data.truth, test)
+    stop_on_leaks([check], task=data.recipe.id, accepted=data.recipe.accepted_checks)
+    return [{"task": data.recipe.id, **check._asdict()}]
 
 
 def _folds(manifest: SplitManifest) -> list[Sides]:

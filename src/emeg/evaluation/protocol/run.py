@@ -18,7 +18,7 @@ from emeg.evaluation.configs import EvaluateConfig, EvaluateResult
 from emeg.evaluation.embeddings import EmbeddingSpec, embedding_names
 from emeg.evaluation.protocol.cells import Cell, missing_cells, read_cells, work_through
 from emeg.evaluation.protocol.compute import Compared, FeatureReadOut, compute_cell
-from emeg.evaluation.protocol.leak_checks import check_task
+from emeg.evaluation.protocol.leak_checks import check_procedure, check_task
 from emeg.evaluation.protocol.probing import probe_task
 from emeg.evaluation.protocol.products import GridScore, GridSummary, write_grid
 from emeg.evaluation.protocol.rows import SPLITS
@@ -196,7 +196,7 @@ def _compared(
         if model is not None:
             for read_out in read_outs:
                 yield from _networks(config, model, read_out, condition)
-        for name in config.rivals:
+        for name in tuple(RIVALS) if "all" in config.rivals else config.rivals:
             reason = _unfit(name, data)
             if reason:
                 not_run.append((data.recipe.id, name, reason))
@@ -267,6 +267,7 @@ def _check(store: Store, grid: Grid, progress: Progress) -> None:
     for name, data in grid.tasks.items():
         with_signal = any(one.rival.input == "signal" for one in grid.compared[name])
         checks += check_task(store, data, grid.model, with_signal=with_signal, progress=progress)
+        checks += check_procedure(data, grid.compared[name])
     store.write_json(checks, "runs", grid.name, "checks.json")
 
 
