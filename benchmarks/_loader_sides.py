@@ -70,7 +70,7 @@ class Ours:
         start = self._epoch * n
         self._epoch += 1
         for loaded in Loader(self.plan, self._reader, start=start, stop=start + n, workers=self._workers):
-            batch = self._reader.batch(loaded.step, loaded.micro_batch, loaded.batch).to("cpu")
+            batch = loaded.batch.to("cpu")
             yield batch.signal, batch.pos, batch.sensor_type, batch.channel_mask
 
 

@@ -19,9 +19,11 @@ from contextlib import contextmanager
 from functools import partial
 from math import prod, sqrt
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from benchmarks._training_modules import N_SAMPLES, attach, brainomni_module, tokenizer_module
 from torch import Tensor, nn
@@ -30,6 +32,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 from emeg.models import PRESETS, BrainOmni
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
 from emeg.tokenizers.braintokenizer import BrainTokenizer, checks
+from emeg.training import FinetuneRecipe
+from emeg.training.finetune.classifier import Classifier, FineTuning
+from emeg.training.finetune.window_batches import WindowBatch
 from emeg.training.loop.batches import SignalBatch
 from emeg.training.loop.lightning_module import Training
 from emeg.training.stages.corpus_tokens import PartWriter
@@ -162,6 +167,43 @@ def costs(module: Training, batch: Any) -> dict[str, Costs]:  # noqa: ANN401 - o
         with counting() as counts:
             tokenize(module.network, batch)
         found["tokenizing"] = costs_of(counts)
+    return found
+
+
+def finetuning_costs(preset: str) -> dict[str, Costs]:
+    """Return the costs of a training step, the optimiser's step and a validation step of fine-tuning."""
+    recipe = FinetuneRecipe.of("finetune-nano")
+    n_windows, channels, classes = 4, 32, ("a", "b")
+    with torch.device(DEVICE):
+        classifier = Classifier(BrainOmni(PRESETS[preset], TOKENIZERS["nano"]), len(classes), recipe).train()
+        signal, pos = torch.randn(n_windows, channels, 1024), torch.randn(n_windows, channels, 6)
+        kind = torch.zeros(n_windows, channels, dtype=torch.long)
+        kept = torch.zeros(n_windows, 16, dtype=torch.long)
+        labels, weights = torch.zeros(n_windows, dtype=torch.long), torch.ones(len(classes))
+    module = FineTuning(classifier, SimpleNamespace(classes=classes), recipe, learning_rate=1e-5, n_steps=10)
+    module._weights = weights
+    module._device = torch.device(DEVICE, 0)
+    module._trainer = SimpleNamespace(global_step=0)
+    batch = WindowBatch(np.arange(n_windows), signal, pos, kind, None, kept, labels)
+    optimiser = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
+    module.training_step(batch, 0).backward()
+    optimiser.step()  # creates the optimiser's state, once in a run
+    optimiser.zero_grad()
+    found = {}
+    with counting() as counts:
+        with torch.autocast(DEVICE, dtype=torch.bfloat16):
+            loss = module.training_step(batch, 0)
+        loss.backward()
+    found["micro_batch"] = costs_of(counts)
+    with counting() as counts:
+        module.configure_gradient_clipping(optimiser)
+        optimiser.step()
+        optimiser.zero_grad()
+    found["step"] = costs_of(counts)
+    with counting() as counts, torch.no_grad(), torch.autocast(DEVICE, dtype=torch.bfloat16):
+        module.eval()
+        module.validation_step(batch, 0)
+    found["validation"] = costs_of(counts)
     return found
 
 
@@ -320,6 +362,8 @@ def measure(*, large: bool) -> Mapping[str, Mapping[str, Any]]:
             with fake_gpu():
                 module, batch = make()
                 found[name] = {part: cost._asdict() for part, cost in costs(module, batch).items()}
+        with fake_gpu():
+            found["finetuning nano"] = {part: cost._asdict() for part, cost in finetuning_costs("nano").items()}
     return found
 
 

@@ -79,7 +79,7 @@ def measure(folder: Path) -> dict[str, object]:
         return loss.item()
 
     def from_tokens() -> float:
-        batch = reader.batch(0, 0, reader.read(place))
+        batch = reader.read(place)
         return step(batch.codes, model.tokenizer.features_from_codes(batch.codes))
 
     def on_the_fly() -> float:

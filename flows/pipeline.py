@@ -30,7 +30,7 @@ from emeg.reports import ReportConfig, ReportResult
 from emeg.synthetic import SynthesizeConfig, SynthesizeResult
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
 from emeg.training.configs import TrainingConfig
-from emeg.training.launch.preflight import micro_batches_of
+from emeg.training.division import micro_batches_of
 
 DEMO_SETTINGS = {
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,

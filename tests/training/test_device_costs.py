@@ -40,7 +40,7 @@ def test_a_step_keeps_to_its_budget_and_never_waits_for_the_device():
     report = json.loads(done.stdout)
     assert report["graph_breaks"] == 0
     assert report["graphs_added"] == [1, 1, 1, 1, 0, 0, 0, 0]  # one for each of four shapes, whatever the depth
-    assert {"tokenizer nano 16 channels", "brainomni nano"} == set(report["costs"])
+    assert {"tokenizer nano 16 channels", "brainomni nano", "finetuning nano"} == set(report["costs"])
     memory = report["attention_memory_mib"]
     assert memory["fused"] < 2 / 3 * memory["explicit"]
 
@@ -101,6 +101,7 @@ def test_budgets_allow_no_wait_in_a_step():
     for parts in budgets.values():
         for part in ("micro_batch", "step"):
             assert (parts[part]["waits"], parts[part]["uploads"]) == (0, 0)
+    assert budgets["finetuning nano"]["validation"]["waits"] == 0  # the predictions are read once an epoch
 
 
 def test_a_step_of_base_starts_at_most_1500_kernels():

@@ -72,14 +72,21 @@ def without_default(cls: type[BaseModel]) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_a_value_stands_in_the_recipes_or_in_the_class_but_not_in_both(name):
-    """The sampling plan is used without recipes too, so its fields have defaults of their own."""
+    """The sampling plan is used without recipes too, so its fields have defaults of their own.
+
+    Fields that are None where nothing is stated have no value in the class.
+    """
     cls = CONFIGS[name.partition("-")[0]]
     open_fields = without_default(cls)
     assert open_fields <= stated(RECIPES[name])
     assert {key for key in stated(RECIPES[name]) - open_fields if not key.startswith("sampling.")} <= {
         "steps",
         "epochs",
+        "step_segments",
     }
+    assert all(
+        cls.model_fields[key].default is None for key in ("steps", "epochs", "step_segments") if key in cls.model_fields
+    )
 
 
 def test_a_value_that_no_recipe_states_is_named():
@@ -190,6 +197,7 @@ def test_the_papers_recipes_are_its_table(name, expected):
     o = config.optimiser
     if isinstance(config, PretrainConfig):
         segments = config.batch_segments * config.micro_batches
+        assert config.step_segments == segments
         assert brainomni_network(config).lm_dropout == 0.1
     else:
         assert isinstance(config, TrainTokenizerConfig)
@@ -197,6 +205,7 @@ def test_the_papers_recipes_are_its_table(name, expected):
         assert tokenizer_network(config).dropout == 0
         # a segment of the paper: 64 channels (its usual EEG), 10 s
         segments = config.sampling.budget_channel_seconds * config.sampling.micro_batches / (64 * 10)
+        assert config.sampling.step_channel_seconds == segments * 64 * 10
     found = (o.betas, o.eps, o.learning_rate, o.weight_decay, o.warmup, o.start_factor, o.final_factor)
     assert (segments, config.epochs, *found) == expected
     assert config.precision == "auto"

@@ -130,6 +130,7 @@ class BrainTokenizer(nn.Module):
             Shapes, types or values cannot be used.
         """
         with torch.no_grad(), exact_float32(x.device.type):
+            check_input(x, pos, sensor_type, channel_mask)
             latents_BSTD = self._latents(x, pos, sensor_type, overlap, channel_mask).flatten(2, 3)
             codes_BSTQ = self.quantizer.encode(latents_BSTD)
             return Tokens(self.features_from_codes(codes_BSTQ), codes_BSTQ)
@@ -170,6 +171,7 @@ class BrainTokenizer(nn.Module):
         channel_mask: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
+        check_values: bool = True,
     ) -> Tensor:
         """Encode a signal as latents of length 1, before quantization. Differentiable.
 
@@ -187,11 +189,14 @@ class BrainTokenizer(nn.Module):
             True for real channels.
         generator : torch.Generator, optional
             Source of the dropout draws in training mode.
+        check_values : bool
+            Whether to refuse values that are not finite, which synchronises the device.
 
         Returns
         -------
         float32, shape (batch, sources, steps, n_dim)
         """
+        check_input(x, pos, sensor_type, channel_mask, values=check_values)
         latents = self._latents(x, pos, sensor_type, overlap, channel_mask, generator=generator)
         return normalise_latents(latents).flatten(2, 3)
 
@@ -377,7 +382,6 @@ class BrainTokenizer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Return the output of the encoder, (batch, sources, windows, steps of a window, n_dim)."""
-        check_input(x, pos, sensor_type, channel_mask)
         x_BCN, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask, generator)
         x_BCWL = cut_windows(x_BCN, self.config.window_length, overlap)
         latents: Tensor = self.encoder(x_BCWL, sensor_BCD, channel_mask, generator)

@@ -110,7 +110,7 @@ class TrainingConfig(FromRecipe):
     stall_after_s: PositiveFloat = runtime_field(600.0)
     """Seconds without a step after which a rank counts as lost and the run ends."""
     processes: PositiveInt = runtime_field(1, group="cluster")
-    """Ranks on each machine; the ranks of all machines must divide the micro-batches of a step."""
+    """Ranks on each machine; the ranks of all machines share the micro-batches of a step evenly."""
     launcher: Literal["local", "slurm", "kubernetes"] = runtime_field("local", group="cluster")
     """Where the ranks start: on this machine, or through a scheduler."""
     nodes: PositiveInt = runtime_field(1, group="cluster")
@@ -174,12 +174,31 @@ class PretrainConfig(TrainingConfig):
     brainomni-nano (their small form), or a .yaml file."""
     tokens: str | None = option(None, group="data")
     """Tokens to train on; default: the only ones in the store."""
+    step_segments: PositiveInt | None = runtime_field(None, group="data")
+    """Segments in a step over all ranks; default: micro_batches times batch_segments."""
     batch_segments: PositiveInt = recipe_field(group="data")
-    """Segments in a micro-batch."""
+    """Largest number of segments in a micro-batch."""
     micro_batches: PositiveInt = recipe_field(group="data")
-    """Micro-batches in a step, over all ranks."""
+    """Least number of micro-batches in a step over all ranks; a multiple of it is used where the ranks need one."""
     weights: dict[str, NonNegativeFloat] = option({}, group="data")
     """Times an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg); 1 where absent."""
+
+
+def token_sampling(config: PretrainConfig, segment_s: float) -> SamplingConfig:
+    """Return the sampling of a token set: its batches are counted in segments, whatever their channels.
+
+    Parameters
+    ----------
+    config : PretrainConfig
+    segment_s : float
+        Length of a segment, s.
+    """
+    return SamplingConfig(
+        seed=config.seed,
+        budget_channel_seconds=config.batch_segments * segment_s,
+        micro_batches=config.micro_batches,
+        weights=config.weights,
+    )
 
 
 class TokenizeConfig(Config):

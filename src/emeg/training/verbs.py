@@ -11,10 +11,11 @@ from typing import TypeVar
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
+from emeg.training.division import join_run
 from emeg.training.exclusive import training_alone
 from emeg.training.launch.jobs import JobNote, find_job, job_state, note_job
-from emeg.training.launch.launcher import is_launched, launch
-from emeg.training.launch.preflight import check_launch
+from emeg.training.launch.launcher import count_nodes, count_ranks, is_launched, launch
+from emeg.training.launch.preflight import check_checkpoints, check_data, check_launch
 from emeg.training.loop.rank import find_run
 from emeg.training.product_names import brainomni_name, finished, tokenizer_name
 
@@ -66,10 +67,16 @@ def _train(
     """Find the model, or what it is trained on (`field`, in `kind`), and train."""
     store = Store.open(config.root)
     config = config.model_copy(update={field: store.only(kind, getattr(config, field))})
+    known = {child.name for made in ("models", "runs") for child in store.children(made)}
+    config = join_run(config, count_ranks(config, os.environ), exists=lambda one: name_of(one) in known)
     name = name_of(config)
     if store.has("models", name):
         return finished(store, name)
-    if is_launched(os.environ) or config.launcher != "local" or config.nodes > 1:
+    check_data(store, config)
+    if is_launched(os.environ):
+        check_checkpoints(config, nodes=count_nodes(config, os.environ))
+        return _run(verb, config, name, progress)
+    if config.launcher != "local" or config.nodes > 1:
         return _run(verb, config, name, progress)
     with training_alone(store, name, progress):
         if store.has("models", name):  # another process trained it in the meantime

@@ -48,8 +48,8 @@ def test_codebook_updates_do_not_depend_on_the_order_of_latents(seed, cuts):
     one.observe(latents_RD, codes_R, torch.Generator().manual_seed(0))
     for part in order.tensor_split(sorted(cuts)):
         other.observe(latents_RD[part], codes_R[part], torch.Generator().manual_seed(0))
-    one.follow()
-    other.follow()
+    for codebook in (one, other):
+        codebook.follow(codebook.take_observed())
     assert torch.equal(one.embed, other.embed)
     assert torch.equal(one.embed_avg, other.embed_avg)
     sums_VD = torch.zeros(4, 8, dtype=torch.float64).index_add_(0, codes_R, latents_RD.double())
@@ -158,7 +158,7 @@ def test_running_means_follow_their_definition():
     codebook.embed_avg.copy_(embed * codebook.cluster_size[:, None])
     rows, codes = torch.tensor([[0.9, 0.1], [0.8, 0.0], [0.1, 0.7]]), torch.tensor([0, 0, 1])
     codebook.observe(rows, codes, None)
-    codebook.follow()
+    codebook.follow(codebook.take_observed())
     torch.testing.assert_close(codebook.cluster_size, torch.tensor([9.9 + 0.02, 19.8 + 0.01, 29.7]))
     sums = torch.tensor([[9.9 + 0.017, 0.001], [0.001, 19.8 + 0.007], [-29.7, 0.0]])
     torch.testing.assert_close(codebook.embed_avg, sums)

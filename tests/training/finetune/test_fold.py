@@ -11,9 +11,12 @@ from emeg.metrics import balanced_accuracy
 from emeg.models import BrainOmni
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training import FinetuneRecipe, FoldIndices, embed_task, finetune_fold, in_memory
+from emeg.training.finetune import window_batches
 from emeg.training.finetune.classifier import Classifier
-from emeg.training.finetune.labelled_windows import InMemoryWindows, WindowLoader, class_weights
-from emeg.training.loop.batches import SignalBatch, signal_batch, spread_channels
+from emeg.training.finetune.labelled_windows import InMemoryWindows, class_weights
+from emeg.training.finetune.window_batches import WindowLoader, WindowReader
+from emeg.training.loop import batches as batches_module
+from emeg.training.loop.batches import SignalBatch, SpreadChannels, signal_batch, take_channels
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,11 @@ def test_channels_kept_lie_evenly_and_are_real():
     real[1, 8:] = False
     signal = torch.arange(11.0).repeat(2, 1)[..., None]
     batch = SignalBatch(0, 0, signal, places, torch.zeros(2, 11, dtype=torch.int64), real, (0, 1))
+
+    def spread_channels(batch, n):
+        kept = SpreadChannels(n).choose(batch.pos, batch.channel_mask)
+        return batch if kept is None else take_channels(batch, kept)
+
     kept = spread_channels(batch, 3)
     assert kept.signal[0, :, 0].tolist() == [0, 5, 10]
     assert kept.signal[1, :, 0].tolist() == [0, 3, 7]  # real ones end at 7, their middle is 3.5
@@ -124,6 +132,30 @@ def test_channels_kept_lie_evenly_and_are_real():
     assert spread_channels(batch, 11) is batch
     few = spread_channels(batch._replace(channel_mask=real & (torch.arange(11) < 2)), 3)
     assert few.channel_mask.sum(dim=1).tolist() == [2, 2]
+
+
+def test_channels_are_chosen_once_a_geometry(windows, monkeypatch):
+    chosen = []
+    choose = batches_module._farthest
+    monkeypatch.setattr(batches_module, "_farthest", lambda *given: chosen.append(given) or choose(*given))
+    reader = WindowReader(windows, SpreadChannels(3), pinned=False)
+    everything = np.arange(len(windows.labels))
+    for _ in range(2):
+        for batch in WindowLoader(everything, reader, batch_size=96):
+            assert batch.kept.shape == (96, 3)
+            assert torch.equal(batch.labels, torch.from_numpy(windows.labels))
+            for window, kept in enumerate(batch.kept):
+                expected = choose(batch.pos[window, :, :3], batch.channel_mask[window], 3)
+                assert torch.equal(kept, expected)
+    assert len(chosen) == 2  # windows with four and with six channels
+
+
+def test_windows_for_a_gpu_are_pinned_where_they_are_read(windows, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(window_batches, "pin", lambda batch: pinned.append(batch) or batch)
+    for is_pinned in (False, True):
+        list(WindowLoader(np.arange(4), WindowReader(windows, None, pinned=is_pinned), batch_size=2))
+        assert len(pinned) == (2 if is_pinned else 0)
 
 
 def test_dropout_of_the_backbone_is_off_by_default(model):
@@ -191,9 +223,10 @@ def test_windows_are_read_once_and_stay_the_same(windows):
     assert in_memory(source, limit_bytes=10) is source
 
 
-def test_every_window_once_a_pass_in_another_order():
-    loader = WindowLoader(np.arange(10, 30), batch_size=8, shuffle_seed=1)
-    passes = [np.concatenate(list(loader)) for _ in range(2)]
+def test_every_window_once_a_pass_in_another_order(windows):
+    reader = WindowReader(windows, None, pinned=False)
+    loader = WindowLoader(np.arange(10, 30), reader, batch_size=8, shuffle_seed=1)
+    passes = [np.concatenate([batch.indices for batch in loader]) for _ in range(2)]
     assert all(sorted(one) == list(range(10, 30)) for one in passes)
     assert not np.array_equal(*passes)
     assert len(loader) == 3

@@ -1,16 +1,18 @@
 """Launches that cannot work are refused before anything starts, and documented ones are accepted."""
 
-import re
 import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from tests.messages import refusal
 
 from emeg.cli import VERBS, parse_config
 from emeg.errors import UserError
 from emeg.training import PlanConfig, PretrainConfig, TrainTokenizerConfig, train_tokenizer
-from emeg.training.launch.preflight import check_launch, check_shares, cpus_per_node, gpus_per_node, micro_batches_of
+from emeg.training.division import divide, micro_batches_of
+from emeg.training.launch.launcher import count_nodes, count_ranks
+from emeg.training.launch.preflight import check_checkpoints, check_launch, cpus_per_node, gpus_per_node
 from emeg.training.plan import read_training
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "cluster.md"
@@ -23,10 +25,13 @@ def test_the_documented_launches_would_start(example):
     _, verb, *flags = shlex.split(example)
     config = parse_config(verb, CLASSES[verb], flags)
     if isinstance(config, PlanConfig):
-        ranks = {"nodes": config.nodes, "processes": config.ranks // config.nodes}
-        check_shares(read_training(config).model_copy(update=ranks))
+        assert micro_batches_of(divide(read_training(config), config.ranks)) % config.ranks == 0
         return
-    check_launch(config)
+    ranks = config.nodes * config.processes
+    divided = divide(config, ranks)
+    assert micro_batches_of(divided) % ranks == 0
+    assert size_of(divided) == pytest.approx(size_of(divide(config, 1)))
+    check_launch(divided)
     if config.launcher != "local":
         assert gpus_per_node(config) == config.processes
 
@@ -35,27 +40,6 @@ def test_the_page_has_an_example_of_each_launcher():
     assert len([e for e in EXAMPLES if shlex.split(e)[1] in VERBS]) >= 5
     for word in ("slurm", "kubernetes", "rendezvous"):
         assert any(word in example for example in EXAMPLES)
-
-
-@pytest.mark.parametrize(
-    ("config", "nodes", "processes"),
-    [
-        (TrainTokenizerConfig(root="s", recipe="braintokenizer"), 8, 8),
-        (TrainTokenizerConfig(root="s", recipe="braintokenizer"), 3, 2),
-        (PretrainConfig(root="s", recipe="brainomni-tiny"), 2, 8),
-        (PretrainConfig(root="s", recipe="brainomni-base"), 4, 8),
-    ],
-)
-def test_ranks_that_cannot_share_a_step_are_refused_with_a_division_that_works(config, nodes, processes):
-    config = config.model_copy(update={"nodes": nodes, "processes": processes})
-    with refusal(UserError, f"{nodes * processes} ranks", config.recipe, action="micro-batches ") as caught:
-        check_launch(config)
-    advice = re.search(r"more micro-batches: (.*)$", str(caught.value))
-    assert advice is not None
-    flags = ["--root", "s", "--recipe", config.recipe, "--nodes", str(nodes), "--processes", str(processes)]
-    mended = parse_config("x", type(config), [*flags, *advice[1].split()])
-    check_launch(mended)
-    assert size_of(mended) == pytest.approx(size_of(config), rel=1e-4)
 
 
 def size_of(config):
@@ -81,14 +65,56 @@ def test_schedulers_get_a_request_for_a_gpu_and_cores_for_each_rank():
         check_launch(config.model_copy(update={"device": "cuda", "slurm": one_gpu}))
 
 
-def test_nothing_is_submitted_that_is_refused(root, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "named", "action"),
+    [
+        # a step of 20 channel-seconds has two segments of 5 channels and 2 s
+        (
+            {"step_channel_seconds": 20.0},
+            "20 channel-seconds",
+            "at most 2 ranks, or --sampling.step-channel-seconds 30",
+        ),
+        ({"weights": {"nobody": 2.0}}, "nobody", "choose from"),
+        ({"budget_channel_seconds": 10.0, "micro_batches": 3000}, "micro_batches=3000", "lower micro_batches"),
+    ],
+)
+def test_nothing_is_submitted_that_is_refused(root, tmp_path, monkeypatch, change, named, action):
     marker = tmp_path / "submitted"
     sbatch = tmp_path / "sbatch"
     sbatch.write_text(f"#!/bin/sh\ntouch {marker}\n")
     sbatch.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    config = TrainTokenizerConfig(root=root, launcher="slurm", nodes=3, run_dir=str(tmp_path / "runs"))
-    with refusal(UserError, "3 ranks", action="--sampling.micro-batches"):
+    sampling = {"crop_s": 2.0, "budget_channel_seconds": 20.0, "max_channels": None, "micro_batches": 1, **change}
+    config = TrainTokenizerConfig(
+        root=root, launcher="slurm", nodes=3, run_dir=str(tmp_path / "runs"), sampling=sampling
+    )
+    with refusal(UserError, named, action=action):
         train_tokenizer(config)
     assert not marker.exists()
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_launch_divides_a_step_for_its_ranks(root, tmp_path, monkeypatch):
+    """What is submitted has the division, so that a rank that starts again cannot choose another."""
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\necho 7\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    sampling = {"crop_s": 2.0, "budget_channel_seconds": 60.0, "max_channels": None, "micro_batches": 2}
+    config = TrainTokenizerConfig(
+        root=root, launcher="slurm", nodes=3, run_dir=str(tmp_path / "runs"), sampling=sampling
+    )
+    result = train_tokenizer(config)
+    job = yaml.safe_load((tmp_path / "runs" / result.run / "job.yaml").read_text())
+    assert job["sampling"]["micro_batches"] == 6
+    assert job["sampling"]["budget_channel_seconds"] == pytest.approx(20.0)
+
+
+def test_ranks_of_torchrun_on_machines_without_a_common_folder_are_refused(monkeypatch):
+    """Nothing is submitted there: every rank checks for itself."""
+    environment = {"RANK": "3", "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}
+    config = PretrainConfig(root="s3://lab/store", recipe="brainomni-base")
+    assert (count_ranks(config, environment), count_nodes(config, environment)) == (16, 2)
+    with refusal(UserError, "nodes=2", action="--checkpoints s3://lab/store-checkpoints"):
+        check_checkpoints(config, nodes=count_nodes(config, environment))
+    check_checkpoints(config, nodes=count_nodes(config, {**environment, "LOCAL_WORLD_SIZE": "16"}))

@@ -1,4 +1,4 @@
-"""Train two ranks with separate run folders, as on two machines: stop after step 5, then resume."""
+"""Train two ranks with separate run folders, as on two machines: stop after step 5, then resume, or to the end."""
 
 import json
 import logging
@@ -15,7 +15,9 @@ from emeg.training import TrainTokenizerConfig, train_tokenizer
 from emeg.training.loop import trainer
 
 
-def run(root: Path, scratch: Path, *, checkpoints: str | None, stop_at: int | None, port: int) -> list[str]:
+def run(
+    root: Path, scratch: Path, *, checkpoints: str | None, stop_at: int | None, port: int, keep: str = "last"
+) -> list[str]:
     """Return the error of each rank, empty where there is none."""
     said = [scratch / f"said-{rank}" for rank in range(2)]
 
@@ -33,6 +35,7 @@ def run(root: Path, scratch: Path, *, checkpoints: str | None, stop_at: int | No
             overrides=NETWORK,
             sampling={"budget_channel_seconds": 12, "crop_s": 2.0, "micro_batches": 2},
             steps=6,
+            keep=keep,
             log_every=1,
             checkpoint_every=4,
             validate_every=100,
@@ -70,6 +73,12 @@ def main(scratch: Path) -> None:
         run(root, scratch, checkpoints=checkpoints, stop_at=5, port=free_port())
         errors = run(root, scratch, checkpoints=checkpoints, stop_at=None, port=free_port())
         report[name] = {"errors": errors, "finished": any((root / "models").glob("*/config.json"))}
+    root = scratch / "best"
+    shutil.copytree(base, root, ignore=shutil.ignore_patterns("runs"))
+    for rank in range(2):
+        shutil.rmtree(scratch / f"node-{rank}", ignore_errors=True)
+    errors = run(root, scratch, checkpoints=None, stop_at=None, port=free_port(), keep="best")
+    report["best"] = {"errors": errors, "finished": any((root / "models").glob("*/config.json"))}
     (scratch / "report.json").write_text(json.dumps(report))
 
 

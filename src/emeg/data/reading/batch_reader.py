@@ -15,7 +15,7 @@ from emeg.data.batch import Batch, StoredBatch
 from emeg.data.corpus.corpus import Corpus
 from emeg.data.corpus.ranges import MAX_GAP, ByteRange, Pieces
 from emeg.data.reading.prefetch import MAX_GAP_REMOTE, ReadPlan, plan_reads
-from emeg.data.reading.shard_cache import ShardCache
+from emeg.data.reading.shard_cache import RemoteShard, ShardCache
 from emeg.data.sampling.plan import MicroBatch, SamplingConfig, Share
 
 FETCHERS = 8
@@ -46,7 +46,10 @@ class BatchReader:
         self.corpus = corpus
         self._shards = corpus.shards
         self._cache = cache if cache is not None and not corpus.shards.is_local else None
-        self._held = {} if self._cache is None else self._cache.choose(corpus.folder / "shards", corpus.manifest)
+        self._held: dict[str, RemoteShard] = {}
+        if self._cache is not None:
+            self._cache.sweep()  # what killed processes left counts for the limit
+            self._held = self._cache.choose(corpus.folder / "shards", corpus.manifest)
 
     @classmethod
     def configured(cls, corpus: Corpus, config: SamplingConfig) -> Self:

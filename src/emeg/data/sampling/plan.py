@@ -26,14 +26,18 @@ class SamplingConfig(Config):
 
     seed: int = Field(0, ge=0)
     """Seed of the order, mixture and crops."""
+    step_channel_seconds: PositiveFloat | None = runtime_field(None, group="data")
+    """Size of a training step over all ranks, channels × seconds × segments; default: micro_batches times
+    budget_channel_seconds."""
     budget_channel_seconds: PositiveFloat = 10_000.0
-    """Size of a micro-batch, channels × seconds × segments (10,000: 15 segments of 64 channels and 10 s)."""
+    """Largest size of a micro-batch, channels × seconds × segments (10,000: 15 segments of 64 channels and 10 s)."""
     crop_s: PositiveFloat | None = None
     """Length of a random crop of each training segment, s; whole segments if not set."""
     max_channels: PositiveInt | None = None
     """Number of channels drawn at random for each training sample, counted in the budget; all if not set."""
     micro_batches: PositiveInt = 1
-    """Micro-batches of a step over all ranks; the number of ranks must divide it."""
+    """Least number of micro-batches of a step over all ranks; training uses a multiple of it where the ranks need
+    one."""
     weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
     """How often an epoch shows each segment, by dataset or modality (eeg, meg, eeg+meg); 1 where not given.
 

@@ -6,7 +6,8 @@ Shape letters: B batch, S latent sources, T latent steps, D features.
 import copy
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import AbstractContextManager
 from typing import Self
 
 import numpy as np
@@ -21,16 +22,18 @@ from emeg.models import BrainOmni, TaskHead
 from emeg.models.lora import add_lora, merge_lora
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
+from emeg.tokenizers.braintokenizer.checks import values_at_hand
 from emeg.training.configs import FinetuneRecipe
 from emeg.training.device import pick_precision
 from emeg.training.finetune.labelled_windows import (
     FoldIndices,
     FoldOutcome,
-    WindowLoader,
     Windows,
     class_weights,
 )
-from emeg.training.loop.batches import SignalBatch, signal_batch, spread_channels
+from emeg.training.finetune.window_batches import WindowBatch, WindowLoader, WindowReader
+from emeg.training.loop.batches import SignalBatch, SpreadChannels, take_channels
+from emeg.training.loop.device_queue import on_device
 from emeg.training.loop.schedule import draw_seed, lr_factor
 from emeg.training.loop.trainer import quiet
 
@@ -61,22 +64,34 @@ class Classifier(nn.Module):
         self.backbone.train(mode and self._recipe.backbone_dropout)
         return self
 
-    def embed(self, batch: SignalBatch) -> Tensor:
-        """Embed windows in physical units: float, shape (batch, sources, steps, features)."""
+    def embed(self, batch: SignalBatch, kept: Tensor | None = None) -> Tensor:
+        """Embed windows in physical units: float, shape (batch, sources, steps, features).
+
+        Parameters
+        ----------
+        batch : SignalBatch
+        kept : int64, shape (batch, channels to keep), optional
+            Indices of the channels to use; all if not given.
+        """
         # normalise with all channels: they define the reference of EEG
         signal = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
         batch = batch._replace(signal=signal)
-        if self._recipe.max_channels is not None:
-            batch = spread_channels(batch, self._recipe.max_channels)
+        if kept is not None:
+            batch = take_channels(batch, kept)
         latents_BSTD = self.backbone.tokenizer.encode_latents(
-            batch.signal, batch.pos, batch.sensor_type, overlap=self._recipe.overlap, channel_mask=batch.channel_mask
+            batch.signal,
+            batch.pos,
+            batch.sensor_type,
+            overlap=self._recipe.overlap,
+            channel_mask=batch.channel_mask,
+            check_values=values_at_hand(batch.signal.device),  # for a GPU, the reader has checked them
         )
         embedding = self.backbone.embed_latents(latents_BSTD, layers=self._recipe.layers)
         return embedding[0] if len(self._recipe.layers) == 1 else embedding
 
-    def forward(self, batch: SignalBatch) -> Tensor:
+    def forward(self, batch: WindowBatch) -> Tensor:
         """Return logits, shape (batch, classes)."""
-        logits: Tensor = self.head(self.embed(batch))
+        logits: Tensor = self.head(self.embed(batch.signals, batch.kept))
         return logits
 
 
@@ -99,8 +114,9 @@ class FineTuning(LightningModule):
         self._recipe = recipe
         self._learning_rate = learning_rate
         self._n_steps = n_steps
+        self._channels = None if recipe.max_channels is None else SpreadChannels(recipe.max_channels)
         self._weights: Tensor | None = None
-        self._predicted: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+        self._predicted: list[tuple[NDArray[np.int64], Tensor]] = []
         self._losses: list[Tensor] = []
 
     def weigh_classes(self, labels: NDArray[np.int64]) -> None:
@@ -125,7 +141,8 @@ class FineTuning(LightningModule):
                 {"params": [p for p in parameters if p.ndim > 1], "lr": rate, "weight_decay": recipe.weight_decay},
                 {"params": [p for p in parameters if p.ndim <= 1], "lr": rate, "weight_decay": 0.0},
             ]
-        optimiser = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps)
+        fused = True if self.device.type == "cuda" else None  # None: torch's choice
+        optimiser = torch.optim.AdamW(groups, betas=recipe.betas, eps=recipe.eps, fused=fused)
 
         def factor(step: int) -> float:
             return lr_factor(step, self._n_steps, final=0.1)
@@ -143,34 +160,41 @@ class FineTuning(LightningModule):
         clip = self._recipe.gradient_clip
         torch.nn.utils.clip_grad_norm_(self.classifier.parameters(), clip if clip > 0 else math.inf)
 
-    def batch(self, indices: NDArray[np.int64]) -> SignalBatch:
-        """Read windows and move them to the classifier's device.
-
-        Parameters
-        ----------
-        indices : int64, shape (batch,)
-            Indices of windows.
-        """
-        batch = signal_batch(self._windows.read(indices.tolist()))
-        mask = None if batch.channel_mask is None else batch.channel_mask.to(self.device)
-        return batch._replace(
-            signal=batch.signal.to(self.device),
-            pos=batch.pos.to(self.device),
-            sensor_type=batch.sensor_type.to(self.device),
-            channel_mask=mask,
-        )
-
-    def batches(self, indices: NDArray[np.int64]) -> Iterator[SignalBatch]:
-        """Read windows in order, a batch at a time.
+    def batches(self, indices: NDArray[np.int64]) -> Generator[WindowBatch, None, None]:
+        """Read windows in order, a batch at a time, and move them to the classifier's device.
 
         Parameters
         ----------
         indices : int64, shape (windows,)
             Indices of windows.
         """
-        size = self._recipe.batch_size
-        for start in range(0, len(indices), size):
-            yield self.batch(indices[start : start + size])
+        loader = WindowLoader(indices, self._reader(self.device), batch_size=self._recipe.batch_size)
+        return on_device(loader, self.device)
+
+    def loader(
+        self, indices: NDArray[np.int64], device: torch.device, *, shuffle_seed: int | None = None
+    ) -> "DeviceLoader":
+        """Return a loader of windows for Lightning.
+
+        Parameters
+        ----------
+        indices : int64, shape (windows,)
+            Indices of windows.
+        device : torch.device
+            Device to train on.
+        shuffle_seed : int, optional
+            Seed of another order in each pass; the given order if there is none.
+        """
+        reader, size = self._reader(device), self._recipe.batch_size
+        return DeviceLoader(WindowLoader(indices, reader, batch_size=size, shuffle_seed=shuffle_seed), device)
+
+    def _reader(self, device: torch.device) -> WindowReader:
+        return WindowReader(self._windows, self._channels, pinned=device.type == "cuda")
+
+    def _arithmetic(self) -> AbstractContextManager[object]:
+        """Return the context for the arithmetic of training, outside of Lightning's loop."""
+        is_bf16 = pick_precision("auto", self.device) == "bf16-mixed"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=is_bf16)
 
     @torch.no_grad()
     def standardise(self, indices: NDArray[np.int64]) -> None:
@@ -182,43 +206,34 @@ class FineTuning(LightningModule):
             Indices of the training windows.
         """
         self.eval()
-        head = self.classifier.head
-        head.standardise(torch.cat([head.pool(self.classifier.embed(batch)) for batch in self.batches(indices)]))
+        head, embed = self.classifier.head, self.classifier.embed
+        with self._arithmetic():
+            pooled = [head.pool(embed(batch.signals, batch.kept)).float() for batch in self.batches(indices)]
+        head.standardise(torch.cat(pooled))
         self.train()
 
-    def training_step(self, indices: NDArray[np.int64], batch_idx: int) -> Tensor:
-        """Compute the cross-entropy with label smoothing; dropout is drawn by (seed, step).
+    def on_fit_start(self) -> None:
+        """Move the weights of the classes to the device."""
+        self._weights = None if self._weights is None else self._weights.to(self.device)
 
-        Parameters
-        ----------
-        indices : int64, shape (batch,)
-            Indices of windows.
-        """
+    def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
+        """Compute the cross-entropy with label smoothing; dropout is drawn by (seed, step)."""
         torch.manual_seed(draw_seed(self._recipe.seed, self.global_step, 0))
-        logits = self.classifier(self.batch(indices))
-        labels = torch.from_numpy(np.asarray(self._windows.labels)[indices]).to(self.device)
-        weights = None if self._weights is None else self._weights.to(self.device)
+        logits = self.classifier(batch)
         loss = nn.functional.cross_entropy(
-            logits.float(), labels, weight=weights, label_smoothing=self._recipe.label_smoothing
+            logits.float(), batch.labels, weight=self._weights, label_smoothing=self._recipe.label_smoothing
         )
         self._losses.append(loss.detach())
         return loss
 
-    def validation_step(self, indices: NDArray[np.int64], batch_idx: int) -> None:
-        """Predict validation windows.
-
-        Parameters
-        ----------
-        indices : int64, shape (batch,)
-            Indices of windows.
-        """
-        probabilities = self.classifier(self.batch(indices)).float().softmax(dim=-1)
-        self._predicted.append((indices, probabilities.cpu().double().numpy()))
+    def validation_step(self, batch: WindowBatch, batch_idx: int) -> None:
+        """Predict validation windows; the predictions stay on the device until the epoch ends."""
+        self._predicted.append((batch.indices, self.classifier(batch).float().softmax(dim=-1)))
 
     def on_validation_epoch_end(self) -> None:
         """Store the weights if they are the best so far; stop after `patience` epochs without a better score."""
         indices = np.concatenate([i for i, _ in self._predicted])
-        probabilities = np.concatenate([p for _, p in self._predicted])
+        probabilities = torch.cat([p for _, p in self._predicted]).cpu().double().numpy()
         self._predicted.clear()
         score = balanced_accuracy(np.asarray(self._windows.labels)[indices], probabilities.argmax(axis=1))
         epoch = self.current_epoch
@@ -237,20 +252,43 @@ class FineTuning(LightningModule):
         elif epoch - self.best_epoch >= self._recipe.patience:
             self.trainer.should_stop = True
 
-    def predict(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    def predict(self, indices: NDArray[np.int64], device: torch.device) -> NDArray[np.float64]:
         """Predict probabilities, float64 of shape (windows, classes), with the best weights.
 
         Parameters
         ----------
         indices : int64, shape (windows,)
             Indices of windows.
+        device : torch.device
+            Device to compute on; Lightning moves a module to the CPU at the end of a fit.
         """
         self.classifier.load_state_dict(self.best_state)
-        self.eval()
-        with torch.inference_mode():
-            parts = [self.classifier(batch).float().softmax(dim=-1).cpu().double() for batch in self.batches(indices)]
-        probabilities = torch.cat(parts).numpy()
+        self.to(device).eval()
+        with torch.inference_mode(), self._arithmetic():
+            parts = [self.classifier(batch).float().softmax(dim=-1) for batch in self.batches(indices)]
+        probabilities = torch.cat(parts).cpu().double().numpy()
         return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
+
+
+class DeviceLoader:
+    """Loader whose batches are on a device; a GPU gets the next one while it computes.
+
+    Parameters
+    ----------
+    batches : WindowLoader
+    device : torch.device
+    """
+
+    def __init__(self, batches: WindowLoader, device: torch.device) -> None:
+        self._batches = batches
+        self._device = device
+
+    def __len__(self) -> int:
+        """Return the number of batches of one pass."""
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        return on_device(self._batches, self._device)
 
 
 def fit_classifier(
@@ -277,7 +315,7 @@ def fit_classifier(
     if best is None:
         raise ValueError("the recipe lists no learning rate")
     return FoldOutcome(
-        probabilities=best.predict(fold.test),
+        probabilities=best.predict(fold.test, device),
         validation_balanced_accuracy=best.best,
         chosen={"learning_rate": rate_of_best, "epoch": float(best.best_epoch)},
         history=history,
@@ -302,10 +340,11 @@ def _fit_once(
     if recipe.mode == "lora":
         add_lora(backbone, backbone.blocks)
         learning_rate = learning_rate * LORA_RATE
-    train = WindowLoader(fold.train, batch_size=recipe.batch_size, shuffle_seed=recipe.seed)
-    validation = WindowLoader(fold.validation, batch_size=recipe.batch_size)
     classifier.train()
-    module = FineTuning(classifier, windows, recipe, learning_rate=learning_rate, n_steps=recipe.epochs * len(train))
+    n_steps = recipe.epochs * -(-len(fold.train) // recipe.batch_size)
+    module = FineTuning(classifier, windows, recipe, learning_rate=learning_rate, n_steps=n_steps)
+    train = module.loader(fold.train, device, shuffle_seed=recipe.seed)
+    validation = module.loader(fold.validation, device)
     module.weigh_classes(np.asarray(windows.labels)[fold.train])
     if recipe.standardise:
         module.to(device).standardise(fold.train)

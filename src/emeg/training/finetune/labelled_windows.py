@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from emeg.data.batch import Batch, Sample, collate
-from emeg.data.sampling.order import permutation
 from emeg.data.tasks.folds import Fold
 
 MEMORY_BYTES = 2 * 2**30
@@ -87,36 +86,6 @@ def in_memory(windows: Windows, *, limit_bytes: int = MEMORY_BYTES, at_once: int
 def _samples(batch: Batch) -> Iterator[Sample]:
     for b, mask in enumerate(batch.channel_mask):
         yield Sample(batch.signal[b, mask], batch.pos[b, mask], batch.sensor_type[b, mask], int(batch.segments[b]))
-
-
-class WindowLoader:
-    """Batches of windows, shuffled in each pass by (seed, number of the pass) if a seed is given.
-
-    Parameters
-    ----------
-    indices : int64, shape (windows,)
-        Indices of windows.
-    batch_size : int
-    shuffle_seed : int, optional
-    """
-
-    def __init__(self, indices: NDArray[np.int64], *, batch_size: int, shuffle_seed: int | None = None) -> None:
-        self._indices = indices
-        self._batch_size = batch_size
-        self._seed = shuffle_seed
-        self._passes = 0
-
-    def __len__(self) -> int:
-        """Return the number of batches of one pass."""
-        return -(-len(self._indices) // self._batch_size)
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        order = self._indices
-        if self._seed is not None:
-            order = order[permutation(len(order), "fold", self._seed, self._passes)]
-            self._passes += 1
-        for start in range(0, len(order), self._batch_size):
-            yield order[start : start + self._batch_size]
 
 
 def class_weights(labels: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:

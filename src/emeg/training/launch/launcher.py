@@ -71,6 +71,17 @@ def is_launched(environment: Mapping[str, str]) -> bool:
     return "RANK" in environment and "WORLD_SIZE" in environment
 
 
+def count_ranks(config: TrainingConfig, environment: Mapping[str, str]) -> int:
+    """Return the number of ranks: those that are started already, or those that will be."""
+    return int(environment["WORLD_SIZE"]) if is_launched(environment) else config.nodes * config.processes
+
+
+def count_nodes(config: TrainingConfig, environment: Mapping[str, str]) -> int:
+    """Return the number of machines of ranks that torchrun or a scheduler has started."""
+    world, local = int(environment["WORLD_SIZE"]), int(environment.get("LOCAL_WORLD_SIZE", "0"))
+    return max(config.nodes, world // local) if local else config.nodes
+
+
 def launch(
     verb: str, config: TrainingConfig, *, signs: Path | None = None, progress: Progress = silent
 ) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Checks of a launch before anything starts or is submitted: ranks, checkpoints, GPUs."""
+"""Checks of a launch before anything starts or is submitted: data, checkpoints, GPUs."""
 
 import importlib.util
-import math
 
+from emeg.data import Corpus, SamplingPlan
 from emeg.errors import UserError
-from emeg.training.configs import PretrainConfig, TrainingConfig, TrainTokenizerConfig
+from emeg.store import Store
+from emeg.training.configs import PretrainConfig, TrainingConfig, TrainTokenizerConfig, token_sampling
 
 CPUS_PER_RANK = 8
 """Cores requested from a scheduler for each rank, unless the caller sets another number."""
@@ -16,61 +17,54 @@ def check_launch(config: TrainingConfig) -> None:
     Raises
     ------
     UserError
-        The ranks cannot share a step, machines could not read each other's checkpoints, there are fewer GPUs than
-        ranks, or the package of the tracker is not installed.
+        Machines could not read each other's checkpoints, there are fewer GPUs than ranks, or the package of the tracker
+        is not installed.
     """
-    check_shares(config)
-    _check_checkpoints(config)
+    check_checkpoints(config, nodes=config.nodes)
     _check_devices(config)
     if config.launcher == "local":  # a scheduler's machines may have another environment
         check_tracker(config.tracking)
 
 
-def check_shares(config: TrainingConfig) -> None:
-    """Refuse a number of ranks that does not divide the micro-batches of a step.
+def check_data(store: Store, config: TrainingConfig) -> None:
+    """Refuse a training whose data do not fill its steps, before anything is submitted.
 
     Raises
     ------
     UserError
-        It does not; the message has the numbers that do, and a division of the same step for these ranks.
+        There are too few segments, a weight matches nothing, or a micro-batch is smaller than every segment.
     """
-    ranks, micro_batches = config.nodes * config.processes, micro_batches_of(config)
-    if micro_batches % ranks == 0:
-        return
-    numbers = ", ".join(str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0)
-    raise UserError(
-        f"{ranks} ranks ({config.nodes} machines with {config.processes} processes each) cannot share the"
-        f" {micro_batches} micro-batches of a step of recipe {config.recipe}. Use one of {numbers} ranks, or divide the"
-        f" same step into more micro-batches: {_divided(config, ranks)}"
-    )
-
-
-def micro_batches_of(config: TrainingConfig) -> int:
-    """Return the number of micro-batches in a step, over all ranks."""
     if isinstance(config, TrainTokenizerConfig):
-        return config.sampling.micro_batches
-    if isinstance(config, PretrainConfig):
-        return config.micro_batches
-    raise TypeError(f"{type(config).__name__} has no micro-batches")
+        plan = SamplingPlan(Corpus.open(store, config.corpus), config.sampling)
+        seconds = plan.n_samples / plan.corpus.sfreq
+        fewest = int(plan.corpus.column("channels").min())
+        least = min(fewest, config.sampling.max_channels or fewest) * seconds
+        size = config.sampling.micro_batches * config.sampling.budget_channel_seconds
+        if config.sampling.budget_channel_seconds < least * (1 - 1e-9):
+            raise UserError(
+                f"a step of {size:g} channel-seconds in {config.sampling.micro_batches} micro-batches leaves"
+                f" {config.sampling.budget_channel_seconds:g} for each, but the smallest segment of corpus"
+                f" {config.corpus} has {least:g}. Use at most {int(size / least)} ranks, or"
+                f" --sampling.step-channel-seconds {config.sampling.micro_batches * least:g} or more"
+            )
+    elif isinstance(config, PretrainConfig):
+        manifest = store.location("tokens", str(config.tokens), "manifest.json").read_json()
+        corpus = Corpus.open(store, str(manifest["corpus"]))
+        SamplingPlan(corpus, token_sampling(config, corpus.n_samples / corpus.sfreq), channels=1)
 
 
-def _divided(config: TrainingConfig, ranks: int) -> str:
-    """Return options that keep the size of a step and give every rank the same number of micro-batches."""
-    before = micro_batches_of(config)
-    after = math.lcm(before, ranks)
-    if isinstance(config, TrainTokenizerConfig):
-        budget = config.sampling.budget_channel_seconds * before / after
-        return f"--sampling.micro-batches {after} --sampling.budget-channel-seconds {budget:g}"
-    if isinstance(config, PretrainConfig) and config.batch_segments * before % after == 0:
-        return f"--micro-batches {after} --batch-segments {config.batch_segments * before // after}"
-    return f"--micro-batches {after}, with fewer --batch-segments"
+def check_checkpoints(config: TrainingConfig, *, nodes: int) -> None:
+    """Refuse several machines that could not read each other's checkpoints.
 
-
-def _check_checkpoints(config: TrainingConfig) -> None:
+    Raises
+    ------
+    UserError
+        The store is in a bucket, and neither checkpoints nor runs have a common location.
+    """
     is_remote = "://" in config.root and not config.root.startswith("file:")
-    if config.nodes > 1 and is_remote and config.run_dir is None and config.checkpoints is None:
+    if nodes > 1 and is_remote and config.run_dir is None and config.checkpoints is None:
         raise UserError(
-            f"nodes={config.nodes}, root={config.root}: without a common folder each machine would resume from its own"
+            f"nodes={nodes}, root={config.root}: without a common folder each machine would resume from its own"
             " checkpoints. Give a folder or URI that all machines can reach, such as"
             f" --checkpoints {config.root.rstrip('/')}-checkpoints"
         )

@@ -28,7 +28,7 @@ from emeg.data import (
     StoredBatch,
     TokenSet,
 )
-from emeg.training.loop.device_queue import on_device, pin
+from emeg.training.loop.device_queue import move, on_device, pin
 from emeg.training.loop.rank import RunContext
 
 CPU = torch.device("cpu")
@@ -52,6 +52,10 @@ class SignalBatch(NamedTuple):
     segments: tuple[int, ...]
     """Rows of the corpus."""
 
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "SignalBatch":
+        """Move all tensors to a device."""
+        return move(self, device, non_blocking=non_blocking)
+
 
 class TokenBatch(NamedTuple):
     """Codes of one micro-batch."""
@@ -64,7 +68,7 @@ class TokenBatch(NamedTuple):
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "TokenBatch":
         """Move the codes to a device."""
-        return self._replace(codes=self.codes.to(device, non_blocking=non_blocking))
+        return move(self, device, non_blocking=non_blocking)
 
 
 def signal_batch(batch: Batch, *, step: int = 0, micro_batch: int = 0) -> SignalBatch:
@@ -153,20 +157,45 @@ def keep_channels(batch: SignalBatch, n: int, generator: torch.Generator) -> Sig
     rank_BC = torch.rand(batch.sensor_type.shape, generator=generator, device=batch.signal.device)
     if batch.channel_mask is not None:
         rank_BC = rank_BC.masked_fill(~batch.channel_mask, -1.0)
-    return _take_channels(batch, rank_BC.topk(n, dim=1).indices)
+    return take_channels(batch, rank_BC.topk(n, dim=1).indices)
 
 
-def spread_channels(batch: SignalBatch, n: int) -> SignalBatch:
-    """Select `n` real channels of every sample, spread evenly over the head and always the same for one geometry.
+class SpreadChannels:
+    """Choose channels of every sample that lie evenly over the head; once for each geometry, on the CPU.
 
     The first is the channel nearest to the mean position, each further one the channel farthest from those chosen
-    (Gonzalez 1985, farthest-point clustering). Channels keep their order; all are returned if there are at most `n`.
+    (Gonzalez 1985, farthest-point clustering). Channels keep their order.
+
+    Parameters
+    ----------
+    n : int
+        Channels to choose.
     """
-    if batch.sensor_type.shape[1] <= n:
-        return batch
-    real_BC = torch.ones_like(batch.sensor_type, dtype=torch.bool) if batch.channel_mask is None else batch.channel_mask
-    kept_Bn = torch.stack([_farthest(pos, real, n) for pos, real in zip(batch.pos[..., :3], real_BC, strict=True)])
-    return _take_channels(batch, kept_Bn)
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._chosen: dict[tuple[bytes, bytes], Tensor] = {}
+
+    def choose(self, pos: Tensor, channel_mask: Tensor | None) -> Tensor | None:
+        """Return the indices of channels, int64 of shape (batch, n); None where there are no more than `n`.
+
+        Parameters
+        ----------
+        pos : float32, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless, on the CPU.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels, which are chosen first.
+        """
+        if pos.shape[1] <= self._n:
+            return None
+        real_BC = torch.ones(pos.shape[:2], dtype=torch.bool) if channel_mask is None else channel_mask
+        return torch.stack([self._of_sample(one, real) for one, real in zip(pos, real_BC, strict=True)])
+
+    def _of_sample(self, pos: Tensor, real: Tensor) -> Tensor:
+        key = pos.numpy().tobytes(), real.numpy().tobytes()
+        if key not in self._chosen:
+            self._chosen[key] = _farthest(pos[:, :3], real, self._n)
+        return self._chosen[key]
 
 
 def _farthest(pos_C3: Tensor, real_C: Tensor, n: int) -> Tensor:
@@ -182,7 +211,15 @@ def _farthest(pos_C3: Tensor, real_C: Tensor, n: int) -> Tensor:
     return torch.stack(taken).sort().values
 
 
-def _take_channels(batch: SignalBatch, kept_Bn: Tensor) -> SignalBatch:
+def take_channels(batch: SignalBatch, kept_Bn: Tensor) -> SignalBatch:
+    """Select channels of every sample.
+
+    Parameters
+    ----------
+    batch : SignalBatch
+    kept_Bn : int64, shape (batch, channels to keep)
+        Indices of channels.
+    """
     rows_B1 = torch.arange(len(kept_Bn), device=kept_Bn.device)[:, None]
     return batch._replace(
         signal=batch.signal[rows_B1, kept_Bn],

@@ -30,6 +30,11 @@ def tensors_of(batch: tuple[Any, ...]) -> list[Tensor]:
     return [value for value in batch if isinstance(value, Tensor)]
 
 
+def move(batch: M, device: torch.device | str, *, non_blocking: bool = False) -> M:
+    """Move the tensors of a batch to a device."""
+    return type(batch)(*(v.to(device, non_blocking=non_blocking) if isinstance(v, Tensor) else v for v in batch))
+
+
 def pin(batch: M) -> M:
     """Copy the tensors of a batch into page-locked memory, from which a GPU copies without waiting.
 

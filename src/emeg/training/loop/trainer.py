@@ -225,7 +225,7 @@ def final_metrics(
 
 
 def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    """Load the state of the module with the best validation.
+    """Load the state of the module with the best validation: rank 0 reads it and sends it to the others.
 
     Raises
     ------
@@ -235,8 +235,8 @@ def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     path = _callback(trainer, SaveCheckpoints).best_path
     if path is None:
         raise UserError("keep=best needs a validation; there was none, so choose keep=last or more steps")
-    state: dict[str, torch.Tensor] = read_checkpoint(path)["state_dict"]
-    return state
+    state: dict[str, torch.Tensor] = read_checkpoint(path)["state_dict"] if trainer.is_global_zero else {}
+    return trainer.strategy.broadcast(state)
 
 
 @contextmanager

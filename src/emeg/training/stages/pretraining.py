@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from emeg import metrics
-from emeg.data import Corpus, SamplingConfig, SamplingPlan, TokenSet
+from emeg.data import Corpus, SamplingPlan, TokenSet
 from emeg.errors import UserError
 from emeg.models import BrainOmni, parameter_groups
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer
-from emeg.training.configs import PretrainConfig, TrainResult
+from emeg.training.configs import PretrainConfig, TrainResult, token_sampling
 from emeg.training.device import is_gpu
 from emeg.training.loop.batches import Filler, TokenBatch, TokenReader, token_batches
 from emeg.training.loop.fit import adjust, carry_out
@@ -109,14 +109,7 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
     config = config.model_copy(update={"tokens": tokens.name})
     name = brainomni_name(config)
     run = find_run(config, name, os.environ)
-    # a segment's codes have one size whatever its channels: batches are counted in segments
-    segment_s = corpus.n_samples / corpus.sfreq
-    sampling = SamplingConfig(
-        seed=config.seed,
-        budget_channel_seconds=config.batch_segments * segment_s,
-        micro_batches=config.micro_batches,
-        weights=config.weights,
-    )
+    sampling = token_sampling(config, corpus.n_samples / corpus.sfreq)
     plan = SamplingPlan(corpus, sampling, channels=1)
     return carry_out(
         config,

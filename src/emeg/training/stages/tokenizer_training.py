@@ -1,7 +1,7 @@
 """Train a BrainTokenizer on a corpus: what the training process does.
 
-Shape letters: B batch, C channels, N samples, W windows, L samples in a window, S latent sources, T latent steps, D
-features.
+Shape letters: B batch, C channels, N samples, W windows, L samples in a window, S latent sources, T latent steps,
+D features.
 """
 
 import logging

@@ -1,0 +1,91 @@
+"""Memory that a rank needs besides activations, and whether a network has to be sharded for it."""
+
+from typing import Literal, NamedTuple
+
+import torch
+
+from emeg.data import n_in_pairs
+from emeg.models import BrainOmni
+from emeg.store import Store, model_config
+from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
+from emeg.training.configs import PretrainConfig, TrainTokenizerConfig
+from emeg.training.product_names import brainomni_network, tokenizer_network
+
+FLOAT = 4
+"""Bytes of a number; weights, gradients and moments are float32 in either arithmetic."""
+
+STATE_SHARE = 0.5
+"""Largest share of a GPU's memory for the state; activations need the rest."""
+
+Strategy = Literal["ddp", "fsdp2", "hybrid"]
+
+
+class StateMemory(NamedTuple):
+    """Bytes of the state of one rank by strategy."""
+
+    ddp: int
+    fsdp2: int
+    hybrid: int
+
+    def choose(self, memory_bytes: float, *, nodes: int) -> Strategy:
+        """Return the strategy with the least communication whose state fits; fsdp2 if none does.
+
+        Parameters
+        ----------
+        memory_bytes : float
+            Memory of a GPU, bytes.
+        nodes : int
+            Machines.
+        """
+        if self.ddp <= STATE_SHARE * memory_bytes:
+            return "ddp"
+        return "hybrid" if nodes > 1 and self.hybrid <= STATE_SHARE * memory_bytes else "fsdp2"
+
+
+def state_memory(n_parameters: int, *, ranks: int, nodes: int, micro_batches: int) -> StateMemory:
+    """Compute the bytes of weights, gradients and AdamW's two moments on one rank.
+
+    Parameters
+    ----------
+    n_parameters : int
+        Parameters that are trained.
+    ranks : int
+        Ranks on all machines.
+    nodes : int
+        Machines.
+    micro_batches : int
+        Micro-batches of a step, over all ranks.
+    """
+    share = micro_batches // ranks
+    n_groups, _ = n_in_pairs(share)
+    partial_sums = n_groups.bit_length() - 1  # of the tree in which a rank adds its micro-batches
+    buckets = int(ranks > 1)
+    whole = n_parameters * FLOAT
+    sharded_gradients = whole if share > 1 else 0  # added without communication, and therefore whole
+    return StateMemory(
+        ddp=whole * (1 + 1 + partial_sums + buckets + 2),
+        fsdp2=4 * whole // ranks + sharded_gradients,
+        hybrid=4 * whole // (ranks // nodes) + sharded_gradients,
+    )
+
+
+def count_parameters(store: Store, training: TrainTokenizerConfig | PretrainConfig, tokenizer: str | None) -> int:
+    """Count the trained parameters of a training's network, without memory for them.
+
+    Parameters
+    ----------
+    store : Store
+    training : TrainTokenizerConfig or PretrainConfig
+    tokenizer : str, optional
+        Model whose codes a BrainOmni predicts; one of the default size if it is not in the store.
+    """
+    with torch.device("meta"):
+        if isinstance(training, TrainTokenizerConfig):
+            return sum(p.numel() for p in BrainTokenizer(tokenizer_network(training)).parameters())
+        is_there = tokenizer is not None and store.has("models", tokenizer)
+        sizes = model_config(store, str(tokenizer))["config"] if is_there else {}
+        network = BrainOmni(
+            brainomni_network(training), BrainTokenizerConfig.checked(sizes, source=f"model {tokenizer}")
+        )
+        frozen = sum(p.numel() for p in network.tokenizer.parameters())
+        return sum(p.numel() for p in network.parameters()) - frozen
