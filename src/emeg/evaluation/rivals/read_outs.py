@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils.metadata_routing import UNUSED
 
 from emeg.errors import UserError
 from emeg.evaluation.classical.logistic import RowSpace
@@ -24,6 +25,8 @@ class LogisticReadOut(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     n_classes : int
         Columns of the probabilities. A class without a training row has probability 0.
     """
+
+    __metadata_request__score = {"sample_weight": UNUSED}  # noqa: RUF012 - scikit-learn's name; windows count alike
 
     def __init__(self, penalty: float = 1.0, *, n_classes: int = 2) -> None:
         self.penalty = penalty
@@ -105,6 +108,8 @@ class RidgeReadOut(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Above 0: `y` are class indices, and the targets are 1 for the class of a window and 0 elsewhere, with equal
         weight for each class. 0: `y` are the targets.
     """
+
+    __metadata_request__score = {"sample_weight": UNUSED}  # noqa: RUF012 - scikit-learn's name; windows count alike
 
     def __init__(self, penalty: float = 1.0, *, n_classes: int = 0) -> None:
         self.penalty = penalty
