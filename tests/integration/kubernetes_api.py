@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
+
 GROUP = "trainer.kubeflow.org"
 VERBS = ["create", "delete", "get", "list", "patch"]
 
@@ -86,8 +88,14 @@ class Cluster:
         try:
             job.process.wait(30)
         except subprocess.TimeoutExpired:
-            os.killpg(job.process.pid, signal.SIGKILL)
-            job.process.wait()
+            self.kill(job)
+
+    def kill(self, job: Job) -> None:
+        """End a pod with all its processes, as the death of a node does."""
+        pod = psutil.Process(job.process.pid)
+        for process in [*pod.children(recursive=True), pod]:
+            process.kill()
+        job.process.wait()
 
 
 def _resources(group_version: str, name: str, kind: str) -> dict[str, Any]:

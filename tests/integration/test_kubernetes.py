@@ -1,6 +1,5 @@
 """Jobs on a Kubernetes API server, through kubectl: followed, adopted, created again after a failure, and deleted."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,8 +57,8 @@ def test_a_failed_job_is_created_again_and_a_new_follower_adopts_the_one_that_ru
     def watch(done: int, total: int, message: str) -> None:
         step = read_standing(run).step
         if step >= 8 and not killed:
-            killed.append(api.jobs[find_job(run.folder).job].process.pid)
-            os.killpg(killed[0], 9)
+            killed.append(find_job(run.folder).job)
+            api.kill(api.jobs[killed[0]])
         if len(api.created) == 2:
             raise FollowerDiedError
 

@@ -59,9 +59,14 @@ def checkpoints(server: Server) -> set[str]:
     return {path.name for path in (server.home / "store/runs").glob("*/checkpoints/last-*.sha256")}
 
 
-def trainings() -> list[int]:
+def trainings(server: Server) -> list[int]:
+    """Processes of this server's trainings; other tests may train at the same time."""
+    found = psutil.process_iter(["pid", "cmdline", "environ"])
     return [
-        p.pid for p in psutil.process_iter(["cmdline"]) if "emeg.training.launch.worker" in (p.info["cmdline"] or [])
+        process.info["pid"]
+        for process in found
+        if "emeg.training.launch.worker" in (process.info["cmdline"] or [])
+        and (process.info["environ"] or {}).get("PREFECT_HOME") == str(server.home)
     ]
 
 
@@ -78,7 +83,7 @@ def test_a_cancelled_training_leaves_a_checkpoint_and_is_not_started_again(serve
         wait_for(lambda: server.state(run)["type"] == "CANCELLED" or None, 30, "Cancelled")
     assert checkpoints(server) - before
     assert starts(server.home / "worker.log") == 0
-    assert trainings() == []
+    assert trainings(server) == []
 
 
 def test_sigterm_ends_a_training_run_as_crashed_at_once(server: Server):
@@ -89,7 +94,7 @@ def test_sigterm_ends_a_training_run_as_crashed_at_once(server: Server):
         assert wait_for(lambda: server.ended(run), 20, "an end") == "CRASHED"
     assert checkpoints(server) - before
     assert starts(server.home / "worker.log") == 0
-    assert trainings() == []
+    assert trainings(server) == []
 
 
 def test_a_dead_run_is_marked_and_told_and_a_stopped_process_is_not(server: Server, hook: Webhook):
@@ -121,7 +126,7 @@ def test_a_dead_run_is_marked_and_told_and_a_stopped_process_is_not(server: Serv
         finally:
             child.kill()
             child.wait()
-    wait_for(lambda: trainings() == [] or None, 60, "the end of the orphaned rank")
+    wait_for(lambda: trainings(server) == [] or None, 60, "the end of the orphaned rank")
 
 
 def test_a_run_goes_on_when_its_worker_is_killed(server: Server):
