@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,20 @@ ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+def free_port(n: int = 1) -> int:
+    """Return the first of `n` neighbouring ports that nobody listens on."""
+    for _ in range(100):
+        with ExitStack() as stack:
+            listeners = [stack.enter_context(socket.socket()) for _ in range(n)]
+            listeners[0].bind(("127.0.0.1", 0))
+            first = int(listeners[0].getsockname()[1])
+            try:
+                for k, listener in enumerate(listeners[1:], start=1):
+                    listener.bind(("127.0.0.1", first + k))
+            except OSError:
+                continue
+            return first
+    raise AssertionError(f"no {n} neighbouring ports are free")
 
 
 def wait_for(ask: Callable[[], Any], seconds: float, what: str) -> Any:

@@ -85,8 +85,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     }
     settings = {"name": "lab", "stores": {"main": "store"}, "trainings": trainings}
     (folder / "emeg.yaml").write_text(yaml.safe_dump(settings))
-    service = Service(folder, free_port())
     with running_postgres(binaries, free_port()) as database:
+        service = Service(folder, free_port(2))
         began = time.monotonic()
         arguments = ("up", "--port", str(service.port), "--database", database)
         with ThreadPoolExecutor(2) as pool:  # two at once start everything once

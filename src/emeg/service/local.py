@@ -116,8 +116,10 @@ def _start_missing(config: UpConfig, settings: ServiceConfig, folder: Path, prog
     """Start the processes that do not run, and deploy the file as soon as the server answers."""
     state = _read_state(folder)
     running = {name for name in SERVICES if _process(state, name) is not None}
+    for name, port in (("server", config.port), ("reports", config.port + 1)):
+        if name not in running:
+            _check_port(config.host, port, name)
     if "server" not in running:
-        _check_port(config.host, config.port)
         state["environment"] = _environment(config, folder)
     environment = {**os.environ, **state["environment"]}
     commands = _commands(config, settings)
@@ -229,13 +231,15 @@ def _commands(config: UpConfig, settings: ServiceConfig) -> dict[str, list[str]]
     }
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(host: str, port: int, name: str) -> None:
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
         except OSError as error:
-            raise UserError(f"{host}:{port}: {error.strerror}; choose another port with --port") from error
+            raise UserError(
+                f"{host}:{port} for {name}: {error.strerror}; choose another --port; the next one is used as well"
+            ) from error
 
 
 def _start(command: list[str], folder: Path, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
