@@ -19,6 +19,7 @@ NOT_HERE = {
     "subject_group": "needs a store whose ingest kept the archive's participants table",
     "depression.yaml": "needs a dataset with several subjects in each group",
     "emeg push-to-hub": "writes to a Hugging Face hub",
+    " lab/": "reads a Hugging Face hub",
     "emeg import-reference": "needs the published weights",
     "/shared/": "needs a cluster's file system",
 }
