@@ -252,12 +252,11 @@ def test_enough_new_recordings_become_a_corpus_and_its_tokens(worker: Server):
     """The ingest above has started `grow`; a second event finds every recording in a corpus."""
     store = Store.open(worker.home / "store")
 
-    def ended(n: int) -> list[dict[str, Any]] | None:
-        runs = [run for run in worker.runs_of("grow/main") if worker.ended(run["id"])]
-        return runs if len(runs) >= n else None
+    def ended(n: int) -> list[str] | None:
+        states = [state for run in worker.runs_of("grow/main") if (state := worker.ended(run["id"]))]
+        return states if len(states) >= n else None
 
-    (run,) = wait_for(lambda: ended(1), 150, "the first run of grow")
-    assert run["state_type"] == "COMPLETED"
+    assert wait_for(lambda: ended(1), 150, "the first run of grow") == ["COMPLETED"]
     (corpus,) = store.names("corpora")
     assert store.names("tokens") == []  # there is no tokenizer yet
     worker.python(ADD_TOKENIZER.format(root=str(store.root), network=NETWORK))
@@ -272,7 +271,7 @@ def test_enough_new_recordings_become_a_corpus_and_its_tokens(worker: Server):
     (tokens,) = store.names("tokens")
     assert store.read_json("tokens", tokens, "manifest.json")["corpus"] == corpus
     worker.python(emitted)
-    assert {run["state_type"] for run in wait_for(lambda: ended(3), 150, "the third run of grow")} == {"COMPLETED"}
+    assert set(wait_for(lambda: ended(3), 150, "the third run of grow")) == {"COMPLETED"}
     assert store.names("corpora") == [corpus]
 
 

@@ -102,6 +102,6 @@ def check_tracker(tracking: str) -> None:
     """
     if tracking in ("mlflow", "wandb") and importlib.util.find_spec(tracking) is None:
         raise UserError(
-            f"tracking={tracking}: the package {tracking} is not installed; pip install 'emeg[{tracking}]', or use"
+            f"tracking={tracking}: the package {tracking} is not installed; run pip install 'emeg[{tracking}]', or use"
             " --tracking tensorboard"
         )
