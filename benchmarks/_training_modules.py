@@ -87,7 +87,7 @@ def _shared(optimiser: Any) -> dict[str, Any]:  # noqa: ANN401 - of either train
 
 
 def attach(module: Training, device: torch.device, *, precision: str = "bf16-mixed") -> torch.optim.Optimizer:
-    """Give a module what a trainer would: its device and its precision. Return its optimizer."""
+    """Set the device and precision of a module as a trainer does, and return its optimizer."""
     module._device = device  # the parameters are on this device already
     module._trainer = SimpleNamespace(world_size=1, global_step=0, precision=precision)
     optimiser: torch.optim.Optimizer = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]

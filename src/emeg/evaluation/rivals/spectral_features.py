@@ -5,15 +5,15 @@ No feature depends on other windows, so none can be fitted on test subjects.
 Shape letters: B batch, C channels, N samples, D features.
 """
 
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
 
 from emeg.errors import UserError
 from emeg.evaluation.classical.spectra import Spectra, log_power
 from emeg.evaluation.rivals.row_cache import CACHE
+from emeg.evaluation.rivals.unfitted import UnfittedFeatures
 
 FIT_RANGE_HZ = (2.0, 40.0)
 """Frequencies of the aperiodic fit: above the high-pass of ingest, below mains."""
@@ -27,7 +27,7 @@ FULL_BAND_HZ = (0.0, 1000.0)
 BandsName = Literal["classical", "narrow"]
 
 
-class BandPower(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class BandPower(UnfittedFeatures):
     """Log power of each channel in delta to gamma, or in bands of 1 Hz where windows are 2 s or longer.
 
     Parameters
@@ -44,16 +44,6 @@ class BandPower(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.sfreq = sfreq
         self.sensor_types = sensor_types
         self.bands = bands
-
-    def fit(self, X: NDArray[np.floating[Any]], y: object = None) -> Self:
-        """Return the transformer; nothing is fitted.
-
-        Parameters
-        ----------
-        X : float, shape (windows, channels, samples)
-            V, T or T/m.
-        """
-        return self
 
     def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Compute the features, float64 of shape (windows, channels · bands).
@@ -133,7 +123,7 @@ def fit_aperiodic(
     return AperiodicFit(offset=intercept, exponent=-slope)
 
 
-class AperiodicFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class AperiodicFeatures(UnfittedFeatures):
     """Exponent, and optionally offset, of the aperiodic part of each channel of a window.
 
     Parameters
@@ -147,16 +137,6 @@ class AperiodicFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, sfreq: float, *, with_offset: bool = False) -> None:
         self.sfreq = sfreq
         self.with_offset = with_offset
-
-    def fit(self, X: NDArray[np.floating[Any]], y: object = None) -> Self:
-        """Return the transformer; nothing is fitted.
-
-        Parameters
-        ----------
-        X : float, shape (windows, channels, samples)
-            V, T or T/m.
-        """
-        return self
 
     def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Compute the features, float64 of shape (windows, channels) or (windows, 2 · channels).

@@ -3,19 +3,19 @@
 Shape letters: B batch, C channels, N samples.
 """
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
 
 from emeg.evaluation.rivals.row_cache import CACHE
+from emeg.evaluation.rivals.unfitted import UnfittedFeatures
 
 MAX_CHANNELS = 16
 """Most channels to describe, spread evenly over the rows: a channel of 512 samples takes 2 ms."""
 
 
-class Catch22Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class Catch22Features(UnfittedFeatures):
     """Mean, standard deviation and the features of catch22 of each channel.
 
     The features of catch22 do not depend on the unit of a channel; mean and standard deviation are logarithmic in it.
@@ -32,16 +32,6 @@ class Catch22Features(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(self, max_channels: int = MAX_CHANNELS) -> None:
         self.max_channels = max_channels
-
-    def fit(self, X: NDArray[np.floating[Any]], y: object = None) -> Self:
-        """Return the transformer; nothing is fitted.
-
-        Parameters
-        ----------
-        X : float, shape (windows, channels, samples)
-            V, T or T/m.
-        """
-        return self
 
     def transform(self, X: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Compute the features, float64 of shape (windows, 23 · channels).

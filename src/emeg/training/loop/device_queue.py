@@ -1,4 +1,4 @@
-"""Bring batches to a GPU while the batch before is computed.
+"""Copy batches to a GPU while the previous batch is computed.
 
 loader's threads ──pinned batches──▶ one thread, copies on a stream of its own ──▶ one batch ahead ──▶ training step
 
