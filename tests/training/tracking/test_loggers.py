@@ -17,7 +17,7 @@ from emeg.store import Store
 from emeg.training import TrainTokenizerConfig, train_tokenizer
 from emeg.training.launch.preflight import check_tracker
 from emeg.training.loop.rank import RunContext
-from emeg.training.tracking.loggers import make_logger
+from emeg.training.tracking.loggers import RunTensorBoardLogger, make_logger
 
 STEPS = 6
 
@@ -68,6 +68,16 @@ def test_tensorboard_has_loss_codebook_use_and_effective_rank(trained):
     assert dict(found["train/loss"]) == pytest.approx(losses(run))
     assert {step for step, _ in found["train/perplexity/0"]} == {2, 4, 6}
     assert all(1 <= value <= NETWORK["n_dim"] for _, value in found["validation/effective_rank"])
+
+
+def test_a_logger_opened_again_within_the_same_second_keeps_the_earlier_metrics(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.25)
+    for first in (1, 3):  # the second logger is that of another process of the same run
+        logger = RunTensorBoardLogger(tmp_path, name="", version="tensorboard")
+        for step in (first, first + 1):
+            logger.log_metrics({"train/loss": float(step)}, step)
+            logger.finalize("success")
+    assert sorted(scalars(tmp_path / "tensorboard")["train/loss"]) == [(step, float(step)) for step in (1, 2, 3, 4)]
 
 
 def test_without_tracking_the_weights_are_the_same_bit_for_bit(root, trained, tmp_path):

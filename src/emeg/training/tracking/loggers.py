@@ -4,10 +4,12 @@ The history in ``metrics.csv`` has the same metrics whatever is chosen. A resume
 """
 
 import os
+import uuid
 from pathlib import Path
 from typing import Literal
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from emeg.training.configs import TrainingConfig
 from emeg.training.launch.preflight import check_tracker
@@ -18,6 +20,30 @@ PROJECT = "emeg"
 
 MLFLOW_RUN = "mlflow-run"
 """File in the run's folder with the id that MLflow gave the run."""
+
+
+class RunTensorBoardLogger(TensorBoardLogger):
+    """Write TensorBoard's event files, each under a name of its own.
+
+    Lightning closes the logger at the end of training, and the final validation opens it again. The name that
+    TensorBoard gives a file has a resolution of one second, so a file opened within the same second would replace the
+    first one; an identifier in the name prevents it.
+    """
+
+    def __init__(self, save_dir: Path, name: str, version: str) -> None:
+        super().__init__(save_dir, name=name, version=version, filename_suffix=_suffix())
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the file; the next metric opens another one."""
+        super().finalize(status)
+        self._experiment = None
+        self._kwargs["filename_suffix"] = _suffix()
+
+
+def _suffix() -> str:
+    """Return an ending for the name of an event file that no other file has."""
+    return f".{uuid.uuid4().hex[:12]}"
 
 
 def make_logger(config: TrainingConfig, run: RunContext) -> Logger | Literal[False]:
@@ -35,7 +61,7 @@ def make_logger(config: TrainingConfig, run: RunContext) -> Logger | Literal[Fal
     if config.tracking == "none":
         return False
     if config.tracking == "tensorboard":
-        return TensorBoardLogger(run.folder, name="", version="tensorboard")
+        return RunTensorBoardLogger(run.folder, name="", version="tensorboard")
     check_tracker(config.tracking)
     return _mlflow(config, run) if config.tracking == "mlflow" else _wandb(config, run)
 
