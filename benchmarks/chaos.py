@@ -1,7 +1,8 @@
 """Kill, stop and cancel flow runs and their services while they train, and count what ends in the wrong state.
 
-    python -m benchmarks.chaos --rounds 5 --seed 0        # rounds 0 to 4 of the sequence of faults
-    python -m benchmarks.chaos --rounds 5 --seed 0 --healthy
+    python -m benchmarks.chaos --record rounds.jsonl             # 30 rounds, two of each kind of fault
+    python -m benchmarks.chaos --record rounds.jsonl --healthy --rounds 10
+    python -m benchmarks.chaos --record rounds.jsonl --report    # counts of the rounds recorded so far
 
 A service in a temporary folder (`emeg up`) trains a small tokenizer in each round. In the middle of it one process is
 killed, stopped or cancelled; with ``--healthy`` one is suspended for a while, which must not count as death. Rounds of
@@ -10,7 +11,10 @@ Slurm jobs need a Slurm on the machine and are skipped without one.
 Prints one line of JSON: ``stuck``, runs without a final state 120 s after the fault (240 s where the training must
 still finish); ``wrong_state``; ``repeated``, optimiser steps taken again although a graceful stop had completed them,
 and jobs submitted twice; ``lost``, checkpoints or models that should exist and do not; ``false_alarms``, runs marked
-as dead although their process lived. One line for each round goes to standard error.
+as dead although their process lived. One line for each round goes to standard error and to the file of ``--record``,
+where each round is written as soon as it has ended. A round that this file holds is not played again, so that a
+measurement can be cut off and continued; ``--again KIND`` drops the rounds of a kind from the file first, for instance
+after its cause was mended.
 """
 
 import argparse
@@ -256,8 +260,8 @@ def wait(ask: Callable[[], Any], seconds: float) -> Any:  # noqa: ANN401 - what 
     return answer
 
 
-def play(service: Service, name: str, fault: Fault, seed: int, counts: Counter[str]) -> None:
-    """Run one round and count the failures."""
+def play(service: Service, name: str, fault: Fault, seed: int) -> dict[str, Any]:
+    """Run one round and return its line of the record."""
     began = time.monotonic()
     service.up()
     one = Round(service, fault, seed)
@@ -280,11 +284,10 @@ def play(service: Service, name: str, fault: Fault, seed: int, counts: Counter[s
         found["repeated"] += one.repeated() if fault.is_job else 0
     left = [process.pid for process in one.ranks()]
     report = {"round": name, "seed": seed, "state": state, "after_s": round(after, 1), "again": again, "ranks": left}
-    report |= {"faults": dict(+found), "seconds": round(time.monotonic() - began)}
-    sys.stderr.write(json.dumps(report) + "\n")
+    report |= {"faults": dict(+found), "seconds": round(time.monotonic() - began), "load": round(os.getloadavg()[0], 1)}
     if state == "stuck" or left:
         _clear(service, one)
-    counts.update(found)
+    return report
 
 
 def _clear(service: Service, one: Round) -> None:
@@ -320,16 +323,56 @@ def running_service(folder: Path, environment: dict[str, str], *, steps: int) ->
         service.emeg("down")
 
 
+class Record:
+    """File with one JSON line for each round that has ended."""
+
+    def __init__(self, path: Path | None, *, again: list[str]) -> None:
+        self.path = path
+        text = path.read_text() if path and path.exists() else ""
+        self.rounds = [one for one in map(json.loads, text.splitlines()) if one["round"] not in again]
+        if path and again:
+            path.write_text("".join(json.dumps(one) + "\n" for one in self.rounds))
+
+    def add(self, one: dict[str, Any]) -> None:
+        """Append a round to the file and write it to standard error."""
+        self.rounds.append(one)
+        text = json.dumps(one) + "\n"
+        sys.stderr.write(text)
+        if self.path:
+            with self.path.open("a") as file:
+                file.write(text)
+
+    def missing(self, kinds: list[str], rounds: int) -> list[tuple[int, str]]:
+        """Return number and kind of the rounds that are not recorded, of a sequence that takes the kinds in turn."""
+        played = {(one["seed"], one["round"]) for one in self.rounds}
+        sequence = [(number, kinds[number % len(kinds)]) for number in range(rounds)]
+        return [one for one in sequence if one not in played]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the number of rounds of each kind and the sums of their counts."""
+        counts = Counter(dict.fromkeys(COUNTS, 0))
+        for one in self.rounds:
+            counts.update(one["faults"])
+        kinds = Counter(one["round"] for one in self.rounds)
+        healthy = sum(kinds[name] for name in HEALTHY)
+        return {"rounds": len(self.rounds) - healthy, "healthy": healthy, "kinds": dict(kinds), **counts}
+
+
 def main() -> None:
     """Run the rounds and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0, help="start at round seed * rounds of the sequence")
     parser.add_argument("--steps", type=int, default=150, help="optimiser steps of a training")
     parser.add_argument("--healthy", action="store_true", help="suspend processes instead of ending them")
     parser.add_argument("--kinds", nargs="*", default=[], help="only these kinds of rounds")
+    parser.add_argument("--record", type=Path, help="file of the rounds that have ended; they are not played again")
+    parser.add_argument(
+        "--again", nargs="*", default=[], help="kinds whose recorded rounds are dropped and played again"
+    )
+    parser.add_argument("--report", action="store_true", help="only print the counts of the recorded rounds")
     parser.add_argument("--folder", type=Path, help="new folder for the service, which is kept; default: temporary")
     arguments = parser.parse_args()
+    record = Record(arguments.record, again=arguments.again)
     known = HEALTHY if arguments.healthy else FAULTS
     no_slurm = _slurm.missing()
     kinds = {
@@ -337,21 +380,19 @@ def main() -> None:
         for name, fault in known.items()
         if (not arguments.kinds or name in arguments.kinds) and not (fault.is_job and no_slurm)
     }
-    counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
-    played: Counter[str] = Counter()
+    wanted = [] if arguments.report else record.missing(list(kinds), arguments.rounds)
     with ExitStack() as stack:
-        folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="emeg-chaos-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        environment = dict(os.environ)
-        if any(fault.is_job for fault in kinds.values()):
-            (folder / "slurm").mkdir()
-            environment = stack.enter_context(_slurm.cluster(folder / "slurm"))
-        service = stack.enter_context(running_service(folder, environment, steps=arguments.steps))
-        for number in range(arguments.seed * arguments.rounds, (arguments.seed + 1) * arguments.rounds):
-            name = list(kinds)[number % len(kinds)]
-            play(service, name, kinds[name], number, counts)
-            played[name] += 1
-    line = {"rounds": arguments.rounds, "seed": arguments.seed, "kinds": dict(played), **counts}
+        if wanted:
+            folder = arguments.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="emeg-chaos-")))
+            folder.mkdir(parents=True, exist_ok=True)
+            environment = dict(os.environ)
+            if any(kinds[name].is_job for _, name in wanted):
+                (folder / "slurm").mkdir()
+                environment = stack.enter_context(_slurm.cluster(folder / "slurm"))
+            service = stack.enter_context(running_service(folder, environment, steps=arguments.steps))
+        for number, name in wanted:
+            record.add(play(service, name, kinds[name], number))
+    line = record.summary()
     if no_slurm and not arguments.healthy:
         line["skipped"] = no_slurm
     sys.stdout.write(json.dumps(line) + "\n")
