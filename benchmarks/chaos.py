@@ -366,9 +366,7 @@ def main() -> None:
     parser.add_argument("--healthy", action="store_true", help="suspend processes instead of ending them")
     parser.add_argument("--kinds", nargs="*", default=[], help="only these kinds of rounds")
     parser.add_argument("--record", type=Path, help="file of the rounds that have ended; they are not played again")
-    parser.add_argument(
-        "--again", nargs="*", default=[], help="drop the recorded rounds of these kinds")
-    )
+    parser.add_argument("--again", nargs="*", default=[], help="drop the recorded rounds of these kinds")
     parser.add_argument("--report", action="store_true", help="only print the counts of the recorded rounds")
     parser.add_argument("--folder", type=Path, help="new folder for the service, which is kept; default: temporary")
     arguments = parser.parse_args()
