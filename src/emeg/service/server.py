@@ -67,6 +67,7 @@ def _read_blocks(api: Api, settings: ServiceConfig, known: Known) -> None:
 
 def _read_deployments(api: Api, settings: ServiceConfig, known: Known) -> None:
     flows = {row["id"]: row["name"] for row in api.all("/flows/filter")}
+    known.ids |= {("flow", name): id_ for id_, name in flows.items()}
     for row in api.all("/deployments/filter"):
         limit = (row.get("global_concurrency_limit") or {}).get("limit")
         fields = {key: row.get(key) for key in DEPLOYMENT_FIELDS} | {"concurrency_limit": limit}
@@ -139,7 +140,8 @@ def remove(api: Api, kind: str, name: str, found: str) -> None:
     api.ask("DELETE", routes[kind])
 
 
-Ids = Mapping[tuple[str, str], str]
+Ids = dict[tuple[str, str], str]
+"""(kind, name) -> id on the server; also of flows, which deployments refer to."""
 
 
 def _write_pool(api: Api, settings: ServiceConfig, resource: Resource, ids: Ids, found: str | None) -> Any:  # noqa: ANN401
@@ -186,9 +188,10 @@ def _write_deployment(api: Api, settings: ServiceConfig, resource: Resource, ids
         for schedule in api.ask("GET", f"/deployments/{found}/schedules") if not resource.fields["schedules"] else []:
             api.ask("DELETE", f"/deployments/{found}/schedules/{schedule['id']}")  # an empty list would leave them
         return api.ask("PATCH", f"/deployments/{found}", {**resource.fields})
-    flow_id = api.ask("POST", "/flows/", {"name": flow})["id"]
+    if ("flow", flow) not in ids:
+        ids["flow", flow] = api.ask("POST", "/flows/", {"name": flow})["id"]
     options = {"collision_strategy": "ENQUEUE"} if resource.fields["concurrency_limit"] else None
-    body = {"name": name, "flow_id": flow_id, "concurrency_options": options, **resource.fields}
+    body = {"name": name, "flow_id": ids["flow", flow], "concurrency_options": options, **resource.fields}
     return api.ask("POST", "/deployments/", body)
 
 
