@@ -80,6 +80,7 @@ VERB_GROUPS = {
         "status": Verb("emeg.service", "status", "StatusConfig", "Show what runs on this machine."),
         "down": Verb("emeg.service", "down", "DownConfig", "Stop what emeg up has started."),
         "deploy": Verb("emeg.service", "deploy", "DeployConfig", "Bring a Prefect server to what emeg.yaml declares."),
+        "work": Verb("emeg.service", "work", "WorkConfig", "Run the flows of a work pool on this machine."),
         "watch": Verb("emeg.service", "watch", "WatchConfig", "Mark flow runs whose process has died."),
     },
     "models": {

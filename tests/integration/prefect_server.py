@@ -157,7 +157,7 @@ def running_server(
 
 @contextmanager
 def running_worker(server: Server) -> Iterator[subprocess.Popen[bytes]]:
-    worker = server.start("prefect", "worker", "start", "--pool", "emeg")
+    worker = server.start("emeg.cli", "work", "--stop-s", "60")
     try:
         yield worker
     finally:

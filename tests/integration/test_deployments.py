@@ -317,7 +317,7 @@ def test_no_secret_is_in_logs_artifacts_runs_or_the_store(worker: Server, alerts
     """All flows above ran with these secrets, successfully and not."""
     secrets = [*SECRETS.values(), alerts.hook.url.rpartition("/")[2], *Slack.url.split("/")[-3:]]
     files = [path for path in worker.home.rglob("*") if path.is_file() and not path.name.startswith("prefect.db")]
-    assert {"worker.log", "zarr.json", "log.jsonl"} <= {path.name for path in files}
+    assert {"work.log", "zarr.json", "log.jsonl"} <= {path.name for path in files}
     found = {path for path in files for secret in secrets if secret.encode() in path.read_bytes()}
     assert not found
     for route in ("/artifacts/filter", "/logs/filter", "/flow_runs/filter", "/deployments/filter", "/events/filter"):

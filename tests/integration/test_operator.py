@@ -107,7 +107,7 @@ def test_up_again_starts_nothing_and_status_finds_all_four(service: Service):
         for process in psutil.process_iter(["cmdline", "environ"])
         if (process.info["environ"] or {}).get("PREFECT_HOME") == str(service.folder / "emeg-service/prefect")
     ]
-    for started in ("prefect server start", "prefect worker start", "emeg.cli watch", "report_server"):
+    for started in ("prefect server start", "emeg.cli work", "emeg.cli watch", "report_server"):
         assert sum(started in command for command in commands) == 1
     status = service.emeg("status")
     assert status.count("running (process") == 4

@@ -82,7 +82,7 @@ def test_a_cancelled_training_leaves_a_checkpoint_and_is_not_started_again(serve
         server.ask("POST", f"/flow_runs/{run}/set_state", state=state)
         wait_for(lambda: server.state(run)["type"] == "CANCELLED" or None, 30, "Cancelled")
     assert checkpoints(server) - before
-    assert starts(server.home / "worker.log") == 0
+    assert starts(server.home / "work.log") == 0
     assert trainings(server) == []
 
 
@@ -93,7 +93,23 @@ def test_sigterm_ends_a_training_run_as_crashed_at_once(server: Server):
         os.kill(process, signal.SIGTERM)
         assert wait_for(lambda: server.ended(run), 20, "an end") == "CRASHED"
     assert checkpoints(server) - before
-    assert starts(server.home / "worker.log") == 0
+    assert starts(server.home / "work.log") == 0
+    assert trainings(server) == []
+
+
+@pytest.mark.parametrize("group", [False, True], ids=["entry process", "process group"])
+def test_the_end_of_a_container_leaves_a_checkpoint(server: Server, group: bool):
+    """A container runtime sends SIGTERM to the entry process, systemd to all processes; both then wait."""
+    worker = server.start("emeg.cli", "work", "--stop-s", "60")
+    try:
+        run, _ = training_run(server)
+        before = checkpoints(server)
+        (os.killpg if group else os.kill)(worker.pid, signal.SIGTERM)
+        assert worker.wait(90) == 0
+    finally:
+        stop(worker)
+    assert server.ended(run) == "CRASHED"
+    assert checkpoints(server) - before
     assert trainings(server) == []
 
 

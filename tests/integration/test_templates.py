@@ -101,6 +101,21 @@ def test_server_and_workers_of_kubernetes_and_slurm_take_the_password_from_a_sec
         assert "\nEnvironmentFile=" in unit.read_text()
 
 
+def test_what_stops_a_worker_waits_longer_than_its_runs_may_take(tmp_path: Path):
+    service = compose()["services"]["worker"]
+    assert service["command"][:2] == ["emeg.cli", "work"]
+    assert service["stop_grace_period"] == "2m"
+    assert int(service["command"][service["command"].index("--stop-s") + 1]) < 120
+    unit = (INFRA / "slurm/emeg-worker.service").read_text()
+    assert "emeg.cli work --stop-s 100\n" in unit
+    assert "TimeoutStopSec=120\n" in unit
+    assert "KillMode=mixed\n" in unit
+    (pod,) = [one["spec"]["template"]["spec"] for one in manifests(tmp_path) if one["metadata"]["name"] == "worker"]
+    (arguments,) = [container["args"] for container in pod["containers"] if container["name"] == "worker"]
+    assert arguments[:2] == ["emeg.cli", "work"]
+    assert int(arguments[arguments.index("--stop-s") + 1]) < pod["terminationGracePeriodSeconds"]
+
+
 def test_the_dockerfile_has_no_fault_and_ends_as_another_user_than_root():
     hadolint = Path(sys.executable).with_name("hadolint")
     if not hadolint.exists():

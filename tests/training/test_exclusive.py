@@ -6,8 +6,12 @@ import re
 import threading
 import time
 
+from benchmarks._tiny import make_store
+from tests.messages import refusal
+
+from emeg.errors import TransientError
 from emeg.store import Store
-from emeg.training import TrainTokenizerConfig
+from emeg.training import TrainTokenizerConfig, train_tokenizer, verbs
 from emeg.training.exclusive import training_across_machines, training_alone
 from emeg.training.launch import worker
 from emeg.training.launch.launcher import RETRY_CODE
@@ -80,3 +84,20 @@ def test_the_first_rank_of_several_machines_refuses_a_model_that_is_trained_else
     answer.unlink()
     assert worker.main(arguments) == 0
     assert len(called) == 2
+
+
+def test_ranks_that_torchrun_has_started_claim_their_model(tmp_path, monkeypatch):
+    make_store(tmp_path, people=5, channels=4, seconds=12.0)
+    config = TrainTokenizerConfig.checked({"root": str(tmp_path), "device": "cpu", "steps": 1}, source="test")
+    called = []
+    monkeypatch.setattr(verbs, "_run", lambda verb, config, name, progress: called.append(name))
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    train_tokenizer(config)
+    (name,) = called
+    with training_alone(Store.open(tmp_path), name, lambda *_: None):
+        with refusal(TransientError, name, f"process {os.getpid()}", action="run the same command again"):
+            train_tokenizer(config)
+        monkeypatch.setenv("RANK", "1")
+        train_tokenizer(config)  # the claim is the first rank's matter
+    assert called == [name, name]

@@ -108,7 +108,8 @@ def test_the_manifest_fits_the_schema_and_starts_the_same_training(config, tmp_p
     script = trainer["args"][0].replace("/tmp/job.yaml", str(tmp_path / "job.yaml"))
     environment = {"PATH": f"{tmp_path}:/bin:/usr/bin"}
     done = subprocess.run(["/bin/sh", "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["-m", "emeg.cli", "pretrain", "--config", str(tmp_path / "job.yaml")]
+    command = ["--shutdown-timeout=100", "-m", "emeg.cli", "pretrain", "--config", str(tmp_path / "job.yaml")]
+    assert done.stdout.split() == command
     again = PretrainConfig.from_yaml((tmp_path / "job.yaml").read_text(), source="job.yaml")
     assert again.product_fields() == config.product_fields()
 

@@ -1,7 +1,8 @@
 """Run emeg as a service on a Prefect server.
 
 emeg.yaml ──deploy──▶ deployments, queues, limits, automations, notifications
-up ──▶ server, worker, watcher        status        watch ──▶ marks runs whose process died        down
+up ──▶ server, worker, watcher, reports        status        down
+work ──▶ executes runs        watch ──▶ marks runs whose process died
 """
 
 import lazy_loader as lazy

@@ -9,3 +9,4 @@ from .local import (
     up as up,
 )
 from .watcher import WatchConfig as WatchConfig, WatchResult as WatchResult, watch as watch
+from .worker import WorkConfig as WorkConfig, WorkResult as WorkResult, work as work

@@ -7,7 +7,6 @@ again. `up` starts only what does not run.
 import json
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +29,9 @@ SERVICES = ("server", "worker", "watch", "reports")
 
 LOCK = "up.lock"
 """File in the service's folder that `up` and `down` lock, so that they wait for each other."""
+
+STOP_S = 100.0
+"""Seconds that runs have to write a checkpoint after a stop signal."""
 
 READY_S = 120.0
 """Seconds that the server has to answer."""
@@ -64,8 +66,8 @@ class DownConfig(Config):
 
     folder: str = option("emeg-service", group="data")
     """Folder that `emeg up` was given."""
-    wait_s: float = option(60.0, group="options", gt=0)
-    """Seconds that a process has to end before it is killed."""
+    wait_s: float = option(STOP_S + 20.0, group="options", gt=0)
+    """Seconds that a process has to end before it is killed; runs have 20 s less to write a checkpoint."""
 
 
 class ServiceStatus(Config):
@@ -186,8 +188,6 @@ def down(config: DownConfig, *, progress: Progress = silent) -> DownResult:
             found = _process(state, name)
             if found is not None:
                 progress(len(stopped), len(SERVICES), f"stop {name}")
-                if name == "worker":
-                    _stop_runs(found, config.wait_s)
                 _stop(found, config.wait_s)
                 stopped.append(name)
     return DownResult(stopped=tuple(stopped))
@@ -225,7 +225,7 @@ def _commands(config: UpConfig, settings: ServiceConfig) -> dict[str, list[str]]
     disk = ["--disk-free-gib", str(settings.disk_free_gib), *(part for store in local for part in ("--disk", store))]
     return {
         "server": [*python, "prefect", "server", "start", "--host", config.host, "--port", str(config.port)],
-        "worker": [*python, "prefect", "worker", "start", "--pool", settings.work_pool, "--type", "process"],
+        "worker": [*python, "emeg.cli", "work", "--pool", settings.work_pool, "--stop-s", str(STOP_S)],
         "watch": [*python, "emeg.cli", "watch", *disk],
         "reports": [*python, "emeg.service.report_server", config.host, str(config.port + 1), *local],
     }
@@ -272,18 +272,10 @@ def _process(state: Mapping[str, Any], name: str) -> psutil.Process | None:
     return found if is_same else None
 
 
-def _stop_runs(worker: psutil.Process, wait_s: float) -> None:
-    """Send SIGTERM to the runs of a worker, which would kill them when it is stopped, and wait for them."""
-    runs = worker.children()
-    for run in runs:
-        run.send_signal(signal.SIGTERM)
-    psutil.wait_procs(runs, timeout=wait_s)
-
-
 def _stop(process: psutil.Process, wait_s: float) -> None:
     """Send SIGTERM to a process, wait for it and its children, and kill what is left."""
     family = [process, *process.children(recursive=True)]
-    process.send_signal(signal.SIGTERM)
+    process.terminate()
     _, alive = psutil.wait_procs(family, timeout=wait_s)
     for one in alive:
         one.kill()

@@ -57,5 +57,8 @@ class KubernetesConfig(Config):
     """Folder where the claim is mounted; `root` lies below it."""
     secret: str | None = None
     """Secret whose keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY open the bucket."""
+    stop_s: PositiveInt = 100
+    """Seconds that ranks have to write a checkpoint after a stop signal; `terminationGracePeriodSeconds` of the
+    runtime's pods must be longer."""
     submit: bool = False
     """Apply the manifest with kubectl; off: only write it."""

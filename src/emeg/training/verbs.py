@@ -5,6 +5,7 @@ This module imports no network library, so that finding a finished model is fast
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.training.division import join_run
-from emeg.training.exclusive import training_alone
+from emeg.training.exclusive import training_across_machines, training_alone
 from emeg.training.launch.jobs import JobNote, find_job, job_state, note_job
 from emeg.training.launch.launcher import count_nodes, count_ranks, is_launched, launch
 from emeg.training.launch.preflight import check_checkpoints, check_data, check_launch
@@ -31,6 +32,8 @@ def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent
         There is no such corpus or recipe, or a loss is not finite.
     StoppedError
         The run received a stop signal; the same call continues from its checkpoint.
+    TransientError
+        Ranks that torchrun or a scheduler has started find that another process trains the model.
     MachineError
         There is no space or no right to write.
     RuntimeError
@@ -48,6 +51,8 @@ def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainRes
         There are no such tokens, no such recipe, or a loss is not finite.
     StoppedError
         The run received a stop signal; the same call continues from its checkpoint.
+    TransientError
+        Ranks that torchrun or a scheduler has started find that another process trains the model.
     MachineError
         There is no space or no right to write.
     RuntimeError
@@ -75,7 +80,9 @@ def _train(
     check_data(store, config)
     if is_launched(os.environ):
         check_checkpoints(config, nodes=count_nodes(config, os.environ))
-        return _run(verb, config, name, progress)
+        is_first = os.environ["RANK"] == "0"
+        with training_across_machines(store, name) if is_first else nullcontext():
+            return _run(verb, config, name, progress)
     if config.launcher != "local" or config.nodes > 1:
         return _run(verb, config, name, progress)
     with training_alone(store, name, progress):

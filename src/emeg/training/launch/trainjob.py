@@ -105,7 +105,7 @@ def _start(verb: str, config: TrainingConfig) -> str:
     text = dump_for_node(config)
     return (
         f"cat > /tmp/job.yaml <<'END_OF_JOB'\n{text}END_OF_JOB\n"
-        f"exec torchrun -m emeg.cli {verb} --config /tmp/job.yaml\n"
+        f"exec torchrun --shutdown-timeout={config.kubernetes.stop_s} -m emeg.cli {verb} --config /tmp/job.yaml\n"
     )
 
 
