@@ -14,7 +14,8 @@ NOT_HERE = {
     "--launcher": "needs a scheduler",
     "--rendezvous": "needs several machines",
     **dict.fromkeys(
-        ("emeg up", "emeg down", "emeg status", "emeg deploy", "emeg watch"), "starts a service; tests/service runs it"
+        ("emeg up", "emeg down", "emeg status", "emeg deploy", "emeg watch", "emeg work"),
+        "starts a service; tests/service runs it",
     ),
     "subject_group": "needs a store whose ingest kept the archive's participants table",
     "depression.yaml": "needs a dataset with several subjects in each group",

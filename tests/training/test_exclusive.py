@@ -96,7 +96,7 @@ def test_ranks_that_torchrun_has_started_claim_their_model(tmp_path, monkeypatch
     train_tokenizer(config)
     (name,) = called
     with training_alone(Store.open(tmp_path), name, lambda *_: None):
-        with refusal(TransientError, name, f"process {os.getpid()}", action="run the same command again"):
+        with refusal(TransientError, name, f"process {os.getpid()}", action="command"):
             train_tokenizer(config)
         monkeypatch.setenv("RANK", "1")
         train_tokenizer(config)  # the claim is the first rank's matter

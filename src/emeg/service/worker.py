@@ -92,7 +92,7 @@ async def _work(config: WorkConfig, progress: Progress) -> int:
 
 
 def _make_lasting(worker: "ProcessWorker", stopping: "anyio.Event") -> None:
-    """Let a worker wait for a server that does not answer, and start no run while it is stopped."""
+    """Make a worker wait for a server that does not answer, and start no run while it is stopped."""
     from prefect.client.schemas.objects import FlowRun
 
     find_runs: Request[list[FlowRun]] = _patient(worker.get_and_submit_flow_runs, [])
