@@ -71,7 +71,7 @@ FAULTS = {
     "cancel-job": Fault("CANCELLED", is_graceful=True, is_job=True),
     "kill-rank": Fault("COMPLETED"),
     "kill-server": Fault("COMPLETED"),
-    "term-worker": Fault("CRASHED", is_graceful=True),  # Prefect's worker kills its runs; the ranks notice it
+    "term-worker": Fault("CRASHED", is_graceful=True),  # the worker stops its runs
     "term-job": Fault("COMPLETED", is_graceful=True, is_job=True),
     "term-rank": Fault("CRASHED", is_graceful=True),
     "kill-worker": Fault("COMPLETED"),
