@@ -14,7 +14,7 @@ from emeg.training import PretrainConfig, TrainTokenizerConfig
 from emeg.training.loop.batches import SignalBatch, TokenBatch
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
-from emeg.training.stages.pretraining import BrainOmniTraining
+from emeg.training.stages.pretraining import EncoderTraining
 from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics
 from emeg.training.stages.tokenizer_training import TokenizerTraining
 
@@ -71,7 +71,7 @@ def brainomni_module(
         network.compile_layers()
     rates = config.optimiser
     groups = parameter_groups(network, learning_rate=rates.learning_rate, weight_decay=rates.weight_decay)
-    return BrainOmniTraining(network, groups=groups, **_shared(rates)), TokenBatch(0, 0, codes, tuple(range(n)))
+    return EncoderTraining(network, groups=groups, **_shared(rates)), TokenBatch(0, 0, codes, tuple(range(n)))
 
 
 def _shared(optimiser: Any) -> dict[str, Any]:  # noqa: ANN401 - of either training

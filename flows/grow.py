@@ -8,7 +8,7 @@ from emeg.data import Corpus, ShardConfig
 from emeg.flows.engine import publish, verb_flow
 from emeg.flows.shard import run_shard
 from emeg.flows.tokenize import run_tokenize
-from emeg.store import Store, model_config, read_catalog
+from emeg.store import Store, models_of, read_catalog
 from emeg.training import TokenizeConfig
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def grow_flow(root: str, threshold: int = 1) -> str | None:
     made = run_shard(ShardConfig(root=root))
     if not made.done_before:
         publish("corpus", root, made.corpus)
-    tokenizers = [name for name in store.names("models") if model_config(store, name)["kind"] == "braintokenizer"]
+    tokenizers = models_of(store, "tokenizer")
     if len(tokenizers) != 1:
         logger.warning("%s: %d tokenizers; run tokenize with the one to use", root, len(tokenizers))
         return made.corpus

@@ -16,6 +16,7 @@ PYTHON_IS_RUN_BY = {
     "README.md": "tests/inference/test_readme.py",
     "docs/how-to/use-a-model.md": "tests/inference/test_readme.py",
     "docs/reference/formats.md": "tests/integration/test_pages.py",
+    "docs/how-to/add-a-tokenizer.md": "tests/training/test_added_tokenizer.py",
 }
 """Page with Python examples: the test that runs them."""
 

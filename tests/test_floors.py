@@ -31,6 +31,7 @@ FLOORS = (
         "version",
         "metrics",
         "notebook",
+        "plugins",
     ),
     ("store", "tokenizers", "doctor"),
     ("synthetic", "ingest", "export", "data", "models"),

@@ -30,6 +30,7 @@ WHOLE_ROOMS = {
     "tokenizers/test_options.py": "options of the tokenizer beyond the release",
     "tokenizers/test_padding.py": "padded channels change nothing",
     "tokenizers/test_parity.py": "numbers of the reference release",
+    "training/test_added_tokenizer.py": "a tokenizer of another package in every verb",
     "training/loop/test_monitor.py": "metrics of a run",
     "training/test_device_costs.py": "kernels and waits of a step on a GPU",
     "training/test_gpu_benchmark.py": "the benchmark for one GPU, in its tiny form",

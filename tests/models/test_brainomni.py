@@ -11,6 +11,7 @@ from tests.small_models import TINY
 
 from emeg.errors import UserError
 from emeg.models import PRESETS, BrainOmni, BrainOmniConfig, PretrainingDraws, TaskHead, draw_pretraining_step
+from emeg.models.objectives.masked import count_right, mask_features
 from emeg.models.rotary import rotary_tables, turn
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
@@ -90,7 +91,7 @@ def test_one_in_five_masked_places_takes_anothers_feature():
     features = torch.arange(2 * 5 * 16.0).view(2, 5, 16, 1).expand(-1, -1, -1, 16)
     draws = PretrainingDraws(torch.zeros(2, 5, 16), torch.full((2, 5, 16), 0.9), torch.randperm(160))
     masked = torch.ones(2, 5, 16, dtype=torch.bool)
-    taken = model._mask(features, masked, draws)
+    taken = mask_features(features, model.mask_token, masked, draws)
     assert torch.equal(taken[..., 0].flatten().long(), draws.shuffle)
     drawn = draw_pretraining_step(torch.Generator().manual_seed(0), shape=(8, 16, 56), device=torch.device("cpu"))
     assert float((drawn.uniform_mask <= 0.5).float().mean()) == pytest.approx(0.5, abs=0.02)
@@ -106,7 +107,7 @@ def test_accuracies_are_shares_of_the_masked_places():
     right[:, :, overlapped] = 1
     masked = torch.rand(2, 5, 16) < 0.5
     at = overlapped.expand_as(masked)[masked]
-    figures = model._accuracies(right[masked].bool(), torch.ones_like(at), at, both=True)
+    figures = count_right(right[masked].bool(), torch.ones_like(at), at, both=True)
     share = float(masked[:, :, overlapped].sum() / masked.sum())
     assert figures["accuracy_overlapped"] == 1
     assert figures["accuracy_other"] == 0

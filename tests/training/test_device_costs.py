@@ -48,12 +48,12 @@ def test_a_step_keeps_to_its_budget_and_never_waits_for_the_device():
 MUTATIONS = {
     "a wait in the step": """
 import emeg.training.stages.pretraining as stage
-step = stage.BrainOmniTraining.training_step
+step = stage.EncoderTraining.training_step
 def waiting(self, batch, index):
     loss = step(self, batch, index)
     loss.detach().cpu()
     return loss
-stage.BrainOmniTraining.training_step = waiting
+stage.EncoderTraining.training_step = waiting
 """,
     "a graph break": """
 import torch, emeg.models.blocks as blocks
@@ -120,7 +120,7 @@ def test_operations_of_the_papers_sizes_are_those_counted(size):
     counted = budgets[f"brainomni {size}"]["micro_batch"]["gflop"] * 1e9
     # on a GPU the head runs on all tokens, since counting the masked ones would wait for the device
     config = PRESETS[size].model_copy(update={"mask_ratio": 1.0})
-    assert 2 * brainomni_operations(config, TOKENIZERS["paper"], n_steps=160) == pytest.approx(counted, rel=0.05)
+    assert 2 * brainomni_operations(config, TOKENIZERS["paper"].sizes, n_steps=160) == pytest.approx(counted, rel=0.05)
 
 
 def test_dropout_on_a_device_is_that_of_fused_kernels():

@@ -11,7 +11,7 @@ from emeg.data import SamplingConfig
 from emeg.errors import UserError
 from emeg.training import PretrainConfig, TrainTokenizerConfig
 from emeg.training.division import divide, join_run, micro_batches_of
-from emeg.training.product_names import brainomni_name, tokenizer_name
+from emeg.training.product_names import encoder_name, tokenizer_name
 
 PAPER = TrainTokenizerConfig(root="s", recipe="braintokenizer")
 BASE = PretrainConfig(root="s", recipe="brainomni-base")
@@ -52,7 +52,7 @@ def test_ranks_that_divide_the_coarsest_division_train_one_model(ranks):
     tokenizer = PAPER.model_copy(update={"corpus": "c"})
     assert tokenizer_name(divide(tokenizer, ranks)) == tokenizer_name(tokenizer)
     brainomni = BASE.model_copy(update={"tokens": "t"})
-    assert brainomni_name(divide(brainomni, ranks)) == brainomni_name(brainomni)
+    assert encoder_name(divide(brainomni, ranks)) == encoder_name(brainomni)
 
 
 def test_a_configuration_without_a_step_keeps_its_division():

@@ -14,7 +14,7 @@ from emeg.evaluation import FinetuneConfig
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
 from emeg.training.configs import FinetuneRecipe, TrainingConfig
 from emeg.training.launch.slurm import dump_for_node
-from emeg.training.product_names import brainomni_name, brainomni_network, tokenizer_name, tokenizer_network
+from emeg.training.product_names import encoder_name, encoder_network, tokenizer_name, tokenizer_network
 from emeg.training.recipes import FromRecipe, refuse_default
 
 CONFIGS = {"braintokenizer": TrainTokenizerConfig, "brainomni": PretrainConfig, "finetune": FinetuneConfig}
@@ -172,7 +172,7 @@ NAMES = {
 @pytest.mark.parametrize(("name", "expected"), NAMES.items())
 def test_products_of_the_shipped_recipes_keep_their_names(name, expected):
     config = config_of(name)
-    found = tokenizer_name(config) if isinstance(config, TrainTokenizerConfig) else brainomni_name(config)
+    found = tokenizer_name(config) if isinstance(config, TrainTokenizerConfig) else encoder_name(config)
     assert found == expected
 
 
@@ -198,7 +198,7 @@ def test_the_papers_recipes_are_its_table(name, expected):
     if isinstance(config, PretrainConfig):
         segments = config.batch_segments * config.micro_batches
         assert config.step_segments == segments
-        assert brainomni_network(config).lm_dropout == 0.1
+        assert encoder_network(config).lm_dropout == 0.1
     else:
         assert isinstance(config, TrainTokenizerConfig)
         assert o.quantizer_learning_rate == 3e-4

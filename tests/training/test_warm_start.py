@@ -39,7 +39,7 @@ def test_a_tokenizer_continues_from_a_folder_and_from_a_model_of_the_store(store
         first.save_pretrained(Path(folder), provenance={"corpus": "c2", "started_from": {"corpus": "c0"}})
     for source, corpus in ((str(tmp_path / "first"), "c1"), ("a" * 16, "c2")):
         network = tokenizer(1)
-        lineage = begin_from(network, config(store, from_model=source), store, kind="braintokenizer")
+        lineage = begin_from(network, config(store, from_model=source), store, role="tokenizer")
         assert all(torch.equal(value, first.state_dict()[name]) for name, value in network.state_dict().items())
         assert lineage["corpus"] == corpus
         assert (lineage["missing"], lineage["unknown"], lineage["reshaped"]) == ([], [], [])
@@ -49,7 +49,7 @@ def test_a_tokenizer_continues_from_a_folder_and_from_a_model_of_the_store(store
 
 
 def test_nothing_to_begin_from_is_no_lineage(store):
-    assert begin_from(tokenizer(0), config(store), store, kind="braintokenizer") == {}
+    assert begin_from(tokenizer(0), config(store), store, role="tokenizer") == {}
 
 
 def test_differences_are_refused_without_transfer_and_recorded_with_it(store, tmp_path):
@@ -58,9 +58,9 @@ def test_differences_are_refused_without_transfer_and_recorded_with_it(store, tm
     before = {name: value.clone() for name, value in network.state_dict().items()}
     given = config(store, from_model=str(tmp_path / "other"))
     with refusal(UserError, "missing: equaliser.gain", "shape: encoder.neuros", action="--transfer"):
-        begin_from(network, given, store, kind="braintokenizer")
+        begin_from(network, given, store, role="tokenizer")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    lineage = begin_from(network, given.model_copy(update={"transfer": True}), store, kind="braintokenizer")
+    lineage = begin_from(network, given.model_copy(update={"transfer": True}), store, role="tokenizer")
     assert lineage["reshaped"] == ["encoder.neuros"]
     assert lineage["missing"] == ["equaliser.gain"]
     state, stored = network.state_dict(), load_file(tmp_path / "other" / "model.safetensors")
@@ -75,13 +75,13 @@ def test_a_brainomni_gives_its_tokenizer_and_its_transformer(store, tmp_path):
     model = BrainOmni(omni, BrainTokenizerConfig.model_validate(SMALL))
     model.save_pretrained(tmp_path / "omni")
     network = tokenizer(1)
-    begin_from(network, config(store, from_model=str(tmp_path / "omni")), store, kind="braintokenizer")
+    begin_from(network, config(store, from_model=str(tmp_path / "omni")), store, role="tokenizer")
     assert torch.equal(network.encoder.neuros, model.tokenizer.encoder.neuros)
     torch.manual_seed(1)
     other = BrainOmni(omni, tokenizer(2))
     own_tokenizer = other.tokenizer.encoder.neuros.clone()
     pretrain = PretrainConfig.model_validate({"root": str(store.root), "from_model": str(tmp_path / "omni")})
-    begin_from(other, pretrain, store, kind="brainomni")
+    begin_from(other, pretrain, store, role="encoder")
     assert torch.equal(other.predict_head.weight, model.predict_head.weight)
     assert torch.equal(other.tokenizer.encoder.neuros, own_tokenizer)
 

@@ -6,6 +6,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
+from emeg.plugins import Plugin
+from emeg.tokenizers.sizes import TokenizerSizes
 
 LATER_OPTIONS = ("equaliser", "target", "spectral_loss", "crossfade", "projections", "sensor_gain", "signed_weights")
 """Options that the published network does not have. Those that are off stay out of product names, so that models keep
@@ -98,6 +100,18 @@ class BrainTokenizerConfig(Config):
         return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
 
     @property
+    def sizes(self) -> TokenizerSizes:
+        """Sizes of codes and features."""
+        return TokenizerSizes(
+            self.n_neuro,
+            self.n_dim,
+            self.num_quantizers,
+            self.codebook_size,
+            self.window_length,
+            self.samples_per_step,
+        )
+
+    @property
     def bits_per_step(self) -> float:
         """Bits of the codes of one latent step."""
         return self.n_neuro * self.num_quantizers * log2(self.codebook_size)
@@ -132,3 +146,5 @@ PRESETS: dict[str, BrainTokenizerConfig] = {
 """Configurations by name. `nano` (319,866 parameters) trains in minutes on a laptop; `paper` (5.05 M) is the published
 size. `emeg-nano` and `emeg-base` have these sizes with shorter latent steps, more codebooks, the equaliser and the
 complex spectral loss, with which the codes hold bands above 13 Hz (docs/explanation/study.md)."""
+
+PLUGIN = Plugin(BrainTokenizerConfig, "emeg.tokenizers.braintokenizer.model:BrainTokenizer", PRESETS, "BrainTokenizer")

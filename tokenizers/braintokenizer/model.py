@@ -4,18 +4,18 @@ Shape letters: B batch, C channels, N samples, W windows, L samples in a window,
 D features, Q quantizer levels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emeg.errors import UserError
 from emeg.tokenizers.braintokenizer.checks import check_input, values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_step, hide_channels
-from emeg.tokenizers.braintokenizer.equaliser import Equaliser
+from emeg.tokenizers.braintokenizer.equaliser import Equaliser, PowerSum, sum_power
 from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
 from emeg.tokenizers.braintokenizer.layers import SensorEmbedding
 from emeg.tokenizers.braintokenizer.losses import (
@@ -26,25 +26,19 @@ from emeg.tokenizers.braintokenizer.losses import (
     spectrum,
     target,
 )
+from emeg.tokenizers.braintokenizer.parameters import parameter_groups
 from emeg.tokenizers.braintokenizer.precision import exact_float32
-from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
+from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card
 from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer, normalise_latents
 from emeg.tokenizers.braintokenizer.spatial import SpatialDecoder, SpatialEncoder
-from emeg.tokenizers.braintokenizer.windows import count_windows, cut_windows, join_windows
+from emeg.tokenizers.braintokenizer.windows import cut_windows, join_windows, stride_of
+from emeg.tokenizers.interface import TokenizerModule, TokenizerSizes
+from emeg.tokenizers.interface import Tokens as Tokens
 
 KIND = "braintokenizer"
 PHASE_WEIGHT = 0.5
 SPECTRAL_WEIGHT = 2.0
 """Weight of the complex spectral term; with 2, it and the L1 term start at about the same size."""
-
-
-class Tokens(NamedTuple):
-    """Codes of a signal, and their features."""
-
-    features: Tensor
-    """float32 (batch, sources, steps, n_dim): sums of code vectors."""
-    codes: Tensor
-    """int64 (batch, sources, steps, levels)."""
 
 
 class TokenizerLosses(NamedTuple):
@@ -65,7 +59,7 @@ class TokenizerLosses(NamedTuple):
     """0.25 · mean squared distance of latents and code vectors."""
 
 
-class BrainTokenizer(nn.Module):
+class BrainTokenizer(TokenizerModule):
     """Encode windows of many sensors as codes of a few latent sources, and decode them (arXiv 2505.18185, section 3.1).
 
     With `channel_mask`, a padded batch gives the same results as its samples give alone. `tokenize`, `reconstruct` and
@@ -77,9 +71,12 @@ class BrainTokenizer(nn.Module):
     config : BrainTokenizerConfig
     """
 
+    kind = KIND
+    fitted: ClassVar[tuple[str, ...]] = ("equaliser.gain",)
+    config: BrainTokenizerConfig
+
     def __init__(self, config: BrainTokenizerConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.sensor_embed = SensorEmbedding(config.n_dim, config.dropout)
         self.encoder = SpatialEncoder(config)
         self.quantizer = ResidualQuantizer(
@@ -93,6 +90,16 @@ class BrainTokenizer(nn.Module):
         self.decoder = SpatialDecoder(config)
         self.equaliser = None if config.equaliser is None else Equaliser()
         initialise_tokenizer(self, config.initialisation)
+
+    @property
+    def sizes(self) -> TokenizerSizes:
+        """Sizes of codes and features."""
+        return self.config.sizes
+
+    @property
+    def source_features(self) -> Tensor:
+        """The learned queries of the latent sources: float32, shape (sources, n_dim)."""
+        return self.encoder.neuros.detach()
 
     # Inference
 
@@ -199,6 +206,60 @@ class BrainTokenizer(nn.Module):
         check_input(x, pos, sensor_type, channel_mask, values=check_values)
         latents = self._latents(x, pos, sensor_type, overlap, channel_mask, generator=generator)
         return normalise_latents(latents).flatten(2, 3)
+
+    def quantize(self, latents: Tensor) -> Tensor:
+        """Return the codes of latents: int64, shape (batch, sources, steps, levels).
+
+        Parameters
+        ----------
+        latents : float32, shape (batch, sources, steps, n_dim)
+            Dimensionless.
+        """
+        return self.quantizer.encode(latents)
+
+    def decode(
+        self,
+        codes: Tensor,
+        pos: Tensor,
+        sensor_type: Tensor,
+        channel_mask: Tensor | None = None,
+        *,
+        overlap: float = 0.0,
+    ) -> Tensor:
+        """Compute the signal that codes stand for.
+
+        Without overlap, the result equals that of `reconstruct` if its windows share no samples. With `target` window,
+        each window has mean 0 and standard deviation 1.
+
+        Parameters
+        ----------
+        codes : int64, shape (batch, sources, steps, levels)
+            Codes of whole windows.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels; the result is 0 in the others.
+        overlap : float
+            Share of a window that the next window repeats, as in `tokenize`.
+
+        Returns
+        -------
+        float32, shape (batch, channels, samples)
+            In the scale of `normalise_signal`, dimensionless.
+        """
+        with torch.no_grad(), exact_float32(codes.device.type):
+            features = torch.unflatten(self.features_from_codes(codes), 2, (-1, self.config.steps_per_window))
+            nothing = pos.new_zeros(*pos.shape[:2], self.config.window_length)
+            _, sensor_BCD = self._prepare(nothing, pos, sensor_type, channel_mask)
+            windows_BCWL: Tensor = self.decoder(features, sensor_BCD, None)
+            length = self.config.window_length
+            made_BCN = join_windows(windows_BCWL, length - stride_of(length, overlap))
+            if self.equaliser is not None:
+                real_type = sensor_type if channel_mask is None else sensor_type.masked_fill(~channel_mask, 0)
+                made_BCN = self.equaliser.invert(made_BCN, real_type)
+            return made_BCN if channel_mask is None else made_BCN.masked_fill(~channel_mask[..., None], 0.0)
 
     def reconstruct(
         self,
@@ -332,6 +393,44 @@ class BrainTokenizer(nn.Module):
         """Update the codebooks from all batches of `training_loss` since the last call, on all ranks."""
         self.quantizer.follow()
 
+    def prepare(self, segments: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Fit the equaliser to the mean power of training segments, if the network has one.
+
+        Parameters
+        ----------
+        segments : iterable of (float32, float32, int64), shapes (1, channels, samples), (1, channels, 6), (1, channels)
+            Normalised signal, positions and sensor types, dimensionless.
+        """
+        if self.equaliser is not None and self.config.equaliser is not None:
+            sums = [sum_power(x, sensor_type) for x, _, sensor_type in segments]
+            power = PowerSum(*(torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)))
+            self.equaliser.fit(power, self.config.equaliser)
+
+    def parameter_groups(
+        self, *, learning_rate: float, quantizer_learning_rate: float, weight_decay: float
+    ) -> list[dict[str, Any]]:
+        """Group the parameters for AdamW; see `emeg.tokenizers.braintokenizer.parameter_groups`."""
+        return parameter_groups(
+            self,
+            learning_rate=learning_rate,
+            quantizer_learning_rate=quantizer_learning_rate,
+            weight_decay=weight_decay,
+        )
+
+    def watched(self) -> dict[str, Tensor]:
+        """Return the quantizer's counts of codes and latents since the last log."""
+        return self.quantizer.watched()
+
+    def watch_on(self, watched: Mapping[str, Tensor]) -> None:
+        """Restore or reset the quantizer's counts.
+
+        Parameters
+        ----------
+        watched : mapping of tensors, any shape and dtype
+            Output of `watched`, or an empty mapping; dimensionless.
+        """
+        self.quantizer.watch_on(watched)
+
     def _losses(
         self, x: Tensor, target_BCWL: Tensor, commitment: Tensor, channel_mask: Tensor | None, ramp: float
     ) -> TokenizerLosses:
@@ -415,15 +514,7 @@ class BrainTokenizer(nn.Module):
             joined_BCN = self.equaliser.invert(joined_BCN, sensor_type)
         return cut_windows(joined_BCN, self.config.window_length, 0.0)
 
-    def steps_of(self, n_samples: int, overlap: float = 0.0) -> int:
-        """Count the latent steps that `tokenize` makes of a signal."""
-        return count_windows(n_samples, self.config.window_length, overlap) * self.config.steps_per_window
-
     # Files
-
-    def save_pretrained(self, folder: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into a folder, which is created if needed."""
-        save_model(folder, self.state_dict(), kind=KIND, config=self.config, provenance=provenance)
 
     @classmethod
     def config_of(cls, folder: Path) -> BrainTokenizerConfig:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from emeg.config import Config
 from emeg.errors import UserError
+from emeg.plugins import role_of
 from emeg.version import __version__
 
 CARD = "config.json"
@@ -36,7 +37,7 @@ def save_model(
     state : mapping of tensors, any shape and dtype
         State dict of the model: its weights.
     kind : str
-        ``braintokenizer``, ``brainomni`` or ``finetuned``.
+        Name of the tokenizer or encoder, such as ``braintokenizer``, or ``finetuned``.
     tokenizer : Config, optional
         Configuration of the tokenizer that the model contains.
     provenance, extra : mapping, optional
@@ -56,6 +57,12 @@ def save_model(
 def read_card(folder: Path, *kinds: str) -> dict[str, Any]:
     """Read ``config.json`` of a model folder and check its kind.
 
+    Parameters
+    ----------
+    folder : Path
+    *kinds : str
+        Kinds to accept, such as ``brainomni``, or roles: ``tokenizer``, ``encoder``, ``finetuned``.
+
     Raises
     ------
     UserError
@@ -69,7 +76,7 @@ def read_card(folder: Path, *kinds: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path}: not readable as JSON ({error}); copy the model again") from error
     kind = card.get("kind") if isinstance(card, dict) else None
-    if kind not in kinds:
+    if kind not in kinds and not (isinstance(card, dict) and role_of(card) in kinds):
         raise UserError(f"{path}: kind is {kind!r}; give a model of kind {' or '.join(map(repr, kinds))}")
     missing = [name for name in ("config", "version") if name not in card]
     if missing:

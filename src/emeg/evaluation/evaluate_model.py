@@ -102,7 +102,7 @@ def find_evaluated(store: Store, config: EvaluateConfig) -> Evaluated:
     else:
         finetuned = _only_finetuned(store, config)
     if finetuned is None:
-        model = find_model(store, "brainomni", config.model)
+        model = find_model(store, "encoder", config.model)
         made_from = ancestry(store, model)
         corpus = Corpus.open(store, config.corpus or made_from.corpus)
         reason = missing_task(config.root, corpus.name) or "no model was fine-tuned; run `emeg finetune` first"
@@ -267,11 +267,11 @@ def _shares(task: Task, subjects: tuple[str, ...]) -> NDArray[np.float64]:
 def _judge_tokenizer(
     store: Store, config: EvaluateConfig, evaluated: Evaluated, progress: Progress
 ) -> tuple[ReconstructionOutcome, NDArray[np.int64]]:
-    from emeg.models import BrainOmni
+    from emeg.models import load_encoder
     from emeg.training.device import pick_device
 
     device = pick_device(config.device)
-    tokenizer = BrainOmni.from_pretrained(store.local_copy("models", evaluated.model)).tokenizer.to(device).eval()
+    tokenizer = load_encoder(store.local_copy("models", evaluated.model)).tokenizer.to(device).eval()
     chosen = choose_segments(evaluated.corpus, config.segments_per_device, config.seed)
     made = judge_reconstruction(
         store,
@@ -289,7 +289,7 @@ def _judge_tokenizer(
         if evaluated.tokens
         else tokenize_rows(tokenizer, evaluated.corpus, rows, device)
     )
-    return made, count_codes(blocks, int(tokenizer.config.codebook_size))
+    return made, count_codes(blocks, int(tokenizer.sizes.n_codes))
 
 
 def _stored_codes(store: Store, evaluated: Evaluated) -> Iterator[NDArray[np.uint16]]:

@@ -78,7 +78,7 @@ def plan_finetuning(store: Store, config: FinetuneConfig) -> Plan:
 def _resolve(store: Store, model: str | None) -> str:
     """Return the name of the model in the store, copying it into the store if it lies elsewhere."""
     if model is None or ("/" not in model and store.has("models", model)):
-        return find_model(store, "brainomni", model)
+        return find_model(store, "encoder", model)
     from emeg.training.warm_start import adopt_model
 
     return adopt_model(store, model)

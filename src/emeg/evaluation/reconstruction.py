@@ -24,7 +24,7 @@ from emeg.store import Store, open_recording
 if TYPE_CHECKING:
     import torch
 
-    from emeg.tokenizers.braintokenizer import BrainTokenizer
+    from emeg.tokenizers.interface import TokenizerModule
     from emeg.training.loop.batches import SignalBatch
 
 SENSOR_TYPES = ("eeg", "magnetometer", "gradiometer")
@@ -91,7 +91,7 @@ def choose_segments(corpus: Corpus, per_device: int, seed: int) -> dict[str, lis
 
 def judge_reconstruction(
     store: Store,
-    tokenizer: "BrainTokenizer",
+    tokenizer: "TokenizerModule",
     corpus: Corpus,
     chosen: dict[str, list[int]],
     *,
@@ -130,7 +130,7 @@ def judge_reconstruction(
 
 
 def reconstruct_rows(
-    tokenizer: "BrainTokenizer", corpus: Corpus, rows: Sequence[int], device: "torch.device"
+    tokenizer: "TokenizerModule", corpus: Corpus, rows: Sequence[int], device: "torch.device"
 ) -> Iterator[Reconstructed]:
     """Reconstruct segments of a corpus, batches of one channel count at a time, in float32."""
     import torch
@@ -144,7 +144,7 @@ def reconstruct_rows(
             x_BCN = normalise_signal(batch.signal.to(device), types)
             target_BCWL = tokenizer.targets(x_BCN)
             made_BCWL = tokenizer.reconstruct(x_BCN, pos, types)
-        signal_BCWL = cut_windows(x_BCN, tokenizer.config.window_length, 0.0)
+        signal_BCWL = cut_windows(x_BCN, tokenizer.sizes.window_length, 0.0)
         signal, target, made = (t.float().cpu().numpy() for t in (signal_BCWL, target_BCWL, made_BCWL))
         kinds = batch.sensor_type.numpy().astype(np.int8)
         for b, row in enumerate(part):
@@ -152,7 +152,7 @@ def reconstruct_rows(
 
 
 def tokenize_rows(
-    tokenizer: "BrainTokenizer", corpus: Corpus, rows: Sequence[int], device: "torch.device"
+    tokenizer: "TokenizerModule", corpus: Corpus, rows: Sequence[int], device: "torch.device"
 ) -> Iterator[NDArray[np.int64]]:
     """Yield codes (segment, latent, step, quantizer), batch by batch, for windows without overlap."""
     import torch

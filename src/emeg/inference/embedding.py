@@ -1,4 +1,4 @@
-"""A scikit-learn transformer over a pretrained BrainOmni.
+"""A scikit-learn transformer over a pretrained encoder.
 
 Shape letters: B batch, C channels, N samples, S latent sources, T latent steps, D features.
 """
@@ -14,7 +14,7 @@ from sklearn.utils import Tags
 
 from emeg.errors import UserError
 from emeg.inference.input_windows import UNIT_FACTORS, SignalWindows, Unit, windows_of
-from emeg.models import POOLINGS, BrainOmni, pool, pooled_names
+from emeg.models import POOLINGS, EncoderModule, load_encoder, pool, pooled_names
 from emeg.tokenizers.braintokenizer import normalise_signal
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ EmbedderPooling = Literal["mean", "mean_std", "log_std", "power", "mean_power", 
 
 
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Embed windows of EEG or MEG with a frozen BrainOmni; any channels with known positions can be used.
+    """Embed windows of EEG or MEG with a frozen encoder; any channels with known positions can be used.
 
     Nothing is learned in `fit`, so it may stand anywhere in a scikit-learn or MOABB pipeline.
 
     Parameters
     ----------
     model : str or Path
-        Folder of a BrainOmni: ``config.json`` and ``model.safetensors``.
+        Folder of an encoder: ``config.json`` and ``model.safetensors``.
     info : mne.Info, optional
         Channels and rate of arrays.
     montage : str, optional
@@ -154,9 +154,9 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if self.pooling == "none":
             raise UserError("pooling: 'none' gives an array for each window, whose entries have no names; use mean")
         network = self._network()
-        return np.array(pooled_names(self.pooling, network.tokenizer.config.n_neuro, network.config.lm_dim), object)
+        return np.array(pooled_names(self.pooling, network.n_sources, network.n_features), object)
 
-    def _embed(self, network: BrainOmni, windows: SignalWindows, rows: slice) -> NDArray[np.float32]:
+    def _embed(self, network: EncoderModule, windows: SignalWindows, rows: slice) -> NDArray[np.float32]:
         device = next(network.parameters()).device
         x_BCN = torch.from_numpy(np.ascontiguousarray(windows.signal[rows])).to(device)
         n = len(x_BCN)
@@ -169,15 +169,15 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
                 return np.asarray(embedded_BSTD.cpu().numpy())
             return np.asarray(pool(embedded_BSTD, self.pooling).cpu().numpy())
 
-    def _network(self) -> BrainOmni:
+    def _network(self) -> EncoderModule:
         """Load the network when it is first needed, and again when the parameters that name it have changed."""
         asked = (str(self.model), self.device)
-        loaded: tuple[tuple[str, str], BrainOmni] | None = getattr(self, "_loaded", None)
+        loaded: tuple[tuple[str, str], EncoderModule] | None = getattr(self, "_loaded", None)
         if loaded is None or loaded[0] != asked:
             if not asked[0]:
-                raise UserError("Embedder: model= is empty; give the folder of a BrainOmni")
+                raise UserError("Embedder: model= is empty; give the folder of an encoder, such as a BrainOmni")
             device = self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-            loaded = (asked, BrainOmni.from_pretrained(Path(self.model)).to(device))
+            loaded = (asked, load_encoder(Path(self.model)).to(device))
             self._loaded = loaded
         return loaded[1]
 

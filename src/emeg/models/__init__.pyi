@@ -1,4 +1,12 @@
-from .brainomni import BrainOmni as BrainOmni, PretrainingLosses as PretrainingLosses
+from .brainomni import BrainOmni as BrainOmni
+from .interface import (
+    Encoder as Encoder,
+    EncoderModule as EncoderModule,
+    Objective as Objective,
+    PretrainingLosses as PretrainingLosses,
+    build_objective as build_objective,
+    load_encoder as load_encoder,
+)
 from .config import BrainOmniConfig as BrainOmniConfig, PRESETS as PRESETS
 from .draws import PretrainingDraws as PretrainingDraws, draw_pretraining_step as draw_pretraining_step
 from .heads import HeadPooling as HeadPooling, TaskHead as TaskHead

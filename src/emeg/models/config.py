@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
+from emeg.plugins import Plugin
 
 
 class BrainOmniConfig(Config):
@@ -46,3 +47,5 @@ PRESETS: dict[str, BrainOmniConfig] = {
 }
 """Configurations by name. `nano` fits the nano tokenizers. `tiny` (8.42 M parameters) and `base` (32.7 M) are the sizes
 of the paper and fit its tokenizer."""
+
+PLUGIN = Plugin(BrainOmniConfig, "emeg.models.brainomni:BrainOmni", PRESETS, "BrainOmni", objective="masked")

@@ -8,7 +8,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from emeg.models.brainomni import BrainOmni
+from emeg.models.interface import EncoderModule
 from emeg.models.pooling import n_pooled, pool
 from emeg.tokenizers.braintokenizer.draws import dropout
 from emeg.tokenizers.braintokenizer.initialise import initialise_linear
@@ -70,7 +70,7 @@ class TaskHead(nn.Module):
     @classmethod
     def of(
         cls,
-        backbone: BrainOmni,
+        backbone: EncoderModule,
         n_classes: int,
         *,
         dropout: float = 0.1,
@@ -78,7 +78,7 @@ class TaskHead(nn.Module):
         n_layers: int = 1,
     ) -> Self:
         """Create a head that fits a backbone."""
-        sizes = (backbone.tokenizer.config.n_neuro, backbone.config.lm_dim)
+        sizes = (backbone.n_sources, backbone.n_features)
         return cls(*sizes, n_classes, dropout=dropout, pooling=pooling, n_layers=n_layers)
 
     @torch.no_grad()

@@ -14,12 +14,12 @@ from emeg.tokenizers.braintokenizer.pretrained import CARD, WEIGHTS, load_weight
 
 README = "README.md"
 FILES = (CARD, WEIGHTS, README, "metrics.parquet")
-KINDS = ("braintokenizer", "brainomni", "finetuned")
+ROLES = ("tokenizer", "encoder", "finetuned")
 
 
 def upload(folder: Path, repo: str, *, licence: str, private: bool, message: str) -> str:
     """Check a model folder, add the metadata of the hub to its card, upload it, and return the commit."""
-    kind = read_card(folder, *KINDS)["kind"]
+    kind = read_card(folder, *ROLES)["kind"]
     load_weights(folder)
     readme = folder / README
     text = readme.read_text(encoding="utf-8") if readme.is_file() else f"# {repo}\n"

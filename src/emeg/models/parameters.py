@@ -2,20 +2,21 @@
 
 from typing import Any
 
-from emeg.models.brainomni import BrainOmni
+from torch import nn
+
 from emeg.tokenizers.braintokenizer.parameters import group_parameters
 
 PLAIN = ("predict_head", "projection", "mask_token")
 
 
-def parameter_groups(model: BrainOmni, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(model: nn.Module, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
     """Group the transformer's parameters for ``torch.optim.AdamW``; the frozen tokenizer's are in none.
 
     Norms, head, projection and mask token do not decay.
 
     Parameters
     ----------
-    model : BrainOmni
+    model : Module
     learning_rate : float
         Learning rate of all groups.
     weight_decay : float

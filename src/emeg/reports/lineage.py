@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from emeg.evaluation.products import EvaluationSummary
+from emeg.plugins import GROUPS, find_plugin, plugin_names, role_of
 from emeg.store import Store
 from emeg.store.catalog.parquet import table_of
 
@@ -24,7 +25,9 @@ class Lineage(NamedTuple):
     corpus: dict[str, Any]
     """Manifest of the corpus."""
     histories: dict[str, pa.Table]
-    """Metrics over steps (step, split, name, value), by stage."""
+    """Metrics over steps (step, split, name, value) of the tokenizer and of the model."""
+    titles: dict[str, str]
+    """Names of these models for readers."""
     products: tuple[Product, ...]
     parts: tuple[tuple[str, dict[str, Any]], ...]
     """Configurations as stored with the products."""
@@ -38,11 +41,7 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
     }
     corpus = _json(store, "corpora", names["corpus"], "manifest.json")
     models = {kind: _json(store, "models", names[kind], "config.json") for kind in ("tokenizer", "model", "finetuned")}
-    histories = {
-        title: table
-        for title, kind in (("BrainTokenizer", "tokenizer"), ("BrainOmni", "model"))
-        if (table := _history(store, names[kind])) is not None
-    }
+    histories = {kind: table for kind in ("tokenizer", "model") if (table := _history(store, names[kind])) is not None}
     made_from = {
         "corpus": f"{len(corpus.get('recordings', []))} recordings",
         "tokenizer": f"corpus {names['corpus']}",
@@ -52,9 +51,9 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
     }
     titles = {
         "corpus": "corpus",
-        "tokenizer": "BrainTokenizer",
+        "tokenizer": _title(models["tokenizer"], "BrainTokenizer"),
         "tokens": "tokens",
-        "model": "BrainOmni",
+        "model": _title(models["model"], "BrainOmni"),
         "finetuned": "fine-tuned",
     }
     parts = [("Corpus", {key: corpus.get(key) for key in ("config", "split_rule", "subjects")})] if corpus else []
@@ -63,9 +62,18 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
         version=figures.version,
         corpus=corpus,
         histories=histories,
+        titles={kind: titles[kind] for kind in histories},
         products=tuple(Product(titles[kind], name, made_from[kind]) for kind, name in names.items() if name),
         parts=tuple(parts),
     )
+
+
+def _title(card: dict[str, Any], default: str) -> str:
+    """Return the name of a network for readers; its kind if the package that knows more is not installed."""
+    role, kind = role_of(card), str(card.get("kind") or "")
+    if role not in GROUPS or kind not in plugin_names(role):
+        return kind or default
+    return find_plugin(role, kind).title or kind
 
 
 def _json(store: Store, kind: str, name: str, file: str) -> dict[str, Any]:

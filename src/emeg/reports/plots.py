@@ -156,8 +156,8 @@ def codebook_use(counts: NDArray[np.int64]) -> str:
                 np.arange(1, len(share) + 1),
                 np.where(share > 0, share, np.nan),
                 lw=1.1,
-                color=SERIES[level],
-                label=f"quantizer {level + 1}",
+                color=SERIES[level % len(SERIES)],
+                label=f"quantizer {level + 1}" if level < len(SERIES) else None,
             )
         axes.axhline(1 / counts.shape[1], color=QUIET, lw=0.8, ls=":", label="uniform")
         axes.set(xlabel="codes, most used first", title="share of tokens")

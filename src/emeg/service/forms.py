@@ -1,25 +1,26 @@
 """Lists to choose from in the forms of deployments: stores, recipes, and the products of a store."""
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
 from emeg.errors import EmegError
+from emeg.plugins import role_of
 from emeg.service.settings import ServiceConfig
 from emeg.store import Store, model_config
+from emeg.training.recipes import RecipeKind, shipped_recipes
 
-KIND_OF_RECIPE = {
-    "TrainTokenizerConfig": "braintokenizer",
-    "PretrainConfig": "brainomni",
+KIND_OF_RECIPE: dict[str, RecipeKind] = {
+    "TrainTokenizerConfig": "tokenizer",
+    "PretrainConfig": "encoder",
     "FinetuneConfig": "finetune",
 }
-"""Configuration class -> start of the names of its recipes."""
+"""Configuration class -> kind of its recipes."""
 
 PRODUCT_OF = {"corpus": "corpora", "tokens": "tokens", "evaluation": "evaluations"}
 """Field -> kind of the products that it names."""
 
-MODEL_OF = {"model": "brainomni", "finetuned": "finetuned", "tokenizer": "braintokenizer"}
-"""Field -> kind of the models that it names."""
+ROLE_OF = {"model": "encoder", "finetuned": "finetuned", "tokenizer": "tokenizer"}
+"""Field -> role of the models that it names."""
 
 FIRST = ("root", "archive", "recipe", "corpus", "tokens", "tokenizer", "model", "finetuned", "steps", "epochs", "seed")
 """Fields that a form shows first."""
@@ -59,7 +60,7 @@ def _field(
         return {**described, "enum": list(settings.stores.values())}
     if key == "recipe" and owner in KIND_OF_RECIPE and described.get("type") == "string":
         plain = {name: value for name, value in described.items() if name != "type"}
-        named = {"title": "Shipped recipe", "type": "string", "enum": list_recipes(KIND_OF_RECIPE[owner])}
+        named = {"title": "Shipped recipe", "type": "string", "enum": shipped_recipes(KIND_OF_RECIPE[owner])}
         own = {"title": "File", "type": "string", "pattern": r"\.ya?ml$"}
         return {**plain, "anyOf": [named, own]}
     known = products.get(key)
@@ -69,20 +70,14 @@ def _field(
     return described
 
 
-def list_recipes(kind: str) -> list[str]:
-    """Return the names of the shipped recipes of a kind."""
-    files = (resources.files("emeg") / "recipes").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.startswith(f"{kind}"))
-
-
 def list_products(root: str) -> dict[str, list[str]]:
     """Return the products of a store by the field that names them; nothing if there is no store yet."""
     try:
         store = Store.open(root)
         found = {field: store.names(kind) for field, kind in PRODUCT_OF.items()}
-        kinds = {name: str(model_config(store, name).get("kind")) for name in store.names("models")}
+        roles = {name: role_of(model_config(store, name)) for name in store.names("models")}
     except EmegError:
         return {}
-    for field, kind in MODEL_OF.items():
-        found[field] = sorted(name for name, of in kinds.items() if of == kind)
+    for field, role in ROLE_OF.items():
+        found[field] = sorted(name for name, of in roles.items() if of == role)
     return found

@@ -29,7 +29,12 @@ from .catalog.tables import (
     read_quarantine as read_quarantine,
     release as release,
 )
-from .models import find_model as find_model, model_config as model_config, n_parameters as n_parameters
+from .models import (
+    find_model as find_model,
+    model_config as model_config,
+    models_of as models_of,
+    n_parameters as n_parameters,
+)
 from .files import MARKERS as MARKERS, SCHEMA as SCHEMA
 from .products import Store as Store
 from .recordings.measures import BadStretch as BadStretch, Measures as Measures, bad_stretches as bad_stretches

@@ -1,29 +1,35 @@
-"""Find a model by its kind: tokenizers, backbones and fine-tuned models are in one folder."""
+"""Find a model by its role: tokenizers, encoders and fine-tuned models are in one folder."""
 
 from typing import Any
 
 from emeg.errors import UserError
+from emeg.plugins import role_of
 from emeg.store.products import Store
 
 
-def find_model(store: Store, kind: str, name: str | None) -> str:
-    """Resolve a model of one kind (braintokenizer, brainomni, finetuned): `name`, or the only one.
+def find_model(store: Store, role: str, name: str | None) -> str:
+    """Resolve a model of one role (tokenizer, encoder, finetuned): `name`, or the only one.
 
     Raises
     ------
     UserError
-        The model is missing or of another kind, or none was named and there is not exactly one.
+        The model is missing or of another role, or none was named and there is not exactly one.
     """
     if name is not None:
-        found = model_config(store, store.only("models", name)).get("kind")
-        if found != kind:
-            raise UserError(f"{store.root}: model {name} is a {found}; name a {kind}")
+        card = model_config(store, store.only("models", name))
+        if role_of(card) != role:
+            raise UserError(f"{store.root}: model {name} is a {card.get('kind')}; name a model of role {role}")
         return name
-    names = [name for name in store.names("models") if model_config(store, name).get("kind") == kind]
+    names = models_of(store, role)
     if len(names) != 1:
         listed = f"name one of {', '.join(names)}" if names else "train or import one first"
-        raise UserError(f"{store.root}: models/ holds {len(names)} of kind {kind}; {listed}")
+        raise UserError(f"{store.root}: models/ holds {len(names)} of role {role}; {listed}")
     return names[0]
+
+
+def models_of(store: Store, role: str) -> list[str]:
+    """Return the names of the models of one role: tokenizer, encoder or finetuned."""
+    return [name for name in store.names("models") if role_of(model_config(store, name)) == role]
 
 
 def model_config(store: Store, name: str) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 Fields declared by `recipe_field` have no default here: their values stand in the recipes (`emeg/recipes/*.yaml`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from emeg.config import Config, option, runtime_field
 from emeg.data.sampling.plan import SamplingConfig
-from emeg.training.recipes import FromRecipe, merge_values, read_recipe, recipe_field
+from emeg.training.recipes import FromRecipe, RecipeKind, merge_values, read_recipe, recipe_field
 from emeg.training.scheduler_configs import KubernetesConfig, SlurmConfig
 
 Precision = Literal["auto", "32-true", "bf16-mixed"]
@@ -149,11 +149,13 @@ class TrainingConfig(FromRecipe):
 class TrainTokenizerConfig(TrainingConfig):
     """Parameters of the verb train-tokenizer."""
 
-    recipe_kind: ClassVar[str] = "braintokenizer"
+    recipe_kind: ClassVar[RecipeKind] = "tokenizer"
 
     recipe: str = runtime_field("braintokenizer-emeg-nano", group="training")
     """Recipe with the values of all other options: braintokenizer-emeg-nano, braintokenizer-emeg-base, braintokenizer
     (the paper), braintokenizer-nano (its small form), or a .yaml file."""
+    tokenizer: str = option("braintokenizer", group="model")
+    """Tokenizer to train: braintokenizer, or the name under which a package registers another."""
     corpus: str | None = option(None, group="data")
     """Corpus to train on; default: the only one in the store."""
     optimiser: TokenizerOptimiserConfig = recipe_field()
@@ -163,15 +165,26 @@ class TrainTokenizerConfig(TrainingConfig):
     ramp_steps: int = recipe_field(ge=0)
     """Steps over which the L1, amplitude and phase losses rise to full weight."""
 
+    def product_fields(self) -> dict[str, Any]:
+        """Return the fields that can change a result, without later ones that have their default."""
+        return without_defaults(self, super().product_fields(), ("tokenizer",))
+
 
 class PretrainConfig(TrainingConfig):
     """Parameters of the verb pretrain."""
 
-    recipe_kind: ClassVar[str] = "brainomni"
+    recipe_kind: ClassVar[RecipeKind] = "encoder"
 
     recipe: str = runtime_field("brainomni-emeg-nano", group="training")
     """Recipe with the values of all other options: brainomni-emeg-nano, brainomni-tiny and brainomni-base (the paper),
     brainomni-nano (their small form), or a .yaml file."""
+    encoder: str = option("brainomni", group="model")
+    """Encoder to train: brainomni, or the name under which a package registers another."""
+    objective: str | None = option(None, group="model")
+    """What it predicts: masked, or the name under which a package registers another; default: the objective that the
+    encoder is made for."""
+    objective_options: dict[str, NetworkValue] = option({}, group="model")
+    """Parameters of the objective that differ from its defaults."""
     tokens: str | None = option(None, group="data")
     """Tokens to train on; default: the only ones in the store."""
     step_segments: PositiveInt | None = runtime_field(None, group="data")
@@ -182,6 +195,16 @@ class PretrainConfig(TrainingConfig):
     """Least number of micro-batches in a step over all ranks; a multiple of it is used where the ranks need one."""
     weights: dict[str, NonNegativeFloat] = option({}, group="data")
     """Times an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg); 1 where absent."""
+
+    def product_fields(self) -> dict[str, Any]:
+        """Return the fields that can change a result, without later ones that have their default."""
+        return without_defaults(self, super().product_fields(), ("encoder", "objective", "objective_options"))
+
+
+def without_defaults(config: Config, fields: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Leave out fields that have their default, so that products keep the names they had before the fields existed."""
+    defaults = {name: type(config).model_fields[name].default for name in names}
+    return {name: value for name, value in fields.items() if name not in defaults or value != defaults[name]}
 
 
 def token_sampling(config: PretrainConfig, segment_s: float) -> SamplingConfig:
@@ -211,7 +234,7 @@ class TokenizeConfig(Config):
     corpus: str | None = option(None, group="data")
     """Corpus to tokenize; default: the only one in the store."""
     tokenizer: str | None = option(None, group="model")
-    """BrainTokenizer to use; default: the only one in the store."""
+    """Model of the tokenizer to use; default: the only one in the store."""
     overlap: float = Field(0.25, ge=0.0, lt=1.0)
     """Share of a window that the next window contains too."""
     batch_channel_seconds: PositiveFloat = runtime_field(4000.0)
@@ -251,7 +274,7 @@ class TokenizeResult(Config):
     n_segments: int
     """Number of segments."""
     tokenizer: str
-    """BrainTokenizer that computed the codes."""
+    """Model of the tokenizer that computed the codes."""
     corpus: str
     """Corpus that was tokenized."""
     done_before: bool
@@ -314,7 +337,7 @@ class FinetuneRecipe(AdamWConfig):
 class FinetuneFromRecipe(FromRecipe):
     """Base of a configuration that contains how a fold is fitted."""
 
-    recipe_kind: ClassVar[str] = "finetune"
+    recipe_kind: ClassVar[RecipeKind] = "finetune"
 
     recipe: str = runtime_field("finetune-nano", group="training")
     """Recipe with the settings of a fit: finetune-nano, finetune-paper, or a .yaml file."""

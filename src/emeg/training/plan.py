@@ -9,7 +9,7 @@ from emeg.data.sampling.plan import SamplingPlan
 from emeg.errors import UserError
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.training.configs import PretrainConfig, TrainingConfig, TrainTokenizerConfig, token_sampling
+from emeg.training.configs import PretrainConfig, TrainTokenizerConfig, token_sampling
 from emeg.training.division import divide
 from emeg.training.recipes import kind_of
 from emeg.training.scaling import SEGMENT_S, GpuForecast, forecast_training
@@ -138,11 +138,13 @@ def plan_training(config: PlanConfig, *, progress: Progress = silent) -> PlanRes
     )
 
 
-def _forecast_gpus(gpus: int, training: TrainingConfig, plan: SamplingPlan, found: Forecast) -> GpuForecast:
+def _forecast_gpus(
+    gpus: int, training: TrainTokenizerConfig | PretrainConfig, plan: SamplingPlan, found: Forecast
+) -> GpuForecast:
     is_tokens = isinstance(training, PretrainConfig)
     units = plan.config.budget_channel_seconds
     return forecast_training(
-        "brainomni" if is_tokens else "braintokenizer",
+        training.encoder if isinstance(training, PretrainConfig) else training.tokenizer,
         training.network,
         gpus=gpus,
         micro_batches=plan.config.micro_batches,
@@ -153,7 +155,7 @@ def _forecast_gpus(gpus: int, training: TrainingConfig, plan: SamplingPlan, foun
 
 def read_training(config: PlanConfig) -> TrainTokenizerConfig | PretrainConfig:
     """Load the recipe's configuration. A custom recipe is a BrainOmni recipe if it sets `batch_segments`."""
-    config_class = PretrainConfig if kind_of(config.recipe) == "brainomni" else TrainTokenizerConfig
+    config_class = PretrainConfig if kind_of(config.recipe) == "encoder" else TrainTokenizerConfig
     return config_class.checked({"root": config.root, "recipe": config.recipe}, source=config.recipe)
 
 

@@ -1,47 +1,44 @@
 """Names of models: a hash of everything that can change them. Loads no network library."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 from emeg.config import Config
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
+from emeg.plugins import Role, find_plugin
 from emeg.store import Store
-from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZER_PRESETS
-from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.version import __version__
 
-if TYPE_CHECKING:
-    from emeg.models import BrainOmniConfig
 
-
-def tokenizer_network(config: TrainTokenizerConfig) -> BrainTokenizerConfig:
+def tokenizer_network(config: TrainTokenizerConfig) -> Config:
     """Return the sizes of the tokenizer: those of the preset, with the caller's overrides."""
-    return BrainTokenizerConfig.checked(_sizes(config, TOKENIZER_PRESETS), source="overrides")
+    return _network("tokenizer", config.tokenizer, config)
 
 
-def brainomni_network(config: PretrainConfig) -> "BrainOmniConfig":
-    """Return the sizes of BrainOmni: those of the preset, with the caller's overrides."""
-    from emeg.models import PRESETS, BrainOmniConfig
-
-    return BrainOmniConfig.checked(_sizes(config, PRESETS), source="overrides")
+def encoder_network(config: PretrainConfig) -> Config:
+    """Return the sizes of the encoder: those of the preset, with the caller's overrides."""
+    return _network("encoder", config.encoder, config)
 
 
-def _sizes(config: TrainingConfig, presets: Mapping[str, Config]) -> dict[str, object]:
-    if config.network not in presets:
-        raise UserError(f"network={config.network!r}: there is no such preset; choose from {', '.join(presets)}")
-    return {**presets[config.network].model_dump(), **config.overrides}
+def _network(role: Role, name: str, config: TrainingConfig) -> Config:
+    plugin = find_plugin(role, name)
+    if config.network not in plugin.presets:
+        raise UserError(
+            f"network={config.network!r}: {role} {name} has no such preset; choose from {', '.join(plugin.presets)}"
+        )
+    sizes = {**plugin.presets[config.network].model_dump(), **config.overrides}
+    return plugin.config.checked(sizes, source="overrides")
 
 
 def tokenizer_name(config: TrainTokenizerConfig) -> str:
     """Return the name of the tokenizer that `config`, its corpus resolved, trains."""
-    return _name("braintokenizer", config, tokenizer_network(config))
+    return _name(config.tokenizer, config, tokenizer_network(config))
 
 
-def brainomni_name(config: PretrainConfig) -> str:
-    """Return the name of the BrainOmni that `config`, its tokens resolved, trains."""
-    return _name("brainomni", config, brainomni_network(config))
+def encoder_name(config: PretrainConfig) -> str:
+    """Return the name of the encoder that `config`, its tokens resolved, trains."""
+    if config.objective == find_plugin("encoder", config.encoder).objective:
+        config = config.model_copy(update={"objective": None})  # stating the default changes nothing
+    return _name(config.encoder, config, encoder_network(config))
 
 
 UNUSED_STEPS = {"braintokenizer": 1500, "brainomni": 300}
@@ -52,14 +49,14 @@ UNUSED_LEARNING_RATE = 3e-4
 
 
 def _name(kind: str, config: TrainingConfig, network: Config) -> str:
-    replaced = {"network", "overrides", "from_model", "transfer"}
+    replaced = {"network", "overrides", "from_model", "transfer", "tokenizer", "encoder"}
     fields = {key: value for key, value in config.product_fields().items() if key not in replaced}
     if config.from_model is not None:
         from emeg.training.warm_start import source_folder
 
         weights = source_folder(Store.open(config.root), config.from_model) / "model.safetensors"
         fields["from"] = {"weights": sha256_file(weights), "transfer": config.transfer}
-    fields["steps"] = fields["steps"] or UNUSED_STEPS[kind]
+    fields["steps"] = fields["steps"] or UNUSED_STEPS.get(kind, 0)
     fields["optimiser"] = {"quantizer_learning_rate": UNUSED_LEARNING_RATE, **fields["optimiser"]}
     return hash_json({"kind": kind, "version": __version__, "network": network.product_fields(), "config": fields})
 

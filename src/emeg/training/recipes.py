@@ -7,7 +7,7 @@ the field's own default. What results is complete: its `model_dump` means the sa
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, get_args
+from typing import Any, ClassVar, Literal, NoReturn, get_args
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic.fields import FieldInfo
@@ -17,8 +17,14 @@ from pydantic_core import CoreSchema
 from emeg.config import Config, read_yaml, runtime_field
 from emeg.errors import UserError
 
-KINDS = ("braintokenizer", "brainomni", "finetune")
-"""Kinds of recipe: the first part of a shipped recipe's name."""
+RecipeKind = Literal["tokenizer", "encoder", "finetune"]
+"""Kinds of recipe: for `train-tokenizer`, for `pretrain`, for `finetune`."""
+TELLING: dict[RecipeKind, str] = {
+    "tokenizer": "sampling",
+    "encoder": "batch_segments",
+    "finetune": "fit",
+}
+"""Field that only recipes of a kind have."""
 ALTERNATIVES = (("steps", "epochs"),)
 """Fields of which exactly one counts: a value for one of them replaces the recipe's value for the other."""
 
@@ -43,8 +49,8 @@ def refuse_default() -> NoReturn:
 class FromRecipe(Config):
     """A configuration that a recipe completes."""
 
-    recipe_kind: ClassVar[str]
-    """One of `KINDS`."""
+    recipe_kind: ClassVar[RecipeKind]
+    """Kind of its recipes."""
     recipe: str = runtime_field(..., group="training")
     """Recipe with the values of all other fields: a name, or a .yaml file."""
 
@@ -120,7 +126,7 @@ def read_recipe(config_class: type[FromRecipe], name: str) -> dict[str, Any]:
         There is no such recipe, it is for another configuration, or it is not a mapping.
     """
     if not is_file(name):
-        return _load(_shipped(config_class.recipe_kind, name))
+        return _read_shipped(config_class.recipe_kind, name)
     own = _load(Path(name))
     base = str(own.pop("extends", config_class.model_fields["recipe"].default))
     if Path(base) == Path(name):
@@ -128,18 +134,34 @@ def read_recipe(config_class: type[FromRecipe], name: str) -> dict[str, Any]:
     return merge_values(config_class, read_recipe(config_class, base), own)
 
 
-def kind_of(name: str) -> str:
-    """Return the kind of a recipe: the start of its name, or for a file what it extends or states.
+def kind_of(name: str) -> RecipeKind:
+    """Return the kind of a recipe: of a file, that of the recipe it extends, or what its fields tell.
 
     Raises
     ------
     UserError
-        The file is not there, or it is not a mapping.
+        There is no such recipe, or it is not a mapping.
     """
     if is_file(name):
         own = _load(Path(name))
-        name = str(own.get("extends", "brainomni" if "batch_segments" in own else "braintokenizer"))
-    return next((kind for kind in KINDS if name.startswith(kind)), "braintokenizer")
+        return kind_of(str(own["extends"])) if "extends" in own else _told_by(own)
+    known = [recipe for kind in TELLING for recipe in shipped_recipes(kind)]
+    if name not in known:
+        raise _unknown(name, known)
+    return _told_by(_load(_folder() / f"{name}.yaml"))
+
+
+def _told_by(values: Mapping[str, Any]) -> RecipeKind:
+    return next((kind for kind, field in TELLING.items() if field in values), "tokenizer")
+
+
+def shipped_recipes(kind: RecipeKind) -> list[str]:
+    """Return the names of the shipped recipes of a kind."""
+    return sorted(path.stem for path in _folder().glob("*.yaml") if _told_by(_load(path)) == kind)
+
+
+def _folder() -> Path:
+    return Path(str(resources.files("emeg"))) / "recipes"
 
 
 def is_file(name: str) -> bool:
@@ -147,14 +169,16 @@ def is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _shipped(kind: str, name: str) -> Path:
-    folder = Path(str(resources.files("emeg"))) / "recipes"
-    known = sorted(path.stem for path in folder.glob(f"{kind}*.yaml"))
-    if name not in known:
-        raise UserError(
-            f"recipe {name!r}: there is no such recipe; choose from {', '.join(known)}, or give a .yaml file"
-        )
-    return folder / f"{name}.yaml"
+def _read_shipped(kind: RecipeKind, name: str) -> dict[str, Any]:
+    file = _folder() / f"{name}.yaml"
+    values = _load(file) if file.parent == _folder() and file.is_file() else {}
+    if not values or _told_by(values) != kind:
+        raise _unknown(name, shipped_recipes(kind))
+    return values
+
+
+def _unknown(name: str, known: list[str]) -> UserError:
+    return UserError(f"recipe {name!r}: there is no such recipe; choose from {', '.join(known)}, or give a .yaml file")
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -156,7 +156,10 @@ def forecast_training(
     UserError
         There are no counts of this network.
     """
-    presets = read_counts()[kind]
+    known = read_counts()
+    if kind not in known:
+        raise UserError(f"--gpus: {kind} was not counted; leave out --gpus, or choose {' or '.join(known)}")
+    presets = known[kind]
     if network not in presets:
         raise UserError(f"network={network!r}: it was not counted; for --gpus, use {', '.join(presets)}")
     counts = presets[network]

@@ -5,11 +5,12 @@ from typing import Literal, NamedTuple
 import torch
 
 from emeg.data import n_in_pairs
-from emeg.models import BrainOmni
+from emeg.models import EncoderModule
+from emeg.plugins import load_network
 from emeg.store import Store, model_config
-from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
+from emeg.tokenizers.interface import build_tokenizer
 from emeg.training.configs import PretrainConfig, TrainTokenizerConfig
-from emeg.training.product_names import brainomni_network, tokenizer_network
+from emeg.training.product_names import encoder_network, tokenizer_network
 
 FLOAT = 4
 """Bytes of a number; weights, gradients and moments are float32 in either arithmetic."""
@@ -77,15 +78,16 @@ def count_parameters(store: Store, training: TrainTokenizerConfig | PretrainConf
     store : Store
     training : TrainTokenizerConfig or PretrainConfig
     tokenizer : str, optional
-        Model whose codes a BrainOmni predicts; one of the default size if it is not in the store.
+        Model whose codes an encoder predicts; a BrainTokenizer of the default size if it is not in the store.
     """
     with torch.device("meta"):
         if isinstance(training, TrainTokenizerConfig):
-            return sum(p.numel() for p in BrainTokenizer(tokenizer_network(training)).parameters())
+            trained = build_tokenizer(training.tokenizer, tokenizer_network(training), source="overrides")
+            return sum(p.numel() for p in trained.parameters())
         is_there = tokenizer is not None and store.has("models", tokenizer)
-        sizes = model_config(store, str(tokenizer))["config"] if is_there else {}
-        network = BrainOmni(
-            brainomni_network(training), BrainTokenizerConfig.checked(sizes, source=f"model {tokenizer}")
-        )
-        frozen = sum(p.numel() for p in network.tokenizer.parameters())
+        stored = model_config(store, str(tokenizer)) if is_there else {}
+        kind, sizes = stored.get("kind", "braintokenizer"), stored.get("config", {})
+        frozen_tokenizer = build_tokenizer(kind, sizes, source=f"model {tokenizer}")
+        network: EncoderModule = load_network("encoder", training.encoder)(encoder_network(training), frozen_tokenizer)
+        frozen = sum(p.numel() for p in frozen_tokenizer.parameters())
         return sum(p.numel() for p in network.parameters()) - frozen

@@ -18,7 +18,7 @@ from emeg.training.launch.jobs import JobNote, find_job, job_state, note_job
 from emeg.training.launch.launcher import count_nodes, count_ranks, is_launched, launch
 from emeg.training.launch.preflight import check_checkpoints, check_data, check_launch
 from emeg.training.loop.rank import find_run
-from emeg.training.product_names import brainomni_name, finished, tokenizer_name
+from emeg.training.product_names import encoder_name, finished, tokenizer_name
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -58,7 +58,7 @@ def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainRes
     RuntimeError
         The training process crashed.
     """
-    return _train("pretrain", config, "tokens", "tokens", brainomni_name, progress)
+    return _train("pretrain", config, "tokens", "tokens", encoder_name, progress)
 
 
 def _train(

@@ -7,13 +7,14 @@ import logging
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor, nn
 
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
 from emeg.models.hub import resolve
+from emeg.plugins import role_of
 from emeg.store import Store, find_model
 from emeg.tokenizers.braintokenizer.pretrained import CARD, WEIGHTS, load_weights, preview, read_card
 from emeg.training.configs import TrainingConfig
@@ -59,21 +60,21 @@ def source_folder(store: Store, model: str) -> Path:
 
 
 def adopt_model(store: Store, model: str) -> str:
-    """Return the name of a BrainOmni in the store; one from a folder or a hub is copied into it first.
+    """Return the name of an encoder in the store; one from a folder or a hub is copied into it first.
 
     The copy is named after weights and sizes, so that the same model has one name whatever its source.
 
     Raises
     ------
     UserError
-        There is no such model, or it is not a BrainOmni.
+        There is no such model, or it is not an encoder.
     """
     if _is_in(store, model):
-        return find_model(store, "brainomni", model)
+        return find_model(store, "encoder", model)
     folder = source_folder(store, model)
-    card = read_card(folder, "brainomni")
+    card = read_card(folder, "encoder")
     sizes = {"config": card["config"], "tokenizer": card.get("tokenizer")}
-    name = hash_json({"kind": "brainomni", "weights": sha256_file(folder / WEIGHTS), **sizes})
+    name = hash_json({"kind": card["kind"], "weights": sha256_file(folder / WEIGHTS), **sizes})
     if not store.has("models", name):
         with store.publishing("models", name) as copy:
             for file in (CARD, WEIGHTS):
@@ -82,11 +83,13 @@ def adopt_model(store: Store, model: str) -> str:
     return name
 
 
-def begin_from(network: nn.Module, config: TrainingConfig, store: Store, *, kind: str) -> dict[str, Any]:
+def begin_from(
+    network: nn.Module, config: TrainingConfig, store: Store, *, role: Literal["tokenizer", "encoder"]
+) -> dict[str, Any]:
     """Load the weights that a training begins from, and return its lineage.
 
-    A tokenizer may also begin from the tokenizer inside a BrainOmni. A BrainOmni takes the transformer only: its
-    tokenizer is the one that wrote the tokens.
+    A tokenizer may also begin from the tokenizer inside an encoder. An encoder does not take over a tokenizer: its own
+    is the one that wrote the tokens.
 
     Parameters
     ----------
@@ -95,8 +98,8 @@ def begin_from(network: nn.Module, config: TrainingConfig, store: Store, *, kind
     config : TrainingConfig
         With `from_model` and `transfer`.
     store : Store
-    kind : str
-        ``braintokenizer`` or ``brainomni``.
+    role : str
+        Role of the network.
 
     Returns
     -------
@@ -111,9 +114,9 @@ def begin_from(network: nn.Module, config: TrainingConfig, store: Store, *, kind
     if config.from_model is None:
         return {}
     folder = source_folder(store, config.from_model)
-    card = read_card(folder, *(("braintokenizer", "brainomni") if kind == "braintokenizer" else ("brainomni",)))
-    state = _of_kind(load_weights(folder), card["kind"], kind)
-    expected = {name: value for name, value in network.state_dict().items() if _is_own(name, kind)}
+    card = read_card(folder, *(("tokenizer", "encoder") if role == "tokenizer" else ("encoder",)))
+    state = _of_role(load_weights(folder), role_of(card), role)
+    expected = {name: value for name, value in network.state_dict().items() if _is_own(name, role)}
     found = compare(expected, state)
     if any(found) and not config.transfer:
         raise UserError(
@@ -158,14 +161,14 @@ def _is_in(store: Store, model: str) -> bool:
     return "/" not in model and not model.startswith(".") and store.has("models", model)
 
 
-def _is_own(name: str, kind: str) -> bool:
-    return kind == "braintokenizer" or not name.startswith(TOKENIZER_PREFIX)
+def _is_own(name: str, role: str) -> bool:
+    return role == "tokenizer" or not name.startswith(TOKENIZER_PREFIX)
 
 
-def _of_kind(state: Mapping[str, Tensor], source_kind: str, kind: str) -> dict[str, Tensor]:
-    if kind == "brainomni":
-        return {name: value for name, value in state.items() if _is_own(name, kind)}
-    if source_kind == "brainomni":
+def _of_role(state: Mapping[str, Tensor], source_role: str, role: str) -> dict[str, Tensor]:
+    if role == "encoder":
+        return {name: value for name, value in state.items() if _is_own(name, role)}
+    if source_role == "encoder":
         inside = {name: value for name, value in state.items() if name.startswith(TOKENIZER_PREFIX)}
         return {name.removeprefix(TOKENIZER_PREFIX): value for name, value in inside.items()}
     return dict(state)

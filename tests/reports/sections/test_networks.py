@@ -33,7 +33,7 @@ def tokenizer_history() -> pa.Table:
 
 
 def test_every_panel_of_the_tokenizer_is_drawn(tokenizer_history: pa.Table):
-    drawn = _drawings("BrainTokenizer", tokenizer_history)
-    assert len(drawn) == len(DRAWINGS["BrainTokenizer"])
+    drawn = _drawings("tokenizer", tokenizer_history)
+    assert len(drawn) == len(DRAWINGS["tokenizer"])
     use_of_codes = drawn[-1]
     assert all(f"codes/{level}" in use_of_codes for level in range(3))

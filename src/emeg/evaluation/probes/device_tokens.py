@@ -13,7 +13,7 @@ from emeg.metrics import chance_agreement, code_agreement
 from emeg.sensors import Sensors
 
 if TYPE_CHECKING:
-    from emeg.models import BrainOmni
+    from emeg.models import EncoderModule
 
 
 class TokenAgreement(NamedTuple):
@@ -41,12 +41,12 @@ class DeviceWindows(NamedTuple):
     """Sensors of the channels."""
 
 
-def token_agreement(network: "BrainOmni", first: DeviceWindows, second: DeviceWindows) -> TokenAgreement:
+def token_agreement(network: "EncoderModule", first: DeviceWindows, second: DeviceWindows) -> TokenAgreement:
     """Tokenize the same stretches of time from two devices, and compare codes and latents.
 
     Parameters
     ----------
-    network : BrainOmni
+    network : EncoderModule
         Its tokenizer is used.
     first, second : DeviceWindows
         Row i of both holds the same stretch of time of the same subject.
@@ -63,7 +63,7 @@ def token_agreement(network: "BrainOmni", first: DeviceWindows, second: DeviceWi
             " windows of the same stretches of time, at least two"
         )
     codes, latents = zip(*(_tokens(network, one) for one in (first, second)), strict=True)
-    n_codes = int(network.tokenizer.config.codebook_size)
+    n_codes = int(network.tokenizer.sizes.n_codes)
     cosine = np.sum(_unit(latents[0]) * _unit(latents[1]), axis=-1)
     return TokenAgreement(
         devices=(first.device, second.device),
@@ -75,7 +75,7 @@ def token_agreement(network: "BrainOmni", first: DeviceWindows, second: DeviceWi
     )
 
 
-def _tokens(network: "BrainOmni", windows: DeviceWindows) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _tokens(network: "EncoderModule", windows: DeviceWindows) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return codes (windows, sources, steps, levels) and latents (windows, sources, steps, features)."""
     import torch
 

@@ -23,7 +23,7 @@ from emeg.sensors import standard_name
 from emeg.store import Store, open_recording
 
 if TYPE_CHECKING:
-    from emeg.models import BrainOmni
+    from emeg.models import EncoderModule
 
 MOST_WINDOWS = 240
 """Most windows of a task that are probed, since each change of the windows embeds all of them again."""
@@ -67,9 +67,7 @@ def probe_task(
     embed = embedder(store, network.to(pick_device(device)), windows, spec)
     everything = np.arange(len(windows.channels))
     assert windows.signal_BCN is not None
-    layers = {
-        str(layer): embed(windows.signal_BCN, everything, (layer,)) for layer in range(network.config.lm_depth + 1)
-    }
+    layers = {str(layer): embed(windows.signal_BCN, everything, (layer,)) for layer in range(network.depth + 1)}
     probed = run_probes(
         windows,
         lambda signal_BCN, picks: embed(signal_BCN, picks, spec.layers),
@@ -128,13 +126,13 @@ def rows_of(windows: Windows, rows: NDArray[np.int64]) -> Windows:
     return windows._replace(**per_window)
 
 
-def embedder(store: Store, network: "BrainOmni", windows: Windows, spec: EmbeddingSpec) -> Embed:
+def embedder(store: Store, network: "EncoderModule", windows: Windows, spec: EmbeddingSpec) -> Embed:
     """Return a function that embeds windows of some of the shared channels, with the positions of the first recording.
 
     Parameters
     ----------
     store : Store
-    network : BrainOmni
+    network : EncoderModule
     windows : Windows
         Their channels are those that the function expects.
     spec : EmbeddingSpec

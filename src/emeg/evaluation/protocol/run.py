@@ -30,7 +30,7 @@ from emeg.evaluation.task import HELD_OUT, ancestry
 from emeg.evaluation.threads import single_blas_thread
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
-from emeg.store import Store, find_model, model_config, read_catalog
+from emeg.store import Store, find_model, models_of, read_catalog
 from emeg.store.runs import RunNote, note_run
 from emeg.uri import locate
 from emeg.version import __version__
@@ -164,11 +164,9 @@ def chosen_recipes(names: tuple[str, ...]) -> list[TaskRecipe]:
 
 def _model(store: Store, config: EvaluateConfig) -> str | None:
     """Return the network to evaluate; None where the store holds none and none was named."""
-    if config.model is None and not any(
-        model_config(store, name).get("kind") == "brainomni" for name in store.names("models")
-    ):
+    if config.model is None and not models_of(store, "encoder"):
         return None
-    return find_model(store, "brainomni", config.model)
+    return find_model(store, "encoder", config.model)
 
 
 def _identity(data: TaskData) -> dict[str, Any]:

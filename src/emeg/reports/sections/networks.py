@@ -14,15 +14,15 @@ from emeg.reports.plots import codebook_use, curves, spectra, traces
 
 BANDS = ("delta", "theta", "alpha", "beta", "gamma", "high")
 DRAWINGS: dict[str, tuple[tuple[str, str, Callable[[str], bool]], ...]] = {
-    "BrainTokenizer": (
+    "tokenizer": (
         ("loss", "train", lambda name: name in {metrics.LOSS, *metrics.TOKENIZER_LOSSES}),
         ("correlation with the signal, validation subjects", "validation", lambda name: name == metrics.PCC),
         ("codes in use, validation subjects", "validation", metrics.is_codes_in_use),
     ),
-    "BrainOmni": (
-        ("cross-entropy of masked tokens", "train", lambda name: name == metrics.LOSS),
+    "model": (
+        ("cross-entropy of predicted tokens", "train", lambda name: name == metrics.LOSS),
         ("cross-entropy, validation subjects", "validation", lambda name: name == metrics.LOSS),
-        ("accuracy on masked tokens, validation subjects", "validation", metrics.is_accuracy),
+        ("accuracy on predicted tokens, validation subjects", "validation", metrics.is_accuracy),
     ),
 }
 
@@ -96,7 +96,10 @@ def training_section(
     arrays : mapping of str to array, any shape and dtype
         Arrays of the evaluation, normalised units.
     """
-    stages = [{"title": stage, "drawings": _drawings(stage, table)} for stage, table in lineage.histories.items()]
+    stages = [
+        {"title": lineage.titles[stage], "drawings": _drawings(stage, table)}
+        for stage, table in lineage.histories.items()
+    ]
     rows = [
         {
             "quantizer": level + 1,

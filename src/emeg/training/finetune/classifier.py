@@ -17,8 +17,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from emeg.errors import UserError
 from emeg.metrics import balanced_accuracy
-from emeg.models import BrainOmni, TaskHead
+from emeg.models import EncoderModule, TaskHead
 from emeg.models.lora import add_lora, merge_lora
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
@@ -46,7 +47,7 @@ LORA_RATE = 30.0
 class Classifier(nn.Module):
     """Encoder, backbone and head; quantizer and decoder are not part of the computation."""
 
-    def __init__(self, backbone: BrainOmni, n_classes: int, recipe: FinetuneRecipe) -> None:
+    def __init__(self, backbone: EncoderModule, n_classes: int, recipe: FinetuneRecipe) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = TaskHead.of(
@@ -292,7 +293,7 @@ class DeviceLoader:
 
 
 def fit_classifier(
-    network: BrainOmni,
+    network: EncoderModule,
     windows: Windows,
     fold: FoldIndices,
     recipe: FinetuneRecipe,
@@ -324,7 +325,7 @@ def fit_classifier(
 
 
 def _fit_once(
-    network: BrainOmni,
+    network: EncoderModule,
     start: dict[str, Tensor],
     windows: Windows,
     fold: FoldIndices,
@@ -338,6 +339,8 @@ def _fit_once(
     torch.manual_seed(draw_seed(recipe.seed, 0, 1))
     classifier = Classifier(backbone, len(windows.classes), recipe)
     if recipe.mode == "lora":
+        if not isinstance(backbone.blocks, nn.Module):
+            raise UserError(f"mode 'lora': encoder {backbone.kind!r} has no blocks to adapt; choose full or probe")
         add_lora(backbone, backbone.blocks)
         learning_rate = learning_rate * LORA_RATE
     classifier.train()

@@ -1,6 +1,6 @@
 """Fit a classifier to one fold of a task: the whole network, or a linear probe on its frozen features.
 
-windows ──▶ tokenizer's encoder ──latents, not quantised──▶ BrainOmni ──embedding──▶ TaskHead        (full)
+windows ──▶ tokenizer's encoder ──latents, not quantised──▶ encoder ──embedding──▶ TaskHead        (full)
 windows ──▶ embedding, once ──pooled──▶ standardised ──▶ logistic regression                (probe)
 
 Training subjects fit the parameters, validation subjects choose learning rate, epoch or penalty, and test subjects are
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from emeg.errors import UserError
-from emeg.models import BrainOmni
+from emeg.models import EncoderModule, load_encoder
+from emeg.models.interface import with_random_weights
 from emeg.progress import Progress, silent
 from emeg.training.configs import FinetuneRecipe
 from emeg.training.device import pick_device
@@ -57,7 +58,7 @@ def finetune_fold(
     Parameters
     ----------
     model : Path
-        Folder of a BrainOmni: config.json and model.safetensors.
+        Folder of an encoder: config.json and model.safetensors.
     windows : Windows
         Labelled windows in physical units (`emeg.data.TaskWindows`). Read `in_memory` once, they serve all folds.
     fold : FoldIndices
@@ -108,7 +109,7 @@ def embed_task(
     Parameters
     ----------
     model : Path
-        Folder of a BrainOmni: config.json and model.safetensors.
+        Folder of an encoder: config.json and model.safetensors.
     windows : Windows
         Labelled windows in physical units.
     recipe : FinetuneRecipe
@@ -127,13 +128,13 @@ def embed_task(
         return embed_windows(network, windows, recipe, device=chosen)
 
 
-def load_backbone(model: Path, *, weights: Weights, seed: int) -> BrainOmni:
-    """Load a BrainOmni with its tokenizer, or one of the same sizes from random weights."""
-    trained = BrainOmni.from_pretrained(model)
+def load_backbone(model: Path, *, weights: Weights, seed: int) -> EncoderModule:
+    """Load an encoder with its tokenizer, or one of the same sizes from random weights."""
+    trained: EncoderModule = load_encoder(model)
     if weights == "trained":
         return trained
     torch.manual_seed(seed)
-    return BrainOmni(trained.config, trained.tokenizer.config).eval()
+    return with_random_weights(trained)
 
 
 def _check(windows: Windows, fold: FoldIndices) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from emeg.errors import UserError
 from emeg.metrics import balanced_accuracy
-from emeg.models import POOLINGS, BrainOmni, pool
+from emeg.models import POOLINGS, EncoderModule, pool
 from emeg.progress import Progress
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training.configs import FinetuneRecipe
@@ -19,7 +19,7 @@ from emeg.training.loop.batches import signal_batch
 
 
 def embed_windows(
-    network: BrainOmni, windows: Windows, recipe: FinetuneRecipe, *, device: torch.device
+    network: EncoderModule, windows: Windows, recipe: FinetuneRecipe, *, device: torch.device
 ) -> NDArray[np.float64]:
     """Embed all windows of a task with frozen weights, and pool them: shape (windows, pooled features).
 
@@ -58,7 +58,7 @@ def standardised_batches(
 
 
 def fit_probe(
-    network: BrainOmni,
+    network: EncoderModule,
     windows: Windows,
     fold: FoldIndices,
     recipe: FinetuneRecipe,

@@ -65,9 +65,9 @@ def _claimed(verb: str, function: Callable[..., Config]) -> Callable[..., Config
     """Return a function that claims the model first; on one machine the launcher has done so."""
     from emeg.store import Store
     from emeg.training.exclusive import training_across_machines
-    from emeg.training.product_names import brainomni_name, tokenizer_name
+    from emeg.training.product_names import encoder_name, tokenizer_name
 
-    name_of: Callable[[Any], str] = tokenizer_name if verb == "train-tokenizer" else brainomni_name
+    name_of: Callable[[Any], str] = tokenizer_name if verb == "train-tokenizer" else encoder_name
 
     def call(config: Any, *, progress: Progress) -> Config:  # noqa: ANN401 - of either verb
         with training_across_machines(Store.open(config.root), name_of(config)):

@@ -58,6 +58,8 @@ def carry_out(
 ) -> TrainResult:
     """Train in this process (one of the ranks, where there are several) and publish the model.
 
+    A network without parameters to train is published after 0 steps, with its metrics.
+
     Parameters
     ----------
     build : callable
@@ -94,9 +96,10 @@ def carry_out(
     with torch_threads(n_threads(n_parameters, config.threads)):
         device = trainer.strategy.root_device
         train = StepLoader(plan, reader, n_steps=n_steps, run=run, device=device, waiting=module.waiting)
-        fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, run=run)
+        if module.learns:
+            fit(trainer, module, train, look_at("validation", config.validation_segments), config=config, run=run)
         final = {split: look_at(split, config.final_segments) for split in FINAL_SPLITS}
-        metrics = final_metrics(trainer, module, final, keep=config.keep)
+        metrics = final_metrics(trainer, module, final, keep=config.keep if module.learns else "last")
     return publish(
         store, name, trainer, module, run, corpus=corpus, config=config, by_split=metrics, inputs=dict(inputs)
     )

@@ -87,6 +87,11 @@ class Training(LightningModule):
         self._tree: GradientTree | None = None
 
     @property
+    def learns(self) -> bool:
+        """Whether the network has parameters to train."""
+        return any(group["params"] for group in self._groups)
+
+    @property
     def is_sharded(self) -> bool:
         """Whether each rank holds only a shard of the network (FSDP2)."""
         return bool(self._unsharded)

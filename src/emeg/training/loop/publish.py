@@ -8,6 +8,7 @@ import numpy as np
 from lightning.pytorch import Trainer
 
 from emeg.data import Corpus
+from emeg.plugins import ROLE_OF_KIND
 from emeg.store import Store, read_catalog
 from emeg.training.configs import TrainingConfig, TrainResult
 from emeg.training.dataset_use import (
@@ -98,7 +99,9 @@ def publish(
         with store.publishing("models", name) as folder:
             module.save(folder, provenance)
             module.history.write_table(folder / METRICS_FILE)
-            locate(folder / "README.md").write_bytes(card(f"{module.title} {name}", provenance).encode())
+            locate(folder / "README.md").write_bytes(
+                card(f"{module.title} {name}", provenance, released=module.network.kind in ROLE_OF_KIND).encode()
+            )
     trainer.strategy.barrier("published")
     return TrainResult(
         model=name,
@@ -118,13 +121,14 @@ def _datasets(store: Store, corpus: Corpus, module: Training, inputs: dict[str, 
     return earlier + [use for use in own if use not in earlier]
 
 
-def card(title: str, provenance: dict[str, Any]) -> str:
-    """Write the model card."""
+def card(title: str, provenance: dict[str, Any], *, released: bool = True) -> str:
+    """Write the model card; `released` networks are those of arXiv 2505.18185."""
+    origin = " (architecture and losses: arXiv 2505.18185)" if released else ""
     data, metrics = provenance["data"], provenance["metrics"]
     lines = [
         f"# {title}",
         "",
-        f"Trained by emeg {__version__} (architecture and losses: arXiv 2505.18185). Weights: `model.safetensors`;"
+        f"Trained by emeg {__version__}{origin}. Weights: `model.safetensors`;"
         " sizes, recipe and provenance: `config.json`; metrics of every step: `metrics.parquet`.",
         "",
         "Input: EEG or MEG at 256 Hz, 0.1–96 Hz, in V, T or T/m, normalised by segment and sensor type, with sensor"

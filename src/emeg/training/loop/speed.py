@@ -13,6 +13,7 @@ import torch
 from emeg import metrics
 from emeg.models import BrainOmniConfig
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
+from emeg.tokenizers.sizes import TokenizerSizes
 
 PEAKS: tuple[tuple[str, float, float], ...] = (
     ("H100 PCIe", 756e12, 51e12),
@@ -154,12 +155,12 @@ def tokenizer_operations(c: BrainTokenizerConfig, *, n_seen: int, n_channels: in
     return 3.0 * n_windows * (n_seen * encoder + n_channels * decoder + steps * per_step)
 
 
-def brainomni_operations(c: BrainOmniConfig, t: BrainTokenizerConfig, *, n_steps: int) -> float:
+def brainomni_operations(c: BrainOmniConfig, t: TokenizerSizes, *, n_steps: int) -> float:
     """Count the operations of a training step for one segment of `n_steps` steps: matrix products, three passes."""
-    positions, half = t.n_neuro * n_steps, c.lm_dim // 2
+    positions, half = (t.n_sources or 1) * n_steps, c.lm_dim // 2
     linear = 2 * (4 * half * half) + 8 * c.lm_dim**2
-    attention = 2 * half * (n_steps + t.n_neuro)
-    head = c.mask_ratio * c.lm_dim * c.num_quantizers_used * t.codebook_size
+    attention = 2 * half * (n_steps + (t.n_sources or 1))
+    head = c.mask_ratio * c.lm_dim * c.num_quantizers_used * t.n_codes
     projection = 0 if t.n_dim == c.lm_dim else t.n_dim * c.lm_dim
     return 3.0 * 2 * positions * (c.lm_depth * (linear + attention) + head + projection)
 

@@ -27,7 +27,8 @@ from emeg.files import replacing
 from emeg.progress import Progress, silent
 from emeg.store import Store, find_model, n_parameters
 from emeg.store.runs import RunNote, note_run
-from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
+from emeg.tokenizers.braintokenizer import normalise_signal
+from emeg.tokenizers.interface import load_tokenizer
 from emeg.training.configs import TokenizeConfig, TokenizeResult
 from emeg.training.device import pick_device
 from emeg.training.loop.batches import SignalBatch, signal_batch
@@ -66,7 +67,7 @@ def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> Tokenize
     """
     store = Store.open(config.root)
     corpus = Corpus.open(store, config.corpus)
-    model = find_model(store, "braintokenizer", config.tokenizer)
+    model = find_model(store, "tokenizer", config.tokenizer)
     name = tokens_name(corpus.name, model, config.overlap)
     done_before = store.has("tokens", name)
     if not done_before:
@@ -78,7 +79,7 @@ def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> Tokenize
         note_run(store, name, note)
         parts = parts_of(corpus)
         _write_missing(config, parts, folder, progress)
-        size = BrainTokenizer.config_of(store.local_copy("models", model)).codebook_size
+        size = load_tokenizer(store.local_copy("models", model)).sizes.n_codes
         write_tokens(store, corpus, model, config.overlap, size, _read(parts, folder), progress=progress)
         shutil.rmtree(folder.parent, ignore_errors=True)
         store.remove("runs", name)
@@ -150,8 +151,8 @@ class PartWriter:
         store = Store.open(config.root)
         self._corpus = Corpus.open(store, config.corpus)
         self._reader = BatchReader(self._corpus)
-        model = find_model(store, "braintokenizer", config.tokenizer)
-        self._tokenizer = BrainTokenizer.from_pretrained(store.local_copy("models", model)).to(device)
+        model = find_model(store, "tokenizer", config.tokenizer)
+        self._tokenizer = load_tokenizer(store.local_copy("models", model)).to(device)
         self._config, self._folder, self._device = config, folder, device
 
     def write(self, part: Part) -> None:

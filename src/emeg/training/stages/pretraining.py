@@ -1,4 +1,4 @@
-"""Train BrainOmni on stored tokens: what the training process does.
+"""Train an encoder on stored tokens: what the training process does.
 
 Shape letters: B batch, S latent sources, T latent steps, D features.
 """
@@ -15,10 +15,11 @@ from torch import Tensor
 from emeg import metrics
 from emeg.data import Corpus, SamplingPlan, TokenSet
 from emeg.errors import UserError
-from emeg.models import BrainOmni, parameter_groups
+from emeg.models import BrainOmni, EncoderModule, build_objective
+from emeg.plugins import find_plugin, load_network
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.tokenizers.braintokenizer import BrainTokenizer
+from emeg.tokenizers.interface import load_tokenizer
 from emeg.training.configs import PretrainConfig, TrainResult, token_sampling
 from emeg.training.device import is_gpu
 from emeg.training.loop.batches import Filler, TokenBatch, TokenReader, token_batches
@@ -28,31 +29,27 @@ from emeg.training.loop.lightning_module import Training
 from emeg.training.loop.publish import name_recordings
 from emeg.training.loop.rank import find_run
 from emeg.training.loop.speed import brainomni_operations
-from emeg.training.product_names import brainomni_name, brainomni_network
+from emeg.training.product_names import encoder_name, encoder_network
 from emeg.training.tracking.probe import make_probes
 from emeg.training.warm_start import begin_from
 
 logger = logging.getLogger(__name__)
 
 
-class BrainOmniTraining(Training):
-    """Masked prediction of codes from features that the frozen codebooks give back exactly."""
+class EncoderTraining(Training):
+    """Prediction of codes, by the encoder's objective, from features that the frozen codebooks give back exactly."""
 
-    network: BrainOmni
+    network: EncoderModule
     verb = "pretrain"
-    title = "BrainOmni"
 
-    def __init__(self, network: BrainOmni, **rest: Any) -> None:  # noqa: ANN401 - of `Training`
+    def __init__(self, network: EncoderModule, **rest: Any) -> None:  # noqa: ANN401 - of `Training`
         super().__init__(network, **rest)
-        levels = [metrics.level_accuracy(level) for level in range(network.config.num_quantizers_used)]
+        plugin = find_plugin("encoder", network.kind)
+        self.title = plugin.title or network.kind
+        if network.objective is None:
+            network.objective = build_objective(plugin.objective, {}, encoder=network)
         # a fixed list: ranks add theirs up, and one of them may have seen nothing
-        self._names = (
-            metrics.LOSS,
-            metrics.ACCURACY,
-            *levels,
-            f"{metrics.ACCURACY}_overlapped",
-            f"{metrics.ACCURACY}_other",
-        )
+        self._names = network.objective.metric_names(network)
         self._seen = torch.zeros(len(self._names), 2, dtype=self._width)
 
     def training_step(self, batch: TokenBatch, batch_idx: int) -> Tensor:
@@ -62,8 +59,10 @@ class BrainOmniTraining(Training):
         return loss
 
     def operations(self, batch: TokenBatch) -> float:
-        """Count the operations of transformer and gradient."""
-        sizes = self.network.tokenizer.config
+        """Count the operations of a BrainOmni and its gradient; 0 for other encoders, whose formula is not known."""
+        if not isinstance(self.network, BrainOmni):
+            return 0.0
+        sizes = self.network.tokenizer.sizes
         per_segment = brainomni_operations(self.network.config, sizes, n_steps=batch.codes.shape[2])
         return len(batch.segments) * per_segment
 
@@ -107,7 +106,7 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
     tokens = TokenSet.open(store, config.tokens)
     corpus = Corpus.open(store, tokens.corpus)
     config = config.model_copy(update={"tokens": tokens.name})
-    name = brainomni_name(config)
+    name = encoder_name(config)
     run = find_run(config, name, os.environ)
     sampling = token_sampling(config, corpus.n_samples / corpus.sfreq)
     plan = SamplingPlan(corpus, sampling, channels=1)
@@ -119,7 +118,7 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
         run,
         plan=plan,
         reader=TokenReader(tokens, pinned=is_gpu(config.device)),
-        build=lambda n_steps, history: brainomni_training(config, store, tokens, corpus, n_steps, history),
+        build=lambda n_steps, history: encoder_training(config, store, tokens, corpus, n_steps, history),
         choose=lambda split, limit: token_batches(corpus, split, limit, config.batch_segments),
         monitor=("validation/loss", "min"),
         inputs={"tokens": tokens.name, "tokenizer": tokens.tokenizer},
@@ -128,33 +127,36 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
     )
 
 
-def brainomni_training(
+def encoder_training(
     config: PretrainConfig, store: Store, tokens: TokenSet, corpus: Corpus, n_steps: int, history: History
-) -> BrainOmniTraining:
+) -> EncoderTraining:
     """Build the module: new weights on the frozen tokenizer that wrote the tokens.
 
     Raises
     ------
     UserError
-        The overlap of the tokens differs from that of the network.
+        The overlap of the tokens differs from that of the network, or the encoder does not fit the tokenizer or the
+        objective.
     """
-    sizes = brainomni_network(config)
+    sizes: Any = encoder_network(config)
     if sizes.overlap_ratio != tokens.overlap:
         raise UserError(
             f"tokens {tokens.name} have overlap {tokens.overlap}, the network overlap_ratio={sizes.overlap_ratio};"
             f" pass overrides overlap_ratio={tokens.overlap}, or tokenize with the other"
         )
-    tokenizer = BrainTokenizer.from_pretrained(store.local_copy("models", tokens.tokenizer))
+    tokenizer = load_tokenizer(store.local_copy("models", tokens.tokenizer))
     tokenizer.requires_grad_(requires_grad=False)
     torch.manual_seed(config.seed)
-    network = BrainOmni(sizes, tokenizer).train()
-    lineage = begin_from(network, config, store, kind="brainomni")
+    network: EncoderModule = load_network("encoder", config.encoder)(sizes, tokenizer).train()
+    objective = config.objective or find_plugin("encoder", config.encoder).objective
+    network.objective = build_objective(objective, config.objective_options, encoder=network)
+    lineage = begin_from(network, config, store, role="encoder")
     adjust(network, config)
     tokenizer.eval()
-    return BrainOmniTraining(
+    return EncoderTraining(
         network,
-        groups=parameter_groups(
-            network, learning_rate=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
+        groups=network.parameter_groups(
+            learning_rate=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
         ),
         optimiser=config.optimiser,
         n_steps=n_steps,

@@ -1,4 +1,4 @@
-"""Train a BrainTokenizer on a corpus: what the training process does.
+"""Train a tokenizer on a corpus: what the training process does.
 
 Shape letters: B batch, C channels, N samples, W windows, L samples in a window, S latent sources, T latent steps,
 D features.
@@ -6,7 +6,7 @@ D features.
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,9 +16,11 @@ from torch import Tensor
 
 from emeg import metrics
 from emeg.data import BatchReader, Corpus, MicroBatch, SamplingPlan
+from emeg.plugins import find_plugin
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.tokenizers.braintokenizer import BrainTokenizer, PowerSum, normalise_signal, parameter_groups, sum_power
+from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
+from emeg.tokenizers.interface import TokenizerModule, build_tokenizer
 from emeg.training.configs import TrainResult, TrainTokenizerConfig
 from emeg.training.device import is_gpu
 from emeg.training.loop.batches import Filler, SignalBatch, SignalReader, fixed_batches, keep_channels, signal_batch
@@ -34,8 +36,8 @@ from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics,
 from emeg.training.tracking.probe import make_probes
 from emeg.training.warm_start import begin_from
 
-EQUALISER_SEGMENTS = 32
-"""Training segments of each device whose spectra the equaliser is fitted to."""
+PREPARATION_SEGMENTS = 32
+"""Most training segments of each device that a tokenizer is fitted to before its first step."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +45,12 @@ logger = logging.getLogger(__name__)
 class TokenizerTraining(Training):
     """Masked, noisy reconstruction; codebooks follow their running means once a micro-batch."""
 
-    network: BrainTokenizer
+    network: TokenizerModule
     verb = "train-tokenizer"
-    title = "BrainTokenizer"
 
     def __init__(
         self,
-        network: BrainTokenizer,
+        network: TokenizerModule,
         *,
         reconstruction: ReconstructionMetrics,
         group_of: Sequence[Group],
@@ -58,6 +59,7 @@ class TokenizerTraining(Training):
         **rest: Any,  # noqa: ANN401 - of `Training`
     ) -> None:
         super().__init__(network, **rest)
+        self.title = find_plugin("tokenizer", network.kind).title or network.kind
         self._reconstruction = reconstruction
         self._group_of = group_of
         self._ramp_steps = ramp_steps
@@ -71,7 +73,7 @@ class TokenizerTraining(Training):
         if self._max_channels is not None:
             batch = keep_channels(batch, self._max_channels, generator)
         with self.naming(batch.step, batch.segments):
-            losses = self.network.training_loss(
+            losses = cast("Any", self.network).training_loss(
                 batch.signal,
                 batch.pos,
                 batch.sensor_type,
@@ -91,14 +93,16 @@ class TokenizerTraining(Training):
 
     def monitor(self) -> dict[str, float]:
         """Return the use of codes and the similarity of latents since the last log, over all ranks."""
-        watched = self.network.quantizer.watched()
-        self.network.quantizer.watch_on({})
+        watched = self.network.watched()
+        self.network.watch_on({})
         if watched:
             watched["latents"] = self.add_up(watched["latents"])
         return collapse_metrics(watched)
 
     def operations(self, batch: SignalBatch) -> float:
-        """Count the operations of network and gradient."""
+        """Count the operations of a BrainTokenizer and its gradient; 0 for others, whose formula is not known."""
+        if not isinstance(self.network, BrainTokenizer):
+            return 0.0
         sizes, channels = self.network.config, batch.sensor_type.shape[1]
         if self._max_channels is not None:
             channels = min(channels, self._max_channels)
@@ -110,19 +114,19 @@ class TokenizerTraining(Training):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the monitor's counts since the last log."""
         super().on_save_checkpoint(checkpoint)
-        watched = self.network.quantizer.watched()
+        watched = self.network.watched()
         checkpoint["emeg"]["watched"] = {name: value.cpu() for name, value in watched.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the monitor's counts."""
         super().on_load_checkpoint(checkpoint)
-        self.network.quantizer.watch_on(checkpoint["emeg"].get("watched", {}))
+        self.network.watch_on(checkpoint["emeg"].get("watched", {}))
 
     def move_state(self) -> None:
         """Move the monitor's counts to the device too."""
         super().move_state()
-        watched = self.network.quantizer.watched()
-        self.network.quantizer.watch_on({name: value.to(self.device) for name, value in watched.items()})
+        watched = self.network.watched()
+        self.network.watch_on({name: value.to(self.device) for name, value in watched.items()})
 
     def validation_step(self, batch: SignalBatch | Filler, batch_idx: int) -> None:
         """Reconstruct whole segments, nothing hidden, no noise."""
@@ -141,7 +145,7 @@ class TokenizerTraining(Training):
             [self._group_of[segment] for segment in batch.segments],
             made_BCWL,
             self.network.targets(x_BCN),
-            self.network.quantizer.encode(latents_BSTD),
+            self.network.quantize(latents_BSTD),
             latents_BSTD,
             batch.channel_mask,
         )
@@ -157,8 +161,8 @@ class TokenizerTraining(Training):
         self._reconstruction.reset()
         self.record(self.split, found, step=self.trainer.global_step)
         self.log("validation/pcc", found[metrics.PCC], logger=False, batch_size=1, sync_dist=True)
-        missing = plateau(found, n_codes=self.network.config.codebook_size)
-        if missing and self.trainer.global_step >= self._ramp_steps:
+        missing = plateau(found, n_codes=self.network.sizes.n_codes)
+        if missing and self.network.learns and self.trainer.global_step >= self._ramp_steps:
             logger.warning(
                 "step %d: the tokenizer is on a plateau (%s); if it stays there, change the learning rate or the ramp",
                 self.trainer.global_step,
@@ -190,23 +194,27 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
     )
 
 
-def measure_power(corpus: Corpus) -> PowerSum:
-    """Sum the power spectra of training segments, which the equaliser is fitted to.
+def training_segments(corpus: Corpus) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield training segments that a tokenizer may be fitted to before its first step.
 
-    At most `EQUALISER_SEGMENTS` segments of every device are read, spread over the training subjects. The choice
-    depends on the corpus only, so that all ranks fit the same equaliser.
+    At most `PREPARATION_SEGMENTS` segments of every device are read, spread over the training subjects. The choice
+    depends on the corpus only, so that all ranks fit the same.
+
+    Yields
+    ------
+    tuple of tensors
+        Normalised signal, float32 (1, channels, samples); positions, float32 (1, channels, 6); sensor types, int64
+        (1, channels).
     """
     devices, subjects = corpus.column("device"), corpus.column("subject")
     training = np.flatnonzero(corpus.column("split") == "train")
     reader = BatchReader(corpus)
-    sums: list[PowerSum] = []
     for device in np.unique(devices[training]):
         rows = training[devices[training] == device]
         rows = rows[np.argsort(subjects[rows], kind="stable")]
-        for row in rows[np.unique(np.linspace(0, len(rows) - 1, EQUALISER_SEGMENTS).round().astype(int))].tolist():
+        for row in rows[np.unique(np.linspace(0, len(rows) - 1, PREPARATION_SEGMENTS).round().astype(int))].tolist():
             batch = signal_batch(reader.read(MicroBatch((row,), (0,), corpus.n_samples)))
-            sums.append(sum_power(normalise_signal(batch.signal, batch.sensor_type), batch.sensor_type))
-    return PowerSum(*(torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)))
+            yield normalise_signal(batch.signal, batch.sensor_type), batch.pos, batch.sensor_type
 
 
 def tokenizer_training(
@@ -214,25 +222,23 @@ def tokenizer_training(
 ) -> TokenizerTraining:
     """Build the module: new weights, every device and channel count of the corpus as a group."""
     torch.manual_seed(config.seed)
-    network = BrainTokenizer(tokenizer_network(config))
-    lineage = begin_from(network, config, Store.open(config.root), kind="braintokenizer")
-    has_gains = bool(lineage) and "equaliser.gain" not in lineage["missing"]
-    if network.equaliser is not None and network.config.equaliser is not None and not has_gains:
-        network.equaliser.fit(measure_power(corpus), network.config.equaliser)
+    network: TokenizerModule = build_tokenizer(config.tokenizer, tokenizer_network(config), source="overrides")
+    lineage = begin_from(network, config, Store.open(config.root), role="tokenizer")
+    if not lineage or any(name in lineage["missing"] for name in network.fitted):
+        network.prepare(training_segments(corpus))
     adjust(network, config)
-    sizes = network.config
+    sizes = network.sizes
     devices, channels = corpus.column("device"), corpus.column("channels")
     group_of = [Group(str(d), int(c)) for d, c in zip(devices, channels, strict=True)]
     return TokenizerTraining(
         network,
         reconstruction=ReconstructionMetrics(
-            sorted(set(group_of)), n_quantizers=sizes.num_quantizers, n_codes=sizes.codebook_size, n_dim=sizes.n_dim
+            sorted(set(group_of)), n_quantizers=sizes.n_levels, n_codes=sizes.n_codes, n_dim=sizes.n_dim
         ),
         group_of=group_of,
         ramp_steps=0 if lineage and not config.transfer else config.ramp_steps,  # what was learned needs no ramp
         max_channels=config.sampling.max_channels,
-        groups=parameter_groups(
-            network,
+        groups=network.parameter_groups(
             learning_rate=config.optimiser.learning_rate,
             quantizer_learning_rate=config.optimiser.quantizer_learning_rate,
             weight_decay=config.optimiser.weight_decay,

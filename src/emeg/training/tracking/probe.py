@@ -23,9 +23,9 @@ from emeg import metrics
 from emeg.data import Corpus, TaskWindows, infer_task, task_windows
 from emeg.data.batch import Batch
 from emeg.errors import UserError
-from emeg.models import BrainOmni, pool
+from emeg.models import EncoderModule, pool
 from emeg.store import Store
-from emeg.tokenizers.braintokenizer import BrainTokenizer
+from emeg.tokenizers.interface import TokenizerModule
 from emeg.training.configs import FinetuneRecipe, TrainingConfig
 from emeg.training.finetune.probe import embed_windows, standardised_batches
 from emeg.training.loop.lightning_module import Training
@@ -161,9 +161,9 @@ class LinearProbe(Callback):
 
     def _embed(self, network: nn.Module, device: torch.device) -> NDArray[np.float64]:
         windows = self._task.windows
-        if isinstance(network, BrainOmni):
+        if isinstance(network, EncoderModule):
             return embed_windows(network, windows, self._recipe, device=device)
-        if not isinstance(network, BrainTokenizer):
+        if not isinstance(network, TokenizerModule):
             raise TypeError(f"{type(network).__name__} has no embedding to probe")
         network.eval()
         rows = []

@@ -1,0 +1,155 @@
+"""Masked prediction: replace tokens by a mask token or another token, and predict their codes (arXiv 2505.18185).
+
+Shape letters: B batch, S latent sources, T latent steps, D features, Q quantizer levels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from emeg import metrics
+from emeg.errors import UserError
+from emeg.models.draws import PretrainingDraws, draw_pretraining_step
+from emeg.models.interface import Objective, PretrainingLosses
+from emeg.models.objectives.configs import MaskedConfig
+from emeg.tokenizers.braintokenizer.checks import values_at_hand
+
+NOT_COUNTED = -100
+"""Marks codes that are not predicted."""
+MASK_TOKEN_SHARE = 0.8
+"""Share of the masked tokens that become the mask token; the others take the features of another token."""
+
+
+class MaskedPrediction(Objective):
+    """Mask tokens and predict their codes.
+
+    The encoder has ``mask_token`` (a parameter of n_dim features), ``hidden`` and ``predict_head``.
+
+    Parameters
+    ----------
+    config : MaskedConfig
+    """
+
+    def __init__(self, config: MaskedConfig) -> None:
+        self.config = config
+
+    def check(self, encoder: Any) -> None:  # noqa: ANN401 - any encoder
+        """Raise if the encoder cannot be trained with this objective."""
+        missing = [name for name in ("mask_token", "hidden", "predict_head") if not hasattr(encoder, name)]
+        if missing:
+            raise UserError(
+                f"objective 'masked': encoder {encoder.kind!r} has no {' and no '.join(missing)}; choose the objective"
+                " that it is made for, or none"
+            )
+
+    def metric_names(self, encoder: Any) -> tuple[str, ...]:  # noqa: ANN401 - any encoder
+        """Return the names of all metrics that `loss` may return, the loss first."""
+        levels = [metrics.level_accuracy(level) for level in range(encoder.n_levels)]
+        by_overlap = (f"{metrics.ACCURACY}_overlapped", f"{metrics.ACCURACY}_other")
+        return (metrics.LOSS, metrics.ACCURACY, *levels, *by_overlap)
+
+    def loss(
+        self,
+        encoder: Any,  # noqa: ANN401 - any encoder
+        features: Tensor,
+        codes: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        draws: PretrainingDraws | None = None,
+    ) -> PretrainingLosses:
+        """Mask tokens, predict their codes and compute the loss.
+
+        Parameters
+        ----------
+        encoder : Encoder
+        features : float32, shape (batch, sources, steps, n_dim)
+            Features of `codes`, dimensionless.
+        codes : int, shape (batch, sources, steps, levels)
+            Codes of the tokenizer.
+        generator : torch.Generator, optional
+            Source of masks and, on a CPU, of dropout; PyTorch's default generator if omitted. Elsewhere dropout draws
+            from the device's default generator, as fused kernels do: seed it for each micro-batch.
+        draws : PretrainingDraws, optional
+            Masks, instead of drawing them.
+        """
+        if codes.shape[:3] != features.shape[:3] or codes.shape[-1] < encoder.n_levels:
+            raise UserError(
+                f"codes: shape {tuple(codes.shape)} does not match features {tuple(features.shape)} and"
+                f" num_quantizers_used {encoder.n_levels}. Pass codes and features of the same segments."
+            )
+        if draws is None:
+            shape = (features.shape[0], features.shape[1], features.shape[2])
+            draws = draw_pretraining_step(generator, shape=shape, device=features.device)
+        ratio = encoder.config.mask_ratio if self.config.mask_ratio is None else self.config.mask_ratio
+        masked_BST = draws.uniform_mask <= ratio
+        drawn = generator if features.device.type == "cpu" else None
+        hidden = encoder.hidden(mask_features(features, encoder.mask_token, masked_BST, draws), generator=drawn)
+        return _score(encoder, hidden, codes[..., : encoder.n_levels].long(), masked_BST)
+
+
+def mask_features(features: Tensor, mask_token: Tensor, masked_BST: Tensor, draws: PretrainingDraws) -> Tensor:
+    """Replace the features of masked tokens by the mask token, or by those of another token.
+
+    Parameters
+    ----------
+    features : float32, shape (batch, sources, steps, n_dim)
+        Dimensionless.
+    mask_token : float32, shape (n_dim,)
+        Dimensionless.
+    masked_BST : bool, shape (batch, sources, steps)
+        Tokens to replace.
+    draws : PretrainingDraws
+    """
+    with_token_BST = draws.uniform_mask_token <= MASK_TOKEN_SHARE
+    elsewhere = features.flatten(0, 2)[draws.shuffle].view_as(features)
+    replaced = torch.where(with_token_BST[..., None], mask_token.to(features.dtype), elsewhere)
+    return torch.where(masked_BST[..., None], replaced, features)
+
+
+def _score(encoder: Any, hidden: Tensor, codes_BSTQ: Tensor, masked_BST: Tensor) -> PretrainingLosses:  # noqa: ANN401
+    """Compute loss and metrics. The head runs on masked tokens, or on all where counting them would synchronise."""
+    overlapped_BST = encoder.overlapped_steps(masked_BST.shape[-1], masked_BST.device).expand_as(masked_BST)
+    if values_at_hand(hidden.device):
+        hidden_masked, codes_masked, overlapped_masked = (
+            hidden[masked_BST],
+            codes_BSTQ[masked_BST],
+            overlapped_BST[masked_BST],
+        )
+        counted = torch.ones_like(overlapped_masked)
+    else:
+        hidden_masked, codes_masked = hidden.flatten(0, 2), codes_BSTQ.flatten(0, 2)
+        overlapped_masked, counted = overlapped_BST.flatten(), masked_BST.flatten()
+    logits_masked = encoder.predict_head(hidden_masked).unflatten(-1, (codes_masked.shape[-1], -1)).float()
+    wanted = codes_masked.masked_fill(~counted[:, None], NOT_COUNTED)
+    total = F.cross_entropy(logits_masked.flatten(0, 1), wanted.flatten(), ignore_index=NOT_COUNTED)
+    with torch.no_grad():
+        steps = encoder.overlapped_steps(masked_BST.shape[-1]).tolist()  # on the CPU, which synchronises nothing
+        both = any(steps) and not all(steps)
+        figures = count_right(logits_masked.argmax(dim=-1) == wanted, counted, overlapped_masked, both=both)
+    return PretrainingLosses(total, figures)
+
+
+def count_right(right_masked: Tensor, counted: Tensor, overlapped_masked: Tensor, *, both: bool) -> dict[str, Tensor]:
+    """Return the shares of correctly predicted codes.
+
+    Parameters
+    ----------
+    right_masked : bool, shape (tokens, levels)
+        Whether the code was predicted.
+    counted, overlapped_masked : bool, shape (tokens,)
+        Whether the token counts; whether a neighbouring window repeats its samples.
+    both : bool
+        Whether some steps are repeated and others are not.
+    """
+    right_masked, n = right_masked.float(), counted.sum()
+    right_Q = right_masked.sum(dim=0) / n
+    figures = {metrics.ACCURACY: right_Q.mean()}
+    figures |= {metrics.level_accuracy(level): share for level, share in enumerate(right_Q.unbind())}
+    if both:
+        for name, chosen in (("overlapped", overlapped_masked), ("other", ~overlapped_masked)):
+            right = (right_masked * chosen[:, None]).sum()
+            n_chosen = (chosen & counted).sum() * right_masked.shape[1]
+            figures[f"{metrics.ACCURACY}_{name}"] = right / n_chosen.clamp(min=1)
+    return figures
