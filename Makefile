@@ -14,6 +14,7 @@ TESTS ?= tests
 
 BIN := .venv/bin
 READY := .venv/.ready
+PACKAGES_READY := build/packages/.ready
 PACKAGES := $(shell grep -E '^uv==' constraints.txt)
 
 .PHONY: setup demo test test-packages lint docs bench audit clean
@@ -39,13 +40,22 @@ test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile \
 	  --no-loadscope-reorder $(TESTS)
 
-# braindecode, MOABB, skorch and OpenEEGBench run emeg's networks; they are installed beside .venv, not into it.
-# torchaudio, which braindecode imports, must be of the same build as torch: give TORCH_BACKEND=cpu on a CPU build.
-test-packages: $(READY)
+# braindecode, MOABB, skorch and OpenEEGBench run emeg's networks; they are installed beside .venv, not into it, with the
+# same versions and the same build of torch. The package index has torchaudio for the CUDA build of torch only: beside
+# another build its compiled library cannot be loaded, and its functions in Python, which braindecode uses, do without.
+test-packages: $(PACKAGES_READY)
+	OMP_NUM_THREADS=1 build/packages/bin/python -m pytest -q -rs tests/integration/test_other_packages.py
+
+$(PACKAGES_READY): tests/integration/packages.txt pyproject.toml constraints.txt | $(READY)
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/packages
-	$(BIN)/uv pip install --quiet --python build/packages/bin/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
+	UV_FIND_LINKS="$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)" \
+	  $(BIN)/uv pip install --quiet --python build/packages/bin/python \
+	  $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --constraint constraints.txt \
 	  --requirement tests/integration/packages.txt --editable . pytest pytest-xdist
-	OMP_NUM_THREADS=1 build/packages/bin/python -m pytest -q tests/integration/test_other_packages.py
+	build/packages/bin/python -c 'import torchaudio' 2>/dev/null \
+	  || rm -f build/packages/lib/python*/site-packages/torchaudio/lib/*.so
+	build/packages/bin/python -c 'import torchaudio, braindecode, moabb, open_eeg_bench, skorch'
+	@touch $@
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

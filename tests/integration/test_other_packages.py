@@ -12,6 +12,8 @@ from emeg import Decoder, Embedder
 from emeg.models import BrainOmni, BrainOmniConfig
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 
+pytestmark = pytest.mark.filterwarnings("default")  # warnings of the other packages are shown, and are no failures
+
 NAMES = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2"]
 SFREQ, N_TIMES = 200.0, 400
 SIZES = {
@@ -138,8 +140,9 @@ def test_openeegbench_fine_tunes(backbone, strategy):
         assert any("lora" in name for name in trained)
 
 
-def test_an_embedder_stands_in_a_moabb_evaluation(tmp_path):
+def test_an_embedder_stands_in_a_moabb_evaluation(tmp_path, monkeypatch):
     pytest.importorskip("moabb", reason="moabb is not installed: make test-packages")
+    monkeypatch.setenv("_MNE_FAKE_HOME_DIR", str(tmp_path))  # MOABB writes into MNE's configuration file
     from moabb.datasets.fake import FakeDataset
     from moabb.evaluations import CrossSessionEvaluation
     from moabb.paradigms import LeftRightImagery

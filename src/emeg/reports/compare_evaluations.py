@@ -1,25 +1,14 @@
 """The verb ``compare``: write one page that compares evaluations over tasks."""
 
-import io
-import logging
-
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-
 from emeg.config import Config, runtime_field
 from emeg.errors import UserError
-from emeg.evaluation.protocol.products import GridSummary, is_grid, read_grid, read_results
+from emeg.evaluation.protocol.products import is_grid
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
-from emeg.reports.moabb_table import moabb_table
-from emeg.reports.sections.comparison import comparison_context
-from emeg.reports.write_report import render
+from emeg.reports.sections.evaluated import read_evaluated
+from emeg.reports.write_grid_page import write_grid_page
 from emeg.store import Store
-from emeg.store.catalog.parquet import parquet_bytes
-from emeg.uri import locate
 from emeg.version import __version__
-
-logger = logging.getLogger(__name__)
 
 
 class CompareConfig(Config):
@@ -54,7 +43,6 @@ def compare(config: CompareConfig, *, progress: Progress = silent) -> CompareRes
     """
     store = Store.open(config.root)
     names = _named(store, config)
-    grids = {name: read_grid(store, name) for name in names}
     report = hash_json({"kind": "comparison", "evaluations": names, "version": __version__})
     result = CompareResult(
         report=report,
@@ -64,38 +52,8 @@ def compare(config: CompareConfig, *, progress: Progress = silent) -> CompareRes
     )
     if result.done_before:
         return result
-    progress(0, 1, f"comparing {len(names)} evaluations")
-    html = render(comparison_context(grids), "compare.html.j2")
-    tables = {name: read_results(store, name) for name in names}
-    with store.publishing("reports", report) as folder:
-        (folder / "index.html").write_text(html, encoding="utf-8")
-        (locate(folder) / "figures.json").write_json(
-            {name: grid.model_dump(mode="json") for name, grid in grids.items()}
-        )
-        everything = pa.concat_tables(
-            table.append_column("evaluation", pa.array([name] * len(table), pa.string()))
-            for name, table in tables.items()
-        )
-        (folder / "results.parquet").write_bytes(parquet_bytes(everything))
-        (folder / "moabb.csv").write_bytes(moabb_csv(grids, tables))
-    progress(1, 1, "written")
-    logger.info("wrote %s: %d kB", result.path, len(html) // 1000)
+    write_grid_page(store, report, [read_evaluated(store, name) for name in names], progress)
     return result
-
-
-def moabb_csv(grids: dict[str, GridSummary], tables: dict[str, pa.Table]) -> bytes:
-    """Return the results of evaluations as CSV with MOABB's columns, each row once."""
-    found: dict[tuple[str, str, str], dict[str, object]] = {}
-    schema = None
-    for name, grid in grids.items():
-        metrics = {task.id: task.metric for task in grid.tasks}
-        table = moabb_table(tables[name], metrics, {task.id: task.n_channels for task in grid.tasks})
-        schema = table.schema
-        for row in table.to_pylist():
-            found.setdefault((row["dataset"], row["subject"], row["pipeline"]), row)
-    buffer = io.BytesIO()
-    pa_csv.write_csv(pa.Table.from_pylist([found[key] for key in sorted(found)], schema=schema), buffer)
-    return buffer.getvalue()
 
 
 def _named(store: Store, config: CompareConfig) -> list[str]:

@@ -41,7 +41,11 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
     }
     corpus = _json(store, "corpora", names["corpus"], "manifest.json")
     models = {kind: _json(store, "models", names[kind], "config.json") for kind in ("tokenizer", "model", "finetuned")}
-    histories = {kind: table for kind in ("tokenizer", "model") if (table := _history(store, names[kind])) is not None}
+    histories = {
+        kind: table
+        for kind in ("tokenizer", "model")
+        if (table := metrics_over_steps(store, names[kind])) is not None
+    }
     made_from = {
         "corpus": f"{len(corpus.get('recordings', []))} recordings",
         "tokenizer": f"corpus {names['corpus']}",
@@ -51,9 +55,9 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
     }
     titles = {
         "corpus": "corpus",
-        "tokenizer": _title(models["tokenizer"], "BrainTokenizer"),
+        "tokenizer": network_title(models["tokenizer"], "BrainTokenizer"),
         "tokens": "tokens",
-        "model": _title(models["model"], "BrainOmni"),
+        "model": network_title(models["model"], "BrainOmni"),
         "finetuned": "fine-tuned",
     }
     parts = [("Corpus", {key: corpus.get(key) for key in ("config", "split_rule", "subjects")})] if corpus else []
@@ -68,7 +72,7 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
     )
 
 
-def _title(card: dict[str, Any], default: str) -> str:
+def network_title(card: dict[str, Any], default: str) -> str:
     """Return the name of a network for readers; its kind if the package that knows more is not installed."""
     role, kind = role_of(card), str(card.get("kind") or "")
     if role not in GROUPS or kind not in plugin_names(role):
@@ -83,7 +87,8 @@ def _json(store: Store, kind: str, name: str, file: str) -> dict[str, Any]:
     return value
 
 
-def _history(store: Store, model: str) -> pa.Table | None:
+def metrics_over_steps(store: Store, model: str) -> pa.Table | None:
+    """Return the metrics of a training over its steps; None if the model keeps none or is not in the store."""
     location = store.location("models", model, "metrics.parquet") if model else None
     if location is None or not location.exists():
         return None

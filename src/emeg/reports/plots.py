@@ -128,14 +128,18 @@ def spectra(freqs: NDArray[np.float64], signal: NDArray[np.float64], model: NDAr
 def curves(steps: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]], label: str) -> str:
     """Draw metrics over training steps; each series has its own steps."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.5, 2.1))
+        is_wide = len(values) > 3
+        figure = Figure(figsize=(4.9 if is_wide else 3.5, 2.1))
         axes = figure.subplots()
         for (name, series), colour in zip(values.items(), SERIES * 4, strict=False):
             marker = "." if len(series) < 30 else None
             axes.plot(steps[name], series, lw=1.1, color=colour, label=name, marker=marker)
         axes.set(xlabel="step", title=label)
         axes.grid(axis="y", color=LINE, lw=0.5)
-        axes.legend(fontsize=7, ncols=1 + len(values) // 5)
+        if is_wide:
+            axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        else:
+            axes.legend(fontsize=7)
         return as_svg(figure)
 
 
@@ -193,18 +197,25 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> str:
 
 
 def scores(names: Sequence[str], folds: Sequence[Sequence[float]], chance: float, label: str) -> str:
-    """Draw one row per model: a dot for each fold, a bar at their mean, a line at chance."""
+    """Draw one row per model: a dot for each fold or subject, a bar at their mean, a line at chance.
+
+    The axis goes from 0 to 1 if all values do.
+    """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(5.4, 0.32 * len(names) + 0.75))
+        figure = Figure(figsize=(3.6 + 0.065 * max(map(len, names), default=0), 0.32 * len(names) + 0.75))
         axes = figure.subplots()
         axes.axvline(chance, color=QUIET, lw=0.8, ls=":")
+        everything = []
         for row, values in enumerate(folds):
             finite = [value for value in values if np.isfinite(value)]
             if not finite:
                 continue
+            everything += finite
             axes.scatter(finite, np.full(len(finite), -row), s=14, color=SERIES[0], alpha=0.5, lw=0)
             axes.plot([float(np.mean(finite))] * 2, [-row - 0.28, -row + 0.28], color=MODEL, lw=2)
-        axes.set(yticks=-np.arange(len(names)), xlim=(0, 1.02), xlabel=label)
+        axes.set(yticks=-np.arange(len(names)), xlabel=label)
+        if everything and min(everything) >= 0.0 and max(everything) <= 1.0:
+            axes.set_xlim(0, 1.02)
         axes.set_yticklabels(names)
         axes.tick_params(length=0)
         axes.grid(axis="x", color=LINE, lw=0.5)

@@ -13,6 +13,7 @@ from emeg.errors import UserError
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.reports.quality_plots import kind_name
+from emeg.reports.render import render
 from emeg.reports.sections.archive import quarantine_section
 from emeg.reports.sections.quality import (
     REASON_WORDS,
@@ -26,7 +27,6 @@ from emeg.reports.sections.quality import (
     table,
     worst,
 )
-from emeg.reports.write_report import render
 from emeg.store import CatalogRow, QuarantineRecord, Store, read_catalog, read_quarantine
 from emeg.version import __version__
 

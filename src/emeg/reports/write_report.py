@@ -1,18 +1,17 @@
 """The verb ``report``: write one page about an evaluation."""
 
 import logging
-from importlib import resources
-
-from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from emeg.config import Config, runtime_field
 from emeg.evaluation.products import read_arrays, read_summary
 from emeg.evaluation.protocol.cells import check_not_running
-from emeg.evaluation.protocol.products import is_grid, read_grid
+from emeg.evaluation.protocol.products import is_grid
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.reports.page import page_context
-from emeg.reports.sections.grid import grid_context
+from emeg.reports.render import render
+from emeg.reports.sections.evaluated import read_evaluated
+from emeg.reports.write_grid_page import write_grid_page
 from emeg.store import Store, read_catalog, read_quarantine
 from emeg.version import __version__
 
@@ -44,6 +43,8 @@ class ReportResult(Config):
 def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult:
     """Write ``reports/<report>/``: ``index.html`` and the figures of the evaluation as JSON and Parquet.
 
+    An evaluation over tasks also gets its rows and a table with MOABB's columns; see `write_grid_page`.
+
     The name covers the evaluation, the catalogue and the quarantine, so that a store that has grown gets a new page.
 
     Raises
@@ -74,30 +75,16 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
         return result
     progress(0, 2, "gathering")
     if is_grid(store, evaluation):
-        files = ("figures.json", "results.parquet")
-        html = render(grid_context(read_grid(store, evaluation), evaluation), "grid.html.j2")
-    else:
-        files = ("figures.json", "figures.parquet")
-        figures = read_summary(store, evaluation)
-        context = page_context(store, rows, refused, figures, read_arrays(store, evaluation))
-        progress(1, 2, "drawing")
-        html = render(context)
+        write_grid_page(store, name, [read_evaluated(store, evaluation)], progress)
+        return result
+    figures = read_summary(store, evaluation)
+    context = page_context(store, rows, refused, figures, read_arrays(store, evaluation))
+    progress(1, 2, "drawing")
+    html = render(context)
     with store.publishing("reports", name) as folder:
         (folder / "index.html").write_text(html, encoding="utf-8")
-        for file in files:
+        for file in ("figures.json", "figures.parquet"):
             (folder / file).write_bytes(store.location("evaluations", evaluation, file).read_bytes())
     progress(2, 2, "written")
     logger.info("wrote %s: %d kB", result.path, len(html) // 1000)
     return result
-
-
-def render(context: dict[str, object], page: str = "report.html.j2") -> str:
-    """Render a template; text is escaped, plots are not, and a missing value is an error."""
-    environment = Environment(
-        loader=FunctionLoader(_template), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    return environment.get_template(page).render(context)
-
-
-def _template(name: str) -> str:
-    return (resources.files("emeg") / "reports" / "templates" / name).read_text(encoding="utf-8")

@@ -1,73 +1,184 @@
-import re
+"""The page of an evaluation over tasks draws every panel, names what is missing, and keeps every number."""
 
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow.parquet as pq
 import pytest
 from tests.messages import refusal
+from tests.reports.grids import PLANTED, PLANTED_DB, SUBJECTS, TASKS, add_recordings, publish
 
 from emeg.errors import UserError
-from emeg.evaluation.protocol.products import (
-    GridComparison,
-    GridInterval,
-    GridScore,
-    GridSummary,
-    GridTask,
-    ModelKey,
-)
 from emeg.reports import ReportConfig, report
-from emeg.reports.sections.grid import grid_context
-from emeg.reports.write_report import render
 from emeg.store import Store
 
-SUBJECTS = {f"d/{k}": 0.5 + 0.05 * k for k in range(6)}
-NETWORK = ModelKey(model="abc", weights="pretrained", mode="frozen", read_out="logistic")
-POWER = ModelKey(model="band_power")
+PANELS = {
+    "Means and intervals of": 1,
+    "balanced_accuracy of every subject": 2,
+    "labelled examples of each class": 2,
+    "Confusion matrix of": 2,
+    "Spectra of": 2,
+    "Topographies on": 2,
+    "under 5 conditions": 2,
+    "by layer": 2,
+}
+"""Beginning or middle of the text beside each picture, and the number of such pictures for two tasks."""
 
 
-def score(key: ModelKey, title: str, mean: float) -> GridScore:
-    return GridScore(
-        task="hands", key=key, title=title, metric="balanced_accuracy", mean=mean, sd=0.01, n_runs=15,
-        subject_metric="balanced_accuracy", subjects=SUBJECTS,
-        interval=GridInterval(mean=mean, low=mean - 0.1, high=mean + 0.1, n_subjects=6), by_subject=None,
-    )  # fmt: skip
+class Read(HTMLParser):
+    """What a screen reader meets: headings, pictures, tables."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.headings, self.pictures, self.heads, self.captions, self.tables = [], [], [], 0, 0
+        self.unlabelled, self._inside = 0, 0
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        self.tables += tag == "table"
+        self.captions += tag == "caption"
+        if tag == "th":
+            self.heads.append(attrs.get("scope"))
+        if attrs.get("role") == "img":
+            self.pictures.append(attrs["aria-label"])
+        if tag == "svg" and len(self.pictures) == self._inside:
+            self.unlabelled += 1
+        self._inside = len(self.pictures) if tag == "svg" else self._inside
 
 
 @pytest.fixture
-def summary() -> GridSummary:
-    task = GridTask(
-        id="hands", title="Left or right hand", kind="classification", metric="balanced_accuracy",
-        split_rule="cross_subject", definition={}, classes=("left", "right"), datasets=("d",), devices=("x",),
-        n_subjects=6, n_recordings=7, n_windows=120, windows_per_class={"left": 50, "right": 70}, n_channels=5,
-        left_out={"outside the recording": 3}, n_seen=4, n_folds=5, splits={"seed 0": "1234"},
-        notices=("3 folds instead of 5",), published={"brainomni-base": 0.832},
-    )  # fmt: skip
-    comparison = GridComparison(
-        task="hands", key=NETWORK, rival=POWER, question="best_rival", p=0.01, p_corrected=0.03, passed=True,
-        difference=GridInterval(mean=0.123, low=0.045, high=0.201, n_subjects=6),
-    )  # fmt: skip
-    return GridSummary(
-        version="0", seeds=(0, 1, 2), split_mode="strict", tasks=(task,),
-        tasks_not_run={"pd31": "ingest ds002778"}, models_not_run=(("hands", "xdawn", "no shared channel"),),
-        scores=(score(NETWORK, "Pretrained", 0.811), score(POWER, "Band power", 0.688)), comparisons=(comparison,),
-        provenance={"model": "abc", "notes": ["a note"]},
-    )  # fmt: skip
+def store(tmp_path):
+    store = Store.open(tmp_path / "store", create=True)
+    add_recordings(store)
+    return store
 
 
-def test_the_page_shows_gates_scores_and_what_did_not_run(summary):
-    html = render(grid_context(summary, "e1"), "grid.html.j2")
-    text = re.sub(r"<[^>]+>", " ", html)
+def made(store, name="e1"):
+    folder = Path(report(ReportConfig(root=str(store.root), evaluation=name)).path).parent
+    return (folder / "index.html").read_text(encoding="utf-8"), folder
+
+
+def text_of(html):
+    body = re.sub(r"<(style|script|svg).*?</\1>", " ", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_every_panel_is_drawn_with_a_text_beside_it(store):
+    publish(store, "e1", "aaaaaaaa11", 0.7)
+    read = Read(made(store)[0])
+    for panel, count in PANELS.items():
+        assert sum(panel in text for text in read.pictures) == count, panel
+    assert len(read.pictures) == sum(PANELS.values())
+    assert read.unlabelled == 0
+    assert read.headings[0] == 1
+    assert read.headings.count(1) == 1
+    assert all(b - a <= 1 for a, b in zip(read.headings, read.headings[1:], strict=False)), "no level is left out"
+    assert read.tables == read.captions > 0
+    assert set(read.heads) == {"row", "col"}
+
+
+def test_gates_come_first_and_each_score_has_its_interval_and_n(store):
+    changed = {
+        "tasks_not_run": {"pd31": "ingest ds002778"},
+        "models_not_run": (("t1", "xdawn", "no shared channel"),),
+        "provenance": {"notes": ["a note"], "model": ""},
+    }
+    publish(store, "e1", "aaaaaaaa11", 0.7, **changed)
+    html, _ = made(store)
+    text = text_of(html)
+    assert html.index('id="gates"') < html.index('id="checks"') < html.index('id="figures"')
     for wanted in (
-        "0.123 [0.045, 0.201]", "0.030", "above the best rival (Band power)", "passed",
-        "0.811 ± 0.010", "0.688 [0.588, 0.788]", "120 windows (50 left, 70 right)", "3 windows left out",
-        "4 subjects that the network was trained on", "3 folds instead of 5", "brainomni-base 0.832",
-        "ingest ds002778", "xdawn did not run", "a note",
+        "+0.090 [+0.000, +0.200] 6 0.010 0.020 passed", "above the best rival",
+        "BrainOmni, logistic (aaaaaaaa) 0.700 ± 0.010 3 0.700 [0.650, 0.750] 6", "2 of 2",
+        "ingest ds002778", "t1, xdawn did not run: no shared channel", "A note.", "48 windows (24 a, 24 b)",
     ):  # fmt: skip
-        assert wanted in " ".join(text.split()), wanted
-    assert html.count("<svg") == 1, "one plot for each task"
-    assert "http" not in re.sub(r"http://www\.w3\.org\S*|https?://\S*(?:dublincore|matplotlib|purl)\S*", "", html)
+        assert wanted in text, wanted
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']+["']|url\((?!#)""", html), "nothing is fetched"
 
 
-def test_text_from_a_store_is_escaped(summary):
-    changed = summary.model_copy(update={"tasks_not_run": {"<script>": "no"}})
-    assert "<script>" not in render(grid_context(changed, "e1"), "grid.html.j2")
+def test_confusion_and_recall_are_those_of_the_predictions(store):
+    publish(store, "e1", "aaaaaaaa11", 0.7)
+    html, folder = made(store)
+    found = {
+        (one["panel"], one["item"]): one
+        for one in pq.read_table(folder / "figures.parquet").to_pylist()
+        if one["task"] == "t1" and one["panel"] in ("confusion", "recall")
+    }
+    counts = {item: one["value"] for (panel, item), one in found.items() if panel == "confusion"}
+    assert counts == {"a as a": 24, "a as b": 0, "b as a": 6, "b as b": 18}
+    assert found["recall", "b"]["value"] == found["recall", "b"]["low"] == 0.75
+    assert found["recall", "b"]["n"] == 6
+    assert "b as a 0.25, b 0.75" in html
+
+
+def test_spectra_and_topographies_show_the_planted_rhythm(store):
+    """Labels come from the real cells, not from those with permuted labels."""
+    publish(store, "e1", "aaaaaaaa11", 0.7)
+    html, folder = made(store)
+    rows = [one for one in pq.read_table(folder / "figures.parquet").to_pylist() if one["task"] == "t1"]
+    alpha = {one["item"]: one["value"] for one in rows if one["panel"] == "topographies" and "alpha" in one["series"]}
+    assert max(alpha, key=alpha.get) == PLANTED
+    others = [value for name, value in alpha.items() if name != PLANTED]
+    assert abs(sum(others) / len(others)) < 1.0
+    at_10 = {one["series"]: one for one in rows if one["panel"] == "spectra" and one["item"] == "10 Hz"}
+    assert set(at_10) == {"cap, EEG, a", "cap, EEG, b"}
+    assert all(one["low"] < one["value"] < one["high"] and one["n"] == 6 for one in at_10.values())
+    assert f"strongest at {PLANTED}" in html
+    assert alpha[PLANTED] < PLANTED_DB + 1.0
+
+
+def test_an_older_evaluation_is_shown_with_a_line_for_each_missing_file(store):
+    publish(store, "e1", "aaaaaaaa11", 0.7, files=())
+    text = text_of(made(store)[0])
+    for file in ("checks.json", "probes.json", "predictions.parquet"):
+        assert file in text, file
+    assert "The evaluation does not hold its windows" in text
+
+
+@pytest.mark.parametrize(
+    ("probes", "line"),
+    [("{}", "probes.json"), (json.dumps({"t1": {"reason": "no classes"}}), "No probes: no classes.")],
+)
+def test_empty_probes_are_a_line(store, probes, line):
+    publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",), files=("predictions",))
+    (Path(str(store.root)) / "evaluations/e1/probes.json").write_text(probes)
+    assert line in text_of(made(store)[0])
+
+
+def test_recordings_that_are_gone_are_counted(tmp_path):
+    store = Store.open(tmp_path / "store", create=True)
+    publish(store, "e1", "aaaaaaaa11", 0.7)
+    text = text_of(made(store)[0])
+    assert text.count("6 recordings are no longer in the store") == len(TASKS)
+    assert "model aaaaaaaa11 is no longer in the store" in text
+
+
+def test_text_from_a_store_is_escaped(store):
+    publish(store, "e1", "aaaaaaaa11", 0.7, tasks_not_run={"<script>": "<b>no</b>"})
+    html, _ = made(store)
+    assert "<t2>" not in html
+    assert "<b>no</b>" not in html
+    assert html.count("<script>") == 1, "the page's own"
+
+
+def test_all_numbers_stand_beside_the_page(store):
+    publish(store, "e1", "aaaaaaaa11", 0.7)
+    _, folder = made(store)
+    stored = json.loads((folder / "figures.json").read_text())["e1"]
+    assert len(stored["checks"]) == len(TASKS)
+    assert set(stored["probes"]) == set(TASKS)
+    rows = pq.read_table(folder / "figures.parquet").to_pylist()
+    panels = {"gates", "scores", "subjects", "confusion", "recall", "spectra", "topographies", "probes"}
+    assert {one["panel"] for one in rows} == panels
+    subjects = [one["item"] for one in rows if one["panel"] == "subjects" and one["series"] == "band_power"]
+    assert subjects == SUBJECTS * len(TASKS)
+    assert set(pq.read_table(folder / "results.parquet")["evaluation"].to_pylist()) == {"e1"}
+    assert (folder / "moabb.csv").exists()
 
 
 def test_an_unfinished_grid_gets_no_page(tmp_path):

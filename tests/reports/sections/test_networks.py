@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from emeg.reports.sections.networks import DRAWINGS, _drawings
+from emeg.reports.sections.networks import DRAWINGS, training_pictures
 from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
 from emeg.training.loop.history import History
 from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics
@@ -33,7 +33,7 @@ def tokenizer_history() -> pa.Table:
 
 
 def test_every_panel_of_the_tokenizer_is_drawn(tokenizer_history: pa.Table):
-    drawn = _drawings("tokenizer", tokenizer_history)
+    drawn = training_pictures("tokenizer", tokenizer_history)
     assert len(drawn) == len(DRAWINGS["tokenizer"])
     use_of_codes = drawn[-1]
-    assert all(f"codes/{level}" in use_of_codes for level in range(3))
+    assert all(f"codes/{level}" in use_of_codes.svg for level in range(3))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from emeg.reports.markup import Picture
 from emeg.reports.plots import sensor_map
 from emeg.sensors import Sensors, topographic_xy
 from emeg.store import CatalogRow, QuarantineRecord, Store, open_recording
@@ -23,7 +24,8 @@ def ingested_section(store: Store, rows: Sequence[CatalogRow]) -> dict[str, Any]
     for device, group in sorted(by_device.items()):
         shown = min(group, key=lambda row: (-row.n_channels, row.source))
         sensors = open_recording(store, shown.recording).sensors
-        maps.append({"svg": _map(sensors, shown.bad_channels), "caption": f"{device}: {_count(shown)}"})
+        alt = f"Sensors of {device} seen from above: {_count(shown)}; {len(shown.bad_channels)} marked bad."
+        maps.append(Picture(_map(sensors, shown.bad_channels), alt, f"{device}: {_count(shown)}"))
     return {
         "note": (
             "Recordings were resampled to 256 Hz and filtered to the pass band in the table. Crosses in a map mark bad"

@@ -1,106 +1,233 @@
-"""Page on an evaluation over many tasks: gates first, then each task with its models."""
+"""Page on evaluations over tasks: one evaluation, or several that are compared."""
 
 import json
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from emeg.evaluation.protocol.products import GridComparison, GridInterval, GridScore, GridSummary, GridTask, ModelKey
+from emeg.evaluation.protocol.products import GridSummary, GridTask
+from emeg.progress import Progress, silent
+from emeg.reports.lineage import metrics_over_steps, network_title
+from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table
 from emeg.reports.plots import scores
+from emeg.reports.sections.comparison import (
+    Shown,
+    budgets_picture,
+    chance_of,
+    check_comparable,
+    forest_picture,
+    fullest,
+    gate_figures,
+    gates_passed,
+    gates_table,
+    score_figures,
+    scores_table,
+    unique,
+)
+from emeg.reports.sections.evaluated import Evaluated
+from emeg.reports.sections.networks import training_pictures
+from emeg.reports.sections.outcomes import outcomes_of
+from emeg.reports.sections.probed import agreement_of, probes_of
+from emeg.reports.sections.signals import signals_of
+from emeg.store import Store, model_config
 
-QUESTIONS = {
-    "chance": "above chance",
-    "random_weights": "above random weights",
-    "permuted_labels": "above permuted labels",
-    "best_rival": "above the best rival",
-}
+NO_CHECKS = "This evaluation holds no leak checks (checks.json): an older version made it; run `emeg evaluate --tasks" \
+    " …` again to have them."  # fmt: skip
 
 
-def grid_context(summary: GridSummary, name: str) -> dict[str, object]:
-    """Return all values that the template ``grid.html.j2`` needs.
+class Page(NamedTuple):
+    """Values of a page, and its numbers."""
+
+    context: dict[str, Any]
+    figures: list[Figure]
+
+
+def grid_page(store: Store, evaluations: Sequence[Evaluated], progress: Progress = silent) -> Page:
+    """Return all values that the template ``grid.html.j2`` needs, and all numbers of the page.
 
     Parameters
     ----------
-    summary : GridSummary
-    name : str
-        Name of the evaluation.
+    store : Store
+        Holds the recordings, for spectra and topographies, and the networks, for training curves.
+    evaluations : sequence of Evaluated
+        One evaluation, or several to compare.
+    progress : Progress
+
+    Raises
+    ------
+    UserError
+        One task has different definitions or splits in two evaluations, so that its figures do not compare.
     """
-    titles = {(one.task, one.key): one.title for one in summary.scores}
-    n_subjects = len({name for one in summary.scores for name in one.subjects})
-    return {
-        "title": f"{len(summary.tasks)} {'task' if len(summary.tasks) == 1 else 'tasks'}",
-        "subtitle": f"{n_subjects} subjects, {len(summary.seeds)} seeds, split mode {summary.split_mode};"
-        f" evaluation {name}; emeg {summary.version}",
-        "notes": summary.provenance["notes"],
-        "gates": [_gate(one, titles) for one in summary.comparisons],
-        "tasks": [_task(task, summary) for task in summary.tasks],
-        "tasks_not_run": sorted(summary.tasks_not_run.items()),
-        "models_not_run": summary.models_not_run,
-        "provenance": json.dumps(summary.provenance, indent=1, ensure_ascii=False, sort_keys=True),
+    grids = {one.name: one.summary for one in evaluations}
+    check_comparable(grids)
+    shown = unique(Shown(name, score) for name, grid in grids.items() for score in grid.scores)
+    tasks = {task.id: task for grid in grids.values() for task in grid.tasks}
+    sections = []
+    figures = [*gate_figures(grids), *score_figures(shown)]
+    for number, task in enumerate(tasks.values()):
+        progress(number, len(tasks), f"drawing {task.id}")
+        section, own = _task(store, task, evaluations, shown)
+        sections.append(section)
+        figures += own
+    caption = "Every model on every task, with all labels or the largest number of examples"
+    training, missing = _training(store, grids)
+    context = {
+        "title": _title(grids, tasks),
+        "subtitle": _subtitle(grids, tasks, shown),
+        "notes": [
+            f"{name}: {note}" if len(grids) > 1 else f"{note[:1].upper()}{note[1:]}."
+            for name, grid in grids.items()
+            for note in grid.provenance.get("notes", ())
+        ],
+        "tiles": _tiles(grids, tasks, evaluations),
+        "gates": gates_table(grids),
+        "checks": _checks(evaluations),
+        "checks_missing": [f"{one.name}: {NO_CHECKS}" for one in evaluations if one.checks is None],
+        "forest": forest_picture(shown, tasks),
+        "scores": scores_table(fullest(shown), caption, with_task=True, with_evaluation=len(grids) > 1),
+        "tasks": sections,
+        "agreement": [table for one in evaluations if (table := agreement_of(one.probes)) is not None],
+        "training": training,
+        "training_missing": missing,
+        "not_run": _not_run(grids),
+        "provenance": json.dumps(
+            {name: grid.provenance for name, grid in grids.items()}, indent=1, ensure_ascii=False, sort_keys=True
+        ),
     }
+    return Page(context, figures)
 
 
-def _gate(one: GridComparison, titles: dict[tuple[str, ModelKey], str]) -> dict[str, Any]:
-    rival = titles[one.task, one.rival]
-    question = QUESTIONS[one.question] + (f" ({rival})" if one.question == "best_rival" else "")
-    verdict = {True: "passed", False: "not passed", None: "not decided: fewer than 5 subjects"}[one.passed]
-    return {
-        "task": one.task,
-        "model": _with_condition(titles[one.task, one.key], one.key),
-        "question": question,
-        "difference": _interval(one.difference),
-        "subjects": "–" if one.difference is None else one.difference.n_subjects,
-        "p": "–" if one.p_corrected is None else f"{one.p_corrected:.3f}",
-        "verdict": verdict,
-        "passed": one.passed is True,
-    }
+def _title(grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask]) -> str:
+    if len(grids) > 1:
+        return f"Comparison of {len(grids)} evaluations on {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"
+    titles = [task.title for task in tasks.values()]
+    return titles[0] if len(titles) == 1 else f"Evaluation on {len(titles)} tasks"
 
 
-def _task(task: GridTask, summary: GridSummary) -> dict[str, Any]:
-    own = [one for one in summary.scores if one.task == task.id]
-    with_subjects = [one for one in own if any(value is not None for value in one.subjects.values())]
-    counts = ", ".join(f"{count} {name}" for name, count in list(task.windows_per_class.items())[:8])
-    left_out = "; ".join(f"{count} windows left out: {reason}" for reason, count in task.left_out.items())
-    seen = f" {task.n_seen} subjects that the network was trained on are left out." if task.n_seen else ""
-    chance = next((one.mean for one in own if one.key.model == "chance" and one.mean is not None), 0.0)
-    return {
-        "id": task.id,
+def _subtitle(grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask], shown: Sequence[Shown]) -> str:
+    n_subjects = len({name for one in shown for name in one.score.subjects})
+    n_seeds = sorted({len(grid.seeds) for grid in grids.values()})
+    modes = sorted({grid.split_mode for grid in grids.values()})
+    versions = sorted({grid.version for grid in grids.values()})
+    return (
+        f"{n_subjects} subjects, {' or '.join(map(str, n_seeds))} seeds, split mode {' and '.join(modes)};"
+        f" {'evaluation' if len(grids) == 1 else 'evaluations'} {', '.join(grids)}; emeg {', '.join(versions)}"
+    )
+
+
+def _tiles(
+    grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask], evaluations: Sequence[Evaluated]
+) -> list[tuple[str, str]]:
+    tiles = [(str(len(tasks)), "task" if len(tasks) == 1 else "tasks"), *gates_passed(grids)]
+    checks = [check for one in evaluations for check in one.checks or ()]
+    if checks:
+        tiles.append((f"{sum(check['passed'] for check in checks)} of {len(checks)}", "leak checks passed"))
+    return tiles
+
+
+def _checks(evaluations: Sequence[Evaluated]) -> Table:
+    """Return a row for each check: in how many tasks it passed, and what was found in the others."""
+    by_title: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for one in evaluations:
+        for check in one.checks or ():
+            by_title.setdefault(check["title"], []).append((one.name, check))
+    rows = []
+    for title, own in by_title.items():
+        failed = [check for _, check in own if not check["passed"]]
+        found = "; ".join(f"{check.get('task', '')}: {', '.join(check['found'])}" for check in failed)
+        stops = any(check["stops"] for check in failed)
+        verdict = f"{len(own) - len(failed)} of {len(own)}"
+        remark = f"{found} (accepted by the task)" if stops else found
+        rows.append(Row((Cell(title), Cell(verdict), Cell(remark or "nothing", warn=bool(failed)))))
+    columns = (Column("what must hold"), Column("passed", is_number=True), Column("found"))
+    return Table("Leak checks, run before the first fit; one for each task", columns, tuple(rows))
+
+
+def _task(
+    store: Store, task: GridTask, evaluations: Sequence[Evaluated], shown: Sequence[Shown]
+) -> tuple[dict[str, Any], list[Figure]]:
+    """Return the section of one task, and its numbers."""
+    own = [one for one in shown if one.score.task == task.id]
+    holders = [one for one in evaluations if any(each.id == task.id for each in one.summary.tasks)]
+    outcomes = outcomes_of(task, shown, {one.name: one.predictions for one in evaluations})
+    first = holders[0]
+    signals = signals_of(store, task, first.name, first.predictions)
+    probes = [(one, probes_of(task, one.name, one.probes)) for one in holders]
+    figures = [*outcomes.figures, *signals.figures, *(figure for _, found in probes for figure in found.figures)]
+    budgets = budgets_picture(shown, task)
+    section = {
+        "id": f"task-{task.id}",
+        "name": task.id,
         "title": task.title,
-        "note": f"{task.n_windows} windows{f' ({counts})' if counts else ''} of {task.n_subjects} subjects,"
-        f" {task.n_recordings} recordings; {task.kind}, {task.split_rule}, {task.n_folds} folds.{seen} {left_out}",
+        "note": _note(task),
         "notices": task.notices,
-        "metric": task.metric,
-        "rows": [_row(one) for one in own],
         "published": ", ".join(f"{name} {value}" for name, value in task.published.items()),
-        "plot": scores(
-            [_with_condition(one.title, one.key) for one in with_subjects],
-            [[np.nan if value is None else value for value in one.subjects.values()] for one in with_subjects],
-            chance,
-            f"{with_subjects[0].subject_metric} (dots: subjects)",
-        )
-        if with_subjects
-        else "",
+        "scores": scores_table(
+            own, f"Models on {task.id}, {task.metric}", with_task=False, with_evaluation=len(evaluations) > 1
+        ),
+        "pictures": [one for one in (_subjects(task, own), budgets) if one is not None],
+        "outcomes": outcomes,
+        "signals": signals,
+        "probes": [
+            {"title": f"What the features hold{f' ({one.name})' if len(holders) > 1 else ''}", "found": found}
+            for one, found in probes
+        ],
     }
+    return section, figures
 
 
-def _row(one: GridScore) -> dict[str, Any]:
-    spread = "" if one.sd is None else f" ± {one.sd:.3f}"
-    return {
-        "title": _with_condition(one.title, one.key),
-        "ours": one.key.weights == "pretrained" and one.key.labels == "real",
-        "mean": "–" if one.mean is None else f"{one.mean:.3f}{spread}",
-        "runs": one.n_runs,
-        "interval": _interval(one.interval),
-        "subject_metric": one.subject_metric,
-        "subjects": sum(value is not None for value in one.subjects.values()),
-        "by_subject": "–" if one.by_subject is None else f"{one.by_subject:.3f}",
+def _note(task: GridTask) -> str:
+    counts = ", ".join(f"{count} {name}" for name, count in list(task.windows_per_class.items())[:8])
+    seen = f" {task.n_seen} subjects that the network was trained on are left out." if task.n_seen else ""
+    left_out = "; ".join(f"{count} windows left out: {reason}" for reason, count in task.left_out.items())
+    return (
+        f"{task.n_windows} windows{f' ({counts})' if counts else ''} of {task.n_subjects} subjects,"
+        f" {task.n_recordings} recordings, devices {', '.join(task.devices)}; {task.kind}, split rule"
+        f" {task.split_rule}, {task.n_folds} folds; metric {task.metric}.{seen}{f' {left_out}.' if left_out else ''}"
+    )
+
+
+def _subjects(task: GridTask, own: Sequence[Shown]) -> Picture | None:
+    """Draw the metric of every subject for all models with all labels."""
+    drawn = [one for one in fullest(own) if any(value is not None for value in one.score.subjects.values())]
+    if not drawn:
+        return None
+    metric = drawn[0].score.subject_metric
+    values = [[np.nan if value is None else value for value in one.score.subjects.values()] for one in drawn]
+    svg = scores([one.name for one in drawn], values, chance_of(own, task), f"{metric} (dots: subjects)")
+    alt = f"{metric} of every subject for {len(drawn)} models on {task.id}; the table above has means and intervals."
+    return Picture(svg, alt, "Dots: subjects; red: their mean; dotted: chance.")
+
+
+def _training(store: Store, grids: Mapping[str, GridSummary]) -> tuple[list[dict[str, Any]], str]:
+    """Return the training curves of every network and its tokenizer, and what is missing."""
+    stages = []
+    missing = []
+    for model in dict.fromkeys(str(grid.provenance.get("model") or "") for grid in grids.values()):
+        if not model:
+            missing.append("no network was evaluated")
+            continue
+        if not store.has("models", model):
+            missing.append(f"model {model} is no longer in the store")
+            continue
+        tokenizer = str((model_config(store, model).get("provenance") or {}).get("tokenizer") or "")
+        drawn = []
+        for stage, default, name in (("tokenizer", "BrainTokenizer", tokenizer), ("model", "BrainOmni", model)):
+            if (table := metrics_over_steps(store, name)) is not None:
+                title = f"{network_title(model_config(store, name), default)} {name[:8]}"
+                drawn.append({"title": title, "pictures": training_pictures(stage, table, title)})
+        if not drawn:
+            missing.append(f"model {model} keeps no metrics over steps: it was imported or not trained here")
+        stages += drawn
+    return stages, f"Not drawn: {'; '.join(missing)}." if missing else ""
+
+
+def _not_run(grids: Mapping[str, GridSummary]) -> list[str]:
+    tasks = {f"{task} did not run: {reason}" for grid in grids.values() for task, reason in grid.tasks_not_run.items()}
+    models = {
+        f"{task}, {model} did not run: {reason}"
+        for grid in grids.values()
+        for task, model, reason in grid.models_not_run
     }
-
-
-def _with_condition(title: str, key: ModelKey) -> str:
-    parts = [key.condition, "" if key.examples_per_class is None else f"{key.examples_per_class} examples a class"]
-    return ", ".join(filter(None, [title, *parts]))
-
-
-def _interval(found: GridInterval | None) -> str:
-    return "–" if found is None else f"{found.mean:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    return sorted(tasks | models)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from emeg import metrics
 from emeg.evaluation.products import EvaluationSummary
 from emeg.reports.lineage import Lineage
+from emeg.reports.markup import Picture
 from emeg.reports.plots import codebook_use, curves, spectra, traces
 
 BANDS = ("delta", "theta", "alpha", "beta", "gamma", "high")
@@ -36,16 +37,19 @@ def reconstruction_section(figures: EvaluationSummary, arrays: Mapping[str, NDAr
     arrays : mapping of str to array, any shape and dtype
         Arrays of the evaluation, normalised units.
     """
-    spectra_of: dict[str, list[str]] = {}
+    spectra_of: dict[str, list[Picture]] = {}
     for index, device in enumerate(figures.reconstruction):
         if f"spectra/{index}/freqs" in arrays:
-            drawn = spectra(
+            title = f"{device.device}, {device.sensor_type}"
+            svg = spectra(
                 arrays[f"spectra/{index}/freqs"],
                 arrays[f"spectra/{index}/signal"],
                 arrays[f"spectra/{index}/reconstruction"],
-                f"{device.device}, {device.sensor_type}",
+                title,
             )
-            spectra_of.setdefault(device.device, []).append(drawn)
+            bands = ", ".join(f"{band} {_number(device.bands.get(band))}" for band in BANDS)
+            alt = f"Median spectra of signal and reconstruction, {title}; correlation by band: {bands}."
+            spectra_of.setdefault(device.device, []).append(Picture(svg, alt))
     examples = []
     for index, example in enumerate(figures.examples):
         drawn = traces(
@@ -57,8 +61,11 @@ def reconstruction_section(figures: EvaluationSummary, arrays: Mapping[str, NDAr
         examples.append(
             {
                 "title": f"{example.device}, {example.subject}, from {example.start_s:g} s",
-                "traces": drawn,
-                "caption": f"Grey: signal; red: reconstruction from codes. PCC here {_number(example.pcc)}.",
+                "traces": Picture(
+                    drawn,
+                    f"Signal and reconstruction of {', '.join(example.channels)}; correlation {_number(example.pcc)}.",
+                    f"Grey: signal; red: reconstruction from codes. PCC here {_number(example.pcc)}.",
+                ),
                 "spectra": spectra_of.pop(example.device, []),
             }
         )
@@ -97,7 +104,7 @@ def training_section(
         Arrays of the evaluation, normalised units.
     """
     stages = [
-        {"title": lineage.titles[stage], "drawings": _drawings(stage, table)}
+        {"title": lineage.titles[stage], "pictures": training_pictures(stage, table, lineage.titles[stage])}
         for stage, table in lineage.histories.items()
     ]
     rows = [
@@ -112,7 +119,7 @@ def training_section(
     return {
         "note": "metrics.parquet in the folder of each model holds all metrics over steps.",
         "stages": stages,
-        "codebook": codebook_use(arrays["codebook/counts"]) if "codebook/counts" in arrays else "",
+        "codebook": _codebook(arrays["codebook/counts"]) if "codebook/counts" in arrays else None,
         "codebook_rows": rows,
         "codebook_note": (
             "Codes that held-out subjects use. Perplexity is the number of equally used codes with the same entropy; a"
@@ -121,12 +128,31 @@ def training_section(
     }
 
 
-def _drawings(stage: str, table: pa.Table) -> list[str]:
+def _codebook(counts: NDArray[np.int64]) -> Picture:
+    used = ", ".join(str(int((row > 0).sum())) for row in counts)
+    alt = f"Share of tokens of each code, most used first; codes in use by quantizer: {used} of {counts.shape[1]}."
+    return Picture(codebook_use(counts), alt)
+
+
+def training_pictures(stage: str, table: pa.Table, title: str = "") -> list[Picture]:
+    """Draw the metrics of a training over its steps.
+
+    Parameters
+    ----------
+    stage : str
+        One of `DRAWINGS`.
+    table : pyarrow.Table
+        ``metrics.parquet`` of a model.
+    title : str
+        Name of the network for readers; default: the stage.
+    """
     drawn = []
     for label, split, wanted in DRAWINGS[stage]:
         steps, values = _series(table, split, wanted)
         if values:
-            drawn.append(curves(steps, values, label))
+            last = ", ".join(f"{name} {series[-1]:.3g}" for name, series in values.items())
+            alt = f"{title or stage}, {label}, over {max(map(max, steps.values())):.0f} steps; at the end: {last}."
+            drawn.append(Picture(curves(steps, values, label), alt))
     return drawn
 
 

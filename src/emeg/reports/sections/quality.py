@@ -18,6 +18,7 @@ from emeg.reports.quality_plots import (
     Kind,
     first_reason,
     heat_map,
+    kind_name,
     reasons_over_recordings,
     thumbnail,
     type_spectra,
@@ -230,4 +231,11 @@ def spectra_section(spectra: Spectra, rows: Sequence[CatalogRow]) -> dict[str, A
         f" windows of {SPECTRUM_WINDOW_S:g} s of a minute in the middle; line: median recording, band: 5 to 95 % of"
         f" {spectra.recordings} of {len(rows)} recordings. Channels that are marked throughout are left out."
     )
-    return {"svg": svg, "note": note}
+    levels = "; ".join(f"{kind_name(kind)}, {_levels(spectra.freqs, power)}" for kind, power in spectra.power.items())
+    return {"svg": svg, "note": note, "alt": f"Amplitude spectra by sensor type. Median recording: {levels}."}
+
+
+def _levels(freqs: NDArray[np.float64], power: NDArray[np.float64]) -> str:
+    """Return the amplitude of the median recording at some frequencies, as text."""
+    middle = np.sqrt(np.median(power, axis=0))
+    return ", ".join(f"{middle[int(np.abs(freqs - hz).argmin())]:.2g} at {hz} Hz" for hz in (1, 10, 30, 70))

@@ -6,8 +6,10 @@ import numpy as np
 
 from emeg.evaluation.comparisons import Gate, gates, model_interval
 from emeg.evaluation.products import EvaluationSummary, MetricSummary, ModelSummary
-from emeg.reports.plots import confusion, scores
+from emeg.reports.markup import Picture
+from emeg.reports.plots import scores
 from emeg.reports.sections.archive import shorten
+from emeg.reports.sections.outcomes import confusion_picture
 from emeg.reports.sections.shortfalls import shortfalls
 
 METRIC_TITLES = {
@@ -36,9 +38,13 @@ def task_section(figures: EvaluationSummary) -> dict[str, Any] | None:
         "rows": [_row(c, metrics) for c in figures.models],
         "remarks": [f"{c.title}: {c.status}, {c.reason}" for c in figures.models if c.status != "done"]
         + ([task.notice] if task.notice else []),
-        "scores": scores([c.title for c in done], folds, task.chance, "balanced accuracy (dots: folds)"),
+        "scores": Picture(
+            scores([c.title for c in done], folds, task.chance, "balanced accuracy (dots: folds)"),
+            f"Balanced accuracy of {len(done)} models in every fold; the table above has the same numbers.",
+            "Dots: folds; red: their mean; dotted: chance.",
+        ),
         "confusions": [
-            {"svg": confusion(np.array(c.confusion), task.classes), "caption": c.title}
+            confusion_picture(c.title, np.array(c.confusion), task.classes)
             for c in done
             if c.confusion and c.name != "chance"
         ],

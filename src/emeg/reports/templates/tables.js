@@ -1,29 +1,39 @@
-// Tables are sorted by a click, or by Enter, on a heading; numbers by value, a dash last.
+// Each table with a heading row is sorted by a click, Enter or Space on a heading. Columns of class n are sorted by their
+// first number, or by data-v where a cell has it, the largest first; empty cells and dashes stay at the end.
 for (const table of document.querySelectorAll("table")) {
-  const head = table.rows[0];
-  for (const [column, cell] of [...head.cells].entries()) {
-    cell.tabIndex = 0;
-    cell.setAttribute("scope", "col");
-    cell.setAttribute("aria-sort", "none");
-    const sort = () => {
-      const up = cell.getAttribute("aria-sort") !== "ascending";
-      for (const other of head.cells) other.setAttribute("aria-sort", "none");
-      cell.setAttribute("aria-sort", up ? "ascending" : "descending");
-      const key = (row) => {
-        const text = row.cells[column] ? row.cells[column].textContent.trim() : "";
-        const number = parseFloat(text);
-        return Number.isNaN(number) ? (text === "–" || text === "" ? null : text) : number;
-      };
-      const rows = [...table.rows].slice(1);
-      rows.sort((a, b) => {
-        const [x, y] = [key(a), key(b)];
+  if (!table.tHead || !table.tBodies.length) continue;
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, column) => {
+    if (!head.textContent.trim()) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...head.childNodes);
+    head.append(button);
+    head.setAttribute("aria-sort", "none");
+    const isNumber = head.classList.contains("n");
+    const key = (row) => {
+      const cell = row.cells[column];
+      if (!cell) return null;
+      const text = "v" in cell.dataset ? cell.dataset.v : cell.textContent.trim();
+      if (!isNumber) return text || null;
+      const found = text.replace("−", "-").match(/[+-]?\d+(\.\d+)?(e[+-]?\d+)?/i);
+      return found ? Number(found[0]) : null;
+    };
+    button.addEventListener("click", () => {
+      const before = head.getAttribute("aria-sort");
+      const up = before === "none" ? !isNumber : before === "descending";
+      heads.forEach((other) => { if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none"); });
+      head.setAttribute("aria-sort", up ? "ascending" : "descending");
+      const body = table.tBodies[0];
+      const rows = [...body.rows].map((row) => [key(row), row]);
+      rows.sort(([x], [y]) => {
         if (x === null || y === null) return (x === null) - (y === null);
-        const order = typeof x === "number" && typeof y === "number" ? x - y : String(x).localeCompare(String(y));
+        const order = isNumber ? x - y : x.localeCompare(y, undefined, { numeric: true });
         return up ? order : -order;
       });
-      rows.forEach((row) => row.parentNode.appendChild(row));
-    };
-    cell.addEventListener("click", sort);
-    cell.addEventListener("keydown", (event) => { if (event.key === "Enter") sort(); });
-  }
+      body.append(...rows.map(([, row]) => row));
+    });
+  });
 }
+// Folded parts are printed too.
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));

@@ -1,0 +1,104 @@
+"""Tables and pictures of a page, each with the text that a screen reader needs, and their figures as rows.
+
+The macros in ``templates/parts.html.j2`` draw `Table` and `Picture`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+
+class Column(NamedTuple):
+    """Column of a table."""
+
+    title: str
+    is_number: bool = False
+
+
+class Cell(NamedTuple):
+    """Cell of a table."""
+
+    text: str
+    warn: bool = False
+    """Whether the text is a warning, such as a gate that was not passed."""
+
+
+class Row(NamedTuple):
+    """Row of a table; the first cell is its heading."""
+
+    cells: tuple[Cell, ...]
+    strong: bool = False
+
+
+class Table(NamedTuple):
+    """A table with its caption."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    empty: str = "Nothing to show."
+    """Sentence in place of rows."""
+
+
+class Picture(NamedTuple):
+    """A plot as SVG text."""
+
+    svg: str
+    alt: str
+    """What the plot shows, for readers who cannot see it."""
+    caption: str = ""
+
+
+class Figure(NamedTuple):
+    """One number of a page; ``figures.parquet`` has one row for each."""
+
+    panel: str
+    """Part of the page, such as scores, gates, confusion, spectra."""
+    evaluation: str
+    task: str
+    series: str
+    """Compared model, class or device."""
+    item: str
+    """What the number belongs to, such as a subject, a channel or a frequency."""
+    metric: str
+    value: float | None
+    low: float | None = None
+    """Lower end of the 95 % interval."""
+    high: float | None = None
+    """Upper end of the 95 % interval."""
+    n: int | None = None
+    """Subjects or windows that the number was computed from."""
+
+
+FIGURES = pa.schema(
+    [
+        *((name, pa.string()) for name in ("panel", "evaluation", "task", "series", "item", "metric")),
+        *((name, pa.float64()) for name in ("value", "low", "high")),
+        ("n", pa.int64()),
+    ]
+)
+"""Columns of ``figures.parquet``: the fields of `Figure`."""
+
+
+def figure_table(figures: Iterable[Figure]) -> pa.Table:
+    """Return the numbers of a page as a table."""
+    return pa.Table.from_pylist([one._asdict() for one in figures], schema=FIGURES)
+
+
+def make_table(
+    caption: str, columns: Sequence[str], rows: Iterable[Sequence[str | int | Cell]], *, numbers: Sequence[str] = ()
+) -> Table:
+    """Return a table of texts; `numbers` names the columns that are aligned and sorted as numbers."""
+    made = tuple(Row(tuple(cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in cells)) for cells in rows)
+    return Table(caption, tuple(Column(title, title in numbers) for title in columns), made)
+
+
+def number(value: float | None, *, sign: bool = False) -> str:
+    """Return a number with three decimals; a dash for None."""
+    return "–" if value is None else f"{value:{'+' if sign else ''}.3f}"
+
+
+def span(low: float | None, high: float | None, *, sign: bool = False) -> str:
+    """Return an interval as text; a dash if there is none."""
+    return "–" if low is None or high is None else f"[{number(low, sign=sign)}, {number(high, sign=sign)}]"
