@@ -152,7 +152,7 @@ def codebook_use(counts: NDArray[np.int64]) -> str:
         Uses of each code.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.5, 2.1))
+        figure = Figure(figsize=(4.6, 2.1))
         axes = figure.subplots()
         for level, row in enumerate(counts):
             share = np.sort(row)[::-1] / max(int(row.sum()), 1)
@@ -165,7 +165,7 @@ def codebook_use(counts: NDArray[np.int64]) -> str:
             )
         axes.axhline(1 / counts.shape[1], color=QUIET, lw=0.8, ls=":", label="uniform")
         axes.set(xlabel="codes, most used first", title="share of tokens")
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return as_svg(figure)
 
 
