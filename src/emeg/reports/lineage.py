@@ -42,9 +42,7 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
     corpus = _json(store, "corpora", names["corpus"], "manifest.json")
     models = {kind: _json(store, "models", names[kind], "config.json") for kind in ("tokenizer", "model", "finetuned")}
     histories = {
-        kind: table
-        for kind in ("tokenizer", "model")
-        if (table := metrics_over_steps(store, names[kind])) is not None
+        kind: table for kind in ("tokenizer", "model") if (table := metrics_over_steps(store, names[kind])) is not None
     }
     made_from = {
         "corpus": f"{len(corpus.get('recordings', []))} recordings",
