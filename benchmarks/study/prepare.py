@@ -97,7 +97,9 @@ def segments(corpus: Corpus, tokenizer: BrainTokenizer, rows: list[int], overlap
     return {"codes": np.concatenate(codes), "power": np.concatenate(powers)}
 
 
-def labelled(store: Store, tokenizer: BrainTokenizer, dataset: str, subjects: list[str], overlap: float) -> dict[str, Any]:
+def labelled(
+    store: Store, tokenizer: BrainTokenizer, dataset: str, subjects: list[str], overlap: float
+) -> dict[str, Any]:
     """Tokenize the windows of the task of a dataset and compute their classical features."""
     task = infer_task(store, dataset, subjects)
     windows = task_windows(store, task, subjects)
@@ -136,9 +138,16 @@ def main() -> None:
         most = max(set(layout[own]), key=lambda one: int((layout[own] == one).sum()))
         rows = [row for row in own.tolist() if layout[row] == most]
         found = segments(corpus, tokenizer, rows, overlap)
-        found |= {"split": split[rows].astype(str), "subject": subject[rows], "split_of": np.array(
-            [f"{one}\t{kind}" for one, kind in corpus.subjects.items() if one.startswith(f"{name}/")])}
-        found |= labelled(store, tokenizer, name, sorted(s for s in corpus.subjects if s.startswith(f"{name}/")), overlap)
+        found |= {
+            "split": split[rows].astype(str),
+            "subject": subject[rows],
+            "split_of": np.array(
+                [f"{one}\t{kind}" for one, kind in corpus.subjects.items() if one.startswith(f"{name}/")]
+            ),
+        }
+        found |= labelled(
+            store, tokenizer, name, sorted(s for s in corpus.subjects if s.startswith(f"{name}/")), overlap
+        )
         np.savez(out / f"{name}.npz", **found)
         print(name, {key: value.shape for key, value in found.items() if isinstance(value, np.ndarray)}, flush=True)
 

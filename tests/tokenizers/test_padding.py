@@ -10,10 +10,12 @@ from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig,
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "signed"])
+@pytest.fixture(
+    scope="module", params=[{}, {"signed_weights": True, "gain_harmonics": 2}], ids=["plain", "signed, harmonics"]
+)
 def model(tiny_config, request):
     torch.manual_seed(1)
-    return BrainTokenizer(tiny_config.model_copy(update={"signed_weights": request.param})).eval()
+    return BrainTokenizer(tiny_config.model_copy(update=request.param)).eval()
 
 
 @st.composite

@@ -9,7 +9,16 @@ from emeg.config import Config
 from emeg.plugins import Plugin
 from emeg.tokenizers.sizes import TokenizerSizes
 
-LATER_OPTIONS = ("equaliser", "target", "spectral_loss", "crossfade", "projections", "sensor_gain", "signed_weights")
+LATER_OPTIONS = (
+    "equaliser",
+    "target",
+    "spectral_loss",
+    "crossfade",
+    "projections",
+    "sensor_gain",
+    "signed_weights",
+    "gain_harmonics",
+)
 """Options that the published network does not have. Those that are off stay out of product names, so that models keep
 the names that they had before the option existed."""
 
@@ -71,6 +80,10 @@ class BrainTokenizerConfig(Config):
     signed_weights: bool = False
     """Multiply every attention weight between a sensor and a latent source by a learned function of the two, which may
     be negative. Attention weights alone are positive, but a source reaches sensors with both signs."""
+    gain_harmonics: int = Field(0, ge=0, le=8)
+    """Degree of the spherical harmonics of a sensor's direction, times its orientation, of which the gain of
+    `signed_weights` is also a linear function. The learned embedding of sensors is too smooth for planar gradiometers.
+    0: none."""
     projections: Literal["shared", "level"] = "shared"
     """If `codebook_dim` differs from `n_dim`: one pair of projections for all codebooks (`shared`), or one for each
     level (`level`), as in the published code."""
@@ -87,6 +100,8 @@ class BrainTokenizerConfig(Config):
             raise ValueError(
                 "equaliser and crossfade need target 'signal', because windows scaled to 1 cannot be joined"
             )
+        if self.gain_harmonics and not self.signed_weights:
+            raise ValueError("gain_harmonics is part of the gain of signed_weights; set signed_weights too")
         if 2 * self.crossfade > self.window_length:
             raise ValueError(f"crossfade {self.crossfade} must be at most half of window_length {self.window_length}")
         if self.n_dim % 2 or self.n_filters % 2:

@@ -16,6 +16,7 @@ from emeg.tokenizers.braintokenizer.checks import check_input, values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_step, hide_channels
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser, PowerSum, sum_power
+from emeg.tokenizers.braintokenizer.harmonics import SensorHarmonics
 from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
 from emeg.tokenizers.braintokenizer.layers import SensorEmbedding
 from emeg.tokenizers.braintokenizer.losses import (
@@ -78,6 +79,7 @@ class BrainTokenizer(TokenizerModule):
     def __init__(self, config: BrainTokenizerConfig) -> None:
         super().__init__(config)
         self.sensor_embed = SensorEmbedding(config.n_dim, config.dropout)
+        self.sensor_harmonics = SensorHarmonics(config.gain_harmonics) if config.gain_harmonics else None
         self.encoder = SpatialEncoder(config)
         self.quantizer = ResidualQuantizer(
             config.n_dim,
@@ -502,7 +504,11 @@ class BrainTokenizer(TokenizerModule):
         if self.equaliser is not None:
             x = self.equaliser(x, sensor_type)
         dtype = self.encoder.neuros.dtype
-        return x.to(dtype), self.sensor_embed(pos.to(dtype), sensor_type.long(), generator)
+        pos, sensor_type = pos.to(dtype), sensor_type.long()
+        sensor_BCD = self.sensor_embed(pos, sensor_type, generator)
+        if self.sensor_harmonics is not None:
+            sensor_BCD = torch.cat([sensor_BCD, self.sensor_harmonics(pos, sensor_type)], dim=-1)
+        return x.to(dtype), sensor_BCD
 
     def _target(self, x_BCWL: Tensor) -> Tensor:
         return target(x_BCWL) if self.config.target == "window" else at_least_float32(x_BCWL)

@@ -8,32 +8,39 @@ from torch import Tensor, nn
 
 from emeg.tokenizers.braintokenizer.attention import attend, join_heads, split_heads
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
+from emeg.tokenizers.braintokenizer.harmonics import n_sensor_functions
 from emeg.tokenizers.braintokenizer.seanet import SeanetDecoder, SeanetEncoder
 
 
 class SignedGain(nn.Module):
     """Learned gain between every sensor and every latent source, by head: what a leadfield is to dipoles."""
 
-    def __init__(self, n_neuro: int, n_dim: int, n_head: int) -> None:
+    def __init__(self, config: BrainTokenizerConfig) -> None:
         super().__init__()
-        self.source = nn.Parameter(torch.randn(n_neuro, n_dim))
+        n_dim, degree = config.n_dim, config.gain_harmonics
+        self.source = nn.Parameter(torch.randn(config.n_neuro, n_dim))
         self.sensor = nn.Linear(n_dim, n_dim)
-        self.n_head = n_head
+        self.harmonics = nn.Linear(n_sensor_functions(degree), n_dim) if degree else None
+        self.n_head, self.n_dim = config.n_head, n_dim
 
     def forward(self, sensor_BCD: Tensor) -> Tensor:
         """Compute the gains.
 
         Parameters
         ----------
-        sensor_BCD : float, shape (batch, channels, n_dim)
-            Dimensionless features of the sensors.
+        sensor_BCD : float, shape (batch, channels, n_dim or more)
+            Dimensionless features of the sensors; behind the embedding follow the functions of `SensorHarmonics` if
+            `gain_harmonics` is above 0.
 
         Returns
         -------
         float, shape (batch, heads, sources, channels)
         """
         source = split_heads(self.source, self.n_head)
-        sensor = split_heads(self.sensor(sensor_BCD), self.n_head)
+        gain_BCD = self.sensor(sensor_BCD[..., : self.n_dim])
+        if self.harmonics is not None:
+            gain_BCD = gain_BCD + self.harmonics(sensor_BCD[..., self.n_dim :])
+        sensor = split_heads(gain_BCD, self.n_head)
         out: Tensor = source @ sensor.transpose(-2, -1) / source.shape[-1] ** 0.5
         return out
 
@@ -52,8 +59,8 @@ class SpatialEncoder(nn.Module):
             {"v": nn.Linear(config.n_dim, config.n_dim), "proj": nn.Linear(config.n_dim, config.n_dim)}
         )
         self.sensor_gain = nn.Linear(config.n_dim, config.n_dim) if config.sensor_gain else None
-        self.signed_gain = SignedGain(config.n_neuro, config.n_dim, config.n_head) if config.signed_weights else None
-        self.n_head, self.dropout_p = config.n_head, config.dropout
+        self.signed_gain = SignedGain(config) if config.signed_weights else None
+        self.n_head, self.n_dim, self.dropout_p = config.n_head, config.n_dim, config.dropout
 
     def forward(
         self, x_BCWL: Tensor, sensor_BCD: Tensor, seen_BC: Tensor | None, generator: torch.Generator | None
@@ -64,8 +71,8 @@ class SpatialEncoder(nn.Module):
         ----------
         x_BCWL : float, shape (batch, channels, windows, samples)
             Normalised signal, dimensionless.
-        sensor_BCD : float, shape (batch, channels, n_dim)
-            Dimensionless features of the sensors.
+        sensor_BCD : float, shape (batch, channels, n_dim or more)
+            Dimensionless features of the sensors; see `SignedGain`.
         seen_BC : bool, shape (batch, channels), optional
             True for channels to attend to. None: all.
         generator : torch.Generator, optional
@@ -79,12 +86,13 @@ class SpatialEncoder(nn.Module):
         rows = self.seanet_encoder(x_BCWL.reshape(batch * channels * windows, -1, 1))
         features = torch.unflatten(rows, 0, (batch, channels, windows)).permute(0, 2, 3, 1, 4)  # B W T C D
         steps = features.shape[2]
+        gain = None if self.signed_gain is None else self.signed_gain(sensor_BCD)
+        sensor_BCD = sensor_BCD[..., : self.n_dim]
         key = self.k_proj(features + sensor_BCD[:, None, None])
         value = self.backwardsolution["v"](features)
         if self.sensor_gain is not None:
             value = value * (1.0 + self.sensor_gain(sensor_BCD))[:, None, None]
         query = split_heads(self.neuros.to(key.dtype), self.n_head).expand(batch * windows * steps, -1, -1, -1)
-        gain = None if self.signed_gain is None else self.signed_gain(sensor_BCD)
         gathered = attend(
             query,
             split_heads(key.flatten(0, 2), self.n_head),
@@ -111,8 +119,8 @@ class SpatialDecoder(nn.Module):
             config.n_filters, config.ratios, config.n_dim, config.kernel_size, config.last_kernel_size
         )
         self.sensor_gain = nn.Linear(config.n_dim, config.n_dim) if config.sensor_gain else None
-        self.signed_gain = SignedGain(config.n_neuro, config.n_dim, config.n_head) if config.signed_weights else None
-        self.n_head, self.dropout_p = config.n_head, config.dropout
+        self.signed_gain = SignedGain(config) if config.signed_weights else None
+        self.n_head, self.n_dim, self.dropout_p = config.n_head, config.n_dim, config.dropout
 
     def forward(self, latents_BSWTD: Tensor, sensor_BCD: Tensor, generator: torch.Generator | None) -> Tensor:
         """Decode latents as the signals of given sensors.
@@ -121,8 +129,8 @@ class SpatialDecoder(nn.Module):
         ----------
         latents_BSWTD : float, shape (batch, sources, windows, steps of a window, n_dim)
             Dimensionless features.
-        sensor_BCD : float, shape (batch, channels, n_dim)
-            Dimensionless features of the sensors to reconstruct.
+        sensor_BCD : float, shape (batch, channels, n_dim or more)
+            Dimensionless features of the sensors to reconstruct; see `SignedGain`.
         generator : torch.Generator, optional
             Source of the dropout draws.
 
@@ -133,8 +141,9 @@ class SpatialDecoder(nn.Module):
         batch, _, windows, steps, _ = latents_BSWTD.shape
         rows = latents_BSWTD.permute(0, 2, 3, 1, 4).flatten(0, 2)
         key, value = self.forwardsolution["kv"](rows).chunk(2, dim=-1)
-        query = split_heads(sensor_BCD.to(key.dtype), self.n_head).repeat_interleave(windows * steps, dim=0)
         gain = None if self.signed_gain is None else self.signed_gain(sensor_BCD).transpose(-2, -1)
+        sensor_BCD = sensor_BCD[..., : self.n_dim]
+        query = split_heads(sensor_BCD.to(key.dtype), self.n_head).repeat_interleave(windows * steps, dim=0)
         spread = attend(
             query,
             split_heads(key, self.n_head),
