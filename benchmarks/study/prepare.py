@@ -1,15 +1,17 @@
 """Write the tokens, labels and spectral targets that the pretraining study uses.
 
-`python -m benchmarks.study.prepare OUT STORE TOKENIZER [OVERLAP]` tokenizes every segment and every task window of a store
-that `emeg ingest` and `emeg shard` made. It writes one file ``NAME.npz`` for each dataset and channel count, with the
-codes of all segments, the log power of each 2-s window of a segment by channel and band of 2 Hz, the codes and labels of the
-task windows, and their classical features (log band power and tangent space).
+`python -m benchmarks.study.prepare OUT STORE TOKENIZER [OVERLAP]` tokenizes every segment and every task window of a
+store that `emeg ingest` and `emeg shard` made. It writes one file ``NAME.npz`` for each dataset and channel count,
+with the codes of all segments, the log power of each 2-s window of a segment by channel and band of 2 Hz, the codes
+and labels of the task windows, and their classical features (log band power and tangent space).
 
-Shape letters: B batch, C channels, N samples, W windows, L samples in a window, S latent sources, T latent steps, Q levels.
+Shape letters: B batch, C channels, N samples, W windows, L samples in a window, S latent sources, T latent steps, Q
+levels.
 """
 
 import sys
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def log_power(signal_BCN: FloatArray, sfreq: float, edges_hz: FloatArray) -> Flo
     centred = signal_BCN - signal_BCN.mean(axis=-1, keepdims=True)
     power = np.abs(np.fft.rfft(centred * np.hanning(centred.shape[-1]), axis=-1)) ** 2
     freqs = np.fft.rfftfreq(centred.shape[-1], 1.0 / sfreq)
-    pairs = list(zip(edges_hz[:-1], edges_hz[1:], strict=True))
+    pairs = list(pairwise(edges_hz))
     return np.log(np.stack([power[..., (freqs >= a) & (freqs < b)].mean(-1) for a, b in pairs], axis=-1) + 1e-9)
 
 

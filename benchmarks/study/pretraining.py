@@ -1,8 +1,9 @@
 """Pretrain one variant on the tokens of `prepare` and measure its frozen embedding on six tasks.
 
-`python -m benchmarks.study.pretraining FOLDER '{"name": "power", "power": 1.0}'` appends one line to FOLDER/results.jsonl and
-writes the weights to FOLDER/weights/. Variants are described in `variants.py`, the question in docs/explanation/study.md.
-Accuracies are those of training and validation subjects, which take turns as test subjects.
+`python -m benchmarks.study.pretraining FOLDER '{"name": "power", "power": 1.0}'` appends one line to
+FOLDER/results.jsonl and writes the weights to FOLDER/weights/. Variants are described in `variants.py`, the question
+in docs/explanation/study.md. Accuracies are those of training and validation subjects, which take turns as test
+subjects.
 
 Shape letters: B batch, S latent sources, T latent steps, D features, Q levels.
 """

@@ -1,9 +1,9 @@
 """Compare pretrained models, random weights and classical baselines on subjects of one split, with label budgets.
 
-`python -m benchmarks.study.report FOLDER SPLITS VARIANT[,VARIANT…] [BUDGETS]`, e.g. `report . held_out power 1,5,20,all`. Each
-variant and `random` are averaged over the seeds found in FOLDER/weights; the read-out of each is the one that was best on
-training and validation subjects in FOLDER/results.jsonl. Prints one JSON line for each task and budget and appends it to
-FOLDER/report.jsonl.
+`python -m benchmarks.study.report FOLDER SPLITS VARIANT[,VARIANT…] [BUDGETS]`, e.g. `report . held_out power
+1,5,20,all`. Each variant and `random` are averaged over the seeds found in FOLDER/weights; the read-out of each is the
+one that was best on training and validation subjects in FOLDER/results.jsonl. Prints one JSON line for each task and
+budget and appends it to FOLDER/report.jsonl.
 """
 
 import json

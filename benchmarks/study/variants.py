@@ -61,11 +61,13 @@ class Variant(Config):
     following: bool = False
     """Predict the codes of the next step instead of masked ones, with causal attention over time."""
     mask: Literal["tokens", "blocks", "time", "sources"] = "tokens"
-    """What is masked together: single tokens, blocks of similar sources and successive steps, windows, or whole sources."""
+    """What is masked together: single tokens, blocks of similar sources and two steps, windows, or whole sources."""
     ratio: float = 0.5
     """Share of masked tokens."""
     power: float = 0.0
     """Weight of the log power of each window, by sensor and band."""
+    within: float = 0.0
+    """Weight of the deviation of that log power from its mean over the segment; only with `slow`."""
     slow: bool = False
     """Whether the transformer reads one token for each source and window of 2 s, the log power of the code features in
     eight frequencies, instead of one for each latent step. Its `batch` counts segments of 10 s."""
@@ -188,6 +190,7 @@ class SlowPretraining(nn.Module):
         self.subjects = {name: data[name]["subject"] for name in self.rows}
         self.targets = {name: standardise_targets(data[name], rows) for name, rows in self.rows.items()}
         self.variances = {name: float(self.targets[name][rows].var(axis=0).mean()) for name, rows in self.rows.items()}
+        self.inner = {name: float(self.targets[name][rows].var(axis=1).mean()) for name, rows in self.rows.items()}
         with torch.no_grad():
             raw = {
                 name: torch.cat(
@@ -229,7 +232,14 @@ class SlowPretraining(nn.Module):
                 if own:
                     chosen = self.rows[name][[drawn[k][1] for k in own]]
                     target = torch.as_tensor(self.targets[name][chosen]).flatten(2)
-                    error = F.mse_loss(self.power_heads[name](pooled[own]), target) / self.variances[name]
+                    made = self.power_heads[name](pooled[own])
+                    error = F.mse_loss(made, target) / self.variances[name]
+                    if variant.within:
+                        inner = F.mse_loss(made - made.mean(1, keepdim=True), target - target.mean(1, keepdim=True))
+                        error = error + variant.within * inner / self.inner[name]
+                        terms["within"] = terms.get("within", 0.0) + inner.item() / self.inner[name] * len(own) / len(
+                            drawn
+                        )
                     errors.append(error * len(own) / len(drawn))
             loss = torch.stack(errors).sum()
             total, terms["power"] = total + variant.power * loss, loss.item()
@@ -416,7 +426,7 @@ def standardise_targets(own: dict[str, NDArray[Any]], rows: NDArray[np.int64]) -
 
 
 def similar_sources(tokenizer: BrainTokenizer, codes_BSTQ: NDArray[np.uint8]) -> Tensor:
-    """Return for each source the `NEIGHBOURS` sources with the most correlated features: bool, shape (sources, sources)."""
+    """Return which `NEIGHBOURS` sources correlate most with each source: bool, shape (sources, sources)."""
     features = tokenizer.features_from_codes(torch.as_tensor(codes_BSTQ).long())
     flat = features.transpose(0, 1).flatten(1)
     similarity = torch.corrcoef(flat).abs()

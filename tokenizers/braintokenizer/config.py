@@ -149,6 +149,7 @@ EVERY_BAND: dict[str, Any] = {
     "target": "signal",
     "spectral_loss": "complex",
     "signed_weights": True,
+    "gain_harmonics": 5,
 }
 """Options with which the codes hold every band; chosen on validation subjects (docs/explanation/study.md)."""
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 N_TYPES = 3
 N_LEVERS = 4
-"""1 and the three components of the orientation: outside the brain, the output of a coil is linear in its orientation."""
+"""1 and the three components of the orientation: the output of a coil is linear in its orientation."""
 
 
 def n_sensor_functions(degree: int) -> int:
