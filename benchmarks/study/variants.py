@@ -134,10 +134,10 @@ def build(variant: Variant, tokenizer: BrainTokenizer) -> BrainOmni:
 
 
 def slow_tokens(features_BSTD: Tensor) -> Tensor:
-    """Return the log power of features over each window: (batch, sources, windows, frequencies · features)."""
+    """Return log power of features in eight frequencies and in all: (batch, sources, windows, 9 · features)."""
     windows = features_BSTD.unflatten(2, (-1, STEPS_PER_WINDOW))
-    spectrum = torch.fft.rfft(windows - windows.mean(3, keepdim=True), dim=3)[:, :, :, 1:]
-    return (spectrum.abs().square() + 1e-4).log().flatten(3)
+    spectrum = torch.fft.rfft(windows - windows.mean(3, keepdim=True), dim=3)[:, :, :, 1:].abs().square()
+    return torch.cat([spectrum, spectrum.sum(3, keepdim=True)], dim=3).add(1e-4).log().flatten(3)
 
 
 class SlowNetwork(nn.Module):
@@ -151,7 +151,7 @@ class SlowNetwork(nn.Module):
         self.variant = variant
         self.inner = build(variant, tokenizer)
         self.tokenizer = self.inner.tokenizer
-        n_entry = tokenizer.config.n_dim * STEPS_PER_WINDOW // 2
+        n_entry = tokenizer.config.n_dim * (STEPS_PER_WINDOW // 2 + 1)
         self.entry = nn.Linear(n_entry, variant.dim)
         self.source = nn.Parameter(0.3 * torch.randn(tokenizer.config.n_neuro, 1, variant.dim))
         self.mask_token = nn.Parameter(torch.zeros(variant.dim))
@@ -183,7 +183,7 @@ class SlowPretraining(nn.Module):
         self.rows = training_rows(variant, data)
         self.network = SlowNetwork(variant, tokenizer)
         n_features = tokenizer.config.n_neuro * variant.dim
-        sizes = {name: int(np.prod(data[name]["power"].shape[2:])) for name in self.rows}
+        sizes = {head_of(name): int(np.prod(data[name]["power"].shape[2:])) for name in self.rows}
         self.power_heads = nn.ModuleDict({name: nn.Linear(n_features, size) for name, size in sizes.items()})
         self.self_head = nn.Linear(variant.dim, len(self.network.centre))
         self.rng = np.random.default_rng(variant.seed)
@@ -232,7 +232,7 @@ class SlowPretraining(nn.Module):
                 if own:
                     chosen = self.rows[name][[drawn[k][1] for k in own]]
                     target = torch.as_tensor(self.targets[name][chosen]).flatten(2)
-                    made = self.power_heads[name](pooled[own])
+                    made = self.power_heads[head_of(name)](pooled[own])
                     error = F.mse_loss(made, target) / self.variances[name]
                     if variant.within:
                         inner = F.mse_loss(made - made.mean(1, keepdim=True), target - target.mean(1, keepdim=True))
@@ -273,7 +273,7 @@ class Pretraining(nn.Module):
         self.rows = training_rows(variant, data)
         self.data = data
         n_features = tokenizer.config.n_neuro * variant.dim
-        sizes = {name: int(np.prod(data[name]["power"].shape[2:])) for name in self.rows}
+        sizes = {head_of(name): int(np.prod(data[name]["power"].shape[2:])) for name in self.rows}
         self.power_heads = nn.ModuleDict({name: nn.Linear(n_features, size) for name, size in sizes.items()})
         self.contrast_head = nn.Linear(2 * n_features, 64)
         self.contrast_norm = nn.BatchNorm1d(2 * n_features, affine=False)
@@ -384,7 +384,7 @@ class Pretraining(nn.Module):
         errors = []
         for i, ((name, row), first) in enumerate(zip(drawn, starts, strict=True)):
             target = torch.as_tensor(self.targets[name][row, first : first + steps]).float().flatten(1)
-            errors.append(F.mse_loss(self.power_heads[name](pooled[i]), target) / self.variances[name])
+            errors.append(F.mse_loss(self.power_heads[head_of(name)](pooled[i]), target) / self.variances[name])
         return torch.stack(errors).mean()
 
     def _contrast(self, embedding_BSTD: Tensor, drawn: list[tuple[str, int]]) -> Tensor:
@@ -396,6 +396,11 @@ class Pretraining(nn.Module):
         logits = (first @ second.T / TEMPERATURE).masked_fill(others, -torch.inf)
         own = torch.arange(len(logits))
         return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def head_of(name: str) -> str:
+    """Return the dataset that has the head of a dataset: further simulated subjects have the same electrodes."""
+    return TRAINED_ON[0] if name.startswith("extra") else name
 
 
 def training_rows(variant: Variant, data: Data) -> dict[str, NDArray[np.int64]]:
