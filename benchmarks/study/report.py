@@ -1,9 +1,9 @@
 """Compare pretrained models, random weights and classical baselines on subjects of one split, with label budgets.
 
-`python -m benchmarks.study.report FOLDER SPLITS VARIANT[,VARIANT…] [BUDGETS]`, e.g. `report . held_out power
-1,5,20,all`. Each variant and `random` are averaged over the seeds found in FOLDER/weights; the read-out of each is the
-one that was best on training and validation subjects in FOLDER/results.jsonl. Prints one JSON line for each task and
-budget and appends it to FOLDER/report.jsonl.
+`python -m benchmarks.study.report FOLDER SPLITS VARIANT:RANDOM[,VARIANT:RANDOM…] [BUDGETS]`, e.g. `report . held_out
+published:random 1,5,20,all`. Each name is averaged over the seeds in FOLDER/results.jsonl, each with a draw of labels
+of its own. The read-out of each is the one that was best on training and validation subjects. Prints one JSON line
+for each task and budget and appends it to FOLDER/report.jsonl.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks.study.pretraining import embed, score, tasks_of
-from benchmarks.study.variants import Variant, build, load
+from benchmarks.study.variants import SlowNetwork, Variant, build, load
 from numpy.typing import NDArray
 
 from emeg.evaluation.comparisons import interval
@@ -52,20 +52,20 @@ def embeddings(
     key, found = best_read_out(runs), []
     for run in runs:
         variant = Variant.model_validate(run["variant"])
-        network = build(variant, tokenizer)
+        network = SlowNetwork(variant, tokenizer) if variant.slow else build(variant, tokenizer)
         network.load_state_dict(torch.load(folder / "weights" / f"{variant.name}-{variant.seed}.pt"))
         found.append(embed(network, codes)[key])
     return found
 
 
-def compare(scores: dict[str, dict[str, float]], variants: Sequence[str]) -> dict[str, str | int]:
-    """Return means with intervals over subjects, and the paired differences of each variant."""
-    subjects = sorted(scores["random"])
+def compare(scores: dict[str, dict[str, float]], pairs: Sequence[tuple[str, str]]) -> dict[str, str | int]:
+    """Return means with intervals over subjects, and paired differences to random weights and to the best baseline."""
+    subjects = sorted(scores[CLASSICAL[0]])
     line: dict[str, str | int] = {"subjects": len(subjects)}
     line |= {name: str(interval([own[one] for one in subjects])) for name, own in scores.items()}
     best = max(CLASSICAL, key=lambda name: np.mean(list(scores[name].values())))
-    for name in variants:
-        for rival in ("random", best):
+    for name, random in pairs:
+        for rival in (random, best):
             gains = [scores[name][one] - scores[rival][one] for one in subjects]
             line[f"{name} - {rival}"] = str(interval(gains))
     return line
@@ -75,7 +75,9 @@ def main() -> None:
     """Print one line for each task and budget."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    folder, splits, variants = Path(sys.argv[1]), tuple(sys.argv[2].split(",")), sys.argv[3].split(",")
+    folder, splits = Path(sys.argv[1]), tuple(sys.argv[2].split(","))
+    pairs = [(one.split(":")[0], one.split(":")[1]) for one in sys.argv[3].split(",")]
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
     asked = sys.argv[4].split(",") if len(sys.argv) > 4 else ["1", "5", "20", "all"]
     budgets = [None if one == "all" else int(one) for one in asked]
     results = read_results(folder)
@@ -85,15 +87,14 @@ def main() -> None:
     for title, (name, kept, labels, subjects) in tasks_of(data, splits).items():
         if name not in pooled:
             codes = data[name]["task_codes"][kept]
-            pooled[name] = {one: embeddings(folder, results[one], codes, tokenizer) for one in (*variants, "random")}
+            pooled[name] = {one: embeddings(folder, results[one], codes, tokenizer) for one in names}
             pooled[name] |= {one: [data[name][f"task_{one}"][kept]] for one in CLASSICAL}
         for budget in budgets:
-            seeds = range(3 if budget else 1)
             scores = {
-                one: average([score(x, labels, subjects, budget=budget, seed=s) for x in features for s in seeds])
+                one: average([score(x, labels, subjects, budget=budget, seed=i) for i, x in enumerate(features)])
                 for one, features in pooled[name].items()
             }
-            line = {"task": title, "budget": budget or "all", "splits": splits, **compare(scores, variants)}
+            line = {"task": title, "budget": budget or "all", "splits": splits, **compare(scores, pairs)}
             print(json.dumps(line), flush=True)
             with (folder / "report.jsonl").open("a") as file:
                 file.write(json.dumps(line | {"scores": scores}) + "\n")
