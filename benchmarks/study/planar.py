@@ -37,7 +37,7 @@ from emeg.tokenizers.braintokenizer import (
     parameter_groups,
     sum_power,
 )
-from emeg.tokenizers.braintokenizer.harmonics import SensorHarmonics
+from emeg.tokenizers.braintokenizer.layers import SensorHarmonics
 
 WINDOW = 512
 COMPONENTS = (16, 24, 32)

@@ -16,9 +16,8 @@ from emeg.tokenizers.braintokenizer.checks import check_input, values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_step, hide_channels
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser, PowerSum, sum_power
-from emeg.tokenizers.braintokenizer.harmonics import SensorHarmonics
 from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
-from emeg.tokenizers.braintokenizer.layers import SensorEmbedding
+from emeg.tokenizers.braintokenizer.layers import SensorEmbedding, SensorHarmonics
 from emeg.tokenizers.braintokenizer.losses import (
     at_least_float32,
     correlation,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from emeg.tokenizers.braintokenizer.attention import attend, join_heads, split_heads
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
-from emeg.tokenizers.braintokenizer.harmonics import n_sensor_functions
+from emeg.tokenizers.braintokenizer.layers import n_sensor_functions
 from emeg.tokenizers.braintokenizer.seanet import SeanetDecoder, SeanetEncoder
 
 

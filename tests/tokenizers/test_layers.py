@@ -6,7 +6,7 @@ import torch
 from scipy.special import sph_harm_y
 
 from emeg.tokenizers.braintokenizer import BrainTokenizer
-from emeg.tokenizers.braintokenizer.harmonics import SensorHarmonics, n_sensor_functions
+from emeg.tokenizers.braintokenizer.layers import SensorHarmonics, n_sensor_functions
 
 
 def sensors(n: int = 400, seed: int = 0):
