@@ -216,6 +216,17 @@ class TokenizerModule(nn.Module):
 
     # What is the same for most tokenizers
 
+    @property
+    def needs_regions(self) -> bool:
+        """Whether positions need the brain region of each sensor as a seventh column."""
+        return bool(getattr(self.config, "needs_regions", False))
+
+    @property
+    def intracranial(self) -> bool | None:
+        """Whether signals can be those of intracranial electrodes; None if only their sensor types tell."""
+        known: bool | None = getattr(self.config, "intracranial", None)
+        return known
+
     def tokenize(
         self, x: Tensor, pos: Tensor, sensor_type: Tensor, overlap: float = 0.0, channel_mask: Tensor | None = None
     ) -> Tokens:

@@ -15,6 +15,9 @@ from emeg.sensors import Sensors, SensorType
 
 UNITS = {SensorType.EEG: ("V",), SensorType.MAGNETOMETER: ("T",), SensorType.GRADIOMETER: ("T", "T/m")}
 COILS = {SensorType.EEG: (1,), SensorType.MAGNETOMETER: (3024, 8002), SensorType.GRADIOMETER: (3012, 5001)}
+ELECTRODES = (SensorType.EEG, SensorType.SEEG, SensorType.ECOG, SensorType.DBS)
+UNITS |= dict.fromkeys(ELECTRODES, ("V",))
+COILS |= dict.fromkeys(ELECTRODES, (1,))
 
 
 @st.composite
@@ -25,7 +28,7 @@ def sensor_sets(draw, min_size=0, max_size=12):
     positions = draw(hnp.arrays(np.float64, (n, 3), elements=metres))
     raw = draw(hnp.arrays(np.float64, (n, 3), elements=st.floats(0.1, 1.0)))
     orientations = raw / np.linalg.norm(raw, axis=1, keepdims=True)
-    orientations[[i for i, kind in enumerate(types) if kind == SensorType.EEG]] = 0
+    orientations[[i for i, kind in enumerate(types) if kind in ELECTRODES]] = 0
     return Sensors(
         names=tuple(draw(st.lists(st.text(min_size=1, max_size=5), min_size=n, max_size=n, unique=True))),
         types=np.array(types, np.int8),
@@ -33,7 +36,7 @@ def sensor_sets(draw, min_size=0, max_size=12):
         positions=positions,
         orientations=orientations,
         coils=np.array([draw(st.sampled_from(COILS[kind])) for kind in types], np.int32),
-        meg_frame=draw(st.sampled_from(["device", "head"])) if any(types) else "device",
+        meg_frame=draw(st.sampled_from(["device", "head"])) if set(types) - set(ELECTRODES) else "device",
     )
 
 

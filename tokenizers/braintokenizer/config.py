@@ -9,6 +9,11 @@ from emeg.config import Config
 from emeg.plugins import Plugin
 from emeg.tokenizers.sizes import TokenizerSizes
 
+N_OUTER_TYPES = 3
+"""EEG, magnetometers, gradiometers."""
+N_TYPES = 6
+"""With SEEG, ECOG and DBS."""
+
 LATER_OPTIONS = (
     "equaliser",
     "target",
@@ -18,6 +23,9 @@ LATER_OPTIONS = (
     "sensor_gain",
     "signed_weights",
     "gain_harmonics",
+    "intracranial",
+    "regions",
+    "hidden_by",
 )
 """Options that the published network does not have. Those that are off stay out of product names, so that models keep
 the names that they had before the option existed."""
@@ -84,6 +92,15 @@ class BrainTokenizerConfig(Config):
     """Degree of the spherical harmonics of a sensor's direction, times its orientation, of which the gain of
     `signed_weights` is also a linear function. The learned embedding of sensors is too smooth for planar gradiometers.
     0: none."""
+    intracranial: bool = False
+    """Know the sensor types SEEG, ECOG and DBS beside EEG and MEG. Training switches it on for a corpus with such
+    sensors."""
+    regions: bool = False
+    """Add a learned embedding of the brain region of each sensor to that of its position. The region is found by
+    position, so sensors of new people and devices need no new parameters."""
+    hidden_by: Literal["channel", "region"] = "channel"
+    """Channels hidden in a training step: drawn one by one, or all channels of drawn brain regions, so that no
+    neighbour in the region shows what is to be predicted."""
     projections: Literal["shared", "level"] = "shared"
     """If `codebook_dim` differs from `n_dim`: one pair of projections for all codebooks (`shared`), or one for each
     level (`level`), as in the published code."""
@@ -125,6 +142,16 @@ class BrainTokenizerConfig(Config):
             self.window_length,
             self.samples_per_step,
         )
+
+    @property
+    def n_types(self) -> int:
+        """Sensor types that the network knows."""
+        return N_TYPES if self.intracranial else N_OUTER_TYPES
+
+    @property
+    def needs_regions(self) -> bool:
+        """Whether positions need the region of each sensor as a seventh column."""
+        return self.regions or self.hidden_by == "region"
 
     @property
     def bits_per_step(self) -> float:

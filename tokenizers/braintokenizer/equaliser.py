@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-N_TYPES = 3
-"""Sensor types: EEG, magnetometers, gradiometers."""
+from emeg.tokenizers.braintokenizer.config import N_OUTER_TYPES
+
 WINDOW = 512
 """Samples of a window whose spectrum is measured: 2 s at 256 Hz, so that the grid has steps of 0.5 Hz."""
 GRID_SIZE = WINDOW // 2 + 1
@@ -40,7 +40,7 @@ class PowerSum(NamedTuple):
     """float64, shape (types,)."""
 
 
-def sum_power(x_BCN: Tensor, sensor_type_BC: Tensor) -> PowerSum:
+def sum_power(x_BCN: Tensor, sensor_type_BC: Tensor, n_types: int = N_OUTER_TYPES) -> PowerSum:
     """Sum the power spectra of half-overlapping Hann windows of all channels of each sensor type.
 
     Parameters
@@ -48,7 +48,9 @@ def sum_power(x_BCN: Tensor, sensor_type_BC: Tensor) -> PowerSum:
     x_BCN : float32, shape (batch, channels, samples)
         Output of `normalise_signal`, dimensionless.
     sensor_type_BC : int, shape (batch, channels)
-        Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        Codes of `SensorType`.
+    n_types : int
+        Sensor types that the network knows.
     """
     if x_BCN.shape[-1] < WINDOW:
         x_BCN = F.pad(x_BCN, (0, WINDOW - x_BCN.shape[-1]))
@@ -56,7 +58,7 @@ def sum_power(x_BCN: Tensor, sensor_type_BC: Tensor) -> PowerSum:
     taper_L = torch.hann_window(WINDOW, dtype=x_BCWL.dtype, device=x_BCWL.device)
     scale = WINDOW * taper_L.square().sum() / 2
     power_BCK = (torch.fft.rfft(x_BCWL * taper_L).abs().square() / scale).sum(dim=2)
-    member = F.one_hot(sensor_type_BC.long(), N_TYPES).to(power_BCK.dtype)
+    member = F.one_hot(sensor_type_BC.long(), n_types).to(power_BCK.dtype)
     return PowerSum(torch.einsum("bct,bck->tk", member, power_BCK), member.sum(dim=(0, 1)) * x_BCWL.shape[2])
 
 
@@ -65,9 +67,9 @@ class Equaliser(nn.Module):
 
     gain: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, n_types: int = N_OUTER_TYPES) -> None:
         super().__init__()
-        self.register_buffer("gain", torch.ones(N_TYPES, GRID_SIZE))
+        self.register_buffer("gain", torch.ones(n_types, GRID_SIZE))
 
     def forward(self, x_BCN: Tensor, sensor_type_BC: Tensor) -> Tensor:
         """Filter a signal.

@@ -29,6 +29,9 @@ def initialise_linear(module: nn.Module, scheme: Scheme) -> None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Embedding):
             nn.init.trunc_normal_(part.weight, std=RELEASE_STD)
+            if part.padding_idx is not None:
+                with torch.no_grad():
+                    part.weight[part.padding_idx].zero_()
 
 
 def initialise_tokenizer(tokenizer: nn.Module, scheme: Scheme) -> None:

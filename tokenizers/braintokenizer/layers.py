@@ -13,8 +13,11 @@ from emeg.tokenizers.braintokenizer.draws import dropout
 
 NORM_EPS = 1e-6
 N_TYPES = 3
+"""Sensor types outside the head: EEG, magnetometers, gradiometers."""
 N_LEVERS = 4
 """1 and the three components of the orientation: the output of a coil is linear in its orientation."""
+N_POSITION = 6
+"""Columns of a position: x, y, z and the orientation. A seventh column is the index of the brain region."""
 
 
 class FeedForward(nn.Module):
@@ -43,24 +46,26 @@ class FeedForward(nn.Module):
 
 
 class SensorEmbedding(nn.Module):
-    """Embed each sensor by its position, orientation and type."""
+    """Embed each sensor by its position, orientation and type, and by its brain region where `n_regions` is not 0."""
 
-    def __init__(self, n_dim: int, dropout_p: float) -> None:
+    def __init__(self, n_dim: int, dropout_p: float, *, n_types: int = 3, n_regions: int = 0) -> None:
         super().__init__()
-        self.sensor_embedding_layer = nn.Embedding(3, n_dim)
+        self.sensor_embedding_layer = nn.Embedding(n_types, n_dim)
         self.pos_embedding_layer = nn.Sequential(nn.Linear(6, n_dim // 2), nn.SELU(), nn.Linear(n_dim // 2, n_dim))
         self.aggregate_mlp = FeedForward(n_dim, dropout_p)
         self.norm = nn.RMSNorm(n_dim, eps=NORM_EPS)
+        # An unknown region is the zero vector: such a sensor has its position alone.
+        self.region_embedding_layer = nn.Embedding(n_regions, n_dim, padding_idx=0) if n_regions else None
 
     def forward(self, pos: Tensor, sensor_type_BC: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Embed sensors.
 
         Parameters
         ----------
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type_BC : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         generator : torch.Generator, optional
             Source of the dropout draws.
 
@@ -68,7 +73,10 @@ class SensorEmbedding(nn.Module):
         -------
         float, shape (batch, channels, n_dim)
         """
-        x_BCD = self.pos_embedding_layer(pos) + self.sensor_embedding_layer(sensor_type_BC)
+        where = pos if pos.shape[-1] == N_POSITION else pos[..., :N_POSITION].contiguous()
+        x_BCD = self.pos_embedding_layer(where) + self.sensor_embedding_layer(sensor_type_BC)
+        if self.region_embedding_layer is not None:
+            x_BCD = x_BCD + self.region_embedding_layer(pos[..., N_POSITION].long())
         out: Tensor = self.norm(x_BCD + self.aggregate_mlp(x_BCD, generator))
         return out
 
@@ -103,12 +111,14 @@ class SensorHarmonics(nn.Module):
     def forward(self, pos: Tensor, sensor_type_BC: Tensor) -> Tensor:
         """Compute the functions; each has a mean square of at most 1 over the sphere.
 
+        They are 0 for intracranial electrodes, whose depth is as important as their direction.
+
         Parameters
         ----------
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type_BC : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
 
         Returns
         -------
@@ -123,8 +133,8 @@ class SensorHarmonics(nn.Module):
         for axis in range(3):
             monomials = monomials * stacked[..., self.exponents[:, axis], axis]
         harmonics = monomials @ self.mixing.to(pos.dtype)
-        lever = torch.cat([torch.ones_like(pos[..., :1]), pos[..., 3:]], dim=-1)
-        by_type = F.one_hot(sensor_type_BC, N_TYPES).to(pos.dtype)
+        lever = torch.cat([torch.ones_like(pos[..., :1]), pos[..., 3:N_POSITION]], dim=-1)
+        by_type = F.one_hot(sensor_type_BC.clamp(max=N_TYPES), N_TYPES + 1)[..., :N_TYPES].to(pos.dtype)
         return torch.einsum("bch,bcl,bct->bcthl", harmonics, lever, by_type).flatten(2)
 
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from emeg.errors import UserError
+from emeg.sensors.regions import REGIONS
 from emeg.tokenizers.braintokenizer.checks import check_input, values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_step, hide_channels
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser, PowerSum, sum_power
 from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
-from emeg.tokenizers.braintokenizer.layers import SensorEmbedding, SensorHarmonics
+from emeg.tokenizers.braintokenizer.layers import N_POSITION, SensorEmbedding, SensorHarmonics
 from emeg.tokenizers.braintokenizer.losses import (
     at_least_float32,
     correlation,
@@ -30,6 +31,7 @@ from emeg.tokenizers.braintokenizer.parameters import parameter_groups
 from emeg.tokenizers.braintokenizer.precision import exact_float32
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card
 from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer, normalise_latents
+from emeg.tokenizers.braintokenizer.region_masks import hide_regions
 from emeg.tokenizers.braintokenizer.spatial import SpatialDecoder, SpatialEncoder
 from emeg.tokenizers.braintokenizer.windows import cut_windows, join_windows, stride_of
 from emeg.tokenizers.interface import TokenizerModule, TokenizerSizes
@@ -77,7 +79,9 @@ class BrainTokenizer(TokenizerModule):
 
     def __init__(self, config: BrainTokenizerConfig) -> None:
         super().__init__(config)
-        self.sensor_embed = SensorEmbedding(config.n_dim, config.dropout)
+        self.sensor_embed = SensorEmbedding(
+            config.n_dim, config.dropout, n_types=config.n_types, n_regions=len(REGIONS) if config.regions else 0
+        )
         self.sensor_harmonics = SensorHarmonics(config.gain_harmonics) if config.gain_harmonics else None
         self.encoder = SpatialEncoder(config)
         self.quantizer = ResidualQuantizer(
@@ -89,7 +93,7 @@ class BrainTokenizer(TokenizerModule):
             projections=config.projections,
         )
         self.decoder = SpatialDecoder(config)
-        self.equaliser = None if config.equaliser is None else Equaliser()
+        self.equaliser = None if config.equaliser is None else Equaliser(config.n_types)
         initialise_tokenizer(self, config.initialisation)
 
     @property
@@ -118,10 +122,10 @@ class BrainTokenizer(TokenizerModule):
         ----------
         x : float, shape (batch, channels, samples)
             Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         overlap : float
             Share of a window that the next window repeats. A signal shorter than a window is padded with zeros.
         channel_mask : bool, shape (batch, channels), optional
@@ -138,7 +142,7 @@ class BrainTokenizer(TokenizerModule):
             Shapes, types or values cannot be used.
         """
         with torch.no_grad(), exact_float32(x.device.type):
-            check_input(x, pos, sensor_type, channel_mask)
+            self._check(x, pos, sensor_type, channel_mask)
             latents_BSTD = self._latents(x, pos, sensor_type, overlap, channel_mask).flatten(2, 3)
             codes_BSTQ = self.quantizer.encode(latents_BSTD)
             return Tokens(self.features_from_codes(codes_BSTQ), codes_BSTQ)
@@ -187,10 +191,10 @@ class BrainTokenizer(TokenizerModule):
         ----------
         x : float, shape (batch, channels, samples)
             Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         overlap : float
             Share of a window that the next window repeats. A signal shorter than a window is padded with zeros.
         channel_mask : bool, shape (batch, channels), optional
@@ -204,7 +208,7 @@ class BrainTokenizer(TokenizerModule):
         -------
         float32, shape (batch, sources, steps, n_dim)
         """
-        check_input(x, pos, sensor_type, channel_mask, values=check_values)
+        self._check(x, pos, sensor_type, channel_mask, values=check_values)
         latents = self._latents(x, pos, sensor_type, overlap, channel_mask, generator=generator)
         return normalise_latents(latents).flatten(2, 3)
 
@@ -277,10 +281,10 @@ class BrainTokenizer(TokenizerModule):
         ----------
         x : float, shape (batch, channels, samples)
             Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         channel_mask : bool, shape (batch, channels), optional
             True for real channels.
         seen : bool, shape (batch, channels), optional
@@ -293,7 +297,7 @@ class BrainTokenizer(TokenizerModule):
             In the units of `targets`; 0 in padded channels.
         """
         with torch.no_grad(), exact_float32(x.device.type):
-            check_input(x, pos, sensor_type, channel_mask)
+            self._check(x, pos, sensor_type, channel_mask)
             if seen is not None and (seen.shape != sensor_type.shape or seen.dtype != torch.bool):
                 raise UserError(f"seen: {seen.dtype} {tuple(seen.shape)}; pass bool {tuple(sensor_type.shape)}")
             x = cut_windows(x, self.config.window_length, 0.0).flatten(2)  # what `targets` covers
@@ -344,10 +348,10 @@ class BrainTokenizer(TokenizerModule):
         ----------
         x : float, shape (batch, channels, samples)
             Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         channel_mask : bool, shape (batch, channels), optional
             True for real channels.
         generator : torch.Generator, optional
@@ -366,13 +370,14 @@ class BrainTokenizer(TokenizerModule):
         TokenizerLosses
             Means over real channels.
         """
-        check_input(x, pos, sensor_type, channel_mask, values=values_at_hand(x.device))
+        self._check(x, pos, sensor_type, channel_mask, values=values_at_hand(x.device))
         x_BCN, sensor_BCD = self._prepare(x, pos, sensor_type, channel_mask, generator)
         x_BCWL = cut_windows(x_BCN, self.config.window_length, 0.0)
         if draws is None:
             batch, channels, windows, samples = x_BCWL.shape
             draws = draw_tokenizer_step(generator, shape=(batch, channels, windows, samples), device=x.device)
-        latents = self._encode_some(x_BCWL, sensor_BCD, channel_mask, draws, generator)
+        region_BC = pos[..., N_POSITION] if self.config.hidden_by == "region" else None
+        latents = self._encode_some(x_BCWL, sensor_BCD, channel_mask, region_BC, draws, generator)
         quantized = self.quantizer(latents, generator)
         reconstruction = self.decoder(quantized.features, sensor_BCD, generator)
         losses = self._losses(reconstruction, self._target(x_BCWL), quantized.commitment, channel_mask, loss_ramp)
@@ -403,7 +408,7 @@ class BrainTokenizer(TokenizerModule):
             Normalised signal, positions and sensor types, dimensionless.
         """
         if self.equaliser is not None and self.config.equaliser is not None:
-            sums = [sum_power(x, sensor_type) for x, _, sensor_type in segments]
+            sums = [sum_power(x, sensor_type, self.config.n_types) for x, _, sensor_type in segments]
             power = PowerSum(*(torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)))
             self.equaliser.fit(power, self.config.equaliser)
 
@@ -455,17 +460,35 @@ class BrainTokenizer(TokenizerModule):
 
     # Parts
 
+    def _check(
+        self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None, *, values: bool = True
+    ) -> None:
+        check_input(
+            x,
+            pos,
+            sensor_type,
+            channel_mask,
+            values=values,
+            n_types=self.config.n_types,
+            needs_regions=self.config.needs_regions,
+        )
+
     def _encode_some(
         self,
         x_BCWL: Tensor,
         sensor_BCD: Tensor,
         channel_mask: Tensor | None,
+        region_BC: Tensor | None,
         draws: TokenizerDraws,
         generator: torch.Generator | None,
     ) -> Tensor:
         """Encode the visible channels, with noise; hidden channels are not computed."""
         batch, channels = x_BCWL.shape[:2]
-        seen = hide_channels(draws.channel_order, channel_mask, self.config.hidden_ratio, shape=(batch, channels))
+        ratio = self.config.hidden_ratio
+        if region_BC is None:
+            seen = hide_channels(draws.channel_order, channel_mask, ratio, shape=(batch, channels))
+        else:
+            seen = hide_regions(draws.channel_order, region_BC, channel_mask, ratio)
         rows = torch.arange(len(x_BCWL), device=x_BCWL.device)[:, None]
         noisy = x_BCWL[rows, seen.channels] + self.config.noise_std * draws.noise[rows, seen.channels]
         latents: Tensor = self.encoder(noisy, sensor_BCD[rows, seen.channels], seen.mask, generator)

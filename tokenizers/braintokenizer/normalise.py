@@ -10,22 +10,30 @@ FLOORS = (1e-5, 1e-13, 1e-13)
 """Added to the standard deviation by sensor type: EEG in V, magnetometers in T, gradiometers in T/m. The floor
 halves EEG of 10 µV; the published weights were trained with it (arXiv 2505.18185, released code)."""
 
+INTRACRANIAL_FLOORS = (1e-5, 1e-5, 1e-5)
+"""The same for SEEG, ECOG and DBS, V."""
 
-def normalise_signal(x_BCN: Tensor, sensor_type_BC: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+
+def normalise_signal(
+    x_BCN: Tensor, sensor_type_BC: Tensor, channel_mask: Tensor | None = None, *, intracranial: bool | None = None
+) -> Tensor:
     """Normalise the reference and the scale of a segment, separately for each sensor type.
 
     Subtract the mean over the channels of a type at every sample (for EEG this is the average reference). Then divide
     by one standard deviation over all channels and samples of the type, plus a floor. Channels keep their relative
-    amplitudes.
+    amplitudes. Intracranial electrodes keep their reference, because the mean of a few contacts in different tissue is
+    no reference: the mean of each channel over time is subtracted instead.
 
     Parameters
     ----------
     x_BCN : float, shape (batch, channels, samples)
-        EEG in V, magnetometers in T, gradiometers in T/m.
+        Electrodes in V, magnetometers in T, gradiometers in T/m.
     sensor_type_BC : int, shape (batch, channels)
-        Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        Codes of `SensorType`.
     channel_mask : bool, shape (batch, channels), optional
         True for real channels; the result is 0 in the others.
+    intracranial : bool, optional
+        Whether there can be SEEG, ECOG or DBS. By default the types are looked at, which synchronises the device.
 
     Returns
     -------
@@ -39,6 +47,23 @@ def normalise_signal(x_BCN: Tensor, sensor_type_BC: Tensor, channel_mask: Tensor
         if channel_mask is not None:
             of_type_BC = of_type_BC & channel_mask
         out_BCN = torch.where(of_type_BC[..., None], _normalise_type(x_BCN, of_type_BC, floor), out_BCN)
+    if bool((sensor_type_BC >= len(FLOORS)).any()) if intracranial is None else intracranial:
+        out_BCN = _normalise_intracranial(x_BCN, sensor_type_BC, channel_mask, out_BCN)
+    return out_BCN
+
+
+def _normalise_intracranial(
+    x_BCN: Tensor, sensor_type_BC: Tensor, channel_mask: Tensor | None, out_BCN: Tensor
+) -> Tensor:
+    n_samples = x_BCN.shape[-1]
+    for code, floor in enumerate(INTRACRANIAL_FLOORS, start=len(FLOORS)):
+        of_type_BC = sensor_type_BC == code
+        if channel_mask is not None:
+            of_type_BC = of_type_BC & channel_mask
+        own_BCN = ((x_BCN - x_BCN.mean(dim=-1, keepdim=True)) / floor).masked_fill(~of_type_BC[..., None], 0.0)
+        n_B = of_type_BC.sum(dim=1).clamp(min=1)[:, None, None]
+        std_B = (own_BCN.square().sum(dim=(1, 2), keepdim=True) / (n_B * n_samples)).sqrt()
+        out_BCN = torch.where(of_type_BC[..., None], own_BCN / (std_B + 1.0), out_BCN)
     return out_BCN
 
 

@@ -16,9 +16,9 @@ class Sample(NamedTuple):
     signal: NDArray[np.float32]
     """(C, N), V, T or T/m."""
     pos: NDArray[np.float32]
-    """(C, 6): normalised position and orientation, as `Sensors.model_positions` returns them."""
+    """(C, 6): normalised position and orientation, or (C, 7), as `positions_with_regions` returns them."""
     sensor_type: NDArray[np.int8]
-    """(C,): 0 EEG, 1 magnetometer, 2 gradiometer."""
+    """(C,): codes of `SensorType`."""
     segment: int
     """Row of the corpus, or of the task windows."""
 
@@ -29,9 +29,9 @@ class Batch(NamedTuple):
     signal: NDArray[np.float32]
     """(B, C, N), V, T or T/m; not yet normalised."""
     pos: NDArray[np.float32]
-    """(B, C, 6): normalised position and orientation, as `Sensors.model_positions` returns them."""
+    """(B, C, 6): normalised position and orientation; or (B, C, 7), as `positions_with_regions` returns them."""
     sensor_type: NDArray[np.int8]
-    """(B, C): 0 EEG, 1 magnetometer, 2 gradiometer."""
+    """(B, C): codes of `SensorType`."""
     channel_mask: NDArray[np.bool_]
     """(B, C): True for real channels."""
     segments: NDArray[np.int64]
@@ -70,7 +70,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     shape = (len(samples), n_channels)
     batch = Batch(
         signal=np.zeros((*shape, samples[0].signal.shape[1]), np.float32),
-        pos=np.zeros((*shape, 6), np.float32),
+        pos=np.zeros((*shape, samples[0].pos.shape[1]), np.float32),
         sensor_type=np.zeros(shape, np.int8),
         channel_mask=np.zeros(shape, np.bool_),
         segments=np.array([s.segment for s in samples], np.int64),

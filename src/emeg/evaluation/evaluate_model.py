@@ -272,6 +272,8 @@ def _judge_tokenizer(
 
     device = pick_device(config.device)
     tokenizer = load_encoder(store.local_copy("models", evaluated.model)).tokenizer.to(device).eval()
+    if tokenizer.needs_regions:
+        evaluated.corpus.add_regions(store)
     chosen = choose_segments(evaluated.corpus, config.segments_per_device, config.seed)
     made = judge_reconstruction(
         store,

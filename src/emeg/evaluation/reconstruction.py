@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from emeg.tokenizers.interface import TokenizerModule
     from emeg.training.loop.batches import SignalBatch
 
-SENSOR_TYPES = ("eeg", "magnetometer", "gradiometer")
+SENSOR_TYPES = ("eeg", "magnetometer", "gradiometer", "seeg", "ecog", "dbs")
 """Names of the sensor types by their codes."""
 BANDS = CLASSICAL_BANDS | {"high": (45.0, np.inf)}
 """Bands, Hz, in which correlations are also computed."""

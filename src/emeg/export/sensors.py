@@ -37,7 +37,7 @@ def measurement_info(sensors: Sensors, attributes: RecordingAttributes, bad: tup
         info["highpass"], info["lowpass"] = attributes.pass_band
         if sensors.is_eeg.any():
             info["dig"] = _electrodes(sensors)
-        if sensors.meg_frame == "head" and not sensors.is_eeg.all():
+        if sensors.meg_frame == "head" and sensors.is_meg.any():
             info["dev_head_t"] = mne.transforms.Transform("meg", "head")
     info["bads"] = list(bad)
     return info
@@ -62,7 +62,7 @@ def coil_axes(sensors: Sensors) -> NDArray[np.float64]:
     from emeg.sensors.coils import PLANAR_COILS
 
     axes = np.zeros((len(sensors), 3, 3))
-    meg = ~sensors.is_eeg
+    meg = sensors.is_meg
     planar = meg & np.isin(sensors.coils, sorted(PLANAR_COILS))
     middle = sensors.positions[meg].mean(axis=0) if meg.any() else np.zeros(3)
     for i in np.flatnonzero(meg):

@@ -200,7 +200,7 @@ def recording_json(recording: Recording, row: CatalogRow, sources: Sequence[str]
     if row.modality == "eeg":
         return described | {"EEGReference": "n/a", "EOGChannelCount": 0, "ECGChannelCount": 0, "EMGChannelCount": 0}
     return described | {
-        "MEGChannelCount": int(np.count_nonzero(types != SensorType.EEG)),
+        "MEGChannelCount": int(np.count_nonzero(recording.sensors.is_meg)),
         "DewarPosition": "n/a",
         "DigitizedLandmarks": False,
         "DigitizedHeadPoints": False,

@@ -24,6 +24,7 @@ from emeg.inference.input_windows import (
 )
 from emeg.models import POOLINGS, BrainOmni, BrainOmniConfig, Pooling, n_pooled, pool
 from emeg.models.hub import resolve
+from emeg.sensors import positions_with_regions
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig, normalise_signal
 from emeg.tokenizers.braintokenizer.pretrained import CARD, WEIGHTS, load_strictly, load_weights, read_card
 from emeg.version import __version__
@@ -187,7 +188,7 @@ class Decoder(nn.Module):
         picked = usable_sensors(_info(self.chs_info, self.sfreq), montage)
         types = picked.sensors.types.astype(np.int64)
         self.register_buffer("_picks", torch.from_numpy(picked.picks.astype(np.int64)), persistent=False)
-        self.register_buffer("_pos", torch.from_numpy(picked.sensors.model_positions()), persistent=False)
+        self.register_buffer("_pos", torch.from_numpy(positions_with_regions(picked.sensors)), persistent=False)
         self.register_buffer("_types", torch.from_numpy(types), persistent=False)
         factors = np.where(types == 0, UNIT_FACTORS[unit], 1.0).astype(np.float32)
         self.register_buffer("_factors", torch.from_numpy(factors), persistent=False)

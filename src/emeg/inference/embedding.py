@@ -15,6 +15,7 @@ from sklearn.utils import Tags
 from emeg.errors import UserError
 from emeg.inference.input_windows import UNIT_FACTORS, SignalWindows, Unit, windows_of
 from emeg.models import POOLINGS, EncoderModule, load_encoder, pool, pooled_names
+from emeg.sensors import positions_with_regions
 from emeg.tokenizers.braintokenizer import normalise_signal
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         device = next(network.parameters()).device
         x_BCN = torch.from_numpy(np.ascontiguousarray(windows.signal[rows])).to(device)
         n = len(x_BCN)
-        pos = torch.from_numpy(windows.sensors.model_positions()).to(device).expand(n, -1, -1)
+        pos = torch.from_numpy(positions_with_regions(windows.sensors)).to(device).expand(n, -1, -1)
         types = torch.from_numpy(windows.sensors.types.astype(np.int64)).to(device).expand(n, -1)
         with torch.inference_mode():
             embedded = network.embed(normalise_signal(x_BCN, types), pos, types, layers=self.layers).float()

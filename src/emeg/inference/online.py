@@ -18,7 +18,7 @@ from emeg.inference.causal import CausalFilter, CausalResampler, causal_sections
 from emeg.inference.input_windows import SFREQ
 from emeg.inference.packets import PacketCounts, PacketOrder
 from emeg.models import BrainOmni
-from emeg.sensors import Sensors, check_geometry, sensors_from_info
+from emeg.sensors import Sensors, check_geometry, positions_with_regions, sensors_from_info
 from emeg.tokenizers.braintokenizer import normalise_signal
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class OnlineEncoder:
         self._next_window = 0
         self._held = np.zeros(len(self.sensors))
         self._features: list[Tensor] = []
-        self._pos = torch.from_numpy(self.sensors.model_positions())[None]
+        self._pos = torch.from_numpy(positions_with_regions(self.sensors))[None]
         self._types = torch.from_numpy(self.sensors.types.astype(np.int64))[None]
 
     @classmethod

@@ -17,7 +17,8 @@ class CleaningConfig(Config):
     maxwell_window_s: PositiveFloat | None = None
     """Window of temporal signal space separation, s; not applied by default."""
     reference: str | None = None
-    """EEG reference: ``average``, or channel names joined by commas; as recorded by default."""
+    """Reference of EEG and of each kind of intracranial electrodes: ``average`` of the kind, or channel names joined
+    by commas; as recorded by default."""
     ica_labels: bool = False
     """Remove EEG components that ICLabel classifies as artefacts; the rest has the average reference."""
     ica_min_probability: float = Field(default=0.8, ge=0.0, le=1.0)

@@ -23,6 +23,7 @@ from emeg.ingest.signal.interpolation import Interpolation
 from emeg.ingest.signal.meg_state import State
 from emeg.ingest.source import Source
 from emeg.ingest.tables.channels import ChannelTable
+from emeg.ingest.tables.datatype import is_intracranial
 from emeg.ingest.tables.events import FoundEvents
 from emeg.ingest.tables.sidecars import Sidecars
 from emeg.sensors import PickedSensors, Sensors
@@ -97,6 +98,11 @@ class RecordingFacts:
     def knows(self, name: str) -> bool:
         """Return whether the step that fills a field has run."""
         return name in self.__dict__
+
+    @property
+    def is_intracranial(self) -> bool:
+        """Whether the recording's datatype is ``ieeg``."""
+        return is_intracranial(self.source.path)
 
     @property
     def sfreq_source(self) -> float:

@@ -36,7 +36,7 @@ from emeg.ingest.tables.channels import apply_channels
 from emeg.ingest.tables.contradictions import compare
 from emeg.ingest.tables.datatype import refuse_other_datatypes
 from emeg.ingest.tables.device import device_name
-from emeg.ingest.tables.electrodes import apply_electrodes
+from emeg.ingest.tables.electrodes import apply_contacts, apply_electrodes
 from emeg.ingest.tables.events import find_events
 from emeg.ingest.tables.marks import marked_seconds
 from emeg.ingest.tables.sidecars import read_sidecars
@@ -54,6 +54,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CTF_GRADES = (1, 2, 3)
+_FIX_ELECTRODES = "give positions (electrodes.tsv, or a montage for the dataset) or types (channels.tsv)"
+_FIX_CONTACTS = (
+    "give the types SEEG, ECOG or DBS in channels.tsv, and positions in electrodes.tsv with their coordsystem.json"
+    " (MNI152, Talairach or ACPC, in mm, cm or m)"
+)
 _OMITTED = "outside data range"
 """MNE-Python's remark on annotations that it left out."""
 
@@ -176,7 +181,8 @@ def open_header(facts: RecordingFacts, folder: Path) -> None:
             notes = (*(note for note in notes if _OMITTED not in note), *moved)
         facts.sidecars = sidecars
         table = apply_channels(facts.raw, facts.sidecars)
-        placed = apply_electrodes(facts.raw, facts.sidecars)
+        place = apply_contacts if facts.is_intracranial else apply_electrodes
+        placed = place(facts.raw, facts.sidecars)
         facts.events = find_events(facts.raw, facts.sidecars, source.format)
         facts.table, facts.excluded = treat(facts.raw, table, source.treatment)
         facts.add_notes([*notes, *facts.sidecars.notes, *facts.table.notes, *placed])
@@ -193,11 +199,15 @@ def pick_sensors(facts: RecordingFacts, folder: Path) -> None:
     source, config = facts.source, facts.config
     with reading(source, folder):
         picked = sensors_from_info(
-            facts.raw.info, montage=_montage(source, config), meg_frame=config.standardise.meg_frame
+            facts.raw.info,
+            montage=_montage(source, config),
+            meg_frame=config.standardise.meg_frame,
+            intracranial=facts.is_intracranial,
         )
         facts.picked = picked._replace(dropped={**picked.dropped, **facts.excluded})
         if not len(picked.sensors):
-            raise _no_usable_channel(facts.picked, [note for note in facts.notes if "positions" in note])
+            about = [note for note in facts.notes if "positions" in note]
+            raise _no_usable_channel(facts.picked, about, is_intracranial=facts.is_intracranial)
         whole = facts.raw
         _read_at_own_rates(facts)
         facts.stretches = stretches_of(facts.breaks, facts.raw.n_times, facts.sfreq_source)
@@ -282,14 +292,16 @@ def _montage(source: Source, config: IngestConfig) -> str | None:
     return config.montage or (source.treatment.montage if source.treatment is not None else None)
 
 
-def _no_usable_channel(picked: PickedSensors, about_positions: list[str]) -> RecordingError:
+def _no_usable_channel(
+    picked: PickedSensors, about_positions: list[str], *, is_intracranial: bool = False
+) -> RecordingError:
     reasons = Counter(picked.dropped.values())
     example = {reason: name for name, reason in reversed(picked.dropped.items())}
     listed = "; ".join(f"{n} such as {example[reason]!r}: {reason}" for reason, n in reasons.most_common(4))
     return RecordingError(
         "; ".join([f"no usable channel among {len(picked.dropped)} ({listed})", *about_positions]),
         stage="sensors",
-        next_action="give positions (electrodes.tsv, or a montage for the dataset) or types (channels.tsv)",
+        next_action=_FIX_CONTACTS if is_intracranial else _FIX_ELECTRODES,
     )
 
 

@@ -26,7 +26,9 @@ class Device(Config):
     """Manufacturer; empty if not known."""
     model: str = ""
     """Model of the amplifier or helmet."""
-    sensor_kinds: tuple[Literal["EEG", "MAG", "GRAD_PLANAR", "GRAD_AXIAL", "OPM"], ...] = Field(min_length=1)
+    sensor_kinds: tuple[Literal["EEG", "MAG", "GRAD_PLANAR", "GRAD_AXIAL", "OPM", "SEEG", "ECOG", "DBS"], ...] = Field(
+        min_length=1
+    )
     """Sensor types."""
 
 
@@ -149,7 +151,7 @@ class Task(Config):
     """Primary metric."""
     split: Literal["people", "official_eval"] = "people"
     """Folds by subject, or the evaluation part of the dataset as test set."""
-    modality: Literal["eeg", "meg", "eeg+meg"] | None = None
+    modality: Literal["eeg", "meg", "eeg+meg", "ieeg"] | None = None
     """Sensors used if the dataset has EEG and MEG; all if not set."""
     known_defects: tuple[str, ...] = ()
     """Errors in the reference release or the paper."""
@@ -243,7 +245,7 @@ class Entry(Config):
     """Title as published."""
     roles: tuple[Role, ...] = Field(min_length=1)
     """Role of the dataset."""
-    modality: tuple[Literal["eeg", "meg"], ...] = Field(min_length=1)
+    modality: tuple[Literal["eeg", "meg", "ieeg"], ...] = Field(min_length=1)
     """Modality; both if recorded simultaneously."""
     device: Device
     """Recording device."""

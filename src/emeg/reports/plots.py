@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 INK, QUIET, LINE = "#1b2733", "#7b8794", "#d9dfe5"
 SIGNAL, MODEL, BAD = "#41505f", "#d1495b", "#d1495b"
-TYPE_COLOURS = ("#00798c", "#edae49", "#6a4c93")
-"""Colours of EEG, magnetometer and gradiometer, distinct for colour-blind readers."""
-TYPE_NAMES = ("EEG", "magnetometer", "gradiometer")
+TYPE_COLOURS = ("#00798c", "#edae49", "#6a4c93", "#d1495b", "#5c8001", "#30638e")
+"""Colours of EEG, magnetometer, gradiometer, SEEG, ECOG and DBS, distinct for colour-blind readers."""
+TYPE_NAMES = ("EEG", "magnetometer", "gradiometer", "SEEG", "ECOG", "DBS")
 SERIES = ("#00798c", "#d1495b", "#edae49", "#30638e", "#6a4c93", "#5c8001", "#7b8794", "#003d5b")
 
 STYLE: Any = {
@@ -54,7 +54,7 @@ def sensor_map(xy: NDArray[np.float64], types: NDArray[np.int8], marked: NDArray
     xy : float, shape (channels, 2)
         Flattened positions, any unit.
     types : int, shape (channels,)
-        Sensor type index: 0 EEG, 1 magnetometer, 2 gradiometer.
+        Codes of `SensorType`.
     marked : bool, shape (channels,)
         Drawn as crosses: channels found bad.
     """
@@ -66,7 +66,8 @@ def sensor_map(xy: NDArray[np.float64], types: NDArray[np.int8], marked: NDArray
         turn = np.linspace(0, 2 * np.pi, 100)
         axes.plot(1.12 * np.sin(turn), 1.12 * np.cos(turn), color=LINE, lw=1)
         axes.plot([-0.12, 0, 0.12], [1.11, 1.26, 1.11], color=LINE, lw=1)
-        for code, colour in enumerate(TYPE_COLOURS):
+        for code in np.unique([0, 1, 2, *types.tolist()]).tolist():
+            colour = TYPE_COLOURS[code]
             for chosen, marker, size in ((~marked, "o", 6), (marked, "x", 14)):
                 points = xy[(types == code) & chosen] / extent
                 axes.scatter(

@@ -2,6 +2,7 @@
 
 ``mne.Info`` ──names, coils──▶ ``sensors_from_info`` ──▶ ``Sensors`` ──▶ ``check_geometry``
                                                             ├──▶ ``layout_id``, ``model_positions``
+                                                            ├──▶ ``sensor_regions`` (lobes and nuclei)
                                                             └──▶ ``topographic_xy`` (sensor maps)
 
 Importing needs numpy alone; mne is imported by the functions that read an ``mne.Info`` or a montage.
@@ -12,15 +13,20 @@ from emeg.sensors.layout import Sensors, SensorType
 from emeg.sensors.names import is_bipolar, match_names, other_kind, standard_name
 from emeg.sensors.pick import PickedSensors, sensors_from_info
 from emeg.sensors.projection import topographic_xy
+from emeg.sensors.regions import REGIONS, nearest_region, positions_with_regions, sensor_regions
 
 __all__ = [
+    "REGIONS",
     "PickedSensors",
     "SensorType",
     "Sensors",
     "check_geometry",
     "is_bipolar",
     "match_names",
+    "nearest_region",
     "other_kind",
+    "positions_with_regions",
+    "sensor_regions",
     "sensors_from_info",
     "standard_name",
     "topographic_xy",

@@ -1,4 +1,4 @@
-"""Refuse sensor positions that no head or helmet can have, with the cause that they suggest."""
+"""Refuse sensor positions that no head, brain or helmet can have, with the cause that they suggest."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -10,7 +10,7 @@ from emeg.errors import RecordingError
 from emeg.sensors.axes import axis_turn, fit_sphere, whole_head_turn
 from emeg.sensors.coils import FREE_COILS, PLANAR_COILS
 from emeg.sensors.electrode_positions import place_electrodes
-from emeg.sensors.layout import Sensors, SensorType
+from emeg.sensors.layout import MNI_CENTRE_M, Sensors, SensorType
 from emeg.sensors.names import other_kind
 
 _EEG_MEDIAN_M = (0.05, 0.18)
@@ -24,6 +24,10 @@ _MEG_SQUID_M = (0.04, 0.30)
 _MEG_SPREAD_M = (0.04, 0.20)
 """Root mean square distance of coils from their centre: 0.115 to 0.122 in the same helmets."""
 
+_CONTACT_MEDIAN_M = (0.003, 0.1)
+_CONTACT_FARTHEST_M = 0.125
+"""Distance of intracranial contacts from the middle of the MNI brain: its cortex is at 0.05 to 0.09, scalp at 0.1."""
+
 _MIN_HELMET = 64
 _SAME_POSITION_M = 5e-4
 _SAME_AXIS = 1e-3
@@ -35,6 +39,7 @@ _SCALES = {
     "metres taken for centimetres": 1e-2,
 }
 _FIX_POSITIONS = "correct the positions in the file or its electrodes.tsv, or remove them so that names decide"
+_FIX_CONTACTS = "correct the positions in electrodes.tsv or the unit and system in its coordsystem.json"
 _TWO_AXES = "positions and orientations are in different axes"
 _FIX_HELMET = "read the file again with its maker's software, or report the reader"
 
@@ -42,11 +47,12 @@ Points = NDArray[np.float64]
 
 
 def check_geometry(sensors: Sensors) -> None:
-    """Refuse sensor positions that cannot be those of a head or a helmet. A few electrodes in one region pass.
+    """Refuse sensor positions that cannot be those of a head or helmet. A few electrodes in one region pass.
 
     Refused are: NaN; all sensors at one position; two at the same position (MEG: with the same orientation and type);
     distances that fit another unit; axes turned or flipped, by the standard positions of the electrodes' names and by
-    the shape of whole caps and helmets; coil orientations that do not fit the positions. An empty set passes.
+    the shape of whole caps and helmets; coil orientations that do not fit the positions; intracranial contacts outside
+    the MNI brain's head. An empty set passes.
 
     Raises
     ------
@@ -58,11 +64,14 @@ def check_geometry(sensors: Sensors) -> None:
         if len(bad):
             _refuse(f"{name} of {_preview(sensors, bad)} is not a number", _FIX_POSITIONS)
     eeg = sensors.take(sensors.is_eeg)
-    meg = sensors.take(~sensors.is_eeg)
+    meg = sensors.take(sensors.is_meg)
+    inside = sensors.take(sensors.is_intracranial)
     if len(eeg):
         _check_eeg(eeg)
     if len(meg):
         _check_meg(meg)
+    if len(inside):
+        _check_intracranial(inside)
 
 
 def _check_eeg(sensors: Sensors) -> None:
@@ -87,6 +96,25 @@ def _named_turn(sensors: Sensors) -> str | None:
     if not named:
         return None
     return axis_turn(sensors.positions[named], np.array([standard[sensors.names[i]] for i in named]))
+
+
+def _check_intracranial(sensors: Sensors) -> None:
+    """Check that contacts lie inside a head in MNI coordinates; contacts of one lead may share a position."""
+    if len(sensors) > 3 and np.ptp(sensors.positions, axis=0).max() <= _SAME_POSITION_M * 1e-2:
+        where = np.round(sensors.positions[0], 4).tolist()
+        _refuse(f"all {len(sensors)} contacts have the same position {where}", _FIX_CONTACTS)
+    distance = np.linalg.norm(sensors.positions - MNI_CENTRE_M, axis=1)
+    median = float(np.median(distance))
+    if not _CONTACT_MEDIAN_M[0] <= median <= _CONTACT_MEDIAN_M[1]:
+        cause = _suspected_scale(median, _CONTACT_MEDIAN_M)
+        _refuse(f"contacts are {median:.4g} m from the middle of the MNI brain (median): {cause}", _FIX_CONTACTS)
+    odd = np.flatnonzero(distance > _CONTACT_FARTHEST_M)
+    if len(odd):
+        _refuse(
+            f"{_preview(sensors, odd)}: {distance[odd[0]]:.3g} m from the middle of the MNI brain, which is outside the"
+            " head",
+            _FIX_CONTACTS,
+        )
 
 
 def _check_meg(sensors: Sensors) -> None:

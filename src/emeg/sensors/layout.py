@@ -25,11 +25,26 @@ Frame = Literal["device", "head"]
 
 
 class SensorType(IntEnum):
-    """What a sensor measures; the codes are those of the BrainTokenizer's embedding (arXiv 2505.18185)."""
+    """What a sensor measures; the codes are those of the BrainTokenizer's embedding (arXiv 2505.18185).
+
+    The last three are intracranial electrodes: depth electrodes, grids and strips on the cortex, and stimulation leads.
+    """
 
     EEG = 0
     MAGNETOMETER = 1
     GRADIOMETER = 2
+    SEEG = 3
+    ECOG = 4
+    DBS = 5
+
+
+MEG_TYPES = (SensorType.MAGNETOMETER, SensorType.GRADIOMETER)
+INTRACRANIAL_TYPES = (SensorType.SEEG, SensorType.ECOG, SensorType.DBS)
+
+MNI_CENTRE_M = (0.0008, -0.0162, -0.0012)
+MNI_RADIUS_M = 0.0986
+"""Sphere fitted to the scalp electrodes of the Colin27 head in MNI coordinates: positions in the brain are relative to
+it, so that a contact has the same coordinates whatever other contacts its recording has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +60,11 @@ class Sensors:
     units : tuple of str
         ``"V"``, ``"T"`` or ``"T/m"``.
     positions : float64, shape (channels, 3)
-        Metres; EEG in head coordinates, MEG in `meg_frame`.
+        Metres; EEG in head coordinates, MEG in `meg_frame`, intracranial electrodes in MNI152 coordinates.
     orientations : float64, shape (channels, 3)
-        Unit vectors, as exactly as the file has them (single precision, 1e-4); zeros for EEG.
+        Unit vectors, as exactly as the file has them (single precision, 1e-4); zeros for electrodes.
     coils : int32, shape (channels,)
-        FIFF coil ids; 1 for EEG.
+        FIFF coil ids; 1 for electrodes.
     meg_frame : {"device", "head"}
         Frame of the MEG positions and orientations.
 
@@ -117,8 +132,18 @@ class Sensors:
 
     @property
     def is_eeg(self) -> NDArray[np.bool_]:
-        """Mark the EEG electrodes: bool, shape (channels,)."""
+        """Mark the EEG electrodes on the scalp: bool, shape (channels,)."""
         return self.of_type(SensorType.EEG)
+
+    @property
+    def is_meg(self) -> NDArray[np.bool_]:
+        """Mark the MEG sensors: bool, shape (channels,)."""
+        return self.of_type(*MEG_TYPES)
+
+    @property
+    def is_intracranial(self) -> NDArray[np.bool_]:
+        """Mark the intracranial electrodes: bool, shape (channels,)."""
+        return self.of_type(*INTRACRANIAL_TYPES)
 
     def to_records(self) -> list[dict[str, Any]]:
         """Return a mapping for each sensor, ready for JSON: name, type, unit, position, orientation, coil, frame."""
@@ -130,10 +155,15 @@ class Sensors:
                 "position": self.positions[i].tolist(),
                 "orientation": self.orientations[i].tolist(),
                 "coil": int(self.coils[i]),
-                "frame": "head" if self.types[i] == SensorType.EEG else self.meg_frame,
+                "frame": self._frame(int(self.types[i])),
             }
             for i in range(len(self))
         ]
+
+    def _frame(self, kind: int) -> str:
+        if kind in INTRACRANIAL_TYPES:
+            return "mni"
+        return "head" if kind == SensorType.EEG else self.meg_frame
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, Any]]) -> Self:
@@ -147,7 +177,7 @@ class Sensors:
         rows = list(records)
         try:
             types = [SensorType[row["type"].upper()] for row in rows]
-            frames = {row["frame"] for row, kind in zip(rows, types, strict=True) if kind != SensorType.EEG}
+            frames = {row["frame"] for row, kind in zip(rows, types, strict=True) if kind in MEG_TYPES}
             if len(frames) > 1 or not frames <= {"device", "head"}:
                 raise UserError(
                     f"sensor records: MEG sensors in frames {sorted(map(str, frames))}; use one of device, head"
@@ -179,28 +209,31 @@ class Sensors:
         """Return normalised positions and orientations for the sensor encoder.
 
         Positions of EEG and of MEG are normalised separately: their mean is subtracted, and they are divided by
-        sqrt(3 · mean |p|²), so that neither the frame's origin nor the head's size matters. Orientations are not
-        changed.
+        sqrt(3 · mean |p|²), so that neither the frame's origin nor the head's size matters. Intracranial electrodes
+        have MNI coordinates and cover parts of the brain, so the centre and size of a standard head are used for them.
+        Orientations are not changed.
 
         Returns
         -------
         float32, shape (channels, 6)
-            x, y, z without a unit, then the unit vector of the orientation, zeros for EEG.
+            x, y, z without a unit, then the unit vector of the orientation, zeros for electrodes.
 
         References
         ----------
         arXiv 2505.18185, section on the sensor encoder.
         """
         positions = self.positions.copy()
-        for group in (self.is_eeg, ~self.is_eeg):
+        for group in (self.is_eeg, self.is_meg):
             if group.any():
                 positions[group] = _normalised(positions[group])
+        inside = self.is_intracranial
+        positions[inside] = (positions[inside] - MNI_CENTRE_M) / (np.sqrt(3.0) * MNI_RADIUS_M)
         return np.concatenate([positions, self.orientations], axis=1).astype(np.float32)
 
     @property
     def modality(self) -> str:
-        """``"eeg"``, ``"meg"`` or ``"eeg+meg"``; empty without sensors."""
-        parts = {"eeg": self.is_eeg.any(), "meg": (~self.is_eeg).any()}
+        """``"eeg"``, ``"meg"``, ``"ieeg"`` or several joined by ``+``; empty without sensors."""
+        parts = {"eeg": self.is_eeg.any(), "meg": self.is_meg.any(), "ieeg": self.is_intracranial.any()}
         return "+".join(name for name, there in parts.items() if there)
 
 

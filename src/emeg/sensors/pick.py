@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     import mne
 
 _KIND_MEG, _KIND_EEG, _KIND_REFERENCE_MEG = 1, 2, 301
+_INTRACRANIAL_KINDS = {802: SensorType.SEEG, 902: SensorType.ECOG, 803: SensorType.DBS}
 _FRAME_UNKNOWN, _FRAME_DEVICE, _FRAME_HEAD = 0, 1, 4
+FRAME_MNI = 2001
+"""FIFF code of MNI coordinates (FIFFV_MNE_COORD_MNI_TAL)."""
 _MEG_FRAMES: dict[int, Frame] = {_FRAME_UNKNOWN: "device", _FRAME_DEVICE: "device", _FRAME_HEAD: "head"}
 
 _BIOSEMI = re.compile(r"EXG[1-8]|Status")
@@ -51,8 +54,10 @@ class _Sensor(NamedTuple):
     coil: int
 
 
-def sensors_from_info(info: "mne.Info", *, montage: str | None = None, meg_frame: Frame = "device") -> PickedSensors:
-    """Find type, unit, position and orientation of every EEG and MEG channel.
+def sensors_from_info(
+    info: "mne.Info", *, montage: str | None = None, meg_frame: Frame = "device", intracranial: bool = False
+) -> PickedSensors:
+    """Find type, unit, position and orientation of every EEG and MEG channel, or of every intracranial one.
 
     MEG is typed by a table of coil ids. Its orientation is the coil's normal, for planar gradiometers the direction
     along which they differentiate. Reference and compensation coils are no sensors. EEG positions are the file's own
@@ -68,6 +73,8 @@ def sensors_from_info(info: "mne.Info", *, montage: str | None = None, meg_frame
     meg_frame : {"device", "head"}
         Frame of MEG positions and orientations. Where the file has no device-to-head transform they stay as found,
         and `Sensors.meg_frame` says so.
+    intracranial : bool
+        Choose channels of the types SEEG, ECOG and DBS whose positions are in MNI coordinates, and no others.
 
     Raises
     ------
@@ -80,6 +87,8 @@ def sensors_from_info(info: "mne.Info", *, montage: str | None = None, meg_frame
     ----------
     arXiv 2505.18185, section on the sensor encoder, for the axes taken as orientation.
     """
+    if intracranial:
+        return _intracranial_sensors(info["chs"])
     channels: list[Channel] = info["chs"]
     found: dict[str, _Sensor] = {}
     dropped: dict[str, str] = {}
@@ -103,6 +112,30 @@ def sensors_from_info(info: "mne.Info", *, montage: str | None = None, meg_frame
         np.array(picks, np.intp),
         {channel["ch_name"]: dropped[channel["ch_name"]] for channel in channels if channel["ch_name"] in dropped},
     )
+
+
+def _intracranial_sensors(channels: Sequence[Channel]) -> PickedSensors:
+    found: dict[str, _Sensor] = {}
+    dropped: dict[str, str] = {}
+    for channel in channels:
+        _put(channel["ch_name"], _contact(channel), found, dropped)
+    picks = [i for i, channel in enumerate(channels) if channel["ch_name"] in found]
+    names = tuple(channels[i]["ch_name"] for i in picks)
+    sensors = _sensors(names, [found[name] for name in names], "device")
+    return PickedSensors(sensors, np.array(picks, np.intp), dropped)
+
+
+def _contact(channel: Channel) -> _Sensor | str:
+    kind = _INTRACRANIAL_KINDS.get(int(channel["kind"]))
+    if kind is None:
+        is_eeg = int(channel["kind"]) == _KIND_EEG
+        return "EEG, or no type stated, in an ieeg recording" if is_eeg else "neither SEEG, ECOG nor DBS by its type"
+    if UNIT_NAMES.get(int(channel["unit"])) != "V":
+        return f"unit code {int(channel['unit'])} is not volt"
+    position = np.array(channel["loc"][:3], np.float64)
+    if int(channel["coord_frame"]) != FRAME_MNI or not np.isfinite(position).all():
+        return "contact without a position in MNI coordinates"
+    return _Sensor(kind, "V", position, np.zeros(3), EEG_COIL)
 
 
 def _put(name: str, outcome: _Sensor | str, found: dict[str, _Sensor], dropped: dict[str, str]) -> None:

@@ -196,7 +196,7 @@ def _record_device(
     bad = draw_bad_channels(tuple(info["ch_names"][:n_sensors]), config.bad_channels, rng)
     raw = record(device, info, leadfield(info, person, sources), activity, bad, rng)
     entities = f"sub-{person.label}_task-{run.design.task}_acq-{device.name}"
-    path = write_recording(folder / f"sub-{person.label}" / device.datatype, entities, raw, device, run.design)
+    path = write_recording(folder / f"sub-{person.label}" / device.datatype, entities, raw, device, run.design, person)
     facts = {
         "device": device.name,
         "task": run.design.task,

@@ -7,11 +7,14 @@ from emeg.hashing import hash_json
 from emeg.version import __version__
 
 DEVICE_NAMES = ("standard19", "biosemi64", "hydrocel128", "vectorview306", "ctf275", "opm64")
-"""Every device that can be simulated; `emeg.synthetic.devices` describes them."""
+"""Devices simulated by default; `emeg.synthetic.devices` describes them."""
+
+INTRACRANIAL_NAMES = ("seeg", "ecog")
+"""Devices with other electrodes in every subject, simulated where they are named."""
 
 
 class SynthesizeConfig(Config):
-    """Write a BIDS archive of simulated EEG and MEG recordings."""
+    """Write a BIDS archive of simulated EEG, MEG and intracranial recordings."""
 
     out: str = runtime_field(..., group="data")
     """Folder of the BIDS dataset; must be absent, empty or a complete archive of the same settings."""
@@ -20,7 +23,7 @@ class SynthesizeConfig(Config):
     """Number of subjects; every second one has slowed rhythms."""
 
     devices: tuple[str, ...] = DEVICE_NAMES
-    """Devices: standard19, biosemi64, hydrocel128, vectorview306, ctf275, opm64."""
+    """Devices: standard19, biosemi64, hydrocel128, vectorview306, ctf275, opm64; intracranial: seeg, ecog."""
 
     imagery_device: str | None = "biosemi64"
     """Device of the imagery runs, not used in short runs; no imagery runs if None."""
@@ -55,9 +58,10 @@ class SynthesizeConfig(Config):
     @field_validator("devices")
     @classmethod
     def _known_devices(cls, devices: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = sorted(set(devices) - set(DEVICE_NAMES))
+        known = (*DEVICE_NAMES, *INTRACRANIAL_NAMES)
+        unknown = sorted(set(devices) - set(known))
         if unknown:
-            raise ValueError(f"no such device: {', '.join(unknown)}; known are {', '.join(DEVICE_NAMES)}")
+            raise ValueError(f"no such device: {', '.join(unknown)}; known are {', '.join(known)}")
         if not devices or len(set(devices)) < len(devices):
             raise ValueError("devices must name at least one device, and each only once")
         return devices

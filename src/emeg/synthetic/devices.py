@@ -1,4 +1,4 @@
-"""Simulated devices: electrodes on a cap or coils on a helmet, with their noise and their file format."""
+"""Simulated devices: electrodes on a cap or in the brain, or coils on a helmet, with noise and file format."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -10,6 +10,7 @@ import numpy as np
 from mne.io.constants import FIFF
 from numpy.typing import NDArray
 
+from emeg.synthetic.implants import Implant, implant_info
 from emeg.synthetic.people import HEAD_CENTRE_M, Person
 from emeg.synthetic.randomness import generator
 
@@ -84,15 +85,17 @@ class Device:
 
     name: str
     resembles: str
-    sensors: Cap | Helmet
+    sensors: Cap | Helmet | Implant
     sfreq: float
     mains_hz: float
     noise_density: dict[int, float]
     extension: Literal[".edf", ".bdf", ".set", ".fif"]
 
     @property
-    def datatype(self) -> Literal["eeg", "meg"]:
+    def datatype(self) -> Literal["eeg", "meg", "ieeg"]:
         """BIDS data type."""
+        if isinstance(self.sensors, Implant):
+            return "ieeg"
         return "eeg" if isinstance(self.sensors, Cap) else "meg"
 
 
@@ -165,6 +168,8 @@ DEVICES: dict[str, Device] = {
             {OPM: 15e-15},
             ".fif",
         ),
+        Device("seeg", "depth electrodes of 8 contacts", Implant("SEEG"), 512.0, 50.0, _AMPLIFIER, ".edf"),
+        Device("ecog", "a grid of 20 contacts and a strip of 6", Implant("ECOG"), 512.0, 50.0, _AMPLIFIER, ".edf"),
     )
 }
 """Every device by name."""
@@ -178,7 +183,10 @@ def describe_sensors(device: Device, person: Person, *, seed: int) -> mne.Info:
     mne.Info
         EEG: electrodes on the scalp, head coordinates, then the reference electrodes named ``ref-…``.
         MEG: coils in device coordinates, equal for all subjects, and the position of the head in the helmet.
+        Intracranial: contacts in head coordinates, other ones in every subject.
     """
+    if isinstance(device.sensors, Implant):
+        return implant_info(device.sensors, device.sfreq, person, generator(seed, person.label, device.name, "implant"))
     if isinstance(device.sensors, Cap):
         return _cap_info(device, device.sensors, person, seed=seed)
     return _helmet_info(device, device.sensors, person, seed=seed)

@@ -8,14 +8,19 @@ import mne
 import numpy as np
 
 from emeg.bids_files import blank_fiff_machine, write_json, write_table
+from emeg.sensors.brain_space import TALAIRACH_OF_MNI, transformed
 from emeg.synthetic.design import Cue, Design
 from emeg.synthetic.devices import CTF_AXIAL, VECTORVIEW_PLANAR, Cap, Device
+from emeg.synthetic.implants import Implant, mni_positions
+from emeg.synthetic.people import Person
 
 _MATLAB_HEADER = b"MATLAB 5.0 MAT-file".ljust(116)  # the writer puts platform and clock here
 _COORDINATES = {"units": "m", "system": "CapTrak"}  # RAS through the fiducials: MNE's head coordinates
 
 
-def write_recording(folder: Path, entities: str, raw: mne.io.RawArray, device: Device, design: Design) -> Path:
+def write_recording(
+    folder: Path, entities: str, raw: mne.io.RawArray, device: Device, design: Design, person: Person
+) -> Path:
     """Write one recording with its sidecars.
 
     Parameters
@@ -38,7 +43,7 @@ def write_recording(folder: Path, entities: str, raw: mne.io.RawArray, device: D
     if design.cues:
         write_table(folder / f"{entities}_events.tsv", _event_rows(design.cues, device))
         write_json(folder / f"{entities}_events.json", _EVENT_COLUMNS)
-    _write_coordinates(folder, entities, raw, device)
+    _write_coordinates(folder, entities, raw, device, person)
     return path
 
 
@@ -73,6 +78,14 @@ def _sidecar(raw: mne.io.RawArray, device: Device, design: Design) -> dict[str, 
             "EEGChannelCount": len(raw.ch_names),
             "CapManufacturer": "Simulated",
             "CapManufacturersModelName": device.resembles,
+        }
+    elif isinstance(device.sensors, Implant):
+        common |= {
+            "iEEGReference": "simulated, infinitely far from the head",
+            "iEEGGround": "n/a",
+            "iEEGPlacementScheme": device.resembles,
+            f"{device.sensors.kind}ChannelCount": len(raw.ch_names),
+            "ElectricalStimulation": False,
         }
     else:
         common |= {
@@ -115,6 +128,8 @@ def _channel_rows(raw: mne.io.RawArray, device: Device) -> list[dict[str, Any]]:
 def _bids_type(coil: int, device: Device) -> tuple[str, str]:
     if device.datatype == "eeg":
         return "EEG", "V" if device.extension == ".fif" else "uV"
+    if isinstance(device.sensors, Implant):
+        return device.sensors.kind, "uV"
     if coil == VECTORVIEW_PLANAR:
         return "MEGGRADPLANAR", "T/m"
     return ("MEGGRADAXIAL" if coil == CTF_AXIAL else "MEGMAG"), "T"
@@ -147,9 +162,12 @@ _EVENT_COLUMNS = {
 }
 
 
-def _write_coordinates(folder: Path, entities: str, raw: mne.io.RawArray, device: Device) -> None:
+def _write_coordinates(folder: Path, entities: str, raw: mne.io.RawArray, device: Device, person: Person) -> None:
     # BIDS keeps one set of coordinates for a subject, acquisition and session, whatever the task
     space = "_".join(part for part in entities.split("_") if not part.startswith("task-"))
+    if isinstance(device.sensors, Implant):
+        _write_contacts(folder, space, raw, person)
+        return
     if isinstance(device.sensors, Cap):
         if device.sensors.digitised:
             write_table(folder / f"{space}_electrodes.tsv", _electrode_rows(raw))
@@ -164,6 +182,31 @@ def _write_coordinates(folder: Path, entities: str, raw: mne.io.RawArray, device
             "MEGCoordinateSystem": "ElektaNeuromag",
             "MEGCoordinateUnits": "m",
             "MEGCoordinateSystemDescription": "Coils in device coordinates; the file has the device-to-head transform.",
+        },
+    )
+
+
+def _write_contacts(folder: Path, space: str, raw: mne.io.RawArray, person: Person) -> None:
+    """Write positions of contacts: MNI coordinates in mm, or those of AC-PC in m for every second subject."""
+    positions = mni_positions(raw.info, person)
+    is_acpc = int(person.label) % 2 == 0
+    system, unit, scale = ("ACPC", "m", 1.0) if is_acpc else ("MNI152NLin6Asym", "mm", 1e3)
+    if is_acpc:
+        positions = transformed(positions, TALAIRACH_OF_MNI)
+    rows = [
+        {"name": name, **{axis: f"{scale * value:.6f}" for axis, value in zip("xyz", position, strict=True)}, "size": 5}
+        for name, position in zip(raw.ch_names, positions, strict=True)
+    ]
+    front = f"{space}_space-{system}"
+    write_table(folder / f"{front}_electrodes.tsv", rows)
+    write_json(
+        folder / f"{front}_coordsystem.json",
+        {
+            "iEEGCoordinateSystem": system,
+            "iEEGCoordinateUnits": unit,
+            "iEEGCoordinateSystemDescription": "Positions of simulated contacts in an average brain.",
+            "iEEGCoordinateProcessingDescription": "none",
+            "iEEGCoordinateProcessingReference": "n/a",
         },
     )
 

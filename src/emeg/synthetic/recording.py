@@ -58,7 +58,7 @@ def record(
     kept = np.setdiff1d(np.arange(len(info["ch_names"])), reference_rows(info))
     info = mne.pick_info(info, kept, verbose="error")
     signal_CN = gain_CS @ activity.sample(device.sfreq)
-    surroundings = _electrode_drift_and_mains if device.datatype == "eeg" else _field_drift_and_mains
+    surroundings = _field_drift_and_mains if device.datatype == "meg" else _electrode_drift_and_mains
     signal_CN += surroundings(device, info, signal_CN.shape[1], rng)
     density = np.array([device.noise_density[int(channel["coil_type"])] for channel in info["chs"]])
     noise = rng.standard_normal(signal_CN.shape, dtype=np.float32)

@@ -194,7 +194,8 @@ class PretrainConfig(TrainingConfig):
     micro_batches: PositiveInt = recipe_field(group="data")
     """Least number of micro-batches in a step over all ranks; a multiple of it is used where the ranks need one."""
     weights: dict[str, NonNegativeFloat] = option({}, group="data")
-    """Times an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg); 1 where absent."""
+    """Times an epoch shows each segment of a dataset or modality (eeg, meg, eeg+meg, ieeg); 1 where
+    absent."""
 
     def product_fields(self) -> dict[str, Any]:
         """Return the fields that can change a result, without later ones that have their default."""

@@ -9,6 +9,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
+from emeg.data import Corpus
+from emeg.plugins import find_plugin
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
@@ -72,6 +74,7 @@ def _train(
     """Find the model, or what it is trained on (`field`, in `kind`), and train."""
     store = Store.open(config.root)
     config = config.model_copy(update={field: store.only(kind, getattr(config, field))})
+    config = _knowing_sensors(store, config)
     known = {child.name for made in ("models", "runs") for child in store.children(made)}
     config = join_run(config, count_ranks(config, os.environ), exists=lambda one: name_of(one) in known)
     name = name_of(config)
@@ -89,6 +92,17 @@ def _train(
         if store.has("models", name):  # another process trained it in the meantime
             return finished(store, name)
         return _run(verb, config, name, progress)
+
+
+def _knowing_sensors(store: Store, config: C) -> C:
+    """Return the configuration with the sensor types of the corpus: intracranial ones need a larger tokenizer."""
+    if not isinstance(config, TrainTokenizerConfig) or "intracranial" in config.overrides:
+        return config
+    if "intracranial" not in find_plugin("tokenizer", config.tokenizer).config.model_fields:
+        return config
+    if not Corpus.open(store, config.corpus).has_intracranial:
+        return config
+    return config.model_copy(update={"overrides": {**config.overrides, "intracranial": True}})
 
 
 def _run(verb: str, config: TrainingConfig, name: str, progress: Progress) -> TrainResult:

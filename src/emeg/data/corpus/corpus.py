@@ -19,7 +19,9 @@ from emeg.data.corpus.tar_shards import chunk_edges
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
 from emeg.notebook import html_table
-from emeg.store import Store
+from emeg.sensors import sensor_regions
+from emeg.sensors.layout import INTRACRANIAL_TYPES
+from emeg.store import Store, open_recording
 from emeg.store.catalog.parquet import table_of
 from emeg.store.recordings.quantise import dequantise
 from emeg.uri import Location
@@ -127,7 +129,7 @@ class Corpus:
 
     @cached_property
     def layouts(self) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int8]]]:
-        """Normalised positions (C, 6) and sensor types (C,) of every layout."""
+        """Normalised positions (C, 6), or (C, 7) after `add_regions`, and sensor types (C,) of every layout."""
         table = table_of((self.folder / "layouts.parquet").read_bytes())
         names = np.array(table["layout"].to_pylist())
         pos = np.stack([table[axis].to_numpy() for axis in POSITION_COLUMNS], axis=1).astype(np.float32)
@@ -151,7 +153,7 @@ class Corpus:
         return self._codes[name]
 
     def sensors_of(self, rows: NDArray[np.int64], channels: int) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-        """Return the positions (B, C, 6) and sensor types (B, C) of segments with equal channel counts.
+        """Return the positions (B, C, 6 or 7) and sensor types (B, C) of segments with equal channel counts.
 
         Parameters
         ----------
@@ -163,6 +165,36 @@ class Corpus:
         pos, types, first = self._flat_layouts
         indices = first[self.codes("layout")[1][rows]][:, None] + np.arange(channels)
         return pos[indices], types[indices]
+
+    def add_regions(self, store: Store) -> None:
+        """Add the brain region of every sensor as a seventh column of the positions, for networks that use regions.
+
+        A corpus holds normalised positions. Regions are found by the positions of the recordings that it was made from.
+
+        Raises
+        ------
+        UserError
+            A recording of the corpus is no longer in the store.
+        """
+        names, first = np.unique(self.column("layout"), return_index=True)
+        known = self.layouts
+        with_regions = {}
+        for layout, recording in zip(names.tolist(), self.column("recording")[first].tolist(), strict=True):
+            if not store.has("recordings", recording):
+                raise UserError(
+                    f"corpus {self.name}: recording {recording}, whose positions state the brain regions, is not in"
+                    f" {store.root}; ingest it again, or use a tokenizer without regions"
+                )
+            regions_C = sensor_regions(open_recording(store, recording).sensors).astype(np.float32)
+            pos, types = known[layout]
+            with_regions[layout] = (np.column_stack([pos[:, :6], regions_C]), types)
+        self.__dict__["layouts"] = with_regions
+        self.__dict__.pop("_flat_layouts", None)
+
+    @property
+    def has_intracranial(self) -> bool:
+        """Whether some sensors are intracranial electrodes."""
+        return any(bool(np.isin(types, INTRACRANIAL_TYPES).any()) for _, types in self.layouts.values())
 
     @cached_property
     def _flat_layouts(self) -> tuple[NDArray[np.float32], NDArray[np.int8], NDArray[np.int64]]:

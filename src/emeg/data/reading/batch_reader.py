@@ -209,7 +209,7 @@ def _side_by_side(parts: list[tuple[NDArray[np.int64], StoredBatch]], n: int) ->
         signal=np.zeros((n, channels, n_samples), np.int16),
         scale=np.zeros((n, channels, chunks), np.float32),
         edges=np.full((n, chunks), n_samples, np.int64),
-        pos=np.zeros((n, channels, 6), np.float32),
+        pos=np.zeros((n, channels, parts[0][1].pos.shape[2]), np.float32),
         sensor_type=np.zeros((n, channels), np.int8),
         channel_mask=np.zeros((n, channels), np.bool_),
         segments=np.zeros(n, np.int64),

@@ -39,7 +39,7 @@ class SamplingConfig(Config):
     """Least number of micro-batches of a step over all ranks; training uses a multiple of it where the ranks need
     one."""
     weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
-    """How often an epoch shows each segment, by dataset or modality (eeg, meg, eeg+meg); 1 where not given.
+    """How often an epoch shows each segment, by dataset or modality (eeg, meg, eeg+meg, ieeg); 1 where not given.
 
     A modality without segments in the corpus is ignored, so that one recipe works for all corpora.
     """
@@ -347,7 +347,7 @@ def fixed_batches(
     return batches
 
 
-MODALITIES = frozenset({"eeg", "meg", "eeg+meg"})
+MODALITIES = frozenset({"eeg", "meg", "eeg+meg", "ieeg"})
 
 
 def split_rows(corpus: Plannable, split: str | None) -> NDArray[np.int64]:

@@ -53,7 +53,7 @@ class TaskConfig(Config):
     stride_s: PositiveFloat | None = None
     """Distance of windows that tile each event, s; one window per event if not set; with `label`, `window_s`."""
     modality: str | None = None
-    """Use only recordings of this modality (eeg, meg, eeg+meg)."""
+    """Use only recordings of this modality (eeg, meg, eeg+meg, ieeg)."""
     device: str | None = None
     """Use only recordings of this device."""
     dataset: str | None = None

@@ -155,15 +155,16 @@ class TaskRecipe(Config):
     stimulus: StimulusTable | None = None
     """Features of the stimuli, for retrieval and encoding."""
     split: SplitRule = SplitRule()
-    """Split rule of mode strict."""
+    """Split rule of mode strict. Intracranial tasks (modality ieeg) are split by blocks of time of each subject if not
+    set: every person has other electrodes, and neighbouring windows are alike."""
     paper: PaperSplit = PaperSplit()
     """Split of mode paper_compat."""
     metric: str = ""
     """Primary metric; by default that of the kind."""
-    modality: Literal["eeg", "meg", "eeg+meg"] | None = None
+    modality: Literal["eeg", "meg", "eeg+meg", "ieeg"] | None = None
     """Use only recordings of this modality."""
-    sensors: Literal["eeg", "meg"] | None = None
-    """Use only these sensors of recordings that have both."""
+    sensors: Literal["eeg", "meg", "ieeg"] | None = None
+    """Use only these sensors of recordings that have several kinds."""
     device: str | None = None
     """Use only recordings of this device."""
     include: tuple[str, ...] = ()
@@ -190,6 +191,8 @@ class TaskRecipe(Config):
         doubled = sorted({text for text in texts if texts.count(text) > 1})
         if doubled:
             raise ValueError(f"classes: {', '.join(doubled)} stands in two classes; keep it in one")
+        if self.modality == "ieeg" and "split" not in self.model_fields_set:
+            object.__setattr__(self, "split", SplitRule(rule="within_subject_blocks"))
         if not self.metric:
             object.__setattr__(self, "metric", METRICS[self.kind])
         return self

@@ -14,7 +14,7 @@ from emeg.data.tasks.definition import TaskConfig, event_label
 from emeg.data.tasks.recipes import TaskRecipe
 from emeg.data.tasks.spans import Span, find_spans, task_recordings
 from emeg.errors import UserError
-from emeg.sensors import SensorType
+from emeg.sensors import positions_with_regions
 from emeg.store import CatalogRow, Store, find_labels, read_catalog, read_events
 
 MAX_BAD_CHANNELS = 0.5
@@ -83,9 +83,9 @@ class TaskWindows:
             sensors = recording.sensors
             kind = self.task.sensors if isinstance(self.task, TaskRecipe) else None
             if kind is not None:
-                own = (sensors.types == SensorType.EEG) == (kind == "eeg")
+                own = {"eeg": sensors.is_eeg, "meg": sensors.is_meg, "ieeg": sensors.is_intracranial}[kind]
                 signal, sensors = signal[own], sensors.take(own)
-            samples[i] = Sample(signal, sensors.model_positions(), sensors.types, i)
+            samples[i] = Sample(signal, positions_with_regions(sensors), sensors.types, i)
         return collate([samples[i] for i in wanted])
 
 

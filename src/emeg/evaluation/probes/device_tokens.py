@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from emeg.errors import UserError
 from emeg.metrics import chance_agreement, code_agreement
-from emeg.sensors import Sensors
+from emeg.sensors import Sensors, positions_with_regions
 
 if TYPE_CHECKING:
     from emeg.models import EncoderModule
@@ -83,7 +83,7 @@ def _tokens(network: "EncoderModule", windows: DeviceWindows) -> tuple[NDArray[n
 
     n_windows = len(windows.signal_BCN)
     types = torch.from_numpy(windows.sensors.types.astype(np.int64)).expand(n_windows, -1)
-    positions = torch.from_numpy(windows.sensors.model_positions()).expand(n_windows, -1, -1)
+    positions = torch.from_numpy(positions_with_regions(windows.sensors)).expand(n_windows, -1, -1)
     overlap = network.config.overlap_ratio
     with torch.inference_mode():
         x_BCN = normalise_signal(torch.from_numpy(np.ascontiguousarray(windows.signal_BCN)), types)

@@ -19,7 +19,7 @@ from emeg.evaluation.protocol.interfaces import Windows
 from emeg.evaluation.protocol.splits import TEST, TRAIN, VALIDATION
 from emeg.evaluation.protocol.task_data import TaskData
 from emeg.progress import Progress, silent
-from emeg.sensors import standard_name
+from emeg.sensors import positions_with_regions, standard_name
 from emeg.store import Store, open_recording
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def embedder(store: Store, network: "EncoderModule", windows: Windows, spec: Emb
         for row, (name, kind) in enumerate(zip(sensors.names, sensors.types.tolist(), strict=True))
     }
     rows = [row_of[channel.name, int(channel.type)] for channel in windows.channels]
-    positions, types = sensors.model_positions()[rows], sensors.types[rows].astype(np.int64)
+    positions, types = positions_with_regions(sensors)[rows], sensors.types[rows].astype(np.int64)
     device = next(network.parameters()).device
     pooling: Any = spec.pooling
 

@@ -22,6 +22,7 @@ from emeg.evaluation.protocol.interfaces import Channel, Windows
 from emeg.evaluation.protocol.splits import SplitManifest, make_paper_splits, make_splits
 from emeg.progress import Progress, silent
 from emeg.sensors import SensorType
+from emeg.sensors.layout import INTRACRANIAL_TYPES, MEG_TYPES
 from emeg.store import Store, open_recording
 
 BIN_S = 0.05
@@ -127,7 +128,8 @@ class TaskData:
         kinds = shared.sensor_type
         kept = np.arange(len(shared.names))
         if self.recipe.sensors is not None:
-            kept = np.flatnonzero((kinds == SensorType.EEG) == (self.recipe.sensors == "eeg"))
+            wanted = {"eeg": (SensorType.EEG,), "meg": MEG_TYPES, "ieeg": INTRACRANIAL_TYPES}[self.recipe.sensors]
+            kept = np.flatnonzero(np.isin(kinds, wanted))
         if not len(kept):
             return None
         n_samples = self.windows.n_samples

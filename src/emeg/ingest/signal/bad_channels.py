@@ -34,6 +34,8 @@ class Gate(NamedTuple):
     low: float
     high: float
     typical: float
+    alike: bool = True
+    """Whether neighbours record much the same, so that a channel without correlation is bad."""
 
 
 EEG_GATE = Gate("EEG", "V", 2e-7, 1e-3, 1e-5)
@@ -44,6 +46,11 @@ OPM_GATE = Gate("optically pumped magnetometers", "T", 2e-14, 5e-9, 1e-11)
 """OPMs measure the room's field too, some nT when the head moves."""
 PLANAR_GATE = Gate("gradiometers", "T/m", 1e-13, 2e-9, 5e-12)
 AXIAL_GATE = Gate("axial gradiometers", "T", 5e-15, 1e-10, 2e-13)
+SEEG_GATE = Gate("SEEG", "V", 5e-7, 5e-3, 5e-5, alike=False)
+ECOG_GATE = Gate("ECOG", "V", 5e-7, 5e-3, 5e-5, alike=False)
+DBS_GATE = Gate("DBS", "V", 2e-7, 5e-3, 1e-5, alike=False)
+"""Contacts in cortex have 20 to 300 µV, with epileptic discharges of mV; in white matter and deep nuclei some µV. Two
+contacts at 5 mm may lie in different tissue."""
 
 MIN_CHANNELS = 8
 """Least number of channels of a type for a comparison among them."""
@@ -172,6 +179,9 @@ def gates(sensors: Sensors) -> list[tuple[Gate, NDArray[np.bool_]]]:
         (OPM_GATE, magnetometer_C & opm_C),
         (PLANAR_GATE, gradiometer_C & planar_C),
         (AXIAL_GATE, gradiometer_C & ~planar_C),
+        (SEEG_GATE, sensors.types == SensorType.SEEG),
+        (ECOG_GATE, sensors.types == SensorType.ECOG),
+        (DBS_GATE, sensors.types == SensorType.DBS),
     ]
 
 
@@ -226,7 +236,8 @@ def find_bad_channels(
 
     A channel is bad if it is flat or marked, if its deviation or its share of power above 30 Hz is far from that of its
     type (robust z of the logarithm), or if it does not correlate with any of its neighbours although others do. The
-    last three need at least `MIN_CHANNELS` of a type and `MIN_SECONDS`.
+    last three need at least `MIN_CHANNELS` of a type and `MIN_SECONDS`; correlation does not judge intracranial
+    electrodes.
 
     Parameters
     ----------
@@ -252,7 +263,7 @@ def find_bad_channels(
         live = np.flatnonzero(members_C & ~flat_C)
         if len(live) < MIN_CHANNELS or seconds < MIN_SECONDS:
             continue
-        measures = _measures(signal_CN[live], sensors.positions[live], sfreq)
+        measures = _measures(signal_CN[live], sensors.positions[live] if gate.alike else None, sfreq)
         for what, bad in measures.items():
             reasons_C[live[bad]] |= int(BadReason.NOISY)
             notes += [f"{sensors.names[i]}: {what} unlike the other {gate.label} channels" for i in live[bad]]
@@ -260,11 +271,13 @@ def find_bad_channels(
 
 
 def _measures(
-    signal_CN: NDArray[np.float32], positions_C3: NDArray[np.float64], sfreq: float
+    signal_CN: NDArray[np.float32], positions_C3: NDArray[np.float64] | None, sfreq: float
 ) -> dict[str, NDArray[np.bool_]]:
     deviation_C = np.median(_by_window(signal_CN, round(sfreq)), axis=1)
     amplitude_C = np.abs(robust_z(np.log(np.maximum(deviation_C, 1e-300)))) > OUTLIER_Z
     noise_C = robust_z(np.log(_high_frequency_share(signal_CN, sfreq))) > OUTLIER_Z
+    if positions_C3 is None:
+        return {"amplitude": amplitude_C, "high frequencies": noise_C}
     correlation_C = _neighbour_correlation(signal_CN, positions_C3, sfreq)
     alone_C = (correlation_C < CORRELATION_MIN) & (robust_z(correlation_C, 0.05) < -OUTLIER_Z / 2.0)
     return {"amplitude": amplitude_C, "high frequencies": noise_C, "correlation with neighbours": alone_C}

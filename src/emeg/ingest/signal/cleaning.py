@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import mne
 
 _MEG_TYPES = frozenset({"mag", "grad"})
+_REFERENCED = {"eeg": "EEG", "seeg": "SEEG", "ecog": "ECOG", "dbs": "DBS"}
 _DEFAULT_ORIGIN_M = (0.0, 0.0, 0.04)
 """Centre of an adult's head below a helmet, where no head shape says better."""
 _ICA_BAND_HZ = (1.0, 100.0)
@@ -135,7 +136,8 @@ _HEAD_SHAPE_POINTS = 10
 def _refer(raw: "mne.io.BaseRaw", reference: str) -> str:
     import mne
 
-    if "eeg" not in raw.get_channel_types():
+    kinds = [kind for kind in _REFERENCED if kind in raw.get_channel_types()]
+    if not kinds:
         return "cleaning: no EEG, no reference"
     names = [name.strip() for name in reference.split(",")]
     if names != ["average"] and (absent := [name for name in names if name not in raw.ch_names]):
@@ -144,8 +146,11 @@ def _refer(raw: "mne.io.BaseRaw", reference: str) -> str:
             stage="signal",
             next_action="correct standardise.cleaning.reference; channels have the names that the entry gives them",
         )
-    mne.set_eeg_reference(raw, "average" if names == ["average"] else names, copy=False, verbose="ERROR")
-    return f"cleaning: EEG referred to {reference}"
+    for kind in kinds:
+        mne.set_eeg_reference(
+            raw, "average" if names == ["average"] else names, ch_type=kind, copy=False, verbose="ERROR"
+        )
+    return f"cleaning: {', '.join(_REFERENCED[kind] for kind in kinds)} referred to {reference}"
 
 
 def _icalabel() -> Any:  # noqa: ANN401 - untyped package

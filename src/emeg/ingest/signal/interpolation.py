@@ -41,7 +41,8 @@ def interpolation(sensors: Sensors, bad: NDArray[np.intp], info: "mne.Info", pic
 
     EEG by spherical splines on the sensors' own positions, MEG by field mapping: the weights are what MNE-Python's
     `interpolate_bads` makes of a unit signal in one channel after another. EEG stays as it is where fewer than
-    `MIN_GOOD_EEG` good electrodes are left.
+    `MIN_GOOD_EEG` good electrodes are left. Intracranial contacts are never replaced: their neighbours record other
+    tissue.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def interpolation(sensors: Sensors, bad: NDArray[np.intp], info: "mne.Info", pic
         Indices of the sensors' channels in `info`.
     """
     eeg = np.flatnonzero(sensors.types == SensorType.EEG)
-    meg = np.flatnonzero(sensors.types != SensorType.EEG)
+    meg = np.flatnonzero(sensors.is_meg)
     channels, rows = [np.empty(0, np.intp)], [np.empty((0, len(sensors)), np.float32)]
     for members, build in ((eeg, _eeg_raw), (meg, _meg_raw)):
         bad_here = np.intersect1d(members, bad)

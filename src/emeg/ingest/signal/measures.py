@@ -397,7 +397,7 @@ def bad_segments(measures: Measures, sensors: Sensors, flat_C: NDArray[np.bool_]
     in_gate, noise, alike = (measures.of(name) for name in ("in_gate", "high_frequency", "neighbours"))
     bad = np.zeros_like(in_gate, np.uint8)
     bad[(in_gate == 0.0) & ~flat_C[:, None]] |= int(BadReason.BEYOND_GATE)
-    for _, members_C in gates(sensors):
+    for gate, members_C in gates(sensors):
         live = np.flatnonzero(members_C & ~flat_C)
         if len(live) < MIN_CHANNELS:
             continue
@@ -406,7 +406,7 @@ def bad_segments(measures: Measures, sensors: Sensors, flat_C: NDArray[np.bool_]
             if np.isfinite(of_noise).all():
                 noisy = robust_z(np.log(of_noise.astype(np.float64) + 1e-6)) > OUTLIER_Z
                 bad[live[noisy], segment] |= int(BadReason.NOISY)
-            if np.isfinite(of_likeness).all():
+            if gate.alike and np.isfinite(of_likeness).all():
                 alone = (of_likeness < CORRELATION_MIN) & (robust_z(of_likeness, 0.05) < -OUTLIER_Z / 2.0)
                 bad[live[alone], segment] |= int(BadReason.UNCORRELATED)
     return bad

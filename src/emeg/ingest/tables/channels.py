@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from emeg.errors import RecordingError
 from emeg.ingest.tables.sidecars import Rows, Sidecars
 from emeg.ingest.tables.stated_units import apply_stated_units
-from emeg.ingest.tables.type_setting import channel_types, mne_type, set_channel_types
+from emeg.ingest.tables.type_setting import INTRACRANIAL, channel_types, mne_type, set_channel_types
 from emeg.ingest.text_files import ABSENT
 from emeg.ingest.units import volts
 from emeg.sensors import match_names, standard_name
@@ -124,7 +124,7 @@ def _scales(
     for name, kind in wanted.items():
         unit = volts(rows[name].get("units", ""))
         own = str(stated.get(name, "")).lower()
-        if kind != "eeg" or unit is None or not stated:
+        if kind not in {"eeg", *INTRACRANIAL} or unit is None or not stated:
             continue
         if own in {"", "n/a", "none", "na"} and unit != 1.0:
             scales[name] = unit

@@ -20,6 +20,7 @@ _MAINS_HZ = (40.0, 70.0)
 
 _READ: dict[str, Callable[[object], float | None]] = {"SamplingFrequency": hertz, "RecordingDuration": seconds}
 _COUNTS = {"EEGChannelCount": "eeg", "EOGChannelCount": "eog", "ECGChannelCount": "ecg", "EMGChannelCount": "emg"}
+_COUNTS |= {"SEEGChannelCount": "seeg", "ECOGChannelCount": "ecog"}
 
 
 def compare(raw: "mne.io.BaseRaw", sidecars: Sidecars, *, sfreq: float, n_times: int) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Unit, axes and landmarks of electrode positions from `coordsystem.json`, and the table that a system belongs to."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,8 +46,17 @@ class CoordinateSystem(NamedTuple):
         return _TEMPLATE_SYSTEMS.fullmatch(self.name) is not None
 
 
+def rank_system(stated: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Return how well a system suits, to choose among several: positions reach the head, then no template."""
+    system = read_system(stated)
+    return bool(system.axes) and system.unit is not None, not system.is_template
+
+
 def choose_pair(
-    electrodes: Sequence[str], coordsystems: Sequence[str], contents: Mapping[str, dict[str, Any]]
+    electrodes: Sequence[str],
+    coordsystems: Sequence[str],
+    contents: Mapping[str, dict[str, Any]],
+    rank: Callable[[Mapping[str, Any]], tuple[bool, bool]] = rank_system,
 ) -> tuple[str, str]:
     """Choose an electrodes table and the coordinate system that belongs to it, by the BIDS entity ``space``.
 
@@ -57,22 +66,20 @@ def choose_pair(
         Paths of the recording's tables and systems, the most general first.
     contents : mapping of str to dict
         Content of each coordinate system, by path.
+    rank : callable
+        Rank of a system's content; the highest is chosen.
 
     Returns
     -------
     tuple of str
-        Paths of both; the second is empty if no system belongs to the table. Preferred are pairs whose positions can be
-        brought to the head, then systems of the person's own head to those of templates, then the most special table.
+        Paths of both; the second is empty if no system belongs to the table. Of pairs of equal rank, the one with the
+        most special table.
     """
     if not electrodes:
         return "", coordsystems[-1] if coordsystems else ""
     pairs = [(table, _system_of(table, electrodes, coordsystems)) for table in electrodes]
 
-    def rank(index: int) -> tuple[bool, bool, int]:
-        system = read_system(contents.get(pairs[index][1], {}))
-        return bool(system.axes) and system.unit is not None, not system.is_template, index
-
-    return pairs[max(range(len(pairs)), key=rank)]
+    return pairs[max(range(len(pairs)), key=lambda index: (*rank(contents.get(pairs[index][1], {})), index))]
 
 
 def _system_of(table: str, electrodes: Sequence[str], coordsystems: Sequence[str]) -> str:
@@ -92,10 +99,10 @@ def _space(path: str) -> str:
 def read_system(stated: Mapping[str, Any]) -> CoordinateSystem:
     """Read the content of `coordsystem.json`; a system without a unit is in metres, as BIDS recommends."""
     notes: list[str] = []
-    unit = _unit(stated.get("EEGCoordinateUnits"))
+    unit = stated_unit(stated.get("EEGCoordinateUnits"))
     key = "AnatomicalLandmarkCoordinateUnits"
-    of_landmarks = _unit(stated[key]) if str(stated.get(key) or "").strip() not in ABSENT else unit
-    landmarks = _landmarks(stated.get("AnatomicalLandmarkCoordinates"), of_landmarks, notes)
+    of_landmarks = stated_unit(stated[key]) if str(stated.get(key) or "").strip() not in ABSENT else unit
+    landmarks = read_landmarks(stated.get("AnatomicalLandmarkCoordinates"), of_landmarks, notes)
     return CoordinateSystem(unit, _folded(stated.get("EEGCoordinateSystem")), landmarks, tuple(notes))
 
 
@@ -105,7 +112,7 @@ def shown_system(stated: Mapping[str, Any]) -> str:
     return repr(system) if _TEMPLATE_SYSTEMS.fullmatch(_folded(system)) else quoted(system)
 
 
-def _unit(stated: object) -> float | None:
+def stated_unit(stated: object) -> float | None:
     """Return a unit of length in metres; one that is not stated at all is the metre, as BIDS recommends."""
     return 1.0 if stated is None or stated == "" else metres(str(stated))
 
@@ -114,13 +121,27 @@ def _folded(system: object) -> str:
     return re.sub(r"[^a-z0-9]", "", str(system or "").lower())
 
 
-def _landmarks(stated: object, unit: float | None, notes: list[str]) -> dict[str, NDArray[np.float64]]:
-    """Return nasion and preauricular points in metres, or none of them if they do not define a head."""
+def read_landmarks(
+    stated: object, unit: float | None, notes: list[str], *, names: Mapping[str, tuple[str, ...]] = _LANDMARKS
+) -> dict[str, NDArray[np.float64]]:
+    """Return nasion and preauricular points in metres, or three others; none if they do not span a plane.
+
+    Parameters
+    ----------
+    stated : object
+        ``AnatomicalLandmarkCoordinates``.
+    unit : float or None
+        Unit of length, m.
+    notes : list of str
+        Receives remarks on landmarks that cannot be used.
+    names : mapping
+        Spellings in small letters of each landmark.
+    """
     if not isinstance(stated, dict) or not stated or unit is None:
         return {}
     by_name = {str(name).strip().lower(): point for name, point in stated.items()}
     found = {}
-    for name, spellings in _LANDMARKS.items():
+    for name, spellings in names.items():
         point = next((by_name[s] for s in spellings if s in by_name), None)
         if not isinstance(point, list) or len(point) != 3 or all(str(value) in ABSENT for value in point):
             continue
@@ -135,7 +156,7 @@ def _landmarks(stated: object, unit: float | None, notes: list[str]) -> dict[str
     return found
 
 
-def _span_a_plane(nasion: NDArray[np.float64], lpa: NDArray[np.float64], rpa: NDArray[np.float64]) -> bool:
-    across, ahead = rpa - lpa, nasion - lpa
+def _span_a_plane(one: NDArray[np.float64], two: NDArray[np.float64], three: NDArray[np.float64]) -> bool:
+    across, ahead = three - two, one - two
     area = float(np.linalg.norm(np.cross(across, ahead)))
     return area > _FLAT * float(np.linalg.norm(across) * np.linalg.norm(ahead))

@@ -30,17 +30,24 @@ _FIRST_OPM, _LAST_OPM = 8000, 8999
 
 
 def device_name(sensors: Sensors, sidecars: Sidecars, format_: str) -> str:
-    """Name the device: MEG by its coils, EEG by the sidecar's maker and model, else by format and channel count."""
-    meg = sensors.types != SensorType.EEG
+    """Name the device: MEG by its coils, electrodes by the sidecar's maker and model.
+
+    Without maker and model, EEG is named by format and channel count, and intracranial recordings by their kinds of
+    electrodes: every person has other contacts, so that a count names no device.
+    """
+    meg = sensors.is_meg
     if meg.any():
         return _helmet(sensors, int(meg.sum()))
     stated = f"{sidecars.text('Manufacturer')} {sidecars.text('ManufacturersModelName')}".replace("n/a", "")
     name = re.sub(r"[^a-z0-9]+", "-", stated.lower().replace(".", "")).strip("-")
+    if sensors.is_intracranial.any():
+        kinds = [SensorType(int(kind)).name.lower() for kind in np.unique(sensors.types)]
+        return name or "-".join(kinds)
     return name or f"{format_.split('-')[0]}{len(sensors)}"
 
 
 def _helmet(sensors: Sensors, n: int) -> str:
-    coils = sensors.coils[sensors.types != SensorType.EEG] & 0xFFFF
+    coils = sensors.coils[sensors.is_meg] & 0xFFFF
     if np.all((coils > _FIRST_OPM) & (coils <= _LAST_OPM)):
         return f"opm{n}"
     families = Counter(_MEG_FAMILIES.get(int(coil), "meg") for coil in coils)

@@ -12,7 +12,9 @@ from typing import Any
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import quoted
 from emeg.ingest.source import Source
-from emeg.ingest.tables.coordinate_systems import choose_pair
+from emeg.ingest.tables.contact_systems import rank_contact_system
+from emeg.ingest.tables.coordinate_systems import choose_pair, rank_system
+from emeg.ingest.tables.datatype import is_intracranial
 from emeg.ingest.text_files import ABSENT, decode_text
 from emeg.ingest.units import hertz
 
@@ -87,7 +89,8 @@ def read_sidecars(source: Source, folder: Path) -> Sidecars:
     for path in source.sidecars_named("electrodes"):
         with _positions_only(notes):
             tables[path] = _read_table(folder, path, notes, key=_KEYS["electrodes"])
-    electrodes, system = choose_pair(tuple(tables), tuple(systems), systems)
+    rank = rank_contact_system if is_intracranial(source.path) else rank_system
+    electrodes, system = choose_pair(tuple(tables), tuple(systems), systems, rank)
     paths = {kind: found[-1] for kind in _KEYS if (found := source.sidecars_named(kind))} | {"electrodes": electrodes}
     paths = {kind: path for kind, path in paths.items() if path}
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from emeg.errors import RecordingError
 from emeg.ingest.tables.channels import ChannelTable
-from emeg.ingest.tables.type_setting import set_channel_types
+from emeg.ingest.tables.type_setting import INTRACRANIAL, set_channel_types
 from emeg.registry import Treatment
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def treat(raw: "mne.io.BaseRaw", table: ChannelTable, treatment: Treatment | Non
     if treatment.units_scale != 1.0:
         kinds = dict(zip(raw.ch_names, raw.get_channel_types(), strict=True))
         for name in raw.ch_names:
-            if kinds[name] in {"eeg", "mag", "grad"}:
+            if kinds[name] in {"eeg", "mag", "grad", *INTRACRANIAL}:
                 scales[name] = float(np.float64(scales.get(name, 1.0)) * treatment.units_scale)
     bad = frozenset(new.get(name, name) for name in table.bad) - excluded.keys()
     return Treated(ChannelTable(scales, bad, table.notes), excluded)

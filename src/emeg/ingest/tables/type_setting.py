@@ -24,6 +24,9 @@ _MNE_TYPES = {
 }
 """BIDS channel types with a counterpart in MNE-Python; what is neither here nor MEG is ``misc``."""
 
+INTRACRANIAL = frozenset({"seeg", "ecog", "dbs"})
+"""MNE-Python's types of intracranial electrodes."""
+
 
 def mne_type(bids_type: str) -> str:
     """Return MNE-Python's type for a type of `channels.tsv`; ``misc`` for types that MNE-Python does not have."""

@@ -29,7 +29,8 @@ def ingested_section(store: Store, rows: Sequence[CatalogRow]) -> dict[str, Any]
     return {
         "note": (
             "Recordings were resampled to 256 Hz and filtered to the pass band in the table. Crosses in a map mark bad"
-            " channels of the recording shown. Colours: EEG teal, magnetometers yellow, gradiometers violet."
+            " channels of the recording shown. Colours: EEG teal, magnetometers yellow, gradiometers violet, SEEG red,"
+            " ECOG green, DBS blue."
         ),
         "maps": maps,
         "devices": [_device(device, group) for device, group in sorted(by_device.items())],
@@ -90,7 +91,8 @@ def _map(sensors: Sensors, bad: Sequence[str]) -> str:
 
 
 def _count(row: CatalogRow) -> str:
-    counts = ((row.n_eeg, "EEG"), (row.n_magnetometers, "mag"), (row.n_gradiometers, "grad"))
+    counts = [(row.n_eeg, "EEG"), (row.n_magnetometers, "mag"), (row.n_gradiometers, "grad")]
+    counts.append((row.n_channels - sum(count for count, _ in counts), "intracranial"))
     return ", ".join(f"{count} {kind}" for count, kind in counts if count)
 
 

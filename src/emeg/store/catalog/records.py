@@ -81,7 +81,7 @@ class CatalogRow(Config):
     device: str = ""
     """Amplifier or helmet."""
     modality: str
-    """``eeg``, ``meg`` or ``eeg+meg``."""
+    """``eeg``, ``meg``, ``eeg+meg`` or ``ieeg``."""
     source: str
     """Path of the source file in its dataset."""
     n_channels: int

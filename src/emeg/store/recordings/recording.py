@@ -19,6 +19,7 @@ from zarr.storage import FsspecStore, LocalStore
 from emeg.errors import RecordingError, UserError
 from emeg.notebook import html_table
 from emeg.sensors import Sensors, SensorType
+from emeg.sensors.layout import INTRACRANIAL_TYPES
 from emeg.store.catalog.records import RecordingAttributes, Stretch
 from emeg.store.connection_errors import connection_to
 from emeg.store.digests import write_digest
@@ -300,6 +301,7 @@ class Recording:
     def _channel_counts(self) -> dict[str, int]:
         counts = {kind.name.lower(): int(np.count_nonzero(self.sensors.types == kind)) for kind in SensorType}
         named = {"eeg": "EEG", "magnetometer": "magnetometers", "gradiometer": "gradiometers"}
+        named |= {kind.name.lower(): kind.name for kind in INTRACRANIAL_TYPES}
         return {named.get(name, name): n for name, n in counts.items() if n}
 
     @property

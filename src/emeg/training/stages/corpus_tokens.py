@@ -153,6 +153,8 @@ class PartWriter:
         self._reader = BatchReader(self._corpus)
         model = find_model(store, "tokenizer", config.tokenizer)
         self._tokenizer = load_tokenizer(store.local_copy("models", model)).to(device)
+        if self._tokenizer.needs_regions:
+            self._corpus.add_regions(store)
         self._config, self._folder, self._device = config, folder, device
 
     def write(self, part: Part) -> None:
@@ -177,7 +179,7 @@ class PartWriter:
         """
         types = batch.sensor_type.to(self._device)
         with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
-            x = normalise_signal(batch.signal.to(self._device), types)
+            x = normalise_signal(batch.signal.to(self._device), types, intracranial=self._tokenizer.intracranial)
             tokens = self._tokenizer.tokenize(x, batch.pos.to(self._device), types, overlap=overlap)
         return tokens.codes.cpu()
 

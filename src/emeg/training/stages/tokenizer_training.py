@@ -69,7 +69,7 @@ class TokenizerTraining(Training):
         """Compute the loss of one micro-batch."""
         generator = self.draw(batch.step, batch.micro_batch)
         # normalised with all channels, as it will be when the model is used
-        batch = batch._replace(signal=normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask))
+        batch = batch._replace(signal=self._normalised(batch))
         if self._max_channels is not None:
             batch = keep_channels(batch, self._max_channels, generator)
         with self.naming(batch.step, batch.segments):
@@ -86,6 +86,11 @@ class TokenizerTraining(Training):
         loss: Tensor = terms.pop("total")
         self.count(batch.step, batch.segments, loss, terms)
         return loss
+
+    def _normalised(self, batch: SignalBatch) -> Tensor:
+        return normalise_signal(
+            batch.signal, batch.sensor_type, batch.channel_mask, intracranial=self.network.intracranial
+        )
 
     def follow(self) -> None:
         """Update the codebooks from all micro-batches of the step, on all ranks."""
@@ -135,7 +140,7 @@ class TokenizerTraining(Training):
             batch = cast("SignalBatch", batch.batch)
         if is_filler and not self.is_sharded:
             return
-        x_BCN = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+        x_BCN = self._normalised(batch)
         given = (x_BCN, batch.pos, batch.sensor_type)
         latents_BSTD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
         made_BCWL = self.network.reconstruct(*given, channel_mask=batch.channel_mask)
@@ -175,6 +180,8 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
     store = Store.open(config.root)
     corpus = Corpus.open(store, config.corpus)
     config = config.model_copy(update={"corpus": corpus.name})
+    if getattr(tokenizer_network(config), "needs_regions", False):
+        corpus.add_regions(store)
     name = tokenizer_name(config)
     run = find_run(config, name, os.environ)
     return carry_out(

@@ -1,0 +1,251 @@
+"""Intracranial recordings of BIDS: types, positions in every coordinate system, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mne
+import numpy as np
+import pytest
+from tests.ingest.conftest import ingested
+from tests.messages import check_message
+
+from emeg.bids_files import write_json, write_table
+from emeg.ingest.tables.contact_systems import read_contact_system
+from emeg.sensors import REGIONS, SensorType, sensor_regions
+
+SFREQ, SECONDS = 512.0, 12
+SHAFT = {f"LA{i + 1}": (-22.0 - 4.0 * i, -6.0, -20.0) for i in range(6)}
+"""A depth electrode through the left temporal lobe, its tip in the amygdala, MNI, mm."""
+GRID = {f"G{i + 1:02d}": (-50.0 + 3.0 * (i // 3), 6.0 + 8.0 * (i % 3), 30.0 + 8.0 * (i // 3)) for i in range(6)}
+LEAD = {"STN1": (-12.0, -14.0, -8.0), "STN2": (-13.0, -12.0, -6.0)}
+TYPES = dict.fromkeys(SHAFT, "SEEG") | dict.fromkeys(GRID, "ECOG") | dict.fromkeys(LEAD, "DBS")
+POSITIONS = {**SHAFT, **GRID, **LEAD}
+MNI_MM = {"iEEGCoordinateSystem": "MNI152NLin6Asym", "iEEGCoordinateUnits": "mm"}
+
+
+def write_ieeg(
+    root: Path,
+    *,
+    subject: str = "01",
+    types: dict[str, str] | None = None,
+    positions: dict[str, Any] | None = POSITIONS,
+    system: dict[str, Any] | None = MNI_MM,
+    channels: list[dict[str, Any]] | None = None,
+    space: str = "",
+) -> Path:
+    """Write a recording in BrainVision's format with its sidecars; return the folder."""
+    types = TYPES if types is None else types
+    folder = root / f"sub-{subject}" / "ieeg"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(root / "dataset_description.json", {"Name": "planted", "BIDSVersion": "1.10.0", "License": "CC0-1.0"})
+    stem = f"sub-{subject}_task-rest"
+    rng = np.random.default_rng(3)
+    signal = 4e-5 * np.cumsum(rng.standard_normal((len(types), round(SFREQ * SECONDS))), axis=1) / 20
+    signal += 2e-5 * np.sin(2 * np.pi * 60.0 * np.arange(signal.shape[1]) / SFREQ)
+    raw = mne.io.RawArray(signal, mne.create_info(list(types), SFREQ, "seeg"), verbose="error")
+    mne.export.export_raw(folder / f"{stem}_ieeg.vhdr", raw, verbose="error")
+    write_json(folder / f"{stem}_ieeg.json", {"TaskName": "rest", "iEEGReference": "scalp", "PowerLineFrequency": 60})
+    rows = [{"name": name, "type": kind, "units": "uV", "status": "good"} for name, kind in types.items()]
+    write_table(folder / f"{stem}_channels.tsv", rows if channels is None else channels)
+    front = f"sub-{subject}{f'_space-{space}' if space else ''}"
+    if positions is not None:
+        table = [dict(zip(("name", "x", "y", "z"), (name, *p), strict=True)) for name, p in positions.items()]
+        write_table(folder / f"{front}_electrodes.tsv", table)
+    if system is not None:
+        write_json(folder / f"{front}_coordsystem.json", system)
+    return folder
+
+
+def one(archive: Path, store: Path, **fields: object):
+    made = ingested(archive, store, **fields)
+    assert not made.refused, made.refused["sub-01"].reason
+    return made.rows["sub-01"], made.recording("sub-01")
+
+
+def refused(archive: Path, store: Path):
+    made = ingested(archive, store)
+    assert not made.rows
+    return made.refused["sub-01"]
+
+
+def test_kinds_positions_regions_and_the_signal(tmp_path):
+    write_ieeg(tmp_path / "archive")
+    row, recording = one(tmp_path / "archive", tmp_path / "store")
+    sensors = recording.sensors
+    assert row.modality == "ieeg"
+    assert row.device == "seeg-ecog-dbs"
+    assert row.notches == (60.0,)
+    assert [SensorType(kind).name for kind in sensors.types] == list(TYPES.values())
+    np.testing.assert_allclose(sensors.positions * 1e3, list(POSITIONS.values()), atol=1e-5)
+    assert {record["frame"] for record in sensors.to_records()} == {"mni"}
+    regions = dict(zip(sensors.names, (REGIONS[r] for r in sensor_regions(sensors)), strict=True))
+    assert regions["LA1"] == "left medial temporal"
+    assert regions["LA6"] == "left temporal"
+    assert regions["G01"] == "left frontal"
+    assert regions["STN1"] == "left basal ganglia"
+    # the common reference is not subtracted: a sine that all channels share is there where the mains notch is not
+    signal = recording.read(0, recording.n_samples)
+    assert np.all(signal.std(axis=1) > 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("system", "unit", "scale"),
+    [("ICBM452AirSpace", "cm", 0.1), ("fsaverage", "m", 1e-3), ("MNIColin27", "mm", 1.0), ("IXI549Space", "mm", 1.0)],
+)
+def test_templates_and_units(tmp_path, system, unit, scale):
+    positions = {name: tuple(scale * x for x in p) for name, p in POSITIONS.items()}
+    write_ieeg(
+        tmp_path / "archive",
+        positions=positions,
+        system={"iEEGCoordinateSystem": system, "iEEGCoordinateUnits": unit},
+    )
+    _, recording = one(tmp_path / "archive", tmp_path / "store")
+    np.testing.assert_allclose(recording.sensors.positions * 1e3, list(POSITIONS.values()), atol=1e-4)
+
+
+def test_acpc_coordinates_become_about_those_of_the_template(tmp_path):
+    """The anterior commissure is at the origin of ACPC, and at (0, 3, -4) mm in MNI152."""
+    ac = {"iEEGCoordinateSystem": "ACPC", "iEEGCoordinateUnits": "mm"}
+    system = read_contact_system(ac)
+    np.testing.assert_allclose(system.to_mni[:3, 3] * 1e3, (0.0, 3.0, -4.0), atol=2.5)
+    np.testing.assert_allclose(np.linalg.det(system.to_mni[:3, :3]), 1.27, atol=0.05)  # an average brain is smaller
+    write_ieeg(tmp_path / "archive", system=ac)
+    row, _ = one(tmp_path / "archive", tmp_path / "store")
+    assert any("ACPC" in note and "1 cm" in note for note in row.notes)
+
+
+def test_scanner_coordinates_need_landmarks(tmp_path):
+    scanner = {"iEEGCoordinateSystem": "ScanRAS", "iEEGCoordinateUnits": "mm"}
+    write_ieeg(tmp_path / "archive", system=scanner)
+    record = refused(tmp_path / "archive", tmp_path / "store")
+    check_message(record.reason, "ScanRAS", "MNI152", action="")
+    assert "coordsystem.json" in record.next_action
+    turn = mne.transforms.rotation(0.1, -0.2, 0.3)[:3, :3]
+    shift = np.array([20.0, -30.0, 40.0])
+    points = {"AC": (0.0, 0.0, 0.0), "PC": (0.0, -25.0, 0.0), "IH": (0.0, 10.0, 60.0)}
+    moved = {name: (turn @ np.array(p) + shift).tolist() for name, p in points.items()}
+    system = read_contact_system({**scanner, "AnatomicalLandmarkCoordinates": moved})
+    acpc = read_contact_system({"iEEGCoordinateSystem": "ACPC", "iEEGCoordinateUnits": "mm"})
+    here = np.array([0.03, -0.02, 0.01])
+    there = turn @ here + shift * 1e-3
+    np.testing.assert_allclose(
+        system.to_mni[:3, :3] @ there + system.to_mni[:3, 3],
+        acpc.to_mni[:3, :3] @ here + acpc.to_mni[:3, 3],
+        atol=1e-9,
+    )
+
+
+def test_of_two_spaces_the_normalised_one_is_used(tmp_path):
+    archive = tmp_path / "archive"
+    write_ieeg(archive, space="MNI152NLin6Asym")
+    own = {name: (x + 30, y, z) for name, (x, y, z) in POSITIONS.items()}
+    write_ieeg(
+        archive,
+        positions=own,
+        system={"iEEGCoordinateSystem": "ACPC", "iEEGCoordinateUnits": "mm"},
+        space="ACPC",
+    )
+    _, recording = one(archive, tmp_path / "store")
+    np.testing.assert_allclose(recording.sensors.positions * 1e3, list(POSITIONS.values()), atol=1e-5)
+
+
+def test_names_meet_in_spite_of_case_and_zeros(tmp_path):
+    respelt = {name.lower().replace("g0", "g"): p for name, p in POSITIONS.items()}
+    write_ieeg(tmp_path / "archive", positions=respelt)
+    row, recording = one(tmp_path / "archive", tmp_path / "store")
+    assert recording.sensors.names == tuple(POSITIONS)
+    np.testing.assert_allclose(recording.sensors.positions * 1e3, list(POSITIONS.values()), atol=1e-5)
+    assert any("electrodes.tsv" in note and "la1" in note for note in row.notes)
+
+
+def test_scalp_channels_of_the_folder_and_contacts_without_a_position_are_dropped(tmp_path):
+    types = {"C3": "EEG", "Cz": "EEG", **TYPES, "EKG": "ECG", "LB1": "SEEG"}
+    positions = {**POSITIONS, "C3": (-50.0, -10.0, 80.0), "LB1": ("n/a", "n/a", "n/a")}
+    write_ieeg(tmp_path / "archive", types=types, positions=positions)
+    row, recording = one(tmp_path / "archive", tmp_path / "store")
+    assert recording.sensors.names == tuple(TYPES)
+    assert set(row.dropped) == {"C3", "Cz", "EKG", "LB1"}
+    assert "EEG" in row.dropped["C3"]
+    assert "position" in row.dropped["LB1"]
+    assert row.n_eeg == 0
+
+
+def test_bad_status_is_kept_and_never_replaced(tmp_path):
+    rows = [
+        {"name": name, "type": kind, "units": "uV", "status": "bad" if name == "LA2" else "good"}
+        for name, kind in TYPES.items()
+    ]
+    write_ieeg(tmp_path / "archive", channels=rows)
+    row, _ = one(tmp_path / "archive", tmp_path / "store", standardise={"bad_channels": "interpolate"})
+    assert row.bad_channels == ("LA2",)
+    assert row.interpolated == ()
+
+
+def test_the_reference_is_that_of_each_kind(tmp_path):
+    write_ieeg(tmp_path / "archive")
+    row, recording = one(tmp_path / "archive", tmp_path / "store", standardise={"cleaning": {"reference": "average"}})
+    signal = recording.read(0, recording.n_samples)
+    for kind in ("SEEG", "ECOG", "DBS"):
+        own = signal[recording.sensors.types == SensorType[kind]]
+        assert np.abs(own.mean(axis=0)).max() < 0.01 * own.std()
+    assert any("SEEG, ECOG, DBS referred to average" in note for note in row.notes)
+
+
+RUBBISH = {
+    "no electrodes.tsv": ({"positions": None}, ("electrodes.tsv",)),
+    "only n/a": ({"positions": dict.fromkeys(POSITIONS, ("n/a",) * 3)}, ("electrodes.tsv", "positions")),
+    "other names": ({"positions": {f"X{i}": p for i, p in enumerate(SHAFT.values())}}, ("electrodes.tsv",)),
+    "pixels": ({"system": {**MNI_MM, "iEEGCoordinateUnits": "pixels"}}, ("pixels",)),
+    "no coordsystem": ({"system": None}, ("absent",)),
+    "no unit": ({"system": {"iEEGCoordinateSystem": "MNI152NLin6Asym"}}, ("millimetres taken for metres",)),
+    "wrong unit": ({"system": {**MNI_MM, "iEEGCoordinateUnits": "cm"}}, ("centimetres", "m from the middle")),
+    "other system": ({"system": {**MNI_MM, "iEEGCoordinateSystem": "Other"}}, ("'Other'",)),
+    "infants": ({"system": {**MNI_MM, "iEEGCoordinateSystem": "MNIInfant"}}, ("MNIInfant",)),
+    "one point": ({"positions": dict.fromkeys(POSITIONS, (1.0, 2.0, 3.0))}, ("same position",)),
+    "only EEG": ({"types": {"C3": "EEG", "C4": "EEG", "Cz": "EEG"}}, ("EEG", "ieeg")),
+    "far away": ({"positions": {**POSITIONS, "LA1": (-200.0, 0.0, 0.0)}}, ("LA1", "outside the head")),
+}
+
+
+@pytest.mark.parametrize("case", RUBBISH)
+def test_rubbish_is_refused_in_one_line_with_its_cause(tmp_path, case):
+    fields, named = RUBBISH[case]
+    write_ieeg(tmp_path / "archive", **fields)
+    record = refused(tmp_path / "archive", tmp_path / "store")
+    assert record.stage == "sensors"
+    assert "\n" not in record.reason
+    assert any(word in record.reason for word in named), record.reason
+    assert record.next_action
+
+
+def test_no_types_and_an_empty_folder(tmp_path):
+    folder = write_ieeg(tmp_path / "archive")
+    (folder / "sub-01_task-rest_channels.tsv").unlink()
+    (tmp_path / "archive" / "sub-02" / "ieeg").mkdir(parents=True)
+    record = refused(tmp_path / "archive", tmp_path / "store")
+    assert "no type stated" in record.reason
+    assert "channels.tsv" in record.next_action
+
+
+def test_positions_equal_those_that_mne_bids_reads(tmp_path):
+    mne_bids = pytest.importorskip("mne_bids")
+    folder = write_ieeg(tmp_path / "archive", space="MNI152NLin6Asym")
+    (folder / "sub-01_task-rest_channels.tsv").write_text(
+        "name\ttype\tunits\n" + "".join(f"{name}\tSEEG\tµV\n" for name in TYPES), encoding="utf-8"
+    )
+    path = mne_bids.BIDSPath(
+        root=tmp_path / "archive", subject="01", task="rest", datatype="ieeg", suffix="ieeg", extension=".vhdr"
+    )
+    raw = mne_bids.read_raw_bids(path, verbose="error")
+    positions = raw.get_montage().get_positions()
+    assert positions["coord_frame"] == "mni_tal"
+    _, recording = one(tmp_path / "archive", tmp_path / "store")
+    for name, position in zip(recording.sensors.names, recording.sensors.positions, strict=True):
+        np.testing.assert_allclose(position, positions["ch_pos"][name], atol=1e-6)
+
+
+def test_a_system_is_read_with_its_notes():
+    text = json.loads('{"iEEGCoordinateSystem": "Talairach", "iEEGCoordinateUnits": "mm"}')
+    assert "Talairach" in read_contact_system(text).notes[0]
+    assert read_contact_system({}).to_mni is None
