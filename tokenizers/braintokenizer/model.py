@@ -15,7 +15,7 @@ from emeg.errors import UserError
 from emeg.sensors.regions import REGIONS
 from emeg.tokenizers.braintokenizer.checks import check_input, values_at_hand
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
-from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_step, hide_channels
+from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_step, hide_channels, hide_regions
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser, PowerSum, sum_power
 from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
 from emeg.tokenizers.braintokenizer.layers import N_POSITION, SensorEmbedding, SensorHarmonics
@@ -31,7 +31,6 @@ from emeg.tokenizers.braintokenizer.parameters import parameter_groups
 from emeg.tokenizers.braintokenizer.precision import exact_float32
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card
 from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer, normalise_latents
-from emeg.tokenizers.braintokenizer.region_masks import hide_regions
 from emeg.tokenizers.braintokenizer.spatial import SpatialDecoder, SpatialEncoder
 from emeg.tokenizers.braintokenizer.windows import cut_windows, join_windows, stride_of
 from emeg.tokenizers.interface import TokenizerModule, TokenizerSizes

@@ -81,7 +81,8 @@ _SAID = """
     audio
     auditory average avg axial bad baseline be beep begin beta bids bipolar biosemi blink blinks block boundary brain
     brainvision break breaks bti button bv calibration calm cap channel channels clean clip clipped close closed cnt
-    code coil condition continuous control count counts cross crosstalk ctf cue cut data delta demo derivative device
+    code coil condition continuous control coordsystem count counts cross crosstalk ctf cue cut data delta demo
+    derivative device
     devices ds duplicate duplicates dry duke ear easy edf edge eeg eeglab egi electrode electrodes emg empty emptyroom
     end eog epoch error event events ex exp experiment extra eye eyes face faces familiar famous feedback feet fif file
     files finger first fist fists fix fixation flash flat foot frequency frame from full gamma gdf go gtec halt hand

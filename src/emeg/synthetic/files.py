@@ -190,7 +190,7 @@ def _write_contacts(folder: Path, space: str, raw: mne.io.RawArray, person: Pers
     """Write positions of contacts: MNI coordinates in mm, or those of AC-PC in m for every second subject."""
     positions = mni_positions(raw.info, person)
     is_acpc = int(person.label) % 2 == 0
-    system, unit, scale = ("ACPC", "m", 1.0) if is_acpc else ("MNI152NLin6Asym", "mm", 1e3)
+    system, unit, scale = ("ACPC", "m", 1.0) if is_acpc else ("MNI152NLin2009cAsym", "mm", 1e3)
     if is_acpc:
         positions = transformed(positions, TALAIRACH_OF_MNI)
     rows = [

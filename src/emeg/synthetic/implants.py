@@ -67,7 +67,7 @@ def mni_positions(info: mne.Info, person: Person) -> FloatArray:
 
 
 def _to_head(mni: FloatArray, person: Person) -> FloatArray:
-    """Bring MNI coordinates to the spherical head of a subject, whose centre and radius are those of the MNI head."""
+    """Transform MNI coordinates to the spherical head of a subject: centre and radius match those of the MNI head."""
     turned = (mni - MNI_CENTRE_M) @ np.linalg.inv(MNI_OF_HEAD[:3, :3]).T
     return np.asarray(HEAD_CENTRE_M + turned * (person.head_radius / MNI_RADIUS_M))
 
