@@ -105,7 +105,7 @@ def test_the_page_shows_counts_table_and_reasons(store: Store):
     text = re.sub(r"[|\s]*\|[|\s]*", "|", text)
     for words in ("3|recordings ready", "1|quarantined", "1|with bad channels", "1 of 30|channels bad", "3.00 %|of"):
         assert words in text
-    assert "1 recordings were ingested by an older version" in text
+    assert "1 of 3 recordings have no measures" in text
     assert "|sub-02/eeg/worst.edf|02|10|20.0|1|8.00|5.00|0.50|2.50|31|–|–|E0|" in text
     assert text.index("worst.edf") < text.index("older.edf") < text.index("good.edf")
     assert "&lt;no&gt; signal" in html

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from emeg.evaluation.leaks.people import dataset_id
 from emeg.registry import Registry
 from emeg.training.dataset_use import DatasetUse
 
@@ -33,7 +34,7 @@ def obstacles(datasets: Sequence[DatasetUse], *, licence: str, private: bool, un
     if not datasets and not unknown_accepted:
         found.append("its training data are not declared: look their licences up, then pass --unknown-licences-checked")
     for use in datasets:
-        entry = Registry.load().find(use.id)
+        entry = Registry.load().find(dataset_id(use.id))
         flags = set(entry.licence_flags) if entry is not None else set()
         stated = {text for text in use.licences if text.lower() not in _UNKNOWN}
         if not stated and entry is not None and entry.licence.lower() not in _UNKNOWN:
@@ -58,7 +59,7 @@ def conditions(datasets: Iterable[DatasetUse]) -> list[str]:
     """Return one sentence for each dataset whose licence sets a condition that users of the weights must know."""
     found: list[str] = []
     for use in datasets:
-        entry = Registry.load().find(use.id)
+        entry = Registry.load().find(dataset_id(use.id))
         flags = set(entry.licence_flags) if entry is not None else set()
         if "share_alike" in flags or any(re.search(r"\bSA\b", text) for text in use.licences):
             found.append(f"{use.id}: share alike")

@@ -1,6 +1,7 @@
 """The model card of a published model: metadata that programs read, and the same facts as text.
 
-The metadata follow the Hugging Face hub's format. `pretraining_datasets` is an addition of emeg's: leak checks read it.
+The metadata follow the Hugging Face hub's format. `pretraining_datasets` and `evaluation_figures` are additions of
+emeg's: leak checks read the first; the second has every figure with its interval, those of rivals included.
 """
 
 from collections.abc import Sequence
@@ -11,10 +12,14 @@ import yaml
 from emeg.config import Config
 from emeg.evaluation.comparisons import Interval, model_interval
 from emeg.evaluation.products import EvaluationSummary, read_summary
+from emeg.evaluation.protocol.products import GridSummary, is_grid, read_grid
 from emeg.reports.licences import conditions
+from emeg.reports.sections.comparison import Shown, mean_of_subjects
 from emeg.store import Store
 from emeg.training.dataset_use import FIELD, DatasetUse
 
+FIGURES = "evaluation_figures"
+"""Entry of the metadata with all figures, those of rivals included; ``model-index`` has those of the model alone."""
 INTENDED_USE = (
     "Research on EEG and MEG: embeddings of recordings, and a start for fine-tuning. The figures hold for the datasets,"
     " devices and subjects named here; measure on your own before you rely on it. Not a medical device: do not use it"
@@ -41,6 +46,12 @@ class CardFigure(Config):
     """Number of subjects."""
     evaluation: str
     """Evaluation that computed it."""
+    is_own: bool
+    """Whether it is a figure of this model, not of one that it is compared with."""
+    datasets: tuple[str, ...] = ()
+    """Datasets of the task."""
+    kind: str = "classification"
+    """Kind of the task."""
 
 
 class CardFacts(NamedTuple):
@@ -57,9 +68,46 @@ def figures_of_model(store: Store, model: str) -> list[CardFigure]:
     """Collect the figures of all evaluations of a model that the store holds, those of rivals included."""
     found: list[CardFigure] = []
     for evaluation in sorted(store.names("evaluations")):
+        if is_grid(store, evaluation):
+            grid = read_grid(store, evaluation)
+            if grid.provenance.get("model") == model:
+                found += figures_of_grid(grid, evaluation)
+            continue
         summary = read_summary(store, evaluation)
         if model in (summary.provenance.get("model"), summary.provenance.get("finetuned")):
             found += figures_of_evaluation(summary, evaluation)
+    return found
+
+
+def figures_of_grid(grid: GridSummary, evaluation: str) -> list[CardFigure]:
+    """Return the figures of every model on every task of an evaluation over tasks, each with its interval."""
+    tasks = {task.id: task for task in grid.tasks}
+    found = []
+    for shown in (Shown(evaluation, score) for score in grid.scores):
+        score = shown.score
+        mean = mean_of_subjects(score)
+        value, metric = (score.mean, score.metric) if mean is None else (mean, score.subject_metric)
+        if value is None:
+            continue
+        found.append(
+            CardFigure(
+                task=score.task,
+                model=shown.name,
+                metric=metric,
+                value=value,
+                low=None if score.interval is None else score.interval.low,
+                high=None if score.interval is None else score.interval.high,
+                n_subjects=sum(value is not None for value in score.subjects.values()),
+                evaluation=evaluation,
+                is_own=shown.is_own,
+                datasets=tasks[score.task].datasets,
+                kind=tasks[score.task].kind,
+            )
+        )
+        if score.by_subject is not None:
+            metric = f"{score.metric}, subjects as units"
+            changed = {"metric": metric, "value": score.by_subject, "low": None, "high": None}
+            found.append(found[-1].model_copy(update=changed))
     return found
 
 
@@ -84,6 +132,8 @@ def figures_of_evaluation(summary: EvaluationSummary, evaluation: str) -> list[C
                     high=None if interval is None else interval.high,
                     n_subjects=len(scores),
                     evaluation=evaluation,
+                    is_own=model.name.startswith("pretrained_"),
+                    datasets=tuple(sorted({name.partition("/")[0] for name in model.subjects})),
                 )
             )
     return found
@@ -119,18 +169,21 @@ def metadata(facts: CardFacts) -> dict[str, Any]:
         FIELD: [use.model_dump(mode="json") for use in facts.datasets],
     }
     if facts.figures:
-        head["model-index"] = [{"name": facts.name, "results": [_result(one) for one in facts.figures]}]
+        own = [one for one in facts.figures if one.is_own]
+        head["model-index"] = [{"name": facts.name, "results": [_result(one) for one in own]}]
+        head[FIGURES] = [one.model_dump(mode="json") for one in facts.figures]
     return head
 
 
 def _result(figure: CardFigure) -> dict[str, Any]:
     """Return one figure in the hub's format."""
     metric: dict[str, Any] = {"type": figure.metric, "name": figure.model, "value": round(figure.value, 4)}
+    metric["args"] = {"subjects": figure.n_subjects, "evaluation": figure.evaluation}
     if figure.low is not None and figure.high is not None:
-        metric["args"] = {"interval_95": [round(figure.low, 4), round(figure.high, 4)], "subjects": figure.n_subjects}
+        metric["args"]["interval_95"] = [round(figure.low, 4), round(figure.high, 4)]
     return {
-        "task": {"type": "other", "name": figure.task},
-        "dataset": {"type": figure.task, "name": figure.task},
+        "task": {"type": f"eeg-meg-{figure.kind}", "name": figure.task},
+        "dataset": {"type": ", ".join(figure.datasets) or figure.task, "name": ", ".join(figure.datasets)},
         "metrics": [metric],
     }
 

@@ -22,10 +22,10 @@ class DatasetUse(Config):
     """Id of the dataset: its name in the store, which is that of the registry for known datasets."""
     stage: Stage
     """Stage that trained on it."""
-    subjects: int
-    """Subjects whose recordings changed weights."""
-    hours: float
-    """Hours of these recordings in the corpus."""
+    subjects: int | None = None
+    """Subjects whose recordings changed weights; null if only the id was declared, as for imported weights."""
+    hours: float | None = None
+    """Hours of these recordings in the corpus; null if unknown."""
     licences: tuple[str, ...] = ()
     """Licences of the recordings, as the catalogue has them."""
     doi: str | None = None
@@ -69,8 +69,15 @@ def describe_use(name: str, stage: Stage, *, subjects: int, hours: float, licenc
 
 
 def declared_datasets(provenance: Mapping[str, Any]) -> list[DatasetUse]:
-    """Read the declaration in a model's provenance; empty if an older version trained the model or it was imported."""
-    return [DatasetUse.checked(entry, source=FIELD) for entry in provenance.get(FIELD, ())]
+    """Read the declaration in a model's provenance; empty if an older version trained the model.
+
+    Imported weights declare ids alone.
+    """
+    entries = provenance.get(FIELD) or ()
+    return [
+        DatasetUse(id=entry, stage="pretraining") if isinstance(entry, str) else DatasetUse.checked(entry, source=FIELD)
+        for entry in entries
+    ]
 
 
 def inherited_datasets(store: Store, models: Sequence[str]) -> list[DatasetUse]:
