@@ -46,8 +46,8 @@ class Costs(NamedTuple):
     """Counts of what a piece of work costs on a GPU."""
 
     kernels: int
-    """Operations that start a kernel. An LSTM, fused attention and a fused RMS norm count once in the forward and once
-    in the backward pass."""
+    """Operations that start a kernel. An LSTM and fused attention count once in the forward and once in the backward
+    pass; a fused RMS norm counts once and twice."""
     waits: int
     """Number of times that the host waits for the device, including copies to the host."""
     uploads: int
@@ -203,6 +203,12 @@ def add_operations(n: int) -> None:
         counts["flop"] += n
         for clock in ("picoseconds", "fused picoseconds"):
             counts[clock] += round(n / (PEAK_FLOAT32 * PEAK_SHARE) * 1e12)
+
+
+def add_kernel(name: str, tensors: list[Any]) -> None:
+    """Count a kernel of a substitute that reads tensors which its other kernels read too."""
+    for counts in _counts:
+        _add_kernel(counts, name, tensors, 0)
 
 
 @contextmanager

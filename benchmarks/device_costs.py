@@ -6,7 +6,7 @@ codebooks, monitor, checkpoint, the state restored from it, and validation; toke
 that `emeg plan` forecasts from, ``emeg/training/gpu_counts.json``.
 """
 
-from benchmarks._fake_cuda import Costs, add_operations, costs_of, counting, enable, fake_gpu
+from benchmarks._fake_cuda import Costs, add_kernel, add_operations, costs_of, counting, enable, fake_gpu
 
 if __name__ == "__main__":
     enable()
@@ -69,26 +69,37 @@ def _lstm_forward(self: nn.LSTM, x: Tensor) -> tuple[Tensor, None]:
     return _LSTM.apply(x, next(self.parameters())), None  # type: ignore[no-untyped-call]
 
 
+PARTIAL_ROWS = 64 * 1024
+"""Rows above which CUDA sums the gradient of a norm's weight in two kernels, the second over partial sums."""
+
+
 class _FusedRMSNorm(torch.autograd.Function):
-    """Substitute for CUDA's fused RMS norm, which a build without CUDA lacks: one kernel forward and one backward."""
+    """Substitute for CUDA's fused RMS norm, which a build without CUDA lacks (decision 0080).
+
+    One kernel forward. Backward one for the input and one for the weight, each of which reads gradient and input, and a
+    third above `PARTIAL_ROWS`.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ANN401 - autograd's own
-        ctx.save_for_backward(x, weight, x.new_empty(*x.shape[:-1], 1))
+        ctx.save_for_backward(x, weight, x.new_empty(*x.shape[:-1], 1, dtype=torch.float32))
         return x.clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401 - autograd's own
-        _, weight, _ = ctx.saved_tensors
-        return gradient.clone(), torch.empty_like(weight)
+        x, weight, _ = ctx.saved_tensors
+        add_kernel("rms_norm_weight_backward", [gradient, x])
+        if x[..., 0].numel() > PARTIAL_ROWS:
+            add_kernel("rms_norm_weight_sum", [weight])
+        return gradient + x, torch.empty_like(weight)
 
 
 def _rms_norm(x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:  # noqa: ANN401
-    """Use the fused kernel, as PyTorch does on CUDA if input and weight have one dtype; autocast makes it float32."""
+    """Use the fused kernel, as PyTorch does on CUDA if input and weight have one dtype."""
     del shape, eps
-    if weight is None:
-        raise RuntimeError("an RMS norm without weights: add the case to this substitute")
-    out: Tensor = _FusedRMSNorm.apply(x.float(), weight)  # type: ignore[no-untyped-call]
+    if weight is None or weight.dtype != x.dtype or torch.is_autocast_enabled(DEVICE):
+        raise RuntimeError("an RMS norm that CUDA would split or convert: add the case to this substitute")
+    out: Tensor = _FusedRMSNorm.apply(x, weight)  # type: ignore[no-untyped-call]
     return out
 
 

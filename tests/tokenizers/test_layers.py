@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """Functions of a sensor: spherical harmonics of its direction, its orientation and its type."""
 
 import numpy as np
@@ -71,3 +72,25 @@ def test_it_learns_in_encoder_and_decoder_and_is_absent_by_default(tiny_config):
     model.training_loss(x, pos, types, generator=torch.Generator().manual_seed(0)).total.backward()
     for part in (model.encoder, model.decoder):
         assert float(part.signed_gain.harmonics.weight.grad.abs().sum()) > 0
+=======
+"""Layers that both networks use."""
+
+import torch
+from torch import nn
+
+from emeg.tokenizers.braintokenizer.layers import RMSNorm
+
+
+def test_a_norm_keeps_the_precision_of_its_input_and_sums_squares_in_float32():
+    norm, plain = RMSNorm(64, eps=1e-6), nn.RMSNorm(64, eps=1e-6)
+    x = 300 * torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(norm(x), plain(x))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = norm(x.bfloat16())
+        assert norm(x).dtype == torch.float32
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), plain(x.bfloat16().float()), rtol=8e-3, atol=8e-3)
+    found.float().square().sum().backward()
+    assert norm.weight.grad is not None
+    assert norm.weight.grad.dtype == torch.float32
+>>>>>>> 5c10eca (training: norms in the precision of their input, rotary positions in three kernels on a GPU; benchmarks.gpu as a package with a stage for the trainer)

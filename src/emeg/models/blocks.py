@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from emeg.models.rotary import Rotary, turn
 from emeg.tokenizers.braintokenizer.attention import attend, join_heads, split_heads
-from emeg.tokenizers.braintokenizer.layers import NORM_EPS, FeedForward
+from emeg.tokenizers.braintokenizer.layers import NORM_EPS, FeedForward, RMSNorm
 
 
 class SelfAttention(nn.Module):
@@ -57,10 +57,10 @@ class Block(nn.Module):
 
     def __init__(self, n_dim: int, n_head: int, dropout_p: float) -> None:
         super().__init__()
-        self.pre_attn_norm = nn.RMSNorm(n_dim, eps=NORM_EPS)
+        self.pre_attn_norm = RMSNorm(n_dim, eps=NORM_EPS)
         self.time_attn = SelfAttention(n_dim // 2, n_head // 2, dropout_p)
         self.spatial_attn = SelfAttention(n_dim // 2, n_head // 2, dropout_p)
-        self.pre_ff_norm = nn.RMSNorm(n_dim, eps=NORM_EPS)
+        self.pre_ff_norm = RMSNorm(n_dim, eps=NORM_EPS)
         self.ff = FeedForward(n_dim, dropout_p)
 
     def forward(self, x_BSTD: Tensor, rotary: Rotary, generator: torch.Generator | None = None) -> Tensor:

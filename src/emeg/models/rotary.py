@@ -1,5 +1,6 @@
 """Rotary positions as real cosines and sines, always in float32 and not part of a state dict."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -68,16 +69,32 @@ def _turn(x: Tensor, cos: Tensor, signed_sin: Tensor | None) -> Tensor:
     return out
 
 
+def _turn_on_gpu(x: Tensor, cos: Tensor, signed_sin: Tensor | None) -> Tensor:
+    """Rotate with half the memory traffic of `_turn`: the second product is added and stored in the precision of `x`
+    by one kernel, which may round the sum of both once."""
+    if signed_sin is None:
+        return _turn(x, cos, None)
+    pairs = torch.unflatten(x, -1, (-1, cos.shape[-1], 2))
+    turned = torch.empty_like(pairs, memory_format=torch.contiguous_format)
+    torch.addcmul(pairs * cos[:, None, :, None], pairs.flip(-1), signed_sin[:, None], out=turned)
+    return turned.flatten(-3)
+
+
 class _Turn(torch.autograd.Function):
     """`_turn` with the rotation by the opposite angle as its gradient. Nothing but the tables is saved."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, signed_sin: Tensor | None) -> Tensor:  # noqa: ANN401 - autograd's own
         ctx.save_for_backward(cos, signed_sin)
-        return _turn(x, cos, signed_sin)
+        return _turn_on(x.device)(x, cos, signed_sin)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401 - autograd's own
         cos, signed_sin = ctx.saved_tensors
-        return _turn(gradient, cos, None if signed_sin is None else signed_sin.flip(-1)), None, None
+        back = None if signed_sin is None else signed_sin.flip(-1)
+        return _turn_on(gradient.device)(gradient, cos, back), None, None
+
+
+def _turn_on(device: torch.device) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    return _turn_on_gpu if device.type == "cuda" else _turn
