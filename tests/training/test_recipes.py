@@ -13,6 +13,7 @@ from emeg.errors import UserError
 from emeg.evaluation import FinetuneConfig
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
 from emeg.training.configs import FinetuneRecipe, TrainingConfig
+from emeg.training.division import divide
 from emeg.training.launch.slurm import dump_for_node
 from emeg.training.product_names import encoder_name, encoder_network, tokenizer_name, tokenizer_network
 from emeg.training.recipes import FromRecipe, refuse_default
@@ -171,7 +172,7 @@ NAMES = {
 
 @pytest.mark.parametrize(("name", "expected"), NAMES.items())
 def test_products_of_the_shipped_recipes_keep_their_names(name, expected):
-    config = config_of(name)
+    config = divide(config_of(name), 1)
     found = tokenizer_name(config) if isinstance(config, TrainTokenizerConfig) else encoder_name(config)
     assert found == expected
 
@@ -196,7 +197,8 @@ def test_the_papers_recipes_are_its_table(name, expected):
     config = config_of(name)
     o = config.optimiser
     if isinstance(config, PretrainConfig):
-        segments = config.batch_segments * config.micro_batches
+        divided = divide(config, 1)
+        segments = divided.batch_segments * divided.micro_batches
         assert config.step_segments == segments
         assert encoder_network(config).lm_dropout == 0.1
     else:
@@ -204,7 +206,8 @@ def test_the_papers_recipes_are_its_table(name, expected):
         assert o.quantizer_learning_rate == 3e-4
         assert tokenizer_network(config).dropout == 0
         # a segment of the paper: 64 channels (its usual EEG), 10 s
-        segments = config.sampling.budget_channel_seconds * config.sampling.micro_batches / (64 * 10)
+        divided = divide(config, 1)
+        segments = divided.sampling.budget_channel_seconds * divided.sampling.micro_batches / (64 * 10)
         assert config.sampling.step_channel_seconds == segments * 64 * 10
     found = (o.betas, o.eps, o.learning_rate, o.weight_decay, o.warmup, o.start_factor, o.final_factor)
     assert (segments, config.epochs, *found) == expected
@@ -257,7 +260,7 @@ def test_a_recipe_of_another_verb_is_refused(name):
     ("verb", "recipe", "option", "shown"),
     [
         ("pretrain", "brainomni-base", "optimiser.learning-rate", "0.0004"),
-        ("pretrain", "brainomni-tiny", "batch-segments", "32"),
+        ("pretrain", "brainomni-tiny", "batch-segments", "128"),
         ("train-tokenizer", "braintokenizer", "sampling.micro-batches", "16"),
         ("finetune", "finetune-paper", "fit.batch-size", "128"),
     ],

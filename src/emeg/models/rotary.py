@@ -70,8 +70,10 @@ def _turn(x: Tensor, cos: Tensor, signed_sin: Tensor | None) -> Tensor:
 
 
 def _turn_on_gpu(x: Tensor, cos: Tensor, signed_sin: Tensor | None) -> Tensor:
-    """Rotate with half the memory traffic of `_turn`: the second product is added and stored in the precision of `x`
-    by one kernel, which may round the sum of both once."""
+    """Rotate with half the memory traffic of `_turn`.
+
+    One kernel multiplies, adds and stores the result in the precision of `x`; it may round the sum only once.
+    """
     if signed_sin is None:
         return _turn(x, cos, None)
     pairs = torch.unflatten(x, -1, (-1, cos.shape[-1], 2))

@@ -121,6 +121,9 @@ class TrainingConfig(FromRecipe):
     """Settings of launcher=slurm."""
     kubernetes: KubernetesConfig = runtime_field(KubernetesConfig(), group="cluster")
     """Settings of launcher=kubernetes."""
+    gpu_memory_gib: PositiveFloat | None = runtime_field(None, group="cluster")
+    """Memory of a GPU, GiB: micro-batches that do not fit by forecast are divided further, and the step stays the same.
+    Default: the memory of this machine's GPU; 80 GB where a scheduler chooses the machine."""
     compile: bool = runtime_field(False)
     """Compile convolutions (tokenizer) or blocks (BrainOmni): minutes at the start, equal up to rounding."""
     checkpoint_activations: bool = runtime_field(False)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from emeg.data import SamplingConfig
 from emeg.errors import UserError
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainTokenizerConfig
+from emeg.training.scaling import H100, memory_of, read_counts
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,37 @@ def divide(config: C, ranks: int) -> C:
         The segments of a step cannot be spread evenly over the ranks.
     """
     return next(_divisions(config, ranks))
+
+
+def fit_memory(config: C, *, memory_gib: float, is_bf16: bool = True) -> C:
+    """Lower the largest micro-batch to what fits a GPU by forecast, with a tenth of its memory left.
+
+    The size of a step stays the same. A network that was not counted keeps the micro-batch of its recipe.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    memory_gib : float
+        Memory of a GPU, GiB.
+    is_bf16 : bool
+        Whether it computes in bf16; activations in float32 need twice the memory.
+    """
+    counts = read_counts()[config.recipe_kind].get(config.network)
+    if counts is None or config.overrides:
+        return config
+    hardware = H100._replace(memory=memory_gib * 2**30)
+    largest = max(1, memory_of(counts, 0.0, hardware=hardware).largest_micro_batch // (1 if is_bf16 else 2))
+    if isinstance(config, TrainTokenizerConfig):
+        sampling = config.sampling
+        if sampling.budget_channel_seconds <= largest:
+            return config
+        sizes = {"step_channel_seconds": _channel_seconds(sampling), "budget_channel_seconds": float(largest)}
+        return config.model_copy(update={"sampling": sampling.model_copy(update=sizes)})
+    if isinstance(config, PretrainConfig):
+        if config.batch_segments <= largest:
+            return config
+        return config.model_copy(update={"step_segments": _segments(config), "batch_segments": largest})
+    raise TypeError(f"{type(config).__name__} has no micro-batches")
 
 
 def join_run(config: C, ranks: int, *, exists: Callable[[C], bool]) -> C:
@@ -78,7 +110,7 @@ def _divisions(config: C, ranks: int) -> Iterator[C]:
 
 def _of_signal(config: TrainTokenizerConfig, ranks: int) -> Iterator[SamplingConfig]:
     sampling = config.sampling
-    size = sampling.step_channel_seconds or sampling.micro_batches * sampling.budget_channel_seconds
+    size = _channel_seconds(sampling)
     # the least number of micro-batches of the caller, and as many as memory needs
     needed = math.ceil(size / sampling.budget_channel_seconds / sampling.micro_batches - 1e-9)
     coarsest = math.lcm(sampling.micro_batches * needed, ranks)
@@ -89,7 +121,7 @@ def _of_signal(config: TrainTokenizerConfig, ranks: int) -> Iterator[SamplingCon
 
 
 def _of_segments(config: PretrainConfig, ranks: int) -> Iterator[dict[str, int]]:
-    size = config.step_segments or config.micro_batches * config.batch_segments
+    size = _segments(config)
     fitting = [n for n in _divisors(size) if n % config.micro_batches == 0 and size // n <= config.batch_segments]
     shared = [n for n in fitting if n % ranks == 0]
     if not shared:
@@ -104,6 +136,14 @@ def _of_segments(config: PretrainConfig, ranks: int) -> Iterator[dict[str, int]]
         )
     for n in shared[: FINER + 1]:
         yield {"micro_batches": n, "batch_segments": size // n}
+
+
+def _channel_seconds(sampling: SamplingConfig) -> float:
+    return sampling.step_channel_seconds or sampling.micro_batches * sampling.budget_channel_seconds
+
+
+def _segments(config: PretrainConfig) -> int:
+    return config.step_segments or config.micro_batches * config.batch_segments
 
 
 def _divisors(n: int) -> list[int]:

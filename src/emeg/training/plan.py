@@ -10,7 +10,7 @@ from emeg.errors import UserError
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainTokenizerConfig, token_sampling
-from emeg.training.division import divide
+from emeg.training.division import divide, fit_memory
 from emeg.training.recipes import kind_of
 from emeg.training.scaling import SEGMENT_S, GpuForecast, forecast_training
 
@@ -33,7 +33,7 @@ class PlanConfig(Config):
     nodes: PositiveInt = 1
     """Machines that the processes are spread over."""
     memory_gib: PositiveFloat = 80.0
-    """Memory of a GPU, GiB."""
+    """Memory of a GPU, GiB. Micro-batches that do not fit it are divided further."""
     bandwidth_mib_s: PositiveFloat | None = None
     """Bandwidth between the store and one machine, MiB/s."""
     gpus: PositiveInt | None = None
@@ -101,7 +101,8 @@ def plan_training(config: PlanConfig, *, progress: Progress = silent) -> PlanRes
     if config.ranks % config.nodes:
         raise UserError(f"ranks={config.ranks} cannot be spread evenly over nodes={config.nodes}; choose a multiple")
     store = Store.open(config.root)
-    training = divide(_given(read_training(config), config), config.ranks)
+    training = fit_memory(_given(read_training(config), config), memory_gib=config.memory_gib)
+    training = divide(training, config.ranks)
     tokenizer = None
     if isinstance(training, PretrainConfig):
         corpus, plan, found, tokenizer = _forecast_tokens(store, config, training)

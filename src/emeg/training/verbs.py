@@ -14,11 +14,11 @@ from emeg.plugins import find_plugin
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
-from emeg.training.division import join_run
+from emeg.training.division import fit_memory, join_run
 from emeg.training.exclusive import training_across_machines, training_alone
 from emeg.training.launch.jobs import JobNote, find_job, job_state, note_job
 from emeg.training.launch.launcher import count_nodes, count_ranks, is_launched, launch
-from emeg.training.launch.preflight import check_checkpoints, check_data, check_launch
+from emeg.training.launch.preflight import check_checkpoints, check_data, check_launch, find_gpu
 from emeg.training.loop.rank import find_run
 from emeg.training.product_names import encoder_name, finished, tokenizer_name
 
@@ -76,6 +76,10 @@ def _train(
     config = config.model_copy(update={field: store.only(kind, getattr(config, field))})
     config = _knowing_sensors(store, config)
     known = {child.name for made in ("models", "runs") for child in store.children(made)}
+    gpu = None if is_launched(os.environ) else find_gpu(config)  # a launched process is told its division
+    if gpu is not None:
+        is_bf16 = config.precision != "32-true" and gpu.has_bf16
+        config = fit_memory(config, memory_gib=gpu.memory_gib, is_bf16=is_bf16)
     config = join_run(config, count_ranks(config, os.environ), exists=lambda one: name_of(one) in known)
     name = name_of(config)
     if store.has("models", name):

@@ -12,7 +12,7 @@ from emeg.errors import UserError
 from emeg.training import PlanConfig, PretrainConfig, TrainTokenizerConfig, train_tokenizer
 from emeg.training.division import divide, micro_batches_of
 from emeg.training.launch.launcher import count_nodes, count_ranks
-from emeg.training.launch.preflight import check_checkpoints, check_launch, cpus_per_node, gpus_per_node
+from emeg.training.launch.preflight import check_checkpoints, check_launch, cpus_per_node, find_gpu, gpus_per_node
 from emeg.training.plan import read_training
 
 PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "cluster.md"
@@ -118,3 +118,30 @@ def test_ranks_of_torchrun_on_machines_without_a_common_folder_are_refused(monke
     with refusal(UserError, "nodes=2", action="--checkpoints s3://lab/store-checkpoints"):
         check_checkpoints(config, nodes=count_nodes(config, environment))
     check_checkpoints(config, nodes=count_nodes(config, {**environment, "LOCAL_WORLD_SIZE": "16"}))
+
+
+def driver(folder, monkeypatch, answer, code=0):
+    """Put a program in place of the driver's tool."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\nprintf '{answer}'\nexit {code}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_the_smallest_gpu_of_this_machine_decides(tmp_path, monkeypatch):
+    driver(tmp_path, monkeypatch, "81559, 9.0\\n24576, 8.6\\n")
+    config = PretrainConfig(root="s", recipe="brainomni-base")
+    found = find_gpu(config)
+    assert found == (24.0, True)
+    assert find_gpu(config.model_copy(update={"device": "cpu"})) is None
+    assert find_gpu(config.model_copy(update={"launcher": "slurm"})) is None
+    given = config.model_copy(update={"launcher": "slurm", "gpu_memory_gib": 40.0})
+    assert find_gpu(given) == (40.0, True)
+
+
+def test_an_old_gpu_computes_in_float32_and_a_driver_that_fails_names_none(tmp_path, monkeypatch):
+    config = PretrainConfig(root="s", recipe="brainomni-base", device="cuda")
+    driver(tmp_path, monkeypatch, "16160, 7.5\\n")
+    assert find_gpu(config) == (16160 / 1024, False)
+    driver(tmp_path, monkeypatch, "no devices were found\\n", code=9)
+    assert find_gpu(config) is None

@@ -1,12 +1,23 @@
 """Checks of a launch before anything starts or is submitted: data, checkpoints, GPUs."""
 
 import importlib.util
+import logging
+import re
+import shutil
+import subprocess
+from typing import NamedTuple
 
 from emeg.data import Corpus, SamplingPlan
 from emeg.errors import UserError
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainTokenizerConfig, token_sampling
 
+logger = logging.getLogger(__name__)
+
+GPU_LINE = re.compile(r"(\d+), (\d+\.\d+)")
+"""Line of nvidia-smi: memory in MiB and compute capability."""
+BF16_SINCE = 8.0
+"""Compute capability from which a GPU computes in bf16."""
 CPUS_PER_RANK = 8
 """Cores requested from a scheduler for each rank, unless the caller sets another number."""
 
@@ -51,6 +62,38 @@ def check_data(store: Store, config: TrainingConfig) -> None:
         manifest = store.location("tokens", str(config.tokens), "manifest.json").read_json()
         corpus = Corpus.open(store, str(manifest["corpus"]))
         SamplingPlan(corpus, token_sampling(config, corpus.n_samples / corpus.sfreq), channels=1)
+
+
+class GpuAtHand(NamedTuple):
+    """The smallest GPU that a training will use."""
+
+    memory_gib: float
+    """Memory, GiB."""
+    has_bf16: bool
+    """Whether it computes in bf16 without emulation."""
+
+
+def find_gpu(config: TrainingConfig) -> GpuAtHand | None:
+    """Return the GPU that a training is launched on; None on a CPU, and where a scheduler chooses an unknown one.
+
+    The driver's tool is asked, because PyTorch would start a context on the GPU in the launching process.
+    """
+    if config.device not in {"auto", "cuda"}:
+        return None
+    if config.gpu_memory_gib is not None:
+        return GpuAtHand(config.gpu_memory_gib, has_bf16=True)
+    program = shutil.which("nvidia-smi")
+    if config.launcher != "local" or program is None:
+        return None
+    command = [program, "--query-gpu=memory.total,compute_cap", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        logger.warning("%s does not answer (%s); micro-batches are those of the recipe", program, error)
+        return None
+    found = [GPU_LINE.fullmatch(line.strip()) for line in done.stdout.splitlines()]
+    gpus = [GpuAtHand(float(one[1]) / 1024, float(one[2]) >= BF16_SINCE) for one in found if one]
+    return min(gpus, default=None)
 
 
 def check_checkpoints(config: TrainingConfig, *, nodes: int) -> None:
