@@ -48,8 +48,8 @@ class FeedForward(nn.Module):
 class RMSNorm(nn.RMSNorm):
     """RMS norm in the precision of its input, whose mean square is computed in float32.
 
-    Autocast on CUDA would convert a bf16 input to float32 and the result back, three kernels more in each direction. The
-    weight is converted to the input's precision, because PyTorch's fused kernel needs equal ones (decision 0080).
+    Autocast on CUDA would convert a bf16 input to float32, and the next layer the result back. The weight is converted to
+    the input's precision, because PyTorch's fused kernel needs equal ones (decision 0080).
     """
 
     def forward(self, x: Tensor) -> Tensor:

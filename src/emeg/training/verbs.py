@@ -76,7 +76,7 @@ def _train(
     config = config.model_copy(update={field: store.only(kind, getattr(config, field))})
     config = _knowing_sensors(store, config)
     known = {child.name for made in ("models", "runs") for child in store.children(made)}
-    gpu = None if is_launched(os.environ) else find_gpu(config)  # a launched process is told its division
+    gpu = None if is_launched(os.environ) else find_gpu(config)  # a launched process gets the division
     if gpu is not None:
         is_bf16 = config.precision != "32-true" and gpu.has_bf16
         config = fit_memory(config, memory_gib=gpu.memory_gib, is_bf16=is_bf16)
