@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def seconds_under_trainer(setup: Setup, network: str, *, n: int, n_steps: int) -
         )
         saving = next(callback for callback in trainer.callbacks if isinstance(callback, SaveCheckpoints))  # type: ignore[attr-defined]
         saving.expect_no_validation()
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*have no `val_dataloader`.*")
             trainer.fit(module, train_dataloaders=Repeated(batch, n_steps))
     return clock.seconds

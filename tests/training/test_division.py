@@ -113,10 +113,14 @@ def recipe(name):
     return config_class(root="s", recipe=name)
 
 
+def counts_of(config):
+    return read_counts()[config.encoder if isinstance(config, PretrainConfig) else config.tokenizer][config.network]
+
+
 @pytest.mark.parametrize("name", FOR_GPUS)
 def test_the_largest_micro_batch_of_a_recipe_takes_half_of_a_gpu_of_80_gb_and_fits(name):
     config = recipe(name)
-    memory = memory_of(read_counts()[config.recipe_kind][config.network], largest_units(config))
+    memory = memory_of(counts_of(config), largest_units(config))
     assert 0.5 <= (memory.state_gib + memory.activations_gib) * 2**30 / H100.memory <= 0.8
     assert fit_memory(config, memory_gib=H100.memory / 2**30) == config
 
@@ -125,7 +129,7 @@ def test_the_largest_micro_batch_of_a_recipe_takes_half_of_a_gpu_of_80_gb_and_fi
 def test_more_micro_batches_than_memory_needs_cost_little_and_let_eight_gpus_train_the_same_model(name):
     """The least number of micro-batches caps what a micro-batch takes of the memory; this is the reason for it."""
     config = recipe(name)
-    counts = read_counts()[config.recipe_kind][config.network]
+    counts = counts_of(config)
     chosen = micro_batches_of(divide(config, 1))
     assert chosen % 8 == 0
     whole = chosen * largest_units(divide(config, 1))
@@ -138,7 +142,7 @@ def test_more_micro_batches_than_memory_needs_cost_little_and_let_eight_gpus_tra
 @pytest.mark.parametrize(("memory_gib", "is_bf16"), [(4, True), (24, True), (32, False), (80, True)])
 def test_a_smaller_gpu_gets_smaller_micro_batches_of_the_same_step(name, memory_gib, is_bf16):
     config = recipe(name)
-    counts = read_counts()[config.recipe_kind][config.network]
+    counts = counts_of(config)
     divided = divide(fit_memory(config, memory_gib=memory_gib, is_bf16=is_bf16), 1)
     memory = memory_of(counts, largest_units(divided) * (1 if is_bf16 else 2))
     assert memory.state_gib + memory.activations_gib < memory_gib

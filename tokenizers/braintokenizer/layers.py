@@ -48,8 +48,8 @@ class FeedForward(nn.Module):
 class RMSNorm(nn.RMSNorm):
     """RMS norm in the precision of its input, whose mean square is computed in float32.
 
-    Autocast on CUDA would convert a bf16 input to float32, and the next layer the result back. The weight is converted to
-    the input's precision, because PyTorch's fused kernel needs equal ones (decision 0080).
+    Autocast on CUDA would convert a bf16 input to float32, and the next layer the result back. The weight is converted
+    to the input's precision, because PyTorch's fused kernel needs equal ones (decision 0080).
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,6 +64,8 @@ class RMSNorm(nn.RMSNorm):
         -------
         float, shape (..., n_dim)
         """
+        if x.is_meta:  # the meta device has no autocast
+            return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from emeg.data import SamplingConfig
 from emeg.errors import UserError
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainTokenizerConfig
-from emeg.training.scaling import H100, memory_of, read_counts
+from emeg.training.scaling import H100, STATE_SHARE, memory_of, read_counts
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,8 @@ def divide(config: C, ranks: int) -> C:
 def fit_memory(config: C, *, memory_gib: float, is_bf16: bool = True) -> C:
     """Lower the largest micro-batch to what fits a GPU by forecast, with a tenth of its memory left.
 
-    The size of a step stays the same. A network that was not counted keeps the micro-batch of its recipe.
+    The size of a step stays the same. A network that was not counted keeps the micro-batch of its recipe, and so does
+    one whose state takes more than half of the memory: it has to be sharded.
 
     Parameters
     ----------
@@ -48,11 +49,14 @@ def fit_memory(config: C, *, memory_gib: float, is_bf16: bool = True) -> C:
     is_bf16 : bool
         Whether it computes in bf16; activations in float32 need twice the memory.
     """
-    counts = read_counts()[config.recipe_kind].get(config.network)
+    counts = read_counts().get(_family(config), {}).get(config.network)
     if counts is None or config.overrides:
         return config
     hardware = H100._replace(memory=memory_gib * 2**30)
-    largest = max(1, memory_of(counts, 0.0, hardware=hardware).largest_micro_batch // (1 if is_bf16 else 2))
+    memory = memory_of(counts, 0.0, hardware=hardware)
+    if memory.state_gib > STATE_SHARE * memory_gib:
+        return config
+    largest = max(1, memory.largest_micro_batch // (1 if is_bf16 else 2))
     if isinstance(config, TrainTokenizerConfig):
         sampling = config.sampling
         if sampling.budget_channel_seconds <= largest:
@@ -136,6 +140,15 @@ def _of_segments(config: PretrainConfig, ranks: int) -> Iterator[dict[str, int]]
         )
     for n in shared[: FINER + 1]:
         yield {"micro_batches": n, "batch_segments": size // n}
+
+
+def _family(config: TrainingConfig) -> str:
+    """Return the name of the tokenizer or the encoder that a configuration trains."""
+    if isinstance(config, TrainTokenizerConfig):
+        return config.tokenizer
+    if isinstance(config, PretrainConfig):
+        return config.encoder
+    raise TypeError(f"{type(config).__name__} trains no network")
 
 
 def _channel_seconds(sampling: SamplingConfig) -> float:

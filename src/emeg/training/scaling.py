@@ -15,6 +15,8 @@ from emeg.errors import UserError
 
 SEGMENT_S = 30.0
 """Seconds of a segment of BrainOmni in `gpu_counts.json`."""
+STATE_SHARE = 0.5
+"""Largest share of a GPU's memory for the state; activations need the rest. A larger network is sharded."""
 Bound = Literal["device", "host", "exchange", "data", "step"]
 
 

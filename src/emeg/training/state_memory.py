@@ -11,12 +11,10 @@ from emeg.store import Store, model_config
 from emeg.tokenizers.interface import build_tokenizer
 from emeg.training.configs import PretrainConfig, TrainTokenizerConfig
 from emeg.training.product_names import encoder_network, tokenizer_network
+from emeg.training.scaling import STATE_SHARE
 
 FLOAT = 4
 """Bytes of a number; weights, gradients and moments are float32 in either arithmetic."""
-
-STATE_SHARE = 0.5
-"""Largest share of a GPU's memory for the state; activations need the rest."""
 
 Strategy = Literal["ddp", "fsdp2", "hybrid"]
 
