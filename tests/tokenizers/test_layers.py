@@ -1,13 +1,13 @@
-<<<<<<< HEAD
-"""Functions of a sensor: spherical harmonics of its direction, its orientation and its type."""
+"""Norms of both networks, and functions of a sensor: spherical harmonics of its direction, its orientation and its type."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.special import sph_harm_y
+from torch import nn
 
 from emeg.tokenizers.braintokenizer import BrainTokenizer
-from emeg.tokenizers.braintokenizer.layers import SensorHarmonics, n_sensor_functions
+from emeg.tokenizers.braintokenizer.layers import RMSNorm, SensorHarmonics, n_sensor_functions
 
 
 def sensors(n: int = 400, seed: int = 0):
@@ -72,13 +72,6 @@ def test_it_learns_in_encoder_and_decoder_and_is_absent_by_default(tiny_config):
     model.training_loss(x, pos, types, generator=torch.Generator().manual_seed(0)).total.backward()
     for part in (model.encoder, model.decoder):
         assert float(part.signed_gain.harmonics.weight.grad.abs().sum()) > 0
-=======
-"""Layers that both networks use."""
-
-import torch
-from torch import nn
-
-from emeg.tokenizers.braintokenizer.layers import RMSNorm
 
 
 def test_a_norm_keeps_the_precision_of_its_input_and_sums_squares_in_float32():
@@ -93,4 +86,3 @@ def test_a_norm_keeps_the_precision_of_its_input_and_sums_squares_in_float32():
     found.float().square().sum().backward()
     assert norm.weight.grad is not None
     assert norm.weight.grad.dtype == torch.float32
->>>>>>> 5c10eca (training: norms in the precision of their input, rotary positions in three kernels on a GPU; benchmarks.gpu as a package with a stage for the trainer)
