@@ -1,4 +1,4 @@
-"""Norms of both networks, and functions of a sensor: spherical harmonics of its direction, its orientation and its type."""
+"""Norms of both networks; functions of a sensor: harmonics of its direction, its orientation and its type."""
 
 import numpy as np
 import pytest
