@@ -9,8 +9,8 @@ killed, stopped or cancelled; with ``--healthy`` one is suspended for a while, w
 Slurm jobs need a Slurm on the machine and are skipped without one.
 
 Prints one line of JSON: ``stuck``, runs without a final state 120 s after the fault (240 s where the training must
-still finish); ``wrong_state``; ``repeated``, optimiser steps taken again although a graceful stop had completed them,
-and jobs submitted twice; ``lost``, checkpoints or models that should exist and do not; ``false_alarms``, runs marked
+still finish), and slots of concurrency limits that are still held after the last round; ``wrong_state``; ``repeated``,
+optimiser steps taken again although a graceful stop had completed them, and jobs submitted twice; ``lost``, checkpoints or models that should exist and do not; ``false_alarms``, runs marked
 as dead although their process lived. One line for each round goes to standard error and to the file of ``--record``,
 where each round is written as soon as it has ended. A round that this file holds is not played again, so that a
 measurement can be cut off and continued; ``--again KIND`` drops the rounds of a kind from the file first, for instance
@@ -38,6 +38,8 @@ import psutil
 import yaml
 from benchmarks import _slurm
 from benchmarks._tiny import NETWORK, make_store
+
+from emeg.flows.engine import SLOT_LEASE_S
 
 FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 COUNTS = ("stuck", "wrong_state", "repeated", "lost", "false_alarms")
@@ -136,6 +138,16 @@ class Service:
         """Return the final state of a run; `None` while it has none."""
         found = self.ask("GET", f"/flow_runs/{run}")
         return found["state_type"] if found and found["state_type"] in FINAL else None
+
+    def held_slots(self) -> int:
+        """Return the slots of concurrency limits that are held, after the leases of killed runs must have ended."""
+        end = time.monotonic() + LIMIT_S + SLOT_LEASE_S
+        while time.monotonic() < end:
+            limits = wait(lambda: self.ask("POST", "/v2/concurrency_limits/filter", limit=100), 60)
+            if not any(limit["active_slots"] for limit in limits):
+                return 0
+            time.sleep(5)
+        return sum(limit["active_slots"] for limit in limits)
 
     def was_crashed(self, run: str) -> bool:
         """Return whether a run was ever marked as Crashed."""
@@ -389,7 +401,10 @@ def main() -> None:
                 environment = stack.enter_context(_slurm.cluster(folder / "slurm"))
             service = stack.enter_context(running_service(folder, environment, steps=arguments.steps))
         for number, name in wanted:
-            record.add(play(service, name, kinds[name], number))
+            one = play(service, name, kinds[name], number)
+            if (number, name) == wanted[-1]:
+                one["faults"]["stuck"] = one["faults"].get("stuck", 0) + service.held_slots()
+            record.add(one)
     line = record.summary()
     if no_slurm and not arguments.healthy:
         line["skipped"] = no_slurm

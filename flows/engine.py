@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
@@ -29,6 +28,9 @@ from rich.console import Console
 from emeg.errors import StoppedError, TransientError
 from emeg.flows.processes import register
 from emeg.terminal import discard_output
+
+SLOT_LEASE_S = 120.0
+"""Seconds after which the slot of a killed run is free again; a living run renews its lease."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,7 +84,10 @@ def verb_flow(function: Flow[P, R]) -> Flow[P, R]:
         names = [name for name in os.environ.get("EMEG_LIMITS", "").split(",") if name]
         if is_deployed():
             outlive_readers()
-        with concurrency(names, occupy=1, strict=False) if names and is_deployed() else nullcontext():
+        if not names or not is_deployed():
+            return body(*args, **kwargs)
+        logging.getLogger("emeg.flows.limits").info("waiting for a slot of %s", ", ".join(names))
+        with concurrency(names, occupy=1, lease_duration=SLOT_LEASE_S):
             return body(*args, **kwargs)
 
     function.fn = limited

@@ -25,8 +25,8 @@ pytestmark = pytest.mark.slow
 class Service:
     """The service that `emeg up` started in a folder, queried as an operator would."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
+    def __init__(self, folder: Path, port: int, database: str) -> None:
+        self.folder, self.port, self.database = folder, port, database
 
     def emeg(self, *arguments: str, code: int = 0) -> str:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PREFECT_WORKER_QUERY_SECONDS": "1"}
@@ -40,7 +40,7 @@ class Service:
         url = f"http://127.0.0.1:{self.port}/api{path}"
         answer = httpx.request(method, url, json=body or None, auth=(user, password), timeout=60)
         answer.raise_for_status()
-        return answer.json()
+        return answer.json() if answer.content else None
 
     def run(self, deployment: str, **config: Any) -> str:
         found = self.ask("GET", f"/deployments/name/{deployment}")
@@ -86,7 +86,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = {"name": "lab", "stores": {"main": "store"}, "trainings": trainings}
     (folder / "emeg.yaml").write_text(yaml.safe_dump(settings))
     with running_postgres(binaries, free_port()) as database:
-        service = Service(folder, free_port(2))
+        service = Service(folder, free_port(2), database)
         began = time.monotonic()
         arguments = ("up", "--port", str(service.port), "--database", database)
         with ThreadPoolExecutor(2) as pool:  # two at once start everything once
@@ -113,6 +113,18 @@ def test_up_again_starts_nothing_and_status_finds_all_four(service: Service):
     assert status.count("running (process") == 4
     assert (service.folder / "emeg-service/password").read_text().strip() not in status
     assert (service.folder / "emeg-service/password").stat().st_mode & 0o077 == 0
+
+
+def test_a_server_that_was_killed_is_started_again_and_knows_who_holds_a_slot(service: Service):
+    service.ask("POST", "/v2/concurrency_limits/", name="slots", limit=1)
+    held = service.ask(
+        "POST", "/v2/concurrency_limits/increment-with-lease", names=["slots"], slots=1, mode="concurrency"
+    )
+    processes = json.loads((service.folder / "emeg-service/processes.json").read_text())
+    psutil.Process(processes["server"]["process"]).kill()
+    service.emeg("up", "--port", str(service.port), "--database", service.database)
+    service.ask("POST", "/v2/concurrency_limits/decrement-with-lease", lease_id=held["lease_id"])
+    assert service.ask("GET", "/v2/concurrency_limits/slots")["active_slots"] == 0
 
 
 def test_the_server_asks_for_the_password(service: Service):

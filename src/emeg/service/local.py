@@ -193,6 +193,10 @@ def down(config: DownConfig, *, progress: Progress = silent) -> DownResult:
     return DownResult(stopped=tuple(stopped))
 
 
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+"""Where the server records who holds a slot of a concurrency limit. Its default, memory, is lost when the server is
+restarted: the slots of the runs of that time are then never free again."""
+
 PASSWORD = "password"
 """File in the service's folder with user and password, readable by its owner only."""
 
@@ -205,6 +209,7 @@ def _environment(config: UpConfig, folder: Path) -> dict[str, str]:
         "PREFECT_API_URL": f"http://{config.host}:{config.port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         "DO_NOT_TRACK": "1",
     }
     if config.database is not None:
