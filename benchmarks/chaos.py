@@ -10,11 +10,11 @@ Slurm jobs need a Slurm on the machine and are skipped without one.
 
 Prints one line of JSON: ``stuck``, runs without a final state 120 s after the fault (240 s where the training must
 still finish), and slots of concurrency limits that are still held after the last round; ``wrong_state``; ``repeated``,
-optimiser steps taken again although a graceful stop had completed them, and jobs submitted twice; ``lost``, checkpoints or models that should exist and do not; ``false_alarms``, runs marked
-as dead although their process lived. One line for each round goes to standard error and to the file of ``--record``,
-where each round is written as soon as it has ended. A round that this file holds is not played again, so that a
-measurement can be cut off and continued; ``--again KIND`` drops the rounds of a kind from the file first, for instance
-after its cause was mended.
+optimiser steps taken again although a graceful stop had completed them, and jobs submitted twice; ``lost``,
+checkpoints or models that should exist and do not; ``false_alarms``, runs marked as dead although their process
+lived. One line for each round goes to standard error and to the file of ``--record``, where each round is written as
+soon as it has ended. A round that this file holds is not played again, so that a measurement can be cut off and
+continued; ``--again KIND`` drops the rounds of a kind from the file first, for instance after its cause was mended.
 """
 
 import argparse
