@@ -2,7 +2,7 @@
 #   make demo                      the whole way on a synthetic archive
 #   make demo ARCHIVE=path-or-URI  the same on recordings of yours
 #   make test | lint | docs | bench
-#   make audit                     known vulnerabilities of the versions in constraints.txt; asks PyPI
+#   make audit                     known vulnerabilities of the versions in constraints.txt; asks PyPI, or AUDIT='--vulnerability-service osv --osv-url URL'
 # torch: pip's own settings (find-links, index) decide which build is taken; without any, the package index's ordinary
 # build is, which runs with and without a GPU. A small CPU-only or another CUDA build: make TORCH_BACKEND=cpu (cu126, …).
 
@@ -11,6 +11,7 @@ ARCHIVE ?=
 ROOT ?= $(if $(ARCHIVE),demo-$(notdir $(patsubst %/,%,$(ARCHIVE))),demo)
 TORCH_BACKEND ?=
 TESTS ?= tests
+AUDIT ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -70,9 +71,14 @@ docs: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
-# strict: a version that could not be checked, for instance without a network, is an error too
+# strict: a version that could not be checked is an error too. pip-audit has no offline mode: without PyPI, name a mirror of OSV.
 audit: $(READY)
-	$(BIN)/uv tool run pip-audit==2.10.1 --strict --no-deps --disable-pip --requirement constraints.txt
+	@mkdir -p build
+	@$(BIN)/uv tool run pip-audit==2.10.1 --strict --no-deps --disable-pip --progress-spinner off $(AUDIT) \
+	  --requirement constraints.txt >build/audit.txt 2>build/audit.log; code=$$?; cat build/audit.txt; \
+	  if [ $$code -eq 0 ] || [ -s build/audit.txt ]; then exit $$code; fi; \
+	  echo "audit: nothing was checked: $$(grep -m 1 -i error build/audit.log || tail -n 1 build/audit.log). Run it where" \
+	    "https://pypi.org/pypi/pip/json can be read, or give AUDIT='--vulnerability-service osv --osv-url URL'" >&2; exit 2
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
