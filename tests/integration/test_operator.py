@@ -137,6 +137,7 @@ def test_the_form_offers_stores_and_recipes(service: Service):
     fields = schema["definitions"]["PretrainConfig"]["properties"]
     assert fields["root"]["enum"] == [str(service.folder / "store")]
     assert "brainomni-tiny" in fields["recipe"]["anyOf"][0]["enum"]
+    assert fields["recipe"]["default"] == "brainomni-emeg-nano"
     assert "default" not in fields["network"]  # a form that filled it in would override the recipe
     found = service.ask("GET", "/deployments/name/pretrain/nano")
     path = f"http://127.0.0.1:{service.port}/api/deployments/{found['id']}/create_flow_run"

@@ -146,9 +146,10 @@ def defaults(schema: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("cls", CONFIGS.values())
-def test_a_form_asks_only_for_the_store_and_fills_in_nothing(cls):
+def test_a_form_asks_only_for_the_store_and_fills_in_only_the_recipe(cls):
     schema = cls.model_json_schema()
     assert schema["required"] == ["root"]
+    assert schema["properties"]["recipe"].pop("default") == cls.model_fields["recipe"].default
     assert '"default":' not in json.dumps({key: value for key, value in schema.items() if key != "$defs"})
 
 

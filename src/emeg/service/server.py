@@ -185,8 +185,10 @@ def _write_block(api: Api, settings: ServiceConfig, resource: Resource, ids: Ids
 def _write_deployment(api: Api, settings: ServiceConfig, resource: Resource, ids: Ids, found: str | None) -> Any:  # noqa: ANN401
     flow, _, name = resource.name.partition("/")
     if found is not None:
-        for schedule in api.ask("GET", f"/deployments/{found}/schedules") if not resource.fields["schedules"] else []:
-            api.ask("DELETE", f"/deployments/{found}/schedules/{schedule['id']}")  # an empty list would leave them
+        kept = {schedule["slug"] for schedule in resource.fields["schedules"]}
+        for schedule in api.ask("GET", f"/deployments/{found}/schedules"):
+            if schedule["slug"] not in kept:  # a list without it would leave it
+                api.ask("DELETE", f"/deployments/{found}/schedules/{schedule['id']}")
         return api.ask("PATCH", f"/deployments/{found}", {**resource.fields})
     if ("flow", flow) not in ids:
         ids["flow", flow] = api.ask("POST", "/flows/", {"name": flow})["id"]

@@ -184,7 +184,7 @@ def _schedule(schedule: Schedule) -> dict[str, Any]:
     return {
         "schedule": {"cron": schedule.cron, "timezone": schedule.timezone, "day_or": True},
         "active": schedule.active,
-        "slug": "emeg",
+        "slug": f"{schedule.cron} {schedule.timezone}",  # what Prefect's page shows as the schedule's name
     }
 
 

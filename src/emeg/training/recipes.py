@@ -96,6 +96,9 @@ class FromRecipe(Config):
         """Describe the fields for forms, without defaults: a form that filled them in would override the recipe."""
         schema = handler.resolve_ref_schema(handler(core_schema))
         _drop_defaults(schema, handler)
+        recipe = cls.model_fields["recipe"]
+        if not recipe.is_required():
+            schema["properties"]["recipe"]["default"] = recipe.default
         return schema
 
 
