@@ -7,11 +7,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, chdir, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from uuid import uuid4
 
 import httpx
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from emeg.service import DeployConfig, deploy
 
 ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable
@@ -86,6 +92,17 @@ class Server:
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
+
+    def deploy(self, *, apply: bool = False) -> str:
+        """Plan or apply ``emeg.yaml`` in this process, which saves the start of another one, and return the text."""
+        here = {PREFECT_API_URL: self.url, PREFECT_HOME: self.home}
+        with patch.dict(os.environ, self.environment), chdir(self.home), temporary_settings(here):
+            return deploy(DeployConfig(apply=apply)).as_text()
+
+    def emit(self, event: str, **resource: str) -> None:
+        """Send an event, as a flow would."""
+        body = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat(), "event": event, "resource": resource}
+        httpx.post(f"{self.url}/events", json=[body], timeout=60).raise_for_status()
 
     def python(self, code: str) -> str:
         done = subprocess.run(

@@ -136,7 +136,7 @@ class TrainingConfig(FromRecipe):
     deterministic: bool = runtime_field(False)
     """Use only operations that repeat bit for bit on a GPU, which are slower; a CPU repeats in any case."""
     run_dir: str | None = runtime_field(None)
-    """Folder for work in progress; default: <root>/runs, or a temporary folder if root is a bucket."""
+    """Folder for work in progress; default: runs in the store, or a temporary folder if the store is a bucket."""
     launched: bool = runtime_field(True)
     """Train in a separate process; off: in the calling process, for debugging."""
 
@@ -246,7 +246,7 @@ class TokenizeConfig(Config):
     workers: PositiveInt = runtime_field(1)
     """Processes; with several GPUs they take turns at them."""
     run_dir: str | None = runtime_field(None)
-    """Folder for work in progress; default: <root>/runs, or a temporary folder if root is a bucket."""
+    """Folder for work in progress; default: runs in the store, or a temporary folder if the store is a bucket."""
     device: Literal["auto", "cpu", "cuda", "mps"] = runtime_field("auto")
     """Device to compute on, always in float32: bf16 would change codes."""
 
