@@ -1,6 +1,7 @@
 """Compare a model with chance, random weights and classical baselines, and write the report."""
 
 import logging
+import os
 from pathlib import Path
 
 from prefect import flow
@@ -15,6 +16,9 @@ from emeg.store import Store, model_config
 
 logger = logging.getLogger(__name__)
 
+REPORTS_URL = "EMEG_REPORTS_URL"
+"""Environment variable: address at which the pages of the stores are served; `emeg up` sets it for its runs."""
+
 
 @verb_task("evaluate")
 def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
@@ -25,9 +29,18 @@ def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
 
 @verb_task("report")
 def run_report(config: ReportConfig) -> ReportResult:
-    """Call the library with a progress artifact."""
+    """Call the library with a progress artifact, and leave a link to the page beside the run."""
     with ArtifactProgress("report") as progress:
-        return reports.report(config, progress=progress)
+        page = reports.report(config, progress=progress)
+    create_link_artifact(key="report", link=report_address(page), link_text=f"Report {page.report}")
+    return page
+
+
+def report_address(page: ReportResult) -> str:
+    """Return the address of a page: over HTTP where `REPORTS_URL` is set, else that of the file or of the bucket."""
+    if url := os.environ.get(REPORTS_URL):
+        return f"{url.rstrip('/')}/{page.report}"
+    return page.path if "://" in page.path else Path(page.path).absolute().as_uri()
 
 
 @verb_flow
@@ -43,7 +56,6 @@ def evaluate_flow(config: EvaluateConfig, finetune: FinetuneConfig | None = None
     result = run_evaluate(config)
     show("evaluate", config, result)
     page = run_report(ReportConfig(root=config.root, evaluation=result.evaluation))
-    create_link_artifact(key="report", link=Path(page.path).as_uri() if "://" not in page.path else page.path)
     if not (result.done_before and page.done_before):
         publish("evaluation", config.root, result.evaluation, report=page.report)
     return page

@@ -207,6 +207,7 @@ def _environment(config: UpConfig, folder: Path) -> dict[str, str]:
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_PROFILES_PATH": str(folder / "prefect" / "profiles.toml"),
         "PREFECT_API_URL": f"http://{config.host}:{config.port}/api",
+        "EMEG_REPORTS_URL": f"http://{config.host}:{config.port + 1}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,

@@ -10,12 +10,19 @@ from urllib.parse import quote, unquote
 
 
 def find_pages(stores: Sequence[Path]) -> dict[str, Path]:
-    """Return the report pages of the stores by the path at which they are served."""
+    """Return the report pages of the stores by the path at which they are served: ``/<store>/<report>``."""
     pages = {}
     for number, store in enumerate(stores):
         for page in sorted((store / "reports").glob("*/index.html")):
             pages[f"/{number}/{page.parent.name}"] = page
     return pages
+
+
+def find_page(stores: Sequence[Path], path: str) -> Path | None:
+    """Return the page at a path; ``/<report>`` alone finds a report by its name in any store, None if there is none."""
+    pages = find_pages(stores)
+    by_name = {f"/{page.parent.name}": page for page in reversed(pages.values())}
+    return pages.get(path) or by_name.get(path)
 
 
 def make_handler(stores: Sequence[Path]) -> type[BaseHTTPRequestHandler]:
@@ -24,12 +31,11 @@ def make_handler(stores: Sequence[Path]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             """Answer with a page; only names from the list are looked up, so that no path can lead elsewhere."""
-            pages = find_pages(stores)
             path = unquote(self.path.partition("?")[0]).rstrip("/")
-            if path in pages:
-                self._answer(HTTPStatus.OK, pages[path].read_bytes())
-            elif not path:
-                self._answer(HTTPStatus.OK, _list(pages, stores).encode())
+            if not path:
+                self._answer(HTTPStatus.OK, _list(find_pages(stores), stores).encode())
+            elif (page := find_page(stores, path)) is not None:
+                self._answer(HTTPStatus.OK, page.read_bytes())
             else:
                 self._answer(HTTPStatus.NOT_FOUND, b"<p>There is no such report. <a href='/'>All reports</a></p>")
 
