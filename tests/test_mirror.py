@@ -27,6 +27,7 @@ WHOLE_ROOMS = {
     "reports/test_quality.py": "the quality page",
     "sensors/test_devices.py": "sensors of real recordings",
     "store/test_line.py": "a bucket that does not answer",
+    "tokenizers/test_mulaw.py": "tokens of single samples",
     "tokenizers/test_options.py": "options of the tokenizer beyond the release",
     "tokenizers/test_padding.py": "padded channels change nothing",
     "tokenizers/test_parity.py": "numbers of the reference release",

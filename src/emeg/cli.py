@@ -72,6 +72,9 @@ VERB_GROUPS = {
         "evaluate": Verb(
             "emeg.evaluation", "evaluate", "EvaluateConfig", "Compare a model with others, on one task or many."
         ),
+        "generate": Verb(
+            "emeg.evaluation.generation", "generate", "GenerateConfig", "Continue held-out recordings, and judge it."
+        ),
         "report": Verb("emeg.reports", "report", "ReportConfig", "Write an evaluation as one HTML page."),
         "compare": Verb("emeg.reports", "compare", "CompareConfig", "Compare evaluations over tasks on one page."),
     },

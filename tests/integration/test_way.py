@@ -27,7 +27,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 def test_the_walkthrough_shows_every_verb():
     shown = {command.split()[1] for command in walkthrough_commands()}
-    on_other_pages = {"demo", "compare", *VERB_GROUPS["service"]}
+    on_other_pages = {"demo", "compare", "generate", *VERB_GROUPS["service"]}
     assert shown | on_other_pages == set(VERBS)
 
 

@@ -111,7 +111,7 @@ def test_a_name_of_two_packages_is_refused(tmp_path, monkeypatch):
     install(tmp_path, "one", "emeg.encoders", twice="one:PLUGIN")
     install(tmp_path, "two", "emeg.encoders", twice="two:PLUGIN")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with refusal(UserError, "encoder 'twice'", "one, two", action="one of them"):
+    with refusal(UserError, "encoder 'twice'", "one, two", action="keep"):
         find_plugin("encoder", "twice")
 
 

@@ -223,6 +223,11 @@ class EvaluationSummary(Config):
     """Names of products (finetuned, model, tokenizer, tokens, corpus), configuration, versions, seeds, notes."""
 
 
+def kind_of(store: Store, evaluation: str) -> str:
+    """Return the kind of an evaluation: ``task`` (one task and the tokenizer), ``grid`` or ``generation``."""
+    return str(store.read_json("evaluations", evaluation, "figures.json").get("kind", "task"))
+
+
 def read_summary(store: Store, evaluation: str) -> EvaluationSummary:
     """Read ``figures.json`` of an evaluation."""
     location = store.location("evaluations", evaluation, "figures.json")

@@ -4,6 +4,7 @@ from .interface import (
     EncoderModule as EncoderModule,
     Objective as Objective,
     PretrainingLosses as PretrainingLosses,
+    Sources as Sources,
     build_objective as build_objective,
     load_encoder as load_encoder,
 )

@@ -37,6 +37,17 @@ class PretrainingLosses(NamedTuple):
     neighbouring window repeats, and ``accuracy_other`` for the other steps."""
 
 
+class Sources(NamedTuple):
+    """Sensors of the sources, where each channel is one."""
+
+    pos: Tensor
+    """float32 (batch, sources, 6): normalised positions and orientations, dimensionless."""
+    sensor_type: Tensor
+    """int64 (batch, sources): 0 EEG, 1 magnetometer, 2 gradiometer."""
+    mask: Tensor
+    """bool (batch, sources): True for channels that are there."""
+
+
 class Objective(Protocol):
     """What an encoder predicts in pretraining."""
 
@@ -56,6 +67,7 @@ class Objective(Protocol):
         *,
         generator: torch.Generator | None = None,
         draws: PretrainingDraws | None = None,
+        sources: Sources | None = None,
     ) -> PretrainingLosses:
         """Compute the loss of one micro-batch; all random draws come from `generator`.
 
@@ -70,6 +82,8 @@ class Objective(Protocol):
             Source of all draws.
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
+        sources : Sources, optional
+            Sensors, if each channel is a source.
         """
 
 
@@ -102,6 +116,7 @@ class Encoder(Protocol):
         *,
         generator: torch.Generator | None = None,
         draws: PretrainingDraws | None = None,
+        sources: Sources | None = None,
     ) -> PretrainingLosses:
         """Compute the loss of the objective.
 
@@ -115,6 +130,8 @@ class Encoder(Protocol):
             Source of all draws.
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
+        sources : Sources, optional
+            Sensors, if each channel is a source.
         """
 
 
@@ -248,6 +265,7 @@ class EncoderModule(nn.Module):
         *,
         generator: torch.Generator | None = None,
         draws: PretrainingDraws | None = None,
+        sources: Sources | None = None,
     ) -> PretrainingLosses:
         """Compute the loss of the objective.
 
@@ -261,10 +279,14 @@ class EncoderModule(nn.Module):
             Source of all draws; see the objective.
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
+        sources : Sources, optional
+            Sensors, if each channel is a source.
         """
         if self.objective is None:
             self.objective = build_objective(find_plugin("encoder", self.kind).objective, {}, encoder=self)
-        losses: PretrainingLosses = self.objective.loss(self, features, codes, generator=generator, draws=draws)
+        losses: PretrainingLosses = self.objective.loss(
+            self, features, codes, generator=generator, draws=draws, sources=sources
+        )
         return losses
 
     def overlapped_steps(self, n_steps: int, device: torch.device | None = None) -> Tensor:

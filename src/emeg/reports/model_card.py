@@ -11,8 +11,8 @@ import yaml
 
 from emeg.config import Config
 from emeg.evaluation.comparisons import Interval, model_interval
-from emeg.evaluation.products import EvaluationSummary, read_summary
-from emeg.evaluation.protocol.products import GridSummary, is_grid, read_grid
+from emeg.evaluation.products import EvaluationSummary, kind_of, read_summary
+from emeg.evaluation.protocol.products import GridSummary, read_grid
 from emeg.reports.licences import conditions
 from emeg.reports.sections.comparison import Shown, mean_of_subjects
 from emeg.store import Store
@@ -65,13 +65,15 @@ class CardFacts(NamedTuple):
 
 
 def figures_of_model(store: Store, model: str) -> list[CardFigure]:
-    """Collect the figures of all evaluations of a model that the store holds, those of rivals included."""
+    """Collect the figures of all evaluations of a model on tasks that the store holds, those of rivals included."""
     found: list[CardFigure] = []
     for evaluation in sorted(store.names("evaluations")):
-        if is_grid(store, evaluation):
+        kind = kind_of(store, evaluation)
+        if kind == "grid":
             grid = read_grid(store, evaluation)
             if grid.provenance.get("model") == model:
                 found += figures_of_grid(grid, evaluation)
+        if kind != "task":
             continue
         summary = read_summary(store, evaluation)
         if model in (summary.provenance.get("model"), summary.provenance.get("finetuned")):

@@ -128,14 +128,21 @@ def spectra(freqs: NDArray[np.float64], signal: NDArray[np.float64], model: NDAr
 
 def curves(steps: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]], label: str) -> str:
     """Draw metrics over training steps; each series has its own steps."""
+    return series(steps, values, label, "step")
+
+
+def series(
+    positions: Mapping[str, Sequence[float]], values: Mapping[str, Sequence[float]], label: str, xlabel: str
+) -> str:
+    """Draw values over positions; each series has its own positions."""
     with mpl.rc_context(STYLE):
         is_wide = len(values) > 3
         figure = Figure(figsize=(4.9 if is_wide else 3.5, 2.1))
         axes = figure.subplots()
-        for (name, series), colour in zip(values.items(), SERIES * 4, strict=False):
-            marker = "." if len(series) < 30 else None
-            axes.plot(steps[name], series, lw=1.1, color=colour, label=name, marker=marker)
-        axes.set(xlabel="step", title=label)
+        for (name, row), colour in zip(values.items(), SERIES * 4, strict=False):
+            marker = "." if len(row) < 30 else None
+            axes.plot(positions[name], row, lw=1.1, color=colour, label=name, marker=marker)
+        axes.set(xlabel=xlabel, title=label)
         axes.grid(axis="y", color=LINE, lw=0.5)
         if is_wide:
             axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))

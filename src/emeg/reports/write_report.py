@@ -3,14 +3,15 @@
 import logging
 
 from emeg.config import Config, runtime_field
-from emeg.evaluation.products import read_arrays, read_summary
+from emeg.evaluation.generation.products import read_generation
+from emeg.evaluation.products import kind_of, read_arrays, read_summary
 from emeg.evaluation.protocol.cells import check_not_running
-from emeg.evaluation.protocol.products import is_grid
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.reports.page import page_context
 from emeg.reports.render import render
 from emeg.reports.sections.evaluated import read_evaluated
+from emeg.reports.sections.generation import generation_context
 from emeg.reports.write_grid_page import write_grid_page
 from emeg.store import Store, read_catalog, read_quarantine
 from emeg.version import __version__
@@ -74,16 +75,21 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
     if result.done_before:
         return result
     progress(0, 2, "gathering")
-    if is_grid(store, evaluation):
+    kind = kind_of(store, evaluation)
+    if kind == "grid":
         write_grid_page(store, name, [read_evaluated(store, evaluation)], progress)
         return result
-    figures = read_summary(store, evaluation)
-    context = page_context(store, rows, refused, figures, read_arrays(store, evaluation))
+    arrays = read_arrays(store, evaluation)
     progress(1, 2, "drawing")
-    html = render(context)
+    if kind == "generation":
+        files = ("figures.json", "arrays.npz")
+        html = render(generation_context(read_generation(store, evaluation), arrays, evaluation), "generation.html.j2")
+    else:
+        files = ("figures.json", "figures.parquet")
+        html = render(page_context(store, rows, refused, read_summary(store, evaluation), arrays))
     with store.publishing("reports", name) as folder:
         (folder / "index.html").write_text(html, encoding="utf-8")
-        for file in ("figures.json", "figures.parquet"):
+        for file in files:
             (folder / file).write_bytes(store.location("evaluations", evaluation, file).read_bytes())
     progress(2, 2, "written")
     logger.info("wrote %s: %d kB", result.path, len(html) // 1000)

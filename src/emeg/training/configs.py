@@ -156,9 +156,9 @@ class TrainTokenizerConfig(TrainingConfig):
 
     recipe: str = runtime_field("braintokenizer-emeg-nano", group="training")
     """Recipe with the values of all other options: braintokenizer-emeg-nano, braintokenizer-emeg-base, braintokenizer
-    (the paper), braintokenizer-nano (its small form), or a .yaml file."""
+    (the paper), braintokenizer-nano (its small form), mulaw (tokens of single samples), or a .yaml file."""
     tokenizer: str = option("braintokenizer", group="model")
-    """Tokenizer to train: braintokenizer, or the name under which a package registers another."""
+    """Tokenizer to train: braintokenizer, mulaw, or the name under which a package registers another."""
     corpus: str | None = option(None, group="data")
     """Corpus to train on; default: the only one in the store."""
     optimiser: TokenizerOptimiserConfig = recipe_field()
@@ -180,12 +180,12 @@ class PretrainConfig(TrainingConfig):
 
     recipe: str = runtime_field("brainomni-emeg-nano", group="training")
     """Recipe with the values of all other options: brainomni-emeg-nano, brainomni-tiny and brainomni-base (the paper),
-    brainomni-nano (their small form), or a .yaml file."""
+    brainomni-nano (their small form), nexttoken-nano (a causal encoder), or a .yaml file."""
     encoder: str = option("brainomni", group="model")
-    """Encoder to train: brainomni, or the name under which a package registers another."""
+    """Encoder to train: brainomni, causal, or the name under which a package registers another."""
     objective: str | None = option(None, group="model")
-    """What it predicts: masked, or the name under which a package registers another; default: the objective that the
-    encoder is made for."""
+    """What it predicts: masked, next_token, or the name under which a package registers another; default: the objective
+    that the encoder is made for."""
     objective_options: dict[str, NetworkValue] = option({}, group="model")
     """Parameters of the objective that differ from its defaults."""
     tokens: str | None = option(None, group="data")

@@ -82,6 +82,11 @@ class TokenSet:
         return int(self.manifest["codebook_size"])
 
     @property
+    def by_channel(self) -> bool:
+        """Whether the sources are channels: of a segment with fewer channels than others, the last are absent."""
+        return bool(self.manifest.get("by_channel", False))
+
+    @property
     def n_quantizers(self) -> int:
         """Quantizer levels."""
         return int(self.codes.shape[3])
@@ -103,6 +108,7 @@ def write_tokens(
     codebook_size: int,
     batches: Iterable[tuple[NDArray[np.int64], NDArray[np.integer[Any]]]],
     *,
+    by_channel: bool = False,
     progress: Progress = silent,
 ) -> str:
     """Publish the codes of every segment of a corpus and return the id; an existing set is kept.
@@ -111,6 +117,8 @@ def write_tokens(
     ----------
     batches : iterable of (int64, shape (B,); int, shape (B, S, T, Q))
         Row indices of the corpus and their codes, in any order, every row once.
+    by_channel : bool
+        The sources are channels; codes of absent channels are 0.
 
     Raises
     ------
@@ -132,6 +140,8 @@ def write_tokens(
             "bytes": (folder / "codes.npy").stat().st_size,
             "sha256": sha256_file(folder / "codes.npy"),
         }
+        if by_channel:
+            manifest["by_channel"] = True
         (locate(folder) / "manifest.json").write_json(manifest)
     return name
 

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from emeg.config import Config
 from emeg.errors import UserError
+from emeg.evaluation.products import kind_of
 from emeg.store import Store
 from emeg.store.catalog.parquet import parquet_bytes, table_of
 from emeg.uri import locate
@@ -181,7 +182,7 @@ def write_grid(folder: Path, summary: GridSummary, results: pa.Table, prediction
 
 def is_grid(store: Store, evaluation: str) -> bool:
     """Return whether an evaluation is one over many tasks."""
-    return bool(store.read_json("evaluations", evaluation, "figures.json").get("kind") == "grid")
+    return kind_of(store, evaluation) == "grid"
 
 
 def read_grid(store: Store, evaluation: str) -> GridSummary:

@@ -14,3 +14,19 @@ class MaskedConfig(Config):
 
 
 MASKED = Plugin(MaskedConfig, "emeg.models.objectives.masked:MaskedPrediction", {"default": MaskedConfig()}, "masked")
+
+
+class NextTokenConfig(Config):
+    """Prediction of the next token."""
+
+    corruption: float = Field(0.0, ge=0, lt=1)
+    """Share of latent steps whose codes are replaced by random ones in the input, in training only, so that the network
+    learns to recover from its own errors."""
+
+
+NEXT_TOKEN = Plugin(
+    NextTokenConfig,
+    "emeg.models.objectives.next_token:NextTokenPrediction",
+    {"default": NextTokenConfig()},
+    "next token",
+)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from emeg import metrics
 from emeg.errors import UserError
 from emeg.models.draws import PretrainingDraws, draw_pretraining_step
-from emeg.models.interface import Objective, PretrainingLosses
+from emeg.models.interface import Objective, PretrainingLosses, Sources
 from emeg.models.objectives.configs import MaskedConfig
 from emeg.tokenizers.braintokenizer.checks import values_at_hand
 
@@ -58,6 +58,7 @@ class MaskedPrediction(Objective):
         *,
         generator: torch.Generator | None = None,
         draws: PretrainingDraws | None = None,
+        sources: Sources | None = None,
     ) -> PretrainingLosses:
         """Mask tokens, predict their codes and compute the loss.
 
@@ -73,7 +74,10 @@ class MaskedPrediction(Objective):
             from the device's default generator, as fused kernels do: seed it for each micro-batch.
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
+        sources : Sources, optional
+            Not used.
         """
+        del sources
         if codes.shape[:3] != features.shape[:3] or codes.shape[-1] < encoder.n_levels:
             raise UserError(
                 f"codes: shape {tuple(codes.shape)} does not match features {tuple(features.shape)} and"

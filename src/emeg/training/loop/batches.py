@@ -65,6 +65,12 @@ class TokenBatch(NamedTuple):
     codes: Tensor
     """int64 (B, S, T, Q)."""
     segments: tuple[int, ...]
+    pos: Tensor | None = None
+    """float32 (B, S, 6): sensors of the sources, if each channel is one."""
+    sensor_type: Tensor | None = None
+    """int64 (B, S)."""
+    source_mask: Tensor | None = None
+    """bool (B, S): True for channels that are there."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "TokenBatch":
         """Move the codes to a device."""
@@ -275,19 +281,37 @@ class TokenReader:
     Parameters
     ----------
     tokens : TokenSet
+    corpus : Corpus, optional
+        Its layouts have the sensors of tokens whose sources are channels, which need it.
     pinned : bool
         Put the tensors into page-locked memory, for a GPU; the threads that read do it.
     """
 
-    def __init__(self, tokens: TokenSet, *, pinned: bool = False) -> None:
+    def __init__(self, tokens: TokenSet, corpus: Corpus | None = None, *, pinned: bool = False) -> None:
         self._codes = tokens.codes
+        self._corpus = None if corpus is None or not tokens.by_channel else corpus
         self._pinned = pinned
 
     def read(self, micro_batch: MicroBatch) -> TokenBatch:
         """Read one micro-batch."""
         codes = torch.from_numpy(self._codes[list(micro_batch.segments)].astype(np.int64))
         batch = TokenBatch(0, 0, codes, micro_batch.segments)
+        if self._corpus is not None:
+            batch = self._with_sensors(batch, self._corpus)
         return pin(batch) if self._pinned else batch
+
+    def _with_sensors(self, batch: TokenBatch, corpus: Corpus) -> TokenBatch:
+        """Add the sensors of every segment; absent channels are masked."""
+        shape = batch.codes.shape[:2]
+        pos, types = torch.zeros(*shape, 6), torch.zeros(shape, dtype=torch.int64)
+        mask = torch.zeros(shape, dtype=torch.bool)
+        for index, row in enumerate(batch.segments):
+            n = int(corpus.column("channels")[row])
+            own_pos, own_types = corpus.sensors_of(np.array([row], np.int64), n)
+            pos[index, :n] = torch.from_numpy(own_pos[0])
+            types[index, :n] = torch.from_numpy(own_types[0].astype(np.int64))
+            mask[index, :n] = True
+        return batch._replace(pos=pos, sensor_type=types, source_mask=mask)
 
     def follow(self, share: Share, *, ahead: int) -> ShareReader:
         """Start on a rank's share of an epoch; the file is mapped, so nothing is read ahead."""

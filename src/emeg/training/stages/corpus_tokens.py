@@ -79,8 +79,18 @@ def tokenize(config: TokenizeConfig, *, progress: Progress = silent) -> Tokenize
         note_run(store, name, note)
         parts = parts_of(corpus)
         _write_missing(config, parts, folder, progress)
-        size = load_tokenizer(store.local_copy("models", model)).sizes.n_codes
-        write_tokens(store, corpus, model, config.overlap, size, _read(parts, folder), progress=progress)
+        sizes = load_tokenizer(store.local_copy("models", model)).sizes
+        n_sources = sizes.n_sources or int(corpus.column("channels").max())
+        write_tokens(
+            store,
+            corpus,
+            model,
+            config.overlap,
+            sizes.n_codes,
+            _read(parts, folder, n_sources),
+            by_channel=sizes.n_sources is None,
+            progress=progress,
+        )
         shutil.rmtree(folder.parent, ignore_errors=True)
         store.remove("runs", name)
         logger.info("tokens %s: %d segments in %.1f s", name, len(corpus), time.monotonic() - began)
@@ -214,7 +224,12 @@ def _write_in_worker(part: Part) -> None:
     _writer.write(part)
 
 
-def _read(parts: Sequence[Part], folder: Path) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer[Any]]]]:
-    """Read rows and codes of every part."""
+def _read(
+    parts: Sequence[Part], folder: Path, n_sources: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer[Any]]]]:
+    """Read rows and codes of every part; sources that a part lacks have the code 0."""
     for part in parts:
-        yield np.array(part.rows, np.int64), np.load(part.file(folder), mmap_mode="r", allow_pickle=False)
+        codes = np.load(part.file(folder), mmap_mode="r", allow_pickle=False)
+        if missing := n_sources - codes.shape[1]:
+            codes = np.pad(codes, ((0, 0), (0, missing), (0, 0), (0, 0)))
+        yield np.array(part.rows, np.int64), codes

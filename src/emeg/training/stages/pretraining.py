@@ -15,7 +15,7 @@ from torch import Tensor
 from emeg import metrics
 from emeg.data import Corpus, SamplingPlan, TokenSet
 from emeg.errors import UserError
-from emeg.models import BrainOmni, EncoderModule, build_objective
+from emeg.models import BrainOmni, EncoderModule, Sources, build_objective
 from emeg.plugins import find_plugin, load_network
 from emeg.progress import Progress, silent
 from emeg.store import Store
@@ -96,8 +96,16 @@ class EncoderTraining(Training):
     def _predict(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         with self.naming(batch.step, batch.segments):
             features_BSTD = self.network.tokenizer.features_from_codes(batch.codes)
-            losses = self.network.pretraining_loss(features_BSTD, batch.codes, generator=generator)
+            losses = self.network.pretraining_loss(
+                features_BSTD, batch.codes, generator=generator, sources=_sources_of(batch)
+            )
         return losses.total, losses.figures
+
+
+def _sources_of(batch: TokenBatch) -> Sources | None:
+    if batch.pos is None or batch.sensor_type is None or batch.source_mask is None:
+        return None
+    return Sources(batch.pos, batch.sensor_type, batch.source_mask)
 
 
 def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> TrainResult:
@@ -117,7 +125,7 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
         name,
         run,
         plan=plan,
-        reader=TokenReader(tokens, pinned=is_gpu(config.device)),
+        reader=TokenReader(tokens, corpus, pinned=is_gpu(config.device)),
         build=lambda n_steps, history: encoder_training(config, store, tokens, corpus, n_steps, history),
         choose=lambda split, limit: token_batches(corpus, split, limit, config.batch_segments),
         monitor=("validation/loss", "min"),

@@ -1,0 +1,123 @@
+"""Files of a generation.
+
+``evaluations/<evaluation>/``
+    ``figures.json``  `GenerationSummary`
+    ``arrays.npz``    ``spectra/freqs`` (Hz) and ``spectra/<source>`` (dB, mean over channels and recordings);
+                      ``continuations/<k>`` float32 (channels, samples) of recording k, in V, T or T/m;
+                      ``examples/<k>/signal`` and ``examples/<k>/continuation``
+"""
+
+from typing import Any, Literal
+
+from emeg.config import Config
+from emeg.errors import UserError
+from emeg.evaluation.comparisons import interval
+from emeg.store import Store
+
+Source = Literal["model", "linear_model", "elsewhere", "target_swap", "prompt_swap"]
+"""What is compared with the recorded continuation: the network's continuation; that of the linear model; another
+stretch of the same recording (real against real); the network's continuation of another recording's prompt (prompt
+swap). In the target swap, the network's continuation is compared with the recorded continuation of another recording.
+"""
+
+TITLES: dict[Source, str] = {
+    "model": "network",
+    "linear_model": "linear model",
+    "elsewhere": "the recording elsewhere",
+    "target_swap": "network, against another recording",
+    "prompt_swap": "network, with another recording's prompt",
+}
+"""Sources for readers."""
+
+
+class SourceScore(Config):
+    """One metric of one source at one length of the prompt."""
+
+    source: Source
+    """What was compared with the recorded continuation."""
+    context_s: float
+    """Length of the prompt, s."""
+    metric: str
+    """Name of the metric; see `emeg.evaluation.generation.distances.compare_signals`."""
+    mean: float
+    """Mean over recordings."""
+    low: float | None
+    """Lower end of the 95 % bootstrap interval over recordings; None for fewer than 5."""
+    high: float | None
+    """Upper end of the interval."""
+    n_recordings: int
+    """Number of recordings."""
+
+
+class PooledSpectrum(Config):
+    """Spectrum averaged over channels and recordings, against the recorded one."""
+
+    source: Source
+    """Source of the signals."""
+    mean_db: float
+    """Mean absolute difference of power over 1 to 45 Hz, dB."""
+    largest_db: float
+    """Largest absolute difference, dB."""
+    within_1_db: float
+    """Share of the frequencies with a difference up to 1 dB."""
+
+
+class GenerationSummary(Config):
+    """``figures.json`` of a generation."""
+
+    kind: Literal["generation"] = "generation"
+    """Kind of evaluation."""
+    version: str
+    """Version of emeg."""
+    recordings: tuple[str, ...]
+    """Recordings that were continued."""
+    subjects: tuple[str, ...]
+    """Subject of each of them."""
+    devices: tuple[str, ...]
+    """Device of each of them."""
+    sfreq: float
+    """Sampling rate, Hz."""
+    prompt_s: float
+    """Length of the main prompt, s."""
+    continuation_s: float
+    """Length of the continuation, s."""
+    pooled: tuple[PooledSpectrum, ...]
+    """Spectra averaged over recordings, at the main prompt."""
+    scores: tuple[SourceScore, ...]
+    """All metrics."""
+    examples: tuple[dict[str, Any], ...]
+    """Recording, subject and channels of each example."""
+    provenance: dict[str, Any]
+    """Model, tokenizer, tokens, corpus, configuration."""
+
+    def scores_of(self, source: Source, context_s: float) -> dict[str, SourceScore]:
+        """Return the scores of a source at one length of the prompt by metric."""
+        return {one.metric: one for one in self.scores if (one.source, one.context_s) == (source, context_s)}
+
+
+def score_of(source: Source, context_s: float, metric: str, values: list[float]) -> SourceScore:
+    """Average one value for each recording, with its interval."""
+    found = interval(values)
+    return SourceScore(
+        source=source,
+        context_s=context_s,
+        metric=metric,
+        mean=sum(values) / len(values),
+        low=None if found is None else found.low,
+        high=None if found is None else found.high,
+        n_recordings=len(values),
+    )
+
+
+def read_generation(store: Store, evaluation: str) -> GenerationSummary:
+    """Read ``figures.json`` of a generation.
+
+    Raises
+    ------
+    UserError
+        The evaluation is of another kind.
+    """
+    fields = store.read_json("evaluations", evaluation, "figures.json")
+    if fields.get("kind") != "generation":
+        raise UserError(f"evaluation {evaluation}: it is no generation; choose one that `emeg generate` made")
+    return GenerationSummary.checked(fields, source=f"evaluation {evaluation}")

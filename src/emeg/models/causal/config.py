@@ -1,0 +1,48 @@
+"""Configuration and presets of the causal transformer."""
+
+from typing import Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from emeg.config import Config
+from emeg.plugins import Plugin
+
+
+class CausalConfig(Config):
+    """Sizes of the causal transformer."""
+
+    width: PositiveInt = 64
+    """Features of a token."""
+    n_head: PositiveInt = 4
+    """Attention heads."""
+    depth: int = Field(4, ge=2)
+    """Blocks."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of feed-forward outputs set to 0 in training."""
+    context_tokens: PositiveInt = 1024
+    """Most tokens that are read together: longer segments are cropped in training and read in parts otherwise."""
+    across_sources: bool = True
+    """Flatten time, source and level into one sequence, so that a source is predicted from all sources; false: each
+    source is predicted from its own past, which is faster and allows a longer context."""
+    overlap_ratio: float = Field(0.0, ge=0.0, le=0.0)
+    """Share of a window that the next window repeats. 0: a repeated window would reveal what is to be predicted."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.width % (2 * self.n_head) or self.width // self.n_head < 8:
+            raise ValueError(
+                f"width {self.width} must be a multiple of {2 * self.n_head}, twice n_head, with 8 features a head"
+            )
+        return self
+
+
+PRESETS: dict[str, CausalConfig] = {
+    "nano": CausalConfig(),
+    "nano-channels": CausalConfig(across_sources=False, context_tokens=256),
+}
+"""Configurations by name. `nano` fits tokenizers with latent sources. `nano-channels` predicts each channel from its
+own past and fits tokens of single samples."""
+
+PLUGIN = Plugin(
+    CausalConfig, "emeg.models.causal.transformer:CausalTransformer", PRESETS, "Causal transformer", "next_token"
+)

@@ -1,0 +1,394 @@
+"""A transformer that predicts each token from those before it.
+
+codes ──flatten──▶ sequence (time, source, level) ──blocks──▶ hidden ──predict_head──▶ logits of each token
+prompt ──blocks, cache of keys and values──▶ next token ──▶ … ──▶ continuation
+
+The input of a token is the code before it and the identity (source, level) of the token itself; its own code is not
+part of it. After FlatGPT (ricsinaruto/brain-gen f785d74, arXiv 2601.20138).
+
+Shape letters: B batch, N tokens, S latent sources, T latent steps, D features, Q quantizer levels, K codes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from emeg.errors import UserError
+from emeg.models.causal.blocks import CausalBlock, KeyValueCache
+from emeg.models.causal.config import CausalConfig
+from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
+from emeg.models.interface import EncoderModule, Sources
+from emeg.tokenizers.braintokenizer.initialise import initialise_linear
+from emeg.tokenizers.braintokenizer.layers import NORM_EPS, SensorEmbedding
+from emeg.tokenizers.interface import Tokenizer
+
+IDENTITY_STD = 0.3
+"""Standard deviation of the initial vectors of levels and sources. The code before a token tells more."""
+
+
+class CausalTransformer(EncoderModule):
+    """Predict the next token, embed signals, and continue recordings.
+
+    Parameters
+    ----------
+    config : CausalConfig
+    tokenizer : Tokenizer
+        Frozen tokenizer whose codes it predicts.
+    """
+
+    kind = "causal"
+    config: CausalConfig
+
+    def __init__(self, config: CausalConfig, tokenizer: Tokenizer) -> None:
+        super().__init__(config, tokenizer)
+        sizes = tokenizer.sizes
+        self.code_embedding = nn.Embedding(sizes.n_levels * sizes.n_codes + 1, config.width)
+        self.level_embedding = nn.Embedding(sizes.n_levels, config.width)
+        if sizes.n_sources is None:
+            self.sensor_embedding = SensorEmbedding(config.width, 0.0)
+        else:
+            self.source_embedding = nn.Embedding(sizes.n_sources, config.width)
+        self.blocks = nn.ModuleList(
+            CausalBlock(config.width, config.n_head, config.dropout) for _ in range(config.depth)
+        )
+        self.last_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
+        self.predict_head = nn.Linear(config.width, sizes.n_codes)
+        initialise_linear(self.blocks, "emeg")
+        initialise_linear(self.predict_head, "release")
+        nn.init.normal_(self.code_embedding.weight)  # as large as the embedding of a sensor, which has norm √width
+        nn.init.normal_(self.level_embedding.weight, std=IDENTITY_STD)
+        if sizes.n_sources is not None:
+            nn.init.normal_(self.source_embedding.weight, std=IDENTITY_STD)
+
+    @property
+    def n_features(self) -> int:
+        """Features of an embedding."""
+        return self.config.width
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.config.depth
+
+    @property
+    def n_sources(self) -> int:
+        """Sources of an embedding; 1 if each channel is a source, because channels are averaged then."""
+        return int(self.tokenizer.sizes.n_sources or 1)
+
+    def context_steps(self, n_sources: int) -> int:
+        """Return the number of latent steps that are read together."""
+        of_step: int = self.tokenizer.sizes.n_levels * (n_sources if self.config.across_sources else 1)
+        return max(2, self.config.context_tokens // of_step)
+
+    # Training
+
+    def logits(
+        self,
+        codes: Tensor,
+        sources: Sources | None = None,
+        *,
+        inputs: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, TokenSequence]:
+        """Predict every token from those before it.
+
+        Parameters
+        ----------
+        codes : int64, shape (batch, sources, steps, levels)
+            Codes.
+        sources : Sources, optional
+            Sensors, if each channel is a source.
+        inputs : int64, shape (batch, sources, steps, levels), optional
+            Codes to read instead of `codes`.
+        generator : torch.Generator, optional
+            Source of the dropout draws.
+
+        Returns
+        -------
+        tuple of (float, shape (sequences, tokens, codes)) and TokenSequence
+            Logits, and the codes that they predict, in the same order.
+        """
+        sequence, identity = self._sequence(codes, sources)
+        read = sequence if inputs is None else self._sequence(inputs, sources)[0]
+        hidden = self._run(self._inputs(read, identity), self._angles(sequence), generator=generator)
+        return self.predict_head(self.last_norm(hidden)), sequence
+
+    # Inference
+
+    def embed(
+        self,
+        x: Tensor,
+        pos: Tensor,
+        sensor_type: Tensor,
+        channel_mask: Tensor | None = None,
+        *,
+        layers: Sequence[int] = (),
+    ) -> Tensor:
+        """Embed a signal; `EncoderModule.embed` describes the parameters.
+
+        Parameters
+        ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
+        layers : sequence of int
+            Layers to return instead; see `embed_latents`.
+        """
+        codes = self.tokenizer.tokenize(x, pos, sensor_type, channel_mask=channel_mask).codes
+        mask = torch.ones_like(sensor_type, dtype=torch.bool) if channel_mask is None else channel_mask
+        sources = Sources(pos, sensor_type, mask) if self.tokenizer.sizes.n_sources is None else None
+        return self.embed_codes(codes, sources, layers=layers)
+
+    def embed_latents(
+        self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
+    ) -> Tensor:
+        """Embed latents, which are quantized first: no gradient reaches the tokenizer.
+
+        Parameters
+        ----------
+        latents : float, shape (batch, sources, steps, n_dim)
+            Dimensionless features of the tokenizer, not quantized.
+        generator : torch.Generator, optional
+            Source of the dropout draws in training mode.
+        layers : sequence of int
+            Number of blocks behind each embedding, from 0 to ``depth``; their results are stacked in front. Empty: the
+            embedding of the last block, not stacked.
+
+        Raises
+        ------
+        UserError
+            Each channel is a source, whose sensor is then needed too.
+        """
+        if self.tokenizer.sizes.n_sources is None:
+            raise UserError(
+                "encoder 'causal': with a source for each channel it needs the sensors, which a full fine-tuning does"
+                " not pass; choose mode probe"
+            )
+        return self.embed_codes(self.tokenizer.quantize(latents), generator=generator, layers=layers)
+
+    def embed_codes(
+        self,
+        codes: Tensor,
+        sources: Sources | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        layers: Sequence[int] = (),
+    ) -> Tensor:
+        """Embed codes as features scaled to length 1, averaged over levels and, if they are channels, over sources.
+
+        Parameters
+        ----------
+        codes : int64, shape (batch, sources, steps, levels)
+            Codes.
+        sources : Sources, optional
+            Sensors, if each channel is a source.
+        generator : torch.Generator, optional
+            Source of the dropout draws in training mode.
+        layers : sequence of int
+            See `embed_latents`.
+
+        Returns
+        -------
+        float32, shape (batch, sources, steps, width) or (layers, batch, sources, steps, width)
+        """
+        if wrong := [layer for layer in layers if not 0 <= layer <= self.depth]:
+            raise UserError(
+                f"layers: {wrong[0]} is outside 0 to {self.depth}, the number of blocks of this model;"
+                " choose one of them"
+            )
+        parts = [
+            self._embed_part(part, sources, generator, tuple(layers) or (self.depth,))
+            for part in torch.split(codes, self.context_steps(codes.shape[1]), dim=2)
+        ]
+        found = nn.functional.normalize(torch.cat(parts, dim=3).float(), dim=-1)
+        return found if layers else found[0]
+
+    def _embed_part(
+        self, codes: Tensor, sources: Sources | None, generator: torch.Generator | None, layers: tuple[int, ...]
+    ) -> Tensor:
+        """Return (layers, batch, sources, steps, width) of a part that fits into the context."""
+        sequence, identity = self._sequence(codes, sources)
+        hidden, angles = self._inputs(sequence, identity), self._angles(sequence)
+        found = {0: hidden}
+        for number, block in enumerate(self.blocks, 1):
+            hidden = block(hidden, angles, generator)
+            found[number] = hidden
+        stacked = torch.stack([found[layer] for layer in layers])
+        order = sequence.order.expand(len(layers), -1, -1)[..., None].expand_as(stacked)
+        flat = torch.zeros_like(stacked).scatter(2, order, stacked)
+        batch, n_sources, n_steps, n_levels = codes.shape
+        if self.config.across_sources:
+            grid = torch.unflatten(flat, 2, (n_steps, n_sources, n_levels)).mean(dim=4).transpose(2, 3)
+        else:
+            grid = torch.unflatten(torch.unflatten(flat, 2, (n_steps, n_levels)).mean(dim=3), 1, (batch, n_sources))
+        if sources is None:
+            return grid
+        mask = sources.mask[None, :, :, None, None].to(grid)
+        return (grid * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True)
+
+    # Generation
+
+    @torch.no_grad()
+    def continue_codes(
+        self,
+        codes: Tensor,
+        n_steps: int,
+        *,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        sources: Sources | None = None,
+    ) -> Tensor:
+        """Draw the codes of further latent steps, one token after the other.
+
+        Whenever the context is full, its later half is read again as the prompt of the next tokens.
+
+        Parameters
+        ----------
+        codes : int64, shape (batch, sources, steps, levels)
+            Codes of the prompt. All sources are there.
+        n_steps : int
+            Latent steps to draw.
+        generator : torch.Generator
+            Source of the draws, on the CPU.
+        temperature : float
+            Divides the logits; 0 takes the most likely code.
+        top_p : float
+            Draw from the most likely codes whose probabilities together reach this value.
+        sources : Sources, optional
+            Sensors, if each channel is a source.
+
+        Returns
+        -------
+        int64, shape (batch, sources, n_steps, levels)
+        """
+        n_prompt, limit = codes.shape[2], self.context_steps(codes.shape[1])
+        grown = codes
+        while grown.shape[2] < n_prompt + n_steps:
+            start = max(0, grown.shape[2] - limit // 2)
+            n_new = min(limit - (grown.shape[2] - start), n_prompt + n_steps - grown.shape[2])
+            new = self._continue_part(grown[:, :, start:], n_new, sources, generator, temperature, top_p)
+            grown = torch.cat([grown, new], dim=2)
+        return grown[:, :, n_prompt:]
+
+    def _continue_part(
+        self,
+        codes: Tensor,
+        n_new: int,
+        sources: Sources | None,
+        generator: torch.Generator,
+        temperature: float,
+        top_p: float,
+    ) -> Tensor:
+        batch, n_sources, n_before, n_levels = codes.shape
+        blank = torch.cat([codes, codes.new_zeros(batch, n_sources, n_new, n_levels)], dim=2)
+        sequence, identity = self._sequence(blank, sources)
+        of_step = n_levels * (n_sources if self.config.across_sources else 1)
+        first, total = n_before * of_step, sequence.codes.shape[1]
+        caches = [KeyValueCache(total) for _ in self.blocks]
+        angles, filled = self._angles(sequence), sequence.codes.clone()
+        prompt = self._inputs(_cut(sequence, 0, first + 1), identity[:, : first + 1])
+        hidden = self._run(prompt, angles[:, : first + 1], caches=caches)[:, -1:]
+        for index in range(first, total):
+            logits = self.predict_head(self.last_norm(hidden))[:, 0]
+            filled[:, index] = draw_codes(logits, generator=generator, temperature=temperature, top_p=top_p)
+            if index + 1 < total:
+                here = self._token(filled[:, index], sequence.level[:, index], identity[:, index + 1])
+                hidden = self._run(here, angles[:, index + 1 : index + 2], caches=caches)
+        grid = filled[:, first:]
+        if self.config.across_sources:
+            return torch.unflatten(grid, 1, (n_new, n_sources, n_levels)).transpose(1, 2)
+        return torch.unflatten(torch.unflatten(grid, 1, (n_new, n_levels)), 0, (batch, n_sources))
+
+    # Parts
+
+    def _sequence(self, codes: Tensor, sources: Sources | None) -> tuple[TokenSequence, Tensor]:
+        """Flatten codes, and return what identifies each token: float, shape (sequences, tokens, width)."""
+        mask = None if sources is None else sources.mask
+        if self.config.across_sources:
+            sequence = flatten_codes(codes, mask)
+        else:
+            sequence = flatten_codes(codes.flatten(0, 1)[:, None])
+            valid = sequence.valid if mask is None else sequence.valid & mask.flatten()[:, None]
+            sequence = sequence._replace(valid=valid)
+        vectors_BSD = self._source_vectors(codes, sources)
+        if self.config.across_sources:
+            index = sequence.source[..., None].expand(-1, -1, vectors_BSD.shape[-1])
+            of_source = vectors_BSD.gather(1, index)
+        else:
+            of_source = vectors_BSD.flatten(0, 1)[:, None].expand(-1, sequence.codes.shape[1], -1)
+        return sequence, of_source + self.level_embedding(sequence.level)
+
+    def _source_vectors(self, codes: Tensor, sources: Sources | None) -> Tensor:
+        if self.tokenizer.sizes.n_sources is not None:
+            return self.source_embedding.weight.expand(len(codes), -1, -1)
+        if sources is None:
+            raise UserError("encoder 'causal': each channel is a source; pass the sensors of the codes")
+        pos, types = (part.masked_fill(~mask, 0) for part, mask in _masked(sources))
+        embedded: Tensor = self.sensor_embedding(pos.to(self.level_embedding.weight.dtype), types)
+        return embedded
+
+    def _inputs(self, sequence: TokenSequence, identity: Tensor) -> Tensor:
+        """Add the code before each token to its identity."""
+        sizes = self.tokenizer.sizes
+        ids = sequence.level * sizes.n_codes + sequence.codes
+        begin = torch.full_like(ids[:, :1], sizes.n_levels * sizes.n_codes)
+        out: Tensor = self.code_embedding(torch.cat([begin, ids[:, :-1]], dim=1)) + identity
+        return out
+
+    def _token(self, code: Tensor, level: Tensor, identity: Tensor) -> Tensor:
+        """Return the input of one token from the code before it, (sequences, 1, width)."""
+        out: Tensor = self.code_embedding(level * self.tokenizer.sizes.n_codes + code) + identity
+        return out[:, None]
+
+    def _angles(self, sequence: TokenSequence) -> Tensor:
+        head_dim = self.config.width // self.config.n_head
+        return rotary_angles(sequence.time, sequence.source, sequence.level, head_dim)
+
+    def _run(
+        self,
+        hidden: Tensor,
+        angles: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        caches: Sequence[KeyValueCache] = (),
+    ) -> Tensor:
+        for number, block in enumerate(self.blocks):
+            hidden = block(hidden, angles, generator, caches[number] if caches else None)
+        return hidden
+
+
+def draw_codes(logits_BK: Tensor, *, generator: torch.Generator, temperature: float, top_p: float) -> Tensor:
+    """Draw a code from each row of logits: int64, shape (batch,).
+
+    Parameters
+    ----------
+    logits_BK : float, shape (batch, codes)
+        Logits.
+    generator : torch.Generator
+        Source of the draws, on the CPU.
+    temperature : float
+        Divides the logits; 0 takes the most likely code.
+    top_p : float
+        Draw from the most likely codes whose probabilities together reach this value.
+    """
+    if temperature == 0:
+        return logits_BK.argmax(dim=-1)
+    shares, codes = (logits_BK.float() / temperature).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    is_kept = shares.cumsum(dim=-1) - shares < top_p  # the first code is always kept
+    drawn = torch.multinomial((shares * is_kept).cpu(), 1, generator=generator).to(codes.device)
+    return codes.gather(1, drawn)[:, 0]
+
+
+def _cut(sequence: TokenSequence, start: int, stop: int) -> TokenSequence:
+    return TokenSequence(*(part[:, start:stop] for part in sequence))
+
+
+def _masked(sources: Sources) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    return (sources.pos, sources.mask[..., None]), (sources.sensor_type, sources.mask)

@@ -1,0 +1,101 @@
+"""Prediction of the next token.
+
+Shape letters: B batch, S latent sources, T latent steps, Q quantizer levels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from emeg import metrics
+from emeg.errors import UserError
+from emeg.models.draws import PretrainingDraws
+from emeg.models.interface import Objective, PretrainingLosses, Sources
+from emeg.models.objectives.configs import NextTokenConfig
+
+
+class NextTokenPrediction(Objective):
+    """Predict every token from those before it, in a stretch of the segment that fits into the context.
+
+    Parameters
+    ----------
+    config : NextTokenConfig
+    """
+
+    def __init__(self, config: NextTokenConfig) -> None:
+        self.config = config
+
+    def check(self, encoder: Any) -> None:  # noqa: ANN401 - any encoder
+        """Raise if the encoder cannot be trained with this objective."""
+        missing = [name for name in ("logits", "context_steps", "continue_codes") if not hasattr(encoder, name)]
+        if missing:
+            raise UserError(
+                f"objective 'next_token': encoder {encoder.kind!r} has no {' and no '.join(missing)};"
+                " choose the encoder 'causal', or no objective"
+            )
+
+    def metric_names(self, encoder: Any) -> tuple[str, ...]:  # noqa: ANN401 - any encoder
+        """Return the names of all metrics that `loss` returns, the loss first."""
+        return (metrics.LOSS, metrics.ACCURACY, *(metrics.level_accuracy(n) for n in range(encoder.n_levels)))
+
+    def loss(
+        self,
+        encoder: Any,  # noqa: ANN401 - any encoder
+        features: Tensor,
+        codes: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        draws: PretrainingDraws | None = None,
+        sources: Sources | None = None,
+    ) -> PretrainingLosses:
+        """Crop a stretch at random and predict its tokens: mean cross-entropy of the tokens of real sources, nats.
+
+        Parameters
+        ----------
+        encoder : Encoder
+        features : float32, shape (batch, sources, steps, n_dim)
+            Features of `codes`, dimensionless; not used.
+        codes : int, shape (batch, sources, steps, levels)
+            Codes of the tokenizer.
+        generator : torch.Generator, optional
+            Source of the stretch, of corrupted inputs and of dropout.
+        draws : PretrainingDraws, optional
+            Not used.
+        sources : Sources, optional
+            Sensors, if each channel is a source.
+        """
+        del features, draws
+        codes = self._crop(codes.long(), encoder.context_steps(codes.shape[1]), generator)
+        inputs = self._corrupt(codes, encoder.tokenizer.sizes.n_codes, generator) if encoder.training else codes
+        dropout = generator if codes.device.type == "cpu" else None
+        logits, sequence = encoder.logits(codes, sources, inputs=inputs, generator=dropout)
+        lost = F.cross_entropy(logits.float().flatten(0, 1), sequence.codes.flatten(), reduction="none")
+        valid = sequence.valid.flatten().to(lost)
+        total = (lost * valid).sum() / valid.sum()
+        with torch.no_grad():
+            right = (logits.argmax(dim=-1) == sequence.codes).flatten() * valid
+            figures = {metrics.ACCURACY: right.sum() / valid.sum()}
+            for level in range(encoder.n_levels):
+                own = (sequence.level.flatten() == level) * valid
+                figures[metrics.level_accuracy(level)] = (right * own).sum() / own.sum().clamp(min=1)
+        return PretrainingLosses(total, figures)
+
+    def _crop(self, codes: Tensor, n_steps: int, generator: torch.Generator | None) -> Tensor:
+        spare = codes.shape[2] - n_steps
+        if spare <= 0:
+            return codes
+        origin = codes.device if generator is None else generator.device
+        starts = torch.randint(spare + 1, (len(codes),), generator=generator, device=origin).tolist()
+        return torch.stack([row[:, start : start + n_steps] for row, start in zip(codes, starts, strict=True)])
+
+    def _corrupt(self, codes: Tensor, n_codes: int, generator: torch.Generator | None) -> Tensor:
+        """Replace the codes of a share of the latent steps by random ones."""
+        if self.config.corruption == 0:
+            return codes
+        origin = codes.device if generator is None else generator.device
+        shape = (codes.shape[0], 1, codes.shape[2], 1)
+        hit = torch.rand(shape, generator=generator, device=origin).to(codes.device) < self.config.corruption
+        drawn = torch.randint(n_codes, codes.shape, generator=generator, device=origin).to(codes.device)
+        return torch.where(hit, drawn, codes)

@@ -1,0 +1,55 @@
+"""Continuations in physical units: an oracle is right in time and scale, and nothing of the future is used."""
+
+import numpy as np
+import pytest
+import torch
+from tests.training.conftest import rhythms, sensors_of
+
+from emeg.evaluation.generation.continuing import average_reference, continue_with_network
+from emeg.evaluation.generation.prompts import Stretch
+from emeg.models.causal.config import CausalConfig
+from emeg.models.causal.transformer import CausalTransformer
+from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
+
+SETTINGS = {"temperature": 1.0, "top_p": 1.0, "seed": 0, "device": torch.device("cpu")}
+N_BEFORE, N_AFTER = 1024, 512
+
+
+@pytest.fixture
+def stretch():
+    signal = rhythms(np.random.default_rng(0), 5, N_BEFORE + N_AFTER)
+    before, after = signal[:, :N_BEFORE], signal[:, N_BEFORE:]
+    return Stretch("r", "d/s", sensors_of(5), 256.0, before, after, None)
+
+
+class Oracle:
+    """Returns the codes of the recorded continuation, scaled as the prompt is."""
+
+    def __init__(self, stretch: Stretch, n_prompt: int) -> None:
+        self.tokenizer = MuLaw(MuLawConfig(n_codes=8192))
+        prompt = average_reference(stretch.before[:, -n_prompt:], stretch.sensors.types)
+        self._after = average_reference(stretch.after, stretch.sensors.types) / (prompt.std() + 1e-5)
+
+    def continue_codes(self, codes, n_steps, **settings):
+        x = torch.from_numpy(self._after)[None].float()
+        made = self.tokenizer.tokenize(x, torch.zeros(1, 5, 6), torch.zeros(1, 5).long()).codes
+        assert made.shape[2] == n_steps
+        return made
+
+
+@pytest.mark.parametrize("n_prompt", [256, 1024])
+def test_an_oracle_returns_the_recorded_continuation(stretch, n_prompt):
+    made = continue_with_network(Oracle(stretch, n_prompt), stretch, n_prompt, N_AFTER, **SETTINGS)
+    expected = average_reference(stretch.after, stretch.sensors.types)
+    assert np.abs(made - expected).max() < 0.01 * expected.std()
+
+
+def test_nothing_of_the_future_is_used(stretch):
+    torch.manual_seed(0)
+    sizes = CausalConfig(width=32, n_head=2, depth=2, context_tokens=128, across_sources=False)
+    network = CausalTransformer(sizes, MuLaw(MuLawConfig(n_codes=32))).eval()
+    made = continue_with_network(network, stretch, 256, 256, **SETTINGS)
+    other = stretch._replace(after=100 * stretch.after)
+    assert np.array_equal(made, continue_with_network(network, other, 256, 256, **SETTINGS))
+    assert not np.array_equal(made, continue_with_network(network, stretch, 256, 256, **SETTINGS | {"seed": 1}))
+    assert 0.01 < made.std() / stretch.before.std() < 100

@@ -1,0 +1,172 @@
+"""The causal transformer: causality, cache, padding, generation, files."""
+
+import math
+
+import pytest
+import torch
+from tests.messages import refusal
+from tests.small_models import TINY
+
+from emeg.errors import UserError
+from emeg.models import BrainOmni, BrainOmniConfig, Sources, build_objective, load_encoder
+from emeg.models.causal.config import CausalConfig
+from emeg.models.causal.transformer import CausalTransformer, draw_codes
+from emeg.tokenizers.braintokenizer import BrainTokenizer
+from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
+
+SIZES = {"width": 32, "n_head": 2, "depth": 2, "context_tokens": 240}
+LATENT, CHANNEL = "latent sources", "channels"
+
+
+def make(kind: str, *, across: bool = True, **changes) -> CausalTransformer:
+    torch.manual_seed(0)
+    tokenizer = BrainTokenizer(TINY) if kind == LATENT else MuLaw(MuLawConfig(n_codes=32, window_length=64))
+    network = CausalTransformer(CausalConfig(across_sources=across, **SIZES, **changes), tokenizer).eval()
+    with torch.no_grad():
+        network.predict_head.weight.mul_(50)  # logits that differ
+    return network
+
+
+def tokens(network: CausalTransformer, *, batch: int = 2, steps: int = 8, seed: int = 1):
+    """Return codes, and sensors if channels are the sources."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = network.tokenizer.sizes
+    n_sources = sizes.n_sources or 5
+    codes = torch.randint(32, (batch, n_sources, steps, sizes.n_levels), generator=generator)
+    if sizes.n_sources is not None:
+        return codes, None
+    mask = torch.ones(batch, n_sources, dtype=torch.bool)
+    return codes, Sources(
+        torch.randn(batch, n_sources, 6, generator=generator), torch.zeros(batch, n_sources).long(), mask
+    )
+
+
+every_form = pytest.mark.parametrize(
+    ("kind", "across"), [(LATENT, True), (LATENT, False), (CHANNEL, True), (CHANNEL, False)]
+)
+
+
+@every_form
+def test_a_change_of_the_future_changes_no_past_logit(kind, across):
+    network = make(kind, across=across)
+    codes, sources = tokens(network)
+    before, sequence = network.logits(codes, sources)
+    changed = codes.clone()
+    changed[:, :, 5:] = (changed[:, :, 5:] + 7) % 32
+    after, _ = network.logits(changed, sources)
+    first = int((sequence.time[0] == 5).nonzero()[0])
+    assert torch.equal(before[:, : first + 1], after[:, : first + 1])
+    assert not torch.equal(before[:, first + 1 :], after[:, first + 1 :])
+
+
+def test_levels_and_sources_of_a_step_are_in_order_too():
+    """The second level of the third source sees its first level and the sources before, not those after."""
+    network = make(LATENT)
+    codes, _ = tokens(network, batch=1)
+    before, sequence = network.logits(codes)
+    changed = codes.clone()
+    changed[0, 2, 3, 1] = (changed[0, 2, 3, 1] + 1) % 32
+    same = (network.logits(changed)[0] == before).all(dim=-1)[0]
+    here = int(((sequence.time == 3) & (sequence.source == 2) & (sequence.level == 1))[0].nonzero()[0])
+    assert same[: here + 1].all()
+    assert not same[here + 1]
+
+
+@every_form
+def test_the_cache_gives_the_logits_of_the_whole_sequence(kind, across):
+    """The most likely codes, drawn one after the other with a cache, are those of one pass over all of them."""
+    network = make(kind, across=across)
+    codes, sources = tokens(network)
+    made = network.continue_codes(codes, 4, generator=torch.Generator(), temperature=0, sources=sources)
+    logits, sequence = network.logits(torch.cat([codes, made], dim=2), sources)
+    is_new = sequence.time[0] >= 8
+    assert torch.equal(logits.argmax(dim=-1)[:, is_new], sequence.codes[:, is_new])
+
+
+def test_padded_channels_change_no_logit():
+    for across in (True, False):
+        network = make(CHANNEL, across=across)
+        codes, sources = tokens(network)
+        alone, _ = network.logits(codes[:, :3], Sources(*(part[:, :3] for part in sources)))
+        mask = sources.mask.clone()
+        mask[:, 3:] = False
+        padded, sequence = network.logits(codes, sources._replace(mask=mask))
+        assert torch.allclose(padded[sequence.valid].view_as(alone), alone, atol=1e-5)
+        embedded = [
+            network.embed_codes(codes, sources._replace(mask=mask)),
+            network.embed_codes(codes[:, :3], Sources(*(part[:, :3] for part in sources))),
+        ]
+        assert torch.allclose(*embedded, atol=1e-5)
+
+
+def test_the_loss_ignores_padded_channels():
+    network = make(CHANNEL)
+    codes, sources = tokens(network)
+    mask = sources.mask.clone()
+    mask[0, 3:] = False
+    loss = network.pretraining_loss(codes, codes, sources=sources._replace(mask=mask)).total
+    changed = codes.clone()
+    changed[0, 3:] = 0
+    assert torch.allclose(loss, network.pretraining_loss(changed, changed, sources=sources._replace(mask=mask)).total)
+
+
+def test_an_untrained_head_starts_from_equal_probabilities():
+    torch.manual_seed(0)
+    network = CausalTransformer(CausalConfig(**SIZES), BrainTokenizer(TINY))
+    codes, _ = tokens(network, batch=4)
+    loss = network.pretraining_loss(codes, codes).total.detach()
+    assert float(loss) == pytest.approx(math.log(32), abs=0.05)
+
+
+def test_continuations_longer_than_the_context_are_repeatable_and_differ_by_seed():
+    network = make(CHANNEL, across=False)
+    codes, sources = tokens(network)
+    long = [
+        network.continue_codes(codes, 300, generator=torch.Generator().manual_seed(seed), top_p=0.9, sources=sources)
+        for seed in (0, 0, 1)
+    ]
+    assert long[0].shape == (2, 5, 300, 1)
+    assert torch.equal(long[0], long[1])
+    assert not torch.equal(long[0], long[2])
+
+
+def test_draws_follow_temperature_and_top_p():
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().repeat(4000, 1)
+    counts = [
+        torch.bincount(
+            draw_codes(logits, generator=torch.Generator().manual_seed(0), temperature=heat, top_p=p), minlength=4
+        )
+        for heat, p in ((1.0, 1.0), (1.0, 0.7), (0.5, 1.0), (0.0, 1.0))
+    ]
+    assert torch.allclose(counts[0] / 4000, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.03)
+    assert counts[1][2:].sum() == 0
+    assert float(counts[2][0] / 4000) == pytest.approx(0.25 / 0.365, abs=0.03)
+    assert counts[3].tolist() == [4000, 0, 0, 0]
+
+
+def test_embeddings_of_parts_are_those_of_the_parts_alone():
+    network = make(LATENT)
+    steps = network.context_steps(5)
+    codes, _ = tokens(network, steps=2 * steps)
+    whole = network.embed_codes(codes, layers=(0, 2))
+    assert whole.shape == (2, 2, 5, 2 * steps, 32)
+    assert torch.allclose(whole[:, :, :, steps:], network.embed_codes(codes[:, :, steps:], layers=(0, 2)), atol=1e-6)
+
+
+def test_a_saved_network_predicts_the_same(tmp_path):
+    network = make(CHANNEL)
+    network.save_pretrained(tmp_path)
+    loaded = load_encoder(tmp_path)
+    assert isinstance(loaded, CausalTransformer)
+    codes, sources = tokens(network)
+    assert torch.equal(network.logits(codes, sources)[0], loaded.logits(codes, sources)[0])
+
+
+def test_an_objective_of_another_encoder_is_refused():
+    brainomni = BrainOmni(BrainOmniConfig(lm_dim=24, lm_head=4, lm_depth=3, num_quantizers_used=3), TINY)
+    with refusal(UserError, "next_token", "brainomni", action="causal"):
+        build_objective("next_token", {}, encoder=brainomni)
+    with refusal(UserError, "masked", "causal", action="the objective"):
+        build_objective("masked", {}, encoder=make(LATENT))
+    with refusal(UserError, "brainomni", action="another tokenizer"):
+        BrainOmni(BrainOmniConfig(), MuLaw(MuLawConfig()))

@@ -1,0 +1,2 @@
+from .config import MuLawConfig as MuLawConfig
+from .companding import MuLaw as MuLaw
