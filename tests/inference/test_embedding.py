@@ -155,6 +155,12 @@ def test_the_name_at_the_top_is_the_same():
     ("parameters", "container", "named", "action"),
     [
         ({"batch_size": 0}, None, "batch_size: 0", "1 or more"),
+        ({"layers": (0, 9)}, None, "layers: there is no 9", "0 to 2"),
+        ({"device": "tpu"}, None, "device: there is no 'tpu'", "auto, cpu"),
+        ({"info": {"sfreq": 256.0}}, None, "info", "epochs.info"),
+        ({"info": mne.create_info(["X1"], 256.0, "eeg")}, None, "channel among 1", "montage="),
+        ({"unit": "µV"}, None, "unit", "uV"),
+        ({"window_s": 0.0}, None, "window_s: 0.0", "more than 0"),
         ({"pooling": "max"}, None, "pooling", "mean, mean_std"),
         ({"pooling": "none"}, "pandas", "pooling", "mean or mean_std"),
     ],
@@ -165,6 +171,19 @@ def test_parameters_are_refused_by_name_when_fitting(model, parameters, containe
         embedder.set_output(transform=container)
     with refusal(UserError, named, action=action):
         embedder.fit(None)
+
+
+def test_meg_in_another_unit_is_refused_with_its_own_factor(model):
+    """The advice to set the unit belongs to EEG alone."""
+    info = mne.create_info(["MEG 0111", "MEG 0121"], 256.0, "mag")
+    for k, channel in enumerate(info["chs"]):
+        channel["loc"] = np.array([0.05 * (-1) ** k, 0.02, 0.1, 1, 0, 0, 0, 1, 0, 0, 0, 1.0])
+        channel["coil_type"] = 3024
+    tesla = 1e-12 * np.random.default_rng(0).standard_normal((2, 2, 1024))
+    assert Embedder(model, info=info).transform(tesla).shape[0] == 2
+    with refusal(UserError, "magnetometers", "T", action="1e-15") as refused:
+        Embedder(model, info=info, unit="uV").transform(1e15 * tesla)
+    assert "unit=" not in str(refused.value)
 
 
 def test_features_that_are_no_row_have_no_names(model):

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
 
 from emeg.errors import UserError
-from emeg.inference.input_windows import UNIT_FACTORS, SignalWindows, Unit, windows_of
+from emeg.inference.input_windows import UNIT_FACTORS, SignalWindows, Unit, usable_sensors, windows_of
 from emeg.models import POOLINGS, EncoderModule, load_encoder, pool, pooled_names
 from emeg.sensors import positions_with_regions
 from emeg.tokenizers.braintokenizer import normalise_signal
@@ -97,10 +97,17 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             A parameter is refused, or the model cannot be loaded.
         """
         self._check()
-        self._network()
+        network = self._network()
+        depth = network.depth
+        if wrong := [layer for layer in self.layers if not 0 <= layer <= depth]:
+            raise UserError(f"layers: there is no {wrong[0]}; choose from 0 to {depth}, the number of blocks")
+        if self.info is not None:
+            usable_sensors(self.info, self.montage)
         return self
 
     def _check(self) -> None:
+        if self.info is not None and not {"chs", "sfreq", "bads"} <= set(self.info):
+            raise UserError("info: it is no mne.Info; give epochs.info, or mne.create_info(…) with a montage")
         if self.pooling not in (*POOLINGS, "none"):
             raise UserError(f"pooling: there is no {self.pooling!r}; choose from {', '.join((*POOLINGS, 'none'))}")
         if self.unit not in UNIT_FACTORS:
@@ -177,7 +184,7 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if loaded is None or loaded[0] != asked:
             if not asked[0]:
                 raise UserError("Embedder: model= is empty; give the folder of an encoder, such as a BrainOmni")
-            device = self.device if self.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+            device = _device(self.device)
             loaded = (asked, load_encoder(Path(self.model)).to(device))
             self._loaded = loaded
         return loaded[1]
@@ -193,3 +200,15 @@ class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.three_d_array = True
         tags.requires_fit = False
         return tags
+
+
+def _device(name: str) -> torch.device:
+    """Return the device of a name; ``auto`` is a GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        raise UserError(f"device: there is no {name!r}; use auto, cpu, cuda or mps")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device: {name!r} needs a GPU, and PyTorch finds none here; use auto or cpu")
+    return torch.device(name)

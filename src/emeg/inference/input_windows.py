@@ -214,7 +214,7 @@ def check_amplitude(
     types : int, shape (channels,)
         Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
     advice : str
-        What else the user can do.
+        What else the user can do about EEG; `unit` does not concern MEG.
 
     Raises
     ------
@@ -227,9 +227,10 @@ def check_amplitude(
         own = own[own > 0]
         typical = float(np.median(own)) if own.size else None
         if typical is not None and not expected.smallest <= typical <= expected.largest:
+            other = f", {advice}" if code == SensorType.EEG else ""
             raise UserError(
                 f"{expected.kind} of {typical:.3g} {expected.unit}: X must be in {expected.unit}; multiply by"
-                f" {expected.others}, {advice}"
+                f" {expected.others}{other}"
             )
 
 
