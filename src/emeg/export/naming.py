@@ -11,6 +11,9 @@ from emeg.store import CatalogRow
 DESCRIPTION = "preproc"
 """Label of ``desc-`` in the names of files that hold processed data."""
 
+INTRACRANIAL_SPACE = "MNI152NLin2009cAsym"
+"""Coordinate system of intracranial electrodes; those of the MNI152 family differ by some millimetres."""
+
 _NOT_LABEL = re.compile(r"[^A-Za-z0-9]+")
 _SHORT = 6
 
@@ -29,7 +32,12 @@ class NamedRecording:
     @property
     def datatype(self) -> str:
         """Folder and suffix: EEG recorded together with MEG is in the MEG's file."""
-        return "eeg" if self.row.modality == "eeg" else "meg"
+        return self.row.modality if self.row.modality in {"eeg", "ieeg"} else "meg"
+
+    @property
+    def extension(self) -> str:
+        """Extension of the data file, without the dot."""
+        return "fif" if self.datatype == "meg" else "vhdr"
 
     @property
     def folder(self) -> str:
@@ -44,10 +52,17 @@ class NamedRecording:
 
     @property
     def space(self) -> str:
-        """Name of the coordinate system: the same for all EEG, that of the device for MEG."""
+        """Name of the coordinate system: the same for all EEG, that of the device for MEG, of the implant for iEEG."""
         if self.datatype == "eeg":
             return _join(sub=self.subject, ses=self.session)
+        if self.datatype == "ieeg":
+            return f"{self.name(description=False)}_space-{INTRACRANIAL_SPACE}"
         return _join(sub=self.subject, ses=self.session, task=self.task, acq=self.acquisition)
+
+    @property
+    def electrodes(self) -> str:
+        """Name of the table of electrodes, without suffix and extension."""
+        return self.space if self.datatype == "ieeg" else self.name(description=False)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -161,9 +161,9 @@ def _export_recording(store: Store, one: NamedRecording, sources: Sequence[Sourc
     folder.mkdir(parents=True, exist_ok=True)
     row = one.row
     recording = open_recording(store, row.recording)
-    if one.datatype == "eeg":
-        write_brainvision(recording, folder, f"{one.name()}_eeg")
-        write_table(folder / f"{one.name(description=False)}_electrodes.tsv", electrode_rows(recording.sensors))
+    if one.datatype != "meg":
+        write_brainvision(recording, folder, f"{one.name()}_{one.datatype}")
+        write_table(folder / f"{one.electrodes}_electrodes.tsv", electrode_rows(recording.sensors))
     else:
         bad = tuple(name for name in row.bad_channels if name not in row.interpolated)
         write_fif(recording, folder, one.name(), bad=bad)

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from emeg.export.naming import INTRACRANIAL_SPACE
 from emeg.sensors import Sensors, SensorType
 from emeg.sensors.coils import PLANAR_COILS
+from emeg.sensors.layout import INTRACRANIAL_TYPES, MEG_TYPES
 from emeg.store import BadReason, CatalogRow, Event, Recording
 
 Rows = list[dict[str, Any]]
@@ -44,7 +46,7 @@ def channel_rows(recording: Recording, row: CatalogRow) -> Rows:
             {
                 "name": name,
                 "type": channel_type(recording.sensors, i),
-                "units": "uV" if row.modality == "eeg" else recording.sensors.units[i],
+                "units": "uV" if row.modality in {"eeg", "ieeg"} else recording.sensors.units[i],
                 "low_cutoff": f"{low:g}",
                 "high_cutoff": f"{high:g}",
                 "sampling_frequency": f"{recording.sfreq:g}",
@@ -58,8 +60,8 @@ def channel_rows(recording: Recording, row: CatalogRow) -> Rows:
 
 def channel_type(sensors: Sensors, index: int) -> str:
     """Return the type of a channel as BIDS names it."""
-    if sensors.types[index] == SensorType.EEG:
-        return "EEG"
+    if sensors.types[index] not in MEG_TYPES:
+        return SensorType(int(sensors.types[index])).name
     if sensors.types[index] == SensorType.MAGNETOMETER:
         return "MEGMAG"
     return "MEGGRADPLANAR" if int(sensors.coils[index]) in PLANAR_COILS else "MEGGRADAXIAL"
@@ -73,13 +75,14 @@ def _words(reasons: BadReason) -> str:
 
 
 def electrode_rows(sensors: Sensors) -> Rows:
-    """List the electrodes with their positions: metres, head coordinates."""
+    """List the electrodes with their positions in metres: head coordinates, or MNI152 coordinates of contacts."""
     return [
         {
             "name": sensors.names[i],
             **{axis: f"{value:.6f}" for axis, value in zip("xyz", sensors.positions[i], strict=True)},
+            **({"size": None} if sensors.types[i] in INTRACRANIAL_TYPES else {}),
         }
-        for i in np.flatnonzero(sensors.is_eeg)
+        for i in np.flatnonzero(~sensors.is_meg)
     ]
 
 
@@ -88,6 +91,13 @@ def coordinate_system(sensors: Sensors, datatype: str) -> dict[str, Any]:
     eeg = {"EEGCoordinateSystem": "CapTrak", "EEGCoordinateUnits": "m"}
     if datatype == "eeg":
         return eeg
+    if datatype == "ieeg":
+        return {
+            "iEEGCoordinateSystem": INTRACRANIAL_SPACE,
+            "iEEGCoordinateUnits": "m",
+            "iEEGCoordinateSystemDescription": "MNI152 coordinates of the source, or its coordinates brought there by a"
+            " fixed transform; the notes of the recording tell which.",
+        }
     frame = (
         "Coils in device coordinates as the maker defines them (right, front, up); nothing tells where the head was."
         if sensors.meg_frame == "device"
@@ -197,6 +207,9 @@ def recording_json(recording: Recording, row: CatalogRow, sources: Sequence[str]
         **({"Sources": list(sources)} if sources else {}),
         **({"Notes": list(row.notes)} if row.notes else {}),
     }
+    if row.modality == "ieeg":
+        counts = {f"{kind.name}ChannelCount": int(np.count_nonzero(types == kind)) for kind in INTRACRANIAL_TYPES[:2]}
+        return described | {"iEEGReference": "n/a", **counts}
     if row.modality == "eeg":
         return described | {"EEGReference": "n/a", "EOGChannelCount": 0, "ECGChannelCount": 0, "EMGChannelCount": 0}
     return described | {

@@ -62,7 +62,7 @@ class ExportedFacts:
                 sessions[one.subject][one.session] = {"session_id": f"ses-{one.session}", **facts}
             if (facts := self._of("scans", one)) is not None:
                 stem = f"sub-{one.subject}" + (f"/ses-{one.session}" if one.session else "")
-                file = f"{one.datatype}/{one.name()}_{one.datatype}.{'vhdr' if one.datatype == 'eeg' else 'fif'}"
+                file = f"{one.datatype}/{one.name()}_{one.datatype}.{one.extension}"
                 scans[stem].append({"filename": file, **facts})
         for subject, rows in sessions.items():
             write_table(folder / f"sub-{subject}" / f"sub-{subject}_sessions.tsv", list(rows.values()))
