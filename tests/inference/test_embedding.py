@@ -25,6 +25,7 @@ from tests.messages import refusal
 import emeg
 from emeg.errors import EmegError, UserError
 from emeg.inference import Embedder
+from emeg.inference.input_windows import usable_sensors
 from emeg.models import BrainOmni
 from emeg.sensors import sensors_from_info
 from emeg.tokenizers.braintokenizer import normalise_signal
@@ -207,3 +208,16 @@ def test_padding_of_short_windows_is_told(model, caplog):
     caplog.clear()
     Embedder(model).transform(epochs_of(n=1, seconds=2.0))
     assert not caplog.text
+
+
+def test_depth_electrodes_are_usable_where_their_montage_is_in_mni_coordinates():
+    rng = np.random.default_rng(0)
+    raw = mne.io.RawArray(3e-5 * rng.standard_normal((4, 1024)), mne.create_info(4, 256.0, "seeg"), verbose="error")
+    positions = {str(i): (-0.03 - 0.004 * i, -0.01, -0.02) for i in range(4)}
+    raw.set_montage(mne.channels.make_dig_montage(positions, coord_frame="head"), verbose="error")
+    with refusal(UserError, "MNI", action="set a montage"):
+        usable_sensors(raw.info)
+    raw.set_montage(mne.channels.make_dig_montage(positions, coord_frame="mni_tal"), verbose="error")
+    sensors = usable_sensors(raw.info).sensors
+    np.testing.assert_allclose(sensors.positions, list(positions.values()), atol=1e-7)
+    assert sensors.modality == "ieeg"

@@ -15,6 +15,7 @@ from emeg.dsp.response import Band, plan_band
 from emeg.dsp.standardise import standardise
 from emeg.errors import UserError
 from emeg.sensors import PickedSensors, Sensors, SensorType, check_geometry, sensors_from_info
+from emeg.sensors.layout import INTRACRANIAL_TYPES
 
 if TYPE_CHECKING:
     import mne
@@ -51,6 +52,7 @@ _AMPLITUDES = {
     int(SensorType.EEG): _Amplitude("EEG", "V", 1e-8, 5e-3, "1e-6 if in µV"),
     int(SensorType.MAGNETOMETER): _Amplitude("magnetometers", "T", 1e-16, 1e-7, "1e-15 if in fT"),
     int(SensorType.GRADIOMETER): _Amplitude("gradiometers", "T/m", 1e-15, 1e-6, "1e-13 if in fT/cm"),
+    **{int(kind): _Amplitude(kind.name, "V", 1e-8, 5e-2, "1e-6 if in µV") for kind in INTRACRANIAL_TYPES},
 }
 """From below the noise of any amplifier or sensor to above the artefacts of a usable recording."""
 
@@ -167,6 +169,8 @@ def _check_array(values: NDArray[Any], info: "mne.Info | None") -> None:
 def usable_sensors(info: "mne.Info", montage: str | None = None) -> PickedSensors:
     """Select the sensors with a position that are not marked bad.
 
+    Intracranial electrodes are selected if there is neither EEG nor MEG; their positions must be in MNI coordinates.
+
     Raises
     ------
     UserError
@@ -174,7 +178,9 @@ def usable_sensors(info: "mne.Info", montage: str | None = None) -> PickedSensor
     RecordingError
         The sensors cannot sit on a head.
     """
-    picked = sensors_from_info(info, montage=montage)
+    kinds = set(info.get_channel_types(unique=True))
+    intracranial = bool(kinds & {"seeg", "ecog", "dbs"}) and not kinds & {"eeg", "mag", "grad"}
+    picked = sensors_from_info(info, montage=montage, intracranial=intracranial)
     good = np.array([name not in set(info["bads"]) for name in picked.sensors.names], bool)
     dropped = {name: reason for name, reason in picked.dropped.items() if "neither EEG nor MEG" not in reason}
     if dropped:
@@ -212,7 +218,7 @@ def check_amplitude(
     signal : float32, shape (..., channels, samples)
         V, T or T/m.
     types : int, shape (channels,)
-        Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        Codes of `SensorType`.
     advice : str
         What else the user can do about EEG; `unit` does not concern MEG.
 

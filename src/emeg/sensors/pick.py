@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _KIND_MEG, _KIND_EEG, _KIND_REFERENCE_MEG = 1, 2, 301
 _INTRACRANIAL_KINDS = {802: SensorType.SEEG, 902: SensorType.ECOG, 803: SensorType.DBS}
 _FRAME_UNKNOWN, _FRAME_DEVICE, _FRAME_HEAD = 0, 1, 4
-FRAME_MNI = 2001
+FRAME_MNI = 2003
 """FIFF code of MNI coordinates (FIFFV_MNE_COORD_MNI_TAL)."""
 _MEG_FRAMES: dict[int, Frame] = {_FRAME_UNKNOWN: "device", _FRAME_DEVICE: "device", _FRAME_HEAD: "head"}
 
@@ -88,7 +88,7 @@ def sensors_from_info(
     arXiv 2505.18185, section on the sensor encoder, for the axes taken as orientation.
     """
     if intracranial:
-        return _intracranial_sensors(info["chs"])
+        return _intracranial_sensors(info)
     channels: list[Channel] = info["chs"]
     found: dict[str, _Sensor] = {}
     dropped: dict[str, str] = {}
@@ -114,18 +114,22 @@ def sensors_from_info(
     )
 
 
-def _intracranial_sensors(channels: Sequence[Channel]) -> PickedSensors:
+def _intracranial_sensors(info: "mne.Info") -> PickedSensors:
+    channels: list[Channel] = info["chs"]
     found: dict[str, _Sensor] = {}
     dropped: dict[str, str] = {}
+    # MNE-Python keeps the frame of such a montage in its points alone and calls that of the channels head
+    points = {int(point["coord_frame"]) for point in info["dig"] or ()}
+    frames = {FRAME_MNI, _FRAME_HEAD} if points == {FRAME_MNI} else {FRAME_MNI}
     for channel in channels:
-        _put(channel["ch_name"], _contact(channel), found, dropped)
+        _put(channel["ch_name"], _contact(channel, frames), found, dropped)
     picks = [i for i, channel in enumerate(channels) if channel["ch_name"] in found]
     names = tuple(channels[i]["ch_name"] for i in picks)
     sensors = _sensors(names, [found[name] for name in names], "device")
     return PickedSensors(sensors, np.array(picks, np.intp), dropped)
 
 
-def _contact(channel: Channel) -> _Sensor | str:
+def _contact(channel: Channel, frames: set[int]) -> _Sensor | str:
     kind = _INTRACRANIAL_KINDS.get(int(channel["kind"]))
     if kind is None:
         is_eeg = int(channel["kind"]) == _KIND_EEG
@@ -133,7 +137,7 @@ def _contact(channel: Channel) -> _Sensor | str:
     if UNIT_NAMES.get(int(channel["unit"])) != "V":
         return f"unit code {int(channel['unit'])} is not volt"
     position = np.array(channel["loc"][:3], np.float64)
-    if int(channel["coord_frame"]) != FRAME_MNI or not np.isfinite(position).all():
+    if int(channel["coord_frame"]) not in frames or not np.isfinite(position).all():
         return "contact without a position in MNI coordinates"
     return _Sensor(kind, "V", position, np.zeros(3), EEG_COIL)
 

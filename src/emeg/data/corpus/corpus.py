@@ -180,7 +180,7 @@ class Corpus:
         known = self.layouts
         with_regions = {}
         for layout, recording in zip(names.tolist(), self.column("recording")[first].tolist(), strict=True):
-            if not store.has("recordings", recording):
+            if not store.has("recordings", f"{recording}.zarr"):
                 raise UserError(
                     f"corpus {self.name}: recording {recording}, whose positions state the brain regions, is not in"
                     f" {store.root}; ingest it again, or use a tokenizer without regions"
