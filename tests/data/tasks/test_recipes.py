@@ -86,3 +86,12 @@ def test_unknown_names_are_refused_with_the_nearest(tmp_path):
         load_task("arithmetics")
     with refusal(UserError, "nothing.yaml", action="YAML"):
         load_task(str(tmp_path / "nothing.yaml"))
+
+
+def test_intracranial_tasks_are_split_in_time_unless_they_say_otherwise():
+    implanted = TaskRecipe(**HANDS, modality="ieeg")
+    assert implanted.split.rule == "within_subject_blocks"
+    assert TaskRecipe(**HANDS, modality="eeg").split.rule == "cross_subject"
+    assert TaskRecipe(**HANDS, modality="ieeg", split={"rule": "cross_subject"}).split.rule == "cross_subject"
+    again = TaskRecipe.checked(json.loads(json.dumps(implanted.model_dump(mode="json"))), source="json")
+    assert again == implanted

@@ -9,6 +9,7 @@ from tests.messages import refusal
 from emeg.data import TaskConfig, infer_task, known_tasks, single_task, subject_folds, task_windows
 from emeg.errors import UserError
 from emeg.evaluation import FinetuneConfig
+from emeg.sensors import positions_with_regions
 from emeg.store import BadReason, open_recording, read_catalog, write_facts
 
 SSVEP = ["rest", "13Hz", "17Hz", "21Hz"]
@@ -165,7 +166,7 @@ def test_windows_are_the_recordings_samples(store, add_recording):
     assert batch.segments.tolist() == [3, 0]
     assert np.array_equal(batch.signal[0], open_recording(store, both).read(2176, 2688))
     assert np.array_equal(batch.signal[1, :5], open_recording(store, eeg).read(384, 896))
-    assert np.array_equal(batch.pos[0], sensors_of(3, 4).model_positions())
+    assert np.array_equal(batch.pos[0], positions_with_regions(sensors_of(3, 4)))
     assert windows.of(["d/2"]).tolist() == [3]
 
 
