@@ -5,6 +5,7 @@ from emeg.errors import UserError
 from emeg.evaluation.protocol.products import is_grid
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
+from emeg.reports.render import PAGE_VERSION
 from emeg.reports.sections.evaluated import read_evaluated
 from emeg.reports.write_grid_page import write_grid_page
 from emeg.store import Store
@@ -43,7 +44,7 @@ def compare(config: CompareConfig, *, progress: Progress = silent) -> CompareRes
     """
     store = Store.open(config.root)
     names = _named(store, config)
-    report = hash_json({"kind": "comparison", "evaluations": names, "version": __version__})
+    report = hash_json({"kind": "comparison", "evaluations": names, "version": __version__, "page": PAGE_VERSION})
     result = CompareResult(
         report=report,
         evaluations=tuple(names),

@@ -4,6 +4,9 @@ from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
+PAGE_VERSION = 2
+"""Part of the names of pages: raised when pages change, so that one of an older version is drawn again."""
+
 
 def render(context: dict[str, object], page: str = "report.html.j2") -> str:
     """Render a template; text is escaped, plots are not, and a missing value is an error."""

@@ -13,7 +13,7 @@ from emeg.errors import UserError
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.reports.quality_plots import kind_name
-from emeg.reports.render import render
+from emeg.reports.render import PAGE_VERSION, render
 from emeg.reports.sections.archive import quarantine_section
 from emeg.reports.sections.quality import (
     REASON_WORDS,
@@ -95,6 +95,7 @@ def _name(config: QualityConfig, rows: Sequence[CatalogRow], refused: Sequence[Q
         "quarantine": [record.model_dump(mode="json") for record in refused],
         "thumbnails": config.thumbnails,
         "version": __version__,
+        "page": PAGE_VERSION,
     }
     return f"quality-{hash_json(known)}"
 

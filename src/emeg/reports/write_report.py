@@ -9,7 +9,7 @@ from emeg.evaluation.protocol.cells import check_not_running
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.reports.page import page_context
-from emeg.reports.render import render
+from emeg.reports.render import PAGE_VERSION, render
 from emeg.reports.sections.evaluated import read_evaluated
 from emeg.reports.sections.generation import generation_context
 from emeg.reports.write_grid_page import write_grid_page
@@ -64,6 +64,7 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
             "recordings": [row.recording for row in rows],
             "quarantine": [record.model_dump(mode="json") for record in refused],
             "version": __version__,
+            "page": PAGE_VERSION,
         }
     )
     result = ReportResult(
