@@ -1,0 +1,163 @@
+"""The cross-scale encoder over the latent sources of a frozen tokenizer.
+
+Shape letters: B batch, C channels, S latent sources, T latent steps, D features.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emeg.errors import UserError
+from emeg.models.crossscale.config import CrossScaleConfig
+from emeg.models.crossscale.network import CrossScaleBlocks
+from emeg.models.crossscale.source_positions import locate_sources
+from emeg.models.interface import EncoderModule
+from emeg.tokenizers.braintokenizer.initialise import RELEASE_STD, initialise_linear
+from emeg.tokenizers.braintokenizer.parameters import group_parameters
+from emeg.tokenizers.interface import Tokenizer
+
+
+class CrossScale(EncoderModule):
+    """Predict masked codes, and embed signals, with kernels and attention over steps, windows and regions.
+
+    Parameters
+    ----------
+    config : CrossScaleConfig
+    tokenizer : Tokenizer
+        Frozen tokenizer with the same number of latent sources for every device.
+
+    References
+    ----------
+    The idea of cross-scale tokens and structured attention: arXiv 2506.23075.
+    """
+
+    kind = "crossscale"
+    config: CrossScaleConfig
+    source_pos: Tensor
+
+    def __init__(self, config: CrossScaleConfig, tokenizer: Tokenizer) -> None:
+        sizes = tokenizer.sizes
+        if sizes.n_sources is None:
+            raise UserError(
+                "encoder 'crossscale': the tokenizer has a source for each channel, and tokens keep no positions of"
+                " channels; choose a tokenizer with latent sources"
+            )
+        if config.num_quantizers_used > sizes.n_levels:
+            raise UserError(
+                f"num_quantizers_used is {config.num_quantizers_used}, but the tokenizer has {sizes.n_levels}."
+                " Set it to at most that number."
+            )
+        super().__init__(config, tokenizer)
+        self.mask_token = nn.Parameter(torch.empty(sizes.n_dim))
+        self.projection = nn.Linear(sizes.n_dim, config.n_dim)
+        self.scales = CrossScaleBlocks(config)
+        self.predict_head = nn.Linear(config.n_dim, config.num_quantizers_used * sizes.n_codes)
+        self.register_buffer("source_pos", locate_sources(tokenizer))
+        for part in (self.projection, self.scales):
+            initialise_linear(part, "emeg")
+        initialise_linear(self.predict_head, "release")
+        nn.init.trunc_normal_(self.mask_token, std=RELEASE_STD)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The blocks, for what adapts or shards them."""
+        return self.scales.blocks
+
+    @property
+    def n_features(self) -> int:
+        """Features of an embedding."""
+        return self.config.n_dim
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.config.depth
+
+    @property
+    def n_levels(self) -> int:
+        """Codes of a token that are predicted."""
+        return self.config.num_quantizers_used
+
+    def embed_latents(
+        self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
+    ) -> Tensor:
+        """Embed latents. Differentiable.
+
+        Parameters
+        ----------
+        latents : float, shape (batch, sources, steps, n_dim)
+            Dimensionless features of the tokenizer, quantized or not.
+        generator : torch.Generator, optional
+            Source of the dropout draws in training mode.
+        layers : sequence of int
+            Number of blocks behind each embedding, from 0 to ``depth``; their results are stacked in front. Empty: the
+            embedding of the last block but one, not stacked.
+
+        Returns
+        -------
+        float32, shape (batch, sources, steps, n_dim) or (layers, batch, sources, steps, n_dim)
+
+        Raises
+        ------
+        UserError
+            There is no such layer, or the latents are not those of this model's tokenizer.
+        """
+        if wrong := [layer for layer in layers if not 0 <= layer <= self.depth]:
+            raise UserError(
+                f"layers: {wrong[0]} is outside 0 to {self.depth}, the number of blocks of this model; choose one of"
+                " them"
+            )
+        hidden, reached = self._enter(latents), 0
+        found: dict[int, Tensor] = {}
+        for layer in sorted(set(layers or (self.depth - 1,))):
+            hidden = self._run(hidden, range(reached, layer), generator)
+            found[layer], reached = F.normalize(hidden.float(), dim=-1), layer
+        return torch.stack([found[layer] for layer in layers]) if layers else found[self.depth - 1]
+
+    def hidden(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Run all blocks: float, shape (batch, sources, steps, n_dim).
+
+        Parameters
+        ----------
+        features : float, shape (batch, sources, steps, n_dim)
+            Dimensionless features of the tokenizer, some of them masked.
+        generator : torch.Generator, optional
+            Source of the dropout draws in training mode.
+        """
+        return self._run(self._enter(features), range(self.depth), generator)
+
+    def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Group the parameters for AdamW: matrices of the blocks and kernels decay; the tokenizer is in no group."""
+        decayed = {name for name, value in self.named_parameters() if value.ndim > 1 and name.startswith("scales.")}
+        groups = group_parameters(
+            self,
+            [
+                ("tokenizer", lambda name: name.startswith("tokenizer."), learning_rate, 0.0),
+                ("decayed", lambda name: name in decayed, learning_rate, weight_decay),
+                ("plain", lambda _: True, learning_rate, 0.0),
+            ],
+        )
+        return [group for group in groups if group["name"] != "tokenizer"]
+
+    def checkpoint_activations(self) -> None:
+        """Recompute the blocks in the backward pass from their inputs: less memory, the same numbers."""
+        self.scales.checkpointing = True
+
+    def _enter(self, features: Tensor) -> Tensor:
+        sizes = self.tokenizer.sizes
+        if features.ndim != 4 or features.shape[1] != sizes.n_sources or features.shape[3] != sizes.n_dim:
+            raise UserError(
+                f"latents: expected shape (batch, {sizes.n_sources}, steps, {sizes.n_dim}), got"
+                f" {tuple(features.shape)}. Pass latents of this model's tokenizer."
+            )
+        sources_S1D = self.tokenizer.source_features.to(features.device)[:, None]
+        out: Tensor = self.projection(features + sources_S1D)
+        return out
+
+    def _run(self, hidden: Tensor, blocks: range, generator: torch.Generator | None) -> Tensor:
+        pos = self.source_pos.expand(len(hidden), -1, -1)
+        out: Tensor = self.scales(hidden, pos, blocks=blocks, generator=generator)
+        return out
