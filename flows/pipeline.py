@@ -31,6 +31,7 @@ from emeg.synthetic import SynthesizeConfig, SynthesizeResult
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig
 from emeg.training.configs import TrainingConfig
 from emeg.training.division import micro_batches_of
+from emeg.training.product_names import encoder_network
 
 DEMO_SETTINGS = {
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 180,
@@ -62,13 +63,13 @@ class PipelineConfig(Config):
     tokenizer: str = option("braintokenizer-emeg-nano", group="model")
     """Recipe of the tokenizer: a name or a .yaml file."""
     brainomni: str = option("brainomni-emeg-nano", group="model")
-    """Recipe of BrainOmni: a name or a .yaml file."""
+    """Recipe of the encoder, BrainOmni by default: a name or a .yaml file."""
     task: str | None = option(None, group="tasks")
     """Task to fine-tune and compare on: a name of `emeg tasks`, or a YAML file. Default: inferred from the events."""
     tokenizer_steps: int | None = option(None, group="training")
     """Optimiser steps of the tokenizer. Default: the recipe's."""
     pretrain_steps: int | None = option(None, group="training")
-    """Optimiser steps of BrainOmni. Default: the recipe's."""
+    """Optimiser steps of the encoder. Default: the recipe's."""
     seed: int = option(0, group="training")
     """Seed of splits, order, initial weights and draws."""
     workers: int = runtime_field(2, ge=0)
@@ -98,10 +99,12 @@ def pipeline_flow(config: PipelineConfig) -> ReportResult:
         root=root, corpus=corpus, recipe=config.tokenizer, seed=seed, **_given(steps=config.tokenizer_steps)
     )
     tokenizer = run_train_tokenizer(_shared_by_ranks(of_tokenizer, workers)).model
-    tokens = run_tokenize(TokenizeConfig(root=root, corpus=corpus, tokenizer=tokenizer, workers=workers)).tokens
-    of_model = PretrainConfig(
-        root=root, tokens=tokens, recipe=config.brainomni, seed=seed, **_given(steps=config.pretrain_steps)
-    )
+    of_model = PretrainConfig(root=root, recipe=config.brainomni, seed=seed, **_given(steps=config.pretrain_steps))
+    sizes: Any = encoder_network(of_model)
+    tokens = run_tokenize(
+        TokenizeConfig(root=root, corpus=corpus, tokenizer=tokenizer, overlap=sizes.overlap_ratio, workers=workers)
+    ).tokens
+    of_model = of_model.model_copy(update={"tokens": tokens})
     model = run_pretrain(_shared_by_ranks(of_model, workers)).model
     task = None if config.task is None else single_task(load_task(config.task))
     finetuned = None

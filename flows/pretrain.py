@@ -1,4 +1,4 @@
-"""Train BrainOmni on the codes of a corpus, in separate processes."""
+"""Train an encoder on the codes of a corpus, in separate processes."""
 
 from prefect import flow
 
@@ -18,7 +18,7 @@ def run_pretrain(config: PretrainConfig) -> TrainResult:
 @verb_flow
 @flow(name="pretrain")
 def pretrain_flow(config: PretrainConfig) -> TrainResult:
-    """Train BrainOmni on the codes of a corpus, in separate processes."""
+    """Train an encoder on the codes of a corpus, in separate processes."""
     show_start("pretrain", config)
     result = run_pretrain(config)
     if result.job:

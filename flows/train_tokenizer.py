@@ -1,4 +1,4 @@
-"""Train a BrainTokenizer on a corpus, in separate processes."""
+"""Train a tokenizer on a corpus, in separate processes."""
 
 from prefect import flow
 
@@ -18,7 +18,7 @@ def run_train_tokenizer(config: TrainTokenizerConfig) -> TrainResult:
 @verb_flow
 @flow(name="train-tokenizer")
 def train_tokenizer_flow(config: TrainTokenizerConfig) -> TrainResult:
-    """Train a BrainTokenizer on a corpus, in separate processes."""
+    """Train a tokenizer on a corpus, in separate processes."""
     show_start("train-tokenizer", config)
     result = run_train_tokenizer(config)
     if result.job:

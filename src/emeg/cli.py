@@ -60,10 +60,10 @@ VERB_GROUPS = {
         "shard": Verb("emeg.data", "shard", "ShardConfig", "Cut recordings into a corpus, split by subject."),
         "plan": Verb("emeg.training", "plan_training", "PlanConfig", "Forecast what a training reads and needs."),
         "train-tokenizer": Verb(
-            "emeg.training", "train_tokenizer", "TrainTokenizerConfig", "Train a BrainTokenizer on a corpus."
+            "emeg.training", "train_tokenizer", "TrainTokenizerConfig", "Train a tokenizer on a corpus."
         ),
         "tokenize": Verb("emeg.training", "tokenize", "TokenizeConfig", "Write the codes of a corpus."),
-        "pretrain": Verb("emeg.training", "pretrain", "PretrainConfig", "Train BrainOmni on the codes of a corpus."),
+        "pretrain": Verb("emeg.training", "pretrain", "PretrainConfig", "Train an encoder on the codes of a corpus."),
         "cache": Verb("emeg.data", "cache", "CacheConfig", "Show, verify or clear local copies of shards."),
     },
     "evaluation": {

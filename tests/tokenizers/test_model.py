@@ -317,3 +317,23 @@ def test_tokens_and_reconstructions_take_no_tf32_whatever_the_process_has_set(se
     assert [setting.fp32_precision for setting in settings_restored] == asked_for
     if set_by_process is set_tf32_by_the_old_flags:
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("medium", True)
+
+
+@pytest.mark.parametrize("options", [{}, {"target": "signal", "equaliser": 0.75, "sensor_gain": True}])
+def test_decoded_codes_are_the_reconstruction(tiny_config, options):
+    torch.manual_seed(0)
+    network = BrainTokenizer(tiny_config.model_copy(update=options)).eval()
+    x, pos, kind = signal(samples=3 * tiny_config.window_length)
+    network.prepare([(x[:1], pos[:1], kind[:1])])
+    mask = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    codes = network.tokenize(x, pos, kind, channel_mask=mask).codes
+    made = network.decode(codes, pos, kind, mask)
+    assert made.std() > 0
+    assert not made[1, 4:].any()
+    assert torch.allclose(made, network.reconstruct(x, pos, kind, mask).flatten(2), atol=1e-5)
+
+
+def test_codes_of_overlapping_windows_are_decoded_to_their_span(tiny):
+    x, pos, kind = signal(samples=tiny.config.window_length * 5 // 2)
+    codes = tiny.eval().tokenize(x, pos, kind, overlap=0.25).codes
+    assert tiny.decode(codes, pos, kind, overlap=0.25).shape == x.shape

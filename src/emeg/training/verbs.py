@@ -26,7 +26,7 @@ C = TypeVar("C", bound=TrainingConfig)
 
 
 def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) -> TrainResult:
-    """Train a BrainTokenizer on a corpus, in processes of its own unless they are there already (torchrun, Slurm).
+    """Train a tokenizer on a corpus, in processes of its own unless they are there already (torchrun, Slurm).
 
     Raises
     ------
@@ -45,7 +45,7 @@ def train_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent
 
 
 def pretrain(config: PretrainConfig, *, progress: Progress = silent) -> TrainResult:
-    """Train BrainOmni on stored tokens, in processes of its own unless they are there already.
+    """Train an encoder on stored tokens, in processes of its own unless they are there already.
 
     Raises
     ------

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from tests.small_models import TINY
 from tests.training.conftest import rhythms, sensors_of
 
 from emeg.evaluation.generation.continuing import average_reference, continue_with_network
 from emeg.evaluation.generation.prompts import Stretch
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.transformer import CausalTransformer
+from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 SETTINGS = {"temperature": 1.0, "top_p": 1.0, "seed": 0, "device": torch.device("cpu")}
@@ -53,3 +55,13 @@ def test_nothing_of_the_future_is_used(stretch):
     assert np.array_equal(made, continue_with_network(network, other, 256, 256, **SETTINGS))
     assert not np.array_equal(made, continue_with_network(network, stretch, 256, 256, **SETTINGS | {"seed": 1}))
     assert 0.01 < made.std() / stretch.before.std() < 100
+
+
+def test_latent_sources_are_continued_in_whole_windows(stretch):
+    torch.manual_seed(0)
+    tokenizer = BrainTokenizer(TINY.model_copy(update={"target": "signal"}))
+    network = CausalTransformer(CausalConfig(width=32, n_head=2, depth=2, context_tokens=480), tokenizer).eval()
+    made = continue_with_network(network, stretch, 256, 256, **SETTINGS)
+    assert made.shape == (5, 256)
+    assert np.isfinite(made).all()
+    assert made.std() > 0

@@ -170,3 +170,36 @@ def test_an_objective_of_another_encoder_is_refused():
         build_objective("masked", {}, encoder=make(LATENT))
     with refusal(UserError, "brainomni", action="another tokenizer"):
         BrainOmni(BrainOmniConfig(), MuLaw(MuLawConfig()))
+
+
+def test_signals_of_any_cap_are_embedded_with_one_source():
+    """Channels are averaged, so that heads and probes fit every cap; absent ones do not count."""
+    network = make(CHANNEL, across=False)
+    x, pos, types = torch.randn(2, 5, 256), torch.randn(2, 5, 6), torch.zeros(2, 5).long()
+    whole = network.embed(x, pos, types)
+    assert whole.shape == (2, network.n_sources, 256, network.n_features)
+    mask = torch.tensor([[True, True, True, False, False]] * 2)
+    some = network.embed(x, pos, types, mask)
+    assert torch.allclose(some, network.embed(x[:, :3], pos[:, :3], types[:, :3]), atol=1e-5)
+    assert not torch.allclose(some, whole, atol=1e-3)
+    with refusal(UserError, "causal", action="probe"):
+        network.embed_latents(network.tokenizer.encode_latents(x, pos, types))
+
+
+def test_the_order_of_channels_changes_nothing_where_each_is_predicted_from_its_own_past():
+    network = make(CHANNEL, across=False)
+    codes, sources = tokens(network, batch=1)
+    logits, _ = network.logits(codes, sources)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    moved, _ = network.logits(codes[:, order], Sources(*(part[:, order] for part in sources)))
+    assert torch.allclose(moved, logits[order], atol=1e-6)
+
+
+def test_the_number_of_parameters_does_not_depend_on_the_cap():
+    """Sensors are known by their positions; a cap of another size needs no new parameters."""
+    network = make(CHANNEL)
+    for n_channels in (2, 9):
+        codes = torch.zeros(1, n_channels, 4, 1, dtype=torch.int64)
+        mask = torch.ones(1, n_channels, dtype=torch.bool)
+        sources = Sources(torch.randn(1, n_channels, 6), torch.zeros(1, n_channels).long(), mask)
+        assert network.logits(codes, sources)[0].shape == (1, 4 * n_channels, 32)
