@@ -10,7 +10,7 @@ import mne
 import numpy as np
 import pytest
 import torch
-import yaml
+from tests.pages import ROOT, files_of, python_of
 from tests.small_models import SMALL
 
 from emeg.data import Corpus, SamplingConfig, ShardConfig, shard
@@ -27,15 +27,7 @@ from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig, 
 
 IMPLANTED = {"devices": ("seeg", "ecog"), "imagery_device": "seeg", "devices_per_subject": 1, "n_subjects": 5}
 CAPPED = {"devices": ("standard19",), "imagery_device": "standard19", "devices_per_subject": 0, "n_subjects": 3}
-TASK = {
-    "id": "hand",
-    "title": "Imagery of the left or the right hand",
-    "kind": "classification",
-    "modality": "ieeg",
-    "labels": {"source": "events"},
-    "classes": {"left": ["left_imagery"], "right": ["right_imagery"]},
-    "window": {"length_s": 3.0},
-}
+PAGE = ROOT / "docs/how-to/intracranial.md"
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +59,14 @@ def test_every_recording_is_ready_and_every_subject_has_other_electrodes(folder)
     regions = [set(sensor_regions(recording.sensors)) for _, recording in seeg]
     assert len(set.union(*regions)) > 6
     assert any(one != regions[0] for one in regions)
+
+
+def test_the_guide_prints_the_regions(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    row, recording = recordings(folder, "seeg")[0]
+    (code,) = python_of(PAGE)
+    exec(compile(code, "guide", "exec"), {"name": row.recording})
+    assert capsys.readouterr().out.count("'") == 2 * len(recording.sensors)
 
 
 def test_positions_of_both_coordinate_systems_are_those_of_the_brain(folder):
@@ -166,7 +166,7 @@ def test_from_corpus_to_report_by_the_same_verbs(folder):
     assert network.tokenizer.config.intracranial
     assert tokenizer.model != model
 
-    # subjects of whom nothing was seen, with other electrodes, need no other parameters
+    # held-out subjects have other electrodes and need no other parameters
     unseen = {name for name, split in corpus.subjects.items() if split == "held_out"}
     for row, recording in recordings(folder, "seeg") + recordings(folder, "ecog"):
         if f"{row.dataset}/{row.subject}" in unseen:
@@ -176,7 +176,7 @@ def test_from_corpus_to_report_by_the_same_verbs(folder):
             pos = torch.from_numpy(positions_with_regions(sensors))[None]
             assert torch.isfinite(network.embed(normalise_signal(x, types), pos, types)).all()
 
-    (folder / "hand.yaml").write_text(yaml.safe_dump(TASK))
+    (folder / "hand.yaml").write_text(files_of(PAGE)["implanted-hand.yaml"])
     result = evaluate(
         EvaluateConfig(
             root=root,
