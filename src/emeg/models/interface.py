@@ -41,9 +41,9 @@ class Sources(NamedTuple):
     """Sensors of the sources, where each channel is one."""
 
     pos: Tensor
-    """float32 (batch, sources, 6): normalised positions and orientations, dimensionless."""
+    """float32 (batch, sources, 6 or 7): normalised positions and orientations, dimensionless; then the region."""
     sensor_type: Tensor
-    """int64 (batch, sources): 0 EEG, 1 magnetometer, 2 gradiometer."""
+    """int64 (batch, sources): codes of `SensorType`."""
     mask: Tensor
     """bool (batch, sources): True for channels that are there."""
 

@@ -1,5 +1,7 @@
 """Parameters of the objectives, and what registers them; loads no network library."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from emeg.config import Config
@@ -11,6 +13,9 @@ class MaskedConfig(Config):
 
     mask_ratio: float | None = Field(None, gt=0, lt=1)
     """Probability that a token (source, step) is masked; null for the ratio in the encoder's configuration."""
+    mask_by: Literal["token", "region"] = "token"
+    """What is masked: single tokens, or all tokens of the sensors of whole brain regions. Regions need a tokenizer
+    whose sources are channels; for others, hide regions while the tokenizer is trained (hidden_by region)."""
 
 
 MASKED = Plugin(MaskedConfig, "emeg.models.objectives.masked:MaskedPrediction", {"default": MaskedConfig()}, "masked")

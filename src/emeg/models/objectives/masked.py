@@ -15,6 +15,7 @@ from emeg.models.draws import PretrainingDraws, draw_pretraining_step
 from emeg.models.interface import Objective, PretrainingLosses, Sources
 from emeg.models.objectives.configs import MaskedConfig
 from emeg.tokenizers.braintokenizer.checks import values_at_hand
+from emeg.tokenizers.braintokenizer.layers import N_POSITION
 
 NOT_COUNTED = -100
 """Marks codes that are not predicted."""
@@ -37,6 +38,11 @@ class MaskedPrediction(Objective):
 
     def check(self, encoder: Any) -> None:  # noqa: ANN401 - any encoder
         """Raise if the encoder cannot be trained with this objective."""
+        if self.config.mask_by == "region" and encoder.tokenizer.sizes.n_sources is not None:
+            raise UserError(
+                f"mask_by region: each token of tokenizer {encoder.tokenizer.kind} holds all sensors, so masking tokens"
+                " hides no region; train the tokenizer with hidden_by region, or use one whose sources are channels"
+            )
         missing = [name for name in ("mask_token", "hidden", "predict_head") if not hasattr(encoder, name)]
         if missing:
             raise UserError(
@@ -75,9 +81,9 @@ class MaskedPrediction(Objective):
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
         sources : Sources, optional
-            Not used.
+            Sensors of the sources; used with `mask_by` region, where their positions have the region as a seventh
+            column.
         """
-        del sources
         if codes.shape[:3] != features.shape[:3] or codes.shape[-1] < encoder.n_levels:
             raise UserError(
                 f"codes: shape {tuple(codes.shape)} does not match features {tuple(features.shape)} and"
@@ -88,9 +94,53 @@ class MaskedPrediction(Objective):
             draws = draw_pretraining_step(generator, shape=shape, device=features.device)
         ratio = encoder.config.mask_ratio if self.config.mask_ratio is None else self.config.mask_ratio
         masked_BST = draws.uniform_mask <= ratio
+        if self.config.mask_by == "region":
+            masked_BST = _masked_regions(sources, draws.uniform_mask, ratio)
+            draws = draws._replace(uniform_mask_token=torch.zeros_like(draws.uniform_mask_token))  # no other token
         drawn = generator if features.device.type == "cpu" else None
         hidden = encoder.hidden(mask_features(features, encoder.mask_token, masked_BST, draws), generator=drawn)
         return _score(encoder, hidden, codes[..., : encoder.n_levels].long(), masked_BST)
+
+
+def _masked_regions(sources: Sources | None, uniform_BST: Tensor, ratio: float) -> Tensor:
+    """Return which tokens are masked: all steps of all sensors in drawn regions."""
+    if sources is None or sources.pos.shape[-1] != N_POSITION + 1:
+        raise UserError("mask_by region: positions have no regions; pass `positions_with_regions` of the sensors")
+    by_region_BS = mask_regions(sources.pos[..., N_POSITION], sources.mask, uniform_BST[..., 0], ratio)
+    is_possible_B11 = by_region_BS.any(dim=1)[:, None, None]
+    by_token_BST = (uniform_BST <= ratio) & sources.mask[..., None]
+    return torch.where(is_possible_B11, by_region_BS[..., None].expand_as(uniform_BST), by_token_BST)
+
+
+def mask_regions(region_BS: Tensor, real_BS: Tensor, uniform_BS: Tensor, ratio: float) -> Tensor:
+    """Draw the regions to mask and return their sensors.
+
+    Each region is masked with a probability, at least one and never all. A sensor without a region is a region of its
+    own. If a sample has one region only, none of its sensors is masked.
+
+    Parameters
+    ----------
+    region_BS : float or int, shape (batch, sources)
+        Index of each sensor's region; 0 unknown. No unit.
+    real_BS : bool, shape (batch, sources)
+        True for sensors that are there.
+    uniform_BS : float32, shape (batch, sources)
+        Uniform random numbers, dimensionless; that of the first sensor of a region decides.
+    ratio : float
+        Probability that a region is masked.
+
+    Returns
+    -------
+    bool, shape (batch, sources)
+    """
+    own = -1 - torch.arange(region_BS.shape[1], device=region_BS.device)
+    region_BS = torch.where(region_BS == 0, own, region_BS.long())
+    same_BSS = (region_BS[:, :, None] == region_BS[:, None, :]) & real_BS[:, None, :]
+    drawn_BS = uniform_BS.gather(1, same_BSS.to(torch.int8).argmax(dim=2))
+    lowest_B1 = drawn_BS.masked_fill(~real_BS, 2.0).amin(dim=1, keepdim=True)
+    highest_B1 = drawn_BS.masked_fill(~real_BS, -1.0).amax(dim=1, keepdim=True)
+    masked_BS = (drawn_BS <= ratio) | (drawn_BS == lowest_B1)
+    return masked_BS & (drawn_BS != highest_B1) & real_BS
 
 
 def mask_features(features: Tensor, mask_token: Tensor, masked_BST: Tensor, draws: PretrainingDraws) -> Tensor:

@@ -303,7 +303,8 @@ class TokenReader:
     def _with_sensors(self, batch: TokenBatch, corpus: Corpus) -> TokenBatch:
         """Add the sensors of every segment; absent channels are masked."""
         shape = batch.codes.shape[:2]
-        pos, types = torch.zeros(*shape, 6), torch.zeros(shape, dtype=torch.int64)
+        n_columns = next(iter(corpus.layouts.values()))[0].shape[1]
+        pos, types = torch.zeros(*shape, n_columns), torch.zeros(shape, dtype=torch.int64)
         mask = torch.zeros(shape, dtype=torch.bool)
         for index, row in enumerate(batch.segments):
             n = int(corpus.column("channels")[row])

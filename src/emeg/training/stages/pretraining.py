@@ -114,6 +114,8 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
     tokens = TokenSet.open(store, config.tokens)
     corpus = Corpus.open(store, tokens.corpus)
     config = config.model_copy(update={"tokens": tokens.name})
+    if config.objective_options.get("mask_by") == "region":
+        corpus.add_regions(store)
     name = encoder_name(config)
     run = find_run(config, name, os.environ)
     sampling = token_sampling(config, corpus.n_samples / corpus.sfreq)

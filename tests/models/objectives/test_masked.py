@@ -1,0 +1,119 @@
+"""Masks by region over tokens of single channels."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.messages import refusal
+
+from emeg.errors import UserError
+from emeg.models import Sources
+from emeg.models.draws import draw_pretraining_step
+from emeg.models.objectives.configs import MaskedConfig
+from emeg.models.objectives.masked import MaskedPrediction, mask_regions
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 4), min_size=7, max_size=7), min_size=1, max_size=3),
+    st.integers(2, 7),
+    st.floats(0.05, 0.95),
+    st.integers(0, 99),
+)
+@settings(max_examples=150, deadline=None)
+def test_regions_are_masked_as_a_whole(regions, n_real, ratio, seed):
+    region = torch.tensor(regions)
+    real = (torch.arange(7) < n_real).expand(len(region), 7)
+    uniform = torch.rand(region.shape, generator=torch.Generator().manual_seed(seed))
+    masked = mask_regions(region.float(), real, uniform, ratio)
+    assert not (masked & ~real).any()
+    for row in range(len(region)):
+        of = {c: int(region[row, c]) or -c - 1 for c in range(n_real)}
+        hidden = {of[c] for c in of if masked[row, c]}
+        visible = {of[c] for c in of if not masked[row, c]}
+        assert not hidden & visible
+        assert visible
+        assert bool(hidden) == (len(set(of.values())) > 1)
+
+
+class ChannelEncoder:
+    """Encoder over tokens of channels that remembers its input."""
+
+    kind = "stub"
+    n_levels = 1
+    mask_token = torch.full((2,), 9.0)
+    config = SimpleNamespace(mask_ratio=0.5)
+
+    def __init__(self, n_sources=None):
+        self.tokenizer = SimpleNamespace(sizes=SimpleNamespace(n_sources=n_sources), kind="stub")
+        self.predict_head = torch.nn.Linear(2, 5)
+
+    def hidden(self, features, *, generator=None):
+        self.seen = features
+        return features
+
+    def overlapped_steps(self, n_steps, device=None):
+        return torch.zeros(n_steps, dtype=torch.bool)
+
+
+def inputs():
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(2, 6, 4, 2, generator=generator)
+    codes = torch.randint(0, 5, (2, 6, 4, 1), generator=generator)
+    pos = torch.randn(2, 6, 7, generator=generator)
+    pos[..., 6] = torch.tensor([1, 1, 2, 2, 3, 0])
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[1, 4:] = False
+    return features, codes, Sources(pos, torch.zeros(2, 6, dtype=torch.long), mask)
+
+
+def test_no_token_of_a_masked_region_reaches_the_encoder():
+    features, codes, sources = inputs()
+    objective = MaskedPrediction(MaskedConfig(mask_by="region"))
+    for seed in range(20):
+        draws = draw_pretraining_step(torch.Generator().manual_seed(seed), shape=(2, 6, 4), device=torch.device("cpu"))
+        encoder = ChannelEncoder()
+        losses = objective.loss(encoder, features, codes, draws=draws, sources=sources)
+        assert torch.isfinite(losses.total)
+        masked = mask_regions(sources.pos[..., 6], sources.mask, draws.uniform_mask[..., 0], 0.5)
+        assert masked.any(dim=1).all()
+        assert (encoder.seen[masked] == 9.0).all()
+        assert torch.equal(encoder.seen[~masked], features[~masked])
+        assert not masked[1, 4:].any()
+
+
+def test_one_region_alone_is_masked_by_tokens():
+    features, codes, sources = inputs()
+    sources.pos[..., 6] = 1
+    encoder = ChannelEncoder()
+    losses = MaskedPrediction(MaskedConfig(mask_by="region")).loss(
+        encoder, features, codes, generator=torch.Generator().manual_seed(0), sources=sources
+    )
+    assert torch.isfinite(losses.total)
+    hidden = (encoder.seen == 9.0).all(dim=-1)
+    assert hidden.any()
+    assert not hidden.all()
+    assert not hidden[1, 4:].any()
+
+
+def test_masks_by_region_need_channels_and_regions():
+    objective = MaskedPrediction(MaskedConfig(mask_by="region"))
+    with refusal(UserError, "mask_by", action="hidden_by region"):
+        objective.check(ChannelEncoder(n_sources=16))
+    objective.check(ChannelEncoder())
+    features, codes, sources = inputs()
+    with refusal(UserError, "mask_by", action="positions_with_regions"):
+        objective.loss(ChannelEncoder(), features, codes, sources=sources._replace(pos=sources.pos[..., :6]))
+
+
+@pytest.mark.parametrize("with_sources", [True, False])
+def test_masks_by_token_are_as_before(with_sources):
+    features, codes, sources = inputs()
+    draws = draw_pretraining_step(torch.Generator().manual_seed(1), shape=(2, 6, 4), device=torch.device("cpu"))
+    encoder = ChannelEncoder()
+    MaskedPrediction(MaskedConfig()).loss(
+        encoder, features, codes, draws=draws, sources=sources if with_sources else None
+    )
+    visible = draws.uniform_mask > 0.5
+    assert torch.equal(encoder.seen[visible], features[visible])
