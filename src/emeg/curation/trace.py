@@ -158,10 +158,9 @@ def write_page(result: LineageResult) -> str:
             f"<td>{html.escape(', '.join(step.made_from))}</td></tr>"
             for step in steps
         )
-        head = "<tr><th>kind</th><th>name</th><th>made from</th></tr>"
-        parts.append(
-            f"<h2>{title}</h2>" + (f"<table>{head}{rows}</table>" if rows else "<p>Nothing in this store.</p>")
-        )
+        columns = "".join(f'<th scope="col">{name}</th>' for name in ("kind", "name", "made from"))
+        table = f"<table><caption>Products</caption><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table>"
+        parts.append(f"<h2>{title}</h2>" + (table if rows else "<p>Nothing in this store.</p>"))
     parts.append("<h2>Sources</h2>")
     for source in result.sources:
         licence = html.escape(source.licence or "no licence declared")
@@ -170,6 +169,8 @@ def write_page(result: LineageResult) -> str:
             f"<h3>{html.escape(source.dataset)}</h3><p>{licence}; {len(source.subjects)} subjects</p><ul>{files}</ul>"
         )
     style = (
-        "<style>body{font-family:sans-serif;margin:2em;max-width:70em}td,th{padding:.2em .8em;text-align:left}</style>"
+        "<style>body{font-family:sans-serif;margin:2em;max-width:70em;overflow-wrap:anywhere}"
+        "td,th,caption{padding:.2em .8em;text-align:left}</style>"
     )
-    return f"<!doctype html><meta charset='utf-8'><title>Lineage</title>{style}{''.join(parts)}"
+    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>Lineage</title>{style}"
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>"
