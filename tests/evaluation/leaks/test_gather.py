@@ -83,6 +83,17 @@ def test_datasets_declared_on_the_card_are_collected(evaluated):
     assert "declares d among" in failed["pretraining_datasets"][0]
 
 
+def test_a_dataset_of_the_models_own_corpus_is_checked_by_subject(evaluated):
+    """What training declares with its number of subjects is known by name; another number stays a declaration."""
+    setup = gathered(evaluated)
+    (corpus,) = setup.pretraining
+    n = sum(split == "train" for split in setup.pretraining[corpus].values())
+    card = {"provenance": {"pretraining_datasets": [{"id": "d", "subjects": n}, {"id": "d", "subjects": n + 1}, "d"]}}
+    assert declared_datasets(card, setup.pretraining) == ("d", "d")
+    assert declared_datasets(card) == ("d", "d", "d")
+    assert declared_datasets({"pretraining_datasets": [{"id": "e", "subjects": None}]}, setup.pretraining) == ("e",)
+
+
 def test_a_card_may_declare_at_the_top_or_nothing():
     assert declared_datasets({"pretraining_datasets": ["a"]}) == ("a",)
     assert declared_datasets({"provenance": None}) == ()

@@ -3,6 +3,7 @@
 Shape letters: B batch.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -84,18 +85,40 @@ def gather_setup(
         fingerprints=fingerprints,
         owners={row.recording: f"{row.dataset}/{row.subject}" for row in rows},
         pretraining=pretraining,
-        pretraining_datasets={} if model is None else {model: declared_datasets(model_config(store, model))},
+        pretraining_datasets={}
+        if model is None
+        else {model: declared_datasets(model_config(store, model), pretraining)},
         dataset_ids={name: registry_id(store, name) or name for name in datasets},
         fits=tuple(fits),
     )
 
 
-def declared_datasets(card: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the ids of the pretraining datasets that the card of a model declares.
+def declared_datasets(
+    card: Mapping[str, Any], corpora: Mapping[str, Mapping[str, str]] | None = None
+) -> tuple[str, ...]:
+    """Return the ids of the pretraining datasets that the card of a model declares and whose subjects are not known.
 
     They are in ``pretraining_datasets``, at the top level of ``config.json`` or in its provenance: ids, or objects with
-    an ``id``.
+    an ``id``. A training of this store declares its datasets with their number of subjects; its corpus names these
+    subjects, so that they are checked by name and the other subjects of the dataset may be tested.
+
+    Parameters
+    ----------
+    card : mapping
+        ``config.json`` of the model.
+    corpora : mapping, optional
+        Split of every subject, by corpus that the model or its tokenizer was trained on.
     """
     provenance = card.get("provenance") or {}
     listed: Collection[Any] = card.get("pretraining_datasets") or provenance.get("pretraining_datasets") or ()
-    return tuple(str(one["id"] if isinstance(one, Mapping) else one) for one in listed)
+    known = [_trained_subjects(splits) for splits in (corpora or {}).values()]
+    return tuple(
+        str(one["id"] if isinstance(one, Mapping) else one)
+        for one in listed
+        if not (isinstance(one, Mapping) and any(one.get("subjects") == own.get(one["id"], 0) for own in known))
+    )
+
+
+def _trained_subjects(splits: Mapping[str, str]) -> Counter[str]:
+    """Return the number of subjects of each dataset in the training split of a corpus."""
+    return Counter(name.partition("/")[0] for name, split in splits.items() if split == "train")
