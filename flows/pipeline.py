@@ -13,7 +13,7 @@ from prefect.settings import (
 
 from emeg import evaluation, synthetic
 from emeg.config import Config, option, runtime_field
-from emeg.data import ShardConfig, load_task, single_task
+from emeg.data import ShardConfig, load_task, single_task, why_not_single
 from emeg.errors import StoppedError
 from emeg.evaluation import EvaluateConfig, FinetuneConfig
 from emeg.flows.engine import ArtifactProgress, show, verb_flow, verb_task
@@ -40,6 +40,7 @@ DEMO_SETTINGS = {
 }
 """A slow machine needs longer to start the embedded server; nothing is sent anywhere; library logs are shown."""
 
+logger = logging.getLogger(__name__)
 
 MOST_RANKS = 2
 """Ranks up to which a training gives the same model bit for bit as one rank."""
@@ -65,7 +66,8 @@ class PipelineConfig(Config):
     brainomni: str = option("brainomni-emeg-nano", group="model")
     """Recipe of the encoder, BrainOmni by default: a name or a .yaml file."""
     task: str | None = option(None, group="tasks")
-    """Task to fine-tune and compare on: a name of `emeg tasks`, or a YAML file. Default: inferred from the events."""
+    """Task to fine-tune and compare on: a name of `emeg tasks`, or a YAML file. Default: inferred from the events.
+    A task that fine-tuning cannot do, such as a regression, is evaluated as by `emeg evaluate --tasks`."""
     tokenizer_steps: int | None = option(None, group="training")
     """Optimiser steps of the tokenizer. Default: the recipe's."""
     pretrain_steps: int | None = option(None, group="training")
@@ -106,15 +108,28 @@ def pipeline_flow(config: PipelineConfig) -> ReportResult:
     ).tokens
     of_model = of_model.model_copy(update={"tokens": tokens})
     model = run_pretrain(_shared_by_ranks(of_model, workers)).model
-    task = None if config.task is None else single_task(load_task(config.task))
-    finetuned = None
-    if task is not None or not evaluation.missing_task(root, corpus):
-        finetuning = FinetuneConfig(root=root, model=model, corpus=corpus, task=task, seed=seed, workers=workers)
-        finetuned = run_finetune(finetuning).model
-    evaluated = run_evaluate(EvaluateConfig(root=root, finetuned=finetuned, model=model, corpus=corpus, seed=seed))
-    page = run_report(ReportConfig(root=root, evaluation=evaluated.evaluation))
+    evaluated = _evaluated(config, model, corpus)
+    page = run_report(ReportConfig(root=root, evaluation=evaluated))
     show("pipeline", config, page)
     return page
+
+
+def _evaluated(config: PipelineConfig, model: str, corpus: str) -> str:
+    """Return the evaluation of a model, fine-tuned first; a task that fine-tuning cannot do is evaluated without."""
+    root, seed = config.root, config.seed
+    recipe = None if config.task is None else load_task(config.task)
+    if recipe is not None and config.task is not None and (reason := why_not_single(recipe)):
+        logger.warning("task %s: no fine-tuning, which %s; frozen features are evaluated instead", recipe.id, reason)
+        return run_evaluate(EvaluateConfig(root=root, model=model, tasks=(config.task,))).evaluation
+    task = None if recipe is None else single_task(recipe)
+    finetuned = None
+    if task is not None or not evaluation.missing_task(root, corpus):
+        finetuning = FinetuneConfig(
+            root=root, model=model, corpus=corpus, task=task, seed=seed, workers=max(1, config.workers)
+        )
+        finetuned = run_finetune(finetuning).model
+    single = EvaluateConfig(root=root, finetuned=finetuned, model=model, corpus=corpus, seed=seed)
+    return run_evaluate(single).evaluation
 
 
 def _shared_by_ranks(config: C, workers: int) -> C:

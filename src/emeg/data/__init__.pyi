@@ -16,7 +16,12 @@ from .sampling.plan import (
     n_in_pairs as n_in_pairs,
     numbers_of as numbers_of,
 )
-from .tasks.definition import TaskConfig as TaskConfig, infer_task as infer_task, single_task as single_task
+from .tasks.definition import (
+    TaskConfig as TaskConfig,
+    infer_task as infer_task,
+    single_task as single_task,
+    why_not_single as why_not_single,
+)
 from .tasks.folds import Fold as Fold, SubjectFold as SubjectFold, Folds as Folds, subject_folds as subject_folds
 from .tasks.windows import TaskWindows as TaskWindows, task_windows as task_windows
 from .tasks.recipes import TaskRecipe as TaskRecipe, known_tasks as known_tasks, load_task as load_task

@@ -210,3 +210,17 @@ def test_a_recipe_becomes_the_configuration_of_a_single_task(store, add_recordin
     assert single_task(known_tasks()["slowing"]).label == "group"
     with refusal(UserError, "arithmetic-age", action="emeg evaluate --tasks"):
         single_task(known_tasks()["arithmetic-age"])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("eyes", {}, "within_subject_blocks"),
+        ("somato-meg", {}, "sensors"),
+        ("slowing", {"include": ("*rest*",)}, "include"),
+        ("slowing", {"subjects": ("01",)}, "subjects"),
+    ],
+)
+def test_what_fine_tuning_would_ignore_in_a_recipe_is_refused_by_name(name, changes, reason):
+    with refusal(UserError, name, reason, action=f"emeg evaluate --tasks {name}"):
+        single_task(known_tasks()[name].model_copy(update=changes))

@@ -131,24 +131,34 @@ def single_task(recipe: TaskRecipe) -> TaskConfig:
     UserError
         Fine-tuning cannot do the recipe's kind of task, or its source of labels.
     """
-    labels = recipe.labels
-    plain_events = labels.source == "events" and labels.value == "{label}"
-    if not recipe.classes or not (plain_events or labels.source in ("participants", "sessions", "scans")):
+    if reason := why_not_single(recipe):
         raise UserError(
-            f"task {recipe.id}: fine-tuning needs classes, with labels of events or of a column of participants,"
-            f" sessions or scans; use `emeg evaluate --tasks {recipe.id}` for this task"
+            f"task {recipe.id}: fine-tuning {reason}; use `emeg evaluate --tasks {recipe.id}` for this task"
         )
+    labels = recipe.labels
     return TaskConfig(
         name=recipe.id,
         classes=recipe.classes,
         window_s=recipe.window.length_s,
-        label=None if plain_events else labels.column,
+        label=None if labels.source == "events" else labels.column,
         offset_s=recipe.window.offset_s,
         stride_s=recipe.window.stride_s,
         modality=recipe.modality,
         device=recipe.device,
         dataset=recipe.dataset,
     )
+
+
+def why_not_single(recipe: TaskRecipe) -> str:
+    """Return what a recipe asks for that fine-tuning on a single task cannot do; empty if it can do all."""
+    labels = recipe.labels
+    plain_events = labels.source == "events" and labels.value == "{label}"
+    if not recipe.classes or not (plain_events or labels.source in ("participants", "sessions", "scans")):
+        return "needs classes, with labels of events or of a column of participants, sessions or scans"
+    if recipe.split.rule not in ("cross_subject", "leave_one_subject_out"):
+        return f"divides by subjects, and its split rule is {recipe.split.rule}"
+    chosen = [name for name in ("include", "subjects", "sensors") if getattr(recipe, name)]
+    return f"uses all recordings and sensors, and its recipe chooses by {', '.join(chosen)}" if chosen else ""
 
 
 def infer_task(store: Store, dataset: str, subjects: Sequence[str] | None = None) -> TaskConfig:
