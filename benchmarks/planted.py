@@ -19,12 +19,18 @@ against 0.5 has p < 0.001 and the mean is at least 0.55.
 4. ``none``: the task is above chance neither on unseen nor on known subjects.
 
 Anything else is ``undecided``. The last line is one JSON object: for each truth, how many seeds got its name.
+
+An archive takes about 5 CPU seconds. Each verdict is written as it is reached (``--state``), so that a second call
+judges what is missing; remove the file to judge everything again.
 """
 
 import argparse
 import json
+import multiprocessing
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +55,31 @@ RHYTHM = 0.3
 SENSOR_NOISE = 0.002
 Generator = np.random.Generator
 FREQS = np.fft.rfftfreq(N_SAMPLES, 1 / SFREQ)
+
+
+SCORES = (
+    "intact",
+    "permuted",
+    "erased",
+    "known_subjects",
+    "without_aperiodic",
+    "aperiodic_only",
+    "subject",
+    "subject_after_erasure",
+)
+"""Scores behind a verdict."""
+
+
+class Judged(NamedTuple):
+    """Verdict on one archive."""
+
+    truth: str
+    seed: int
+    named: str
+    """Truth that the rules find."""
+    scores: dict[str, float | None]
+    """`SCORES`."""
+    cpu_s: float
 
 
 class Person(NamedTuple):
@@ -156,8 +187,9 @@ def verdict(probed: Probed) -> str:
     return "undecided"
 
 
-def judge(truth: str, seed: int) -> tuple[str, dict[str, float | None]]:
+def judge(truth: str, seed: int) -> Judged:
     """Make an archive, probe it, and return the verdict and the scores behind it."""
+    begin = time.process_time()
     windows = make_windows(truth, seed)
     probed = run_probes(
         windows,
@@ -166,17 +198,49 @@ def judge(truth: str, seed: int) -> tuple[str, dict[str, float | None]]:
         conditions=("without_aperiodic", "aperiodic_only"),
         seed=seed,
     )
-    scores = {
-        "intact": probed.intact.mean,
-        "permuted": probed.permuted.mean,
-        "erased": probed.erased.mean,
-        "known_subjects": probed.known_subjects.mean,
-        "without_aperiodic": probed.conditions["without_aperiodic"].mean,
-        "aperiodic_only": probed.conditions["aperiodic_only"].mean,
-        "subject": probed.identity["subject"].accuracy,
-        "subject_after_erasure": probed.subject_after_erasure.accuracy,
-    }
-    return verdict(probed), scores
+    values = (
+        probed.intact.mean,
+        probed.permuted.mean,
+        probed.erased.mean,
+        probed.known_subjects.mean,
+        probed.conditions["without_aperiodic"].mean,
+        probed.conditions["aperiodic_only"].mean,
+        probed.identity["subject"].accuracy,
+        probed.subject_after_erasure.accuracy,
+    )
+    scores = dict(zip(SCORES, values, strict=True))
+    return Judged(truth, seed, verdict(probed), scores, round(time.process_time() - begin, 2))
+
+
+def read_state(path: Path) -> dict[tuple[str, int], Judged]:
+    """Return the verdicts of an earlier call; a line that was cut off counts as missing."""
+    found = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found[row["truth"], row["seed"]] = Judged(**row)
+    return found
+
+
+def judge_missing(wanted: list[tuple[str, int]], path: Path, processes: int) -> dict[tuple[str, int], Judged]:
+    """Judge the archives without a verdict, write each verdict as it is reached, and return all of them."""
+    found = read_state(path)
+    todo = [one for one in wanted if one not in found]
+    if not todo:
+        return found
+    path.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    with path.open("a") as file, ProcessPoolExecutor(processes, mp_context=context) as pool:
+        futures = [pool.submit(judge, truth, seed) for truth, seed in todo]
+        for future in as_completed(futures):
+            judged = future.result()
+            found[judged.truth, judged.seed] = judged
+            file.write(json.dumps(judged._asdict()) + "\n")
+            file.flush()
+            print(f"{len(found)} of {len(wanted)}: {judged.truth} {judged.seed} is {judged.named}", flush=True)
+    return found
 
 
 def main() -> None:
@@ -184,28 +248,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--verbose", action="store_true", help="print the scores of every archive")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--state", type=Path, default=Path("work/planted.jsonl"), help="file with the verdicts so far")
     given = parser.parse_args()
-    begin = time.process_time()
-    found: dict[str, Counter[str]] = {truth: Counter() for truth in TRUTHS}
-    means: dict[str, list[dict[str, float | None]]] = {truth: [] for truth in TRUTHS}
-    for truth in TRUTHS:
-        for seed in range(given.first_seed, given.first_seed + given.seeds):
-            named, scores = judge(truth, seed)
-            found[truth][named] += 1
-            means[truth].append(scores)
-            if given.verbose:
-                print(truth, seed, named, {name: round(value or 0.0, 3) for name, value in scores.items()}, flush=True)
+    seeds = range(given.first_seed, given.first_seed + given.seeds)
+    wanted = [(truth, seed) for truth in TRUTHS for seed in seeds]
+    found = judge_missing(wanted, given.state, given.processes)
+    own = {truth: [found[truth, seed] for seed in seeds] for truth in TRUTHS}
+    named = {truth: Counter(one.named for one in every) for truth, every in own.items()}
     result = {
-        "right": {truth: found[truth][truth] for truth in TRUTHS},
+        "right": {truth: named[truth][truth] for truth in TRUTHS},
         "seeds": given.seeds,
         "first_seed": given.first_seed,
-        "wrong": {truth: dict(counts) for truth, counts in found.items() if counts[truth] < given.seeds},
+        "wrong": {truth: dict(counts) for truth, counts in named.items() if counts[truth] < given.seeds},
         "mean_scores": {
-            truth: {name: round(float(np.mean([one[name] or 0.0 for one in own])), 3) for name in own[0]}
-            for truth, own in means.items()
+            truth: {name: round(float(np.mean([one.scores[name] or 0.0 for one in every])), 3) for name in SCORES}
+            for truth, every in own.items()
         },
-        "cpu_s": round(time.process_time() - begin, 1),
+        "cpu_s": round(sum(one.cpu_s for every in own.values() for one in every), 1),
     }
     print(json.dumps(result))
 

@@ -78,7 +78,7 @@ class FinetuneResult(Config):
     """Whether the product existed before."""
 
 
-class EvaluateConfig(Config):
+class EvaluateConfig(FinetuneFromRecipe):
     """Compare a fine-tuned model with chance and classical baselines, and its reconstructions with the signal."""
 
     option_group: ClassVar[str] = "evaluation"
@@ -111,6 +111,10 @@ class EvaluateConfig(Config):
     the store. If given, the options below apply, and those of the fine-tuned model and its reconstruction do not."""
     seeds: tuple[int, ...] = option((0, 1, 2), group="tasks", min_length=1)
     """Seeds of folds, random weights and fits."""
+    modes: tuple[Literal["frozen", "lora", "full"], ...] = option(("frozen",), group="tasks", min_length=1)
+    """Ways to use a network. frozen: read out its features; lora: train the head and small factors beside the linear
+    layers of the backbone; full: train encoder, backbone and head. lora and full train one network for each setting,
+    seed and fold, by `recipe` and `fit`."""
     read_outs: tuple[Literal["logistic", "ridge"], ...] = option(("logistic",), group="tasks")
     """Read-outs of a network's frozen features in tasks with classes."""
     rivals: tuple[str, ...] = option(("chance", "band_power", "tangent_space"), group="tasks")
@@ -137,6 +141,8 @@ class EvaluateConfig(Config):
         """Return the fields that can change a result: with tasks those of the grid, without those of one task."""
         fields = super().product_fields()
         of_both = {"model"}
+        if set(self.modes) == {"frozen"}:  # nothing is trained
+            del fields["fit"]
         return {
             name: value for name, value in fields.items() if name in of_both or (name in _OF_GRID) == bool(self.tasks)
         }
@@ -146,6 +152,8 @@ _OF_GRID = frozenset(
     {
         "tasks",
         "seeds",
+        "modes",
+        "fit",
         "read_outs",
         "rivals",
         "budget",

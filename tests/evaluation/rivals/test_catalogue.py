@@ -7,7 +7,7 @@ from emeg.evaluation.rivals import RIVALS, missing_reason, permuted_labels, spre
 from emeg.evaluation.rivals.catalogue import EXTRAS, RivalModel
 
 HERE = [name for name, rival in RIVALS.items() if not missing_reason(rival)]
-WITH_FEATURES = ("band_power", "aperiodic", "catch22", "tangent_space", "csp", "xdawn", "cca", "eegnet", "shallow")
+WITH_FEATURES = ("band_power", "aperiodic", "time_series", "tangent_space", "csp", "xdawn", "cca", "eegnet", "shallow")
 
 
 def test_every_model_that_was_asked_for_is_there():
@@ -36,7 +36,7 @@ def test_a_budget_reaches_every_option():
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in ("band_power", "catch22", "tangent_space", "csp", "eegnet", "shallow") if n in HERE]
+    "name", [n for n in ("band_power", "time_series", "tangent_space", "csp", "eegnet", "shallow") if n in HERE]
 )
 def test_a_lateralised_rhythm_is_decoded_from_unseen_subjects(made, accuracy, name):
     assert accuracy(name, made("rhythm")) > 0.8

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.data.tasks.folds import Fold
+from emeg.evaluation.classical.logistic import RowSpace
 from emeg.evaluation.probes.erasure import LinearEraser
 from emeg.evaluation.probes.identity import IdentityProbe, divide_by_time, probe_identity
 from emeg.evaluation.probes.information import diffusion_entropy, diffusion_information
@@ -17,7 +18,7 @@ from emeg.evaluation.probes.perturbations import PERTURBATIONS, perturb
 from emeg.evaluation.probes.variance import VarianceShare, share_of_variance
 from emeg.evaluation.protocol.interfaces import Windows
 from emeg.evaluation.rivals.catalogue import permuted_labels
-from emeg.evaluation.rivals.read_outs import PENALTIES, LogisticReadOut
+from emeg.evaluation.rivals.read_outs import PENALTIES, LogisticReadOut, checked_features
 from emeg.metrics import balanced_accuracy
 from emeg.progress import Progress, silent
 
@@ -165,8 +166,10 @@ def score_task(
         if len(np.unique(labels[fold.train])) < 2:
             continue
         best: tuple[float, LogisticReadOut] | None = None
+        space = RowSpace.of(checked_features(own[fold.train]))  # the same for every penalty
         for penalty in PENALTIES["logistic"]:
-            model = LogisticReadOut(penalty, n_classes=n_classes).fit(own[fold.train], labels[fold.train])
+            model = LogisticReadOut(penalty, n_classes=n_classes)
+            model.fit_in(space, own[fold.train], labels[fold.train])
             judged = fold.validation if len(fold.validation) else fold.train
             reached = balanced_accuracy(labels[judged], model.predict(own[judged]))
             if best is None or reached > best[0]:

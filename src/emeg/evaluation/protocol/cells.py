@@ -29,9 +29,9 @@ class Cell(NamedTuple):
     weights: str
     """pretrained, random, or empty."""
     mode: str
-    """frozen, or empty for rivals."""
+    """frozen, lora, full, or empty for rivals."""
     read_out: str
-    """logistic, ridge, contrastive, or empty."""
+    """logistic, ridge, contrastive, or empty where a network is trained."""
     labels: str
     """real or permuted."""
     condition: str

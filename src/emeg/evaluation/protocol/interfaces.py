@@ -14,6 +14,10 @@ from emeg.sensors import SensorType
 Kind = Literal["classification", "regression", "retrieval", "encoding", "diagnosis"]
 """Kind of a task."""
 
+Family = Literal["reference", "handcrafted", "supervised", "published", "network"]
+"""Group of models: reference (chance, guesses), handcrafted (features with a linear read-out), supervised (networks
+trained from scratch), published (weights of others), network (the evaluated network, and its random weights)."""
+
 Setting = Mapping[str, float | int | str]
 """One choice of the parameters of a model, by name; written as JSON into the results."""
 
@@ -95,6 +99,10 @@ class Rival(Protocol):
         """Name shown to readers."""
 
     @property
+    def family(self) -> Family:
+        """Group of models that it belongs to."""
+
+    @property
     def package(self) -> str:
         """Package it needs that emeg does not install; empty if none."""
 
@@ -103,8 +111,8 @@ class Rival(Protocol):
         """Kinds of tasks that it can do."""
 
     @property
-    def input(self) -> Literal["signal", "features", "none"]:
-        """What X is."""
+    def input(self) -> Literal["signal", "features", "windows", "none"]:
+        """What X is; windows: int64 indices of windows of the task."""
 
     def settings(self, budget: int) -> Sequence[Setting]:
         """Return the settings to choose from on validation, at most `budget`, the most plausible first."""

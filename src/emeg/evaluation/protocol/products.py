@@ -89,7 +89,7 @@ class ModelKey(Config):
     weights: str = ""
     """pretrained, random, or empty."""
     mode: str = ""
-    """frozen, or empty."""
+    """frozen, lora, full, or empty."""
     read_out: str = ""
     """logistic, ridge, contrastive, or empty."""
     labels: str = "real"
@@ -109,6 +109,8 @@ class GridScore(Config):
     """The model."""
     title: str
     """Name shown to readers."""
+    family: str = ""
+    """reference, handcrafted, supervised, published or network; empty in older evaluations."""
     metric: str
     """Primary metric."""
     mean: float | None

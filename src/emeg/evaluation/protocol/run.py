@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, wait
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from emeg.evaluation.configs import EvaluateConfig, EvaluateResult
 from emeg.evaluation.embeddings import EmbeddingSpec, embedding_names
 from emeg.evaluation.protocol.cells import Cell, missing_cells, read_cells, work_through
 from emeg.evaluation.protocol.compute import Compared, FeatureReadOut, compute_cell
+from emeg.evaluation.protocol.fine_tuned import FineTunedNetwork
 from emeg.evaluation.protocol.leak_checks import check_procedure, check_task
 from emeg.evaluation.protocol.probing import probe_task
 from emeg.evaluation.protocol.products import GridScore, GridSummary, write_grid
@@ -26,6 +27,7 @@ from emeg.evaluation.protocol.splits import split_rows
 from emeg.evaluation.protocol.summarise import compare, scores_of, summarise_task
 from emeg.evaluation.protocol.task_data import TaskData, make_task_data
 from emeg.evaluation.rivals import RIVALS, missing_reason
+from emeg.evaluation.rivals.catalogue import LABELLED
 from emeg.evaluation.task import HELD_OUT, ancestry
 from emeg.evaluation.threads import single_blas_thread
 from emeg.hashing import hash_json
@@ -192,8 +194,10 @@ def _compared(
         return
     for condition in conditions:
         if model is not None:
-            for read_out in read_outs:
-                yield from _networks(config, model, read_out, condition)
+            if "frozen" in config.modes:
+                for read_out in read_outs:
+                    yield from _frozen(config, model, read_out, condition)
+            yield from _fine_tuned(config, data, model, condition, not_run)
         for name in tuple(RIVALS) if "all" in config.rivals else config.rivals:
             reason = _unfit(name, data)
             if reason:
@@ -203,18 +207,42 @@ def _compared(
                 yield Compared(name, rival.title, "", "", "", rival, None, "real", condition)
 
 
-def _networks(config: EvaluateConfig, model: str, read_out: str, condition: str) -> Iterator[Compared]:
+def _fine_tuned(
+    config: EvaluateConfig, data: TaskData, model: str, condition: str, not_run: list[tuple[str, str, str]]
+) -> Iterator[Compared]:
+    for mode in config.modes:
+        if mode == "frozen":
+            continue
+        reason = ""
+        if data.recipe.kind not in LABELLED:
+            reason = f"networks are trained on classes only; the task is of kind {data.recipe.kind}"
+        elif condition:
+            reason = "unlabelled signal aligns features and signals; a network that is trained has neither"
+        if reason:
+            not_run.append((data.recipe.id, f"{mode} {condition}".strip(), reason))
+            continue
+        kinds: list[tuple[Literal["pretrained", "random"], str]] = [("pretrained", "real")]
+        kinds += [("pretrained", "permuted")] if config.permuted_labels else []
+        kinds += [("random", "real")] if config.random_weights else []
+        for weights, labels in kinds:
+            rival = FineTunedNetwork(mode, data, model, weights, config.fit, config.device)
+            yield Compared(model, _title(weights, rival.title, labels), weights, mode, "", rival, None, labels)
+
+
+def _title(weights: str, how: str, labels: str) -> str:
+    start = "Random weights" if weights == "random" else "Pretrained"
+    return f"{start}, {how}" + ("" if labels == "real" else f", {labels} labels")
+
+
+def _frozen(config: EvaluateConfig, model: str, read_out: str, condition: str) -> Iterator[Compared]:
     rival = FeatureReadOut(read_out)
     pretrained = EmbeddingSpec(model, "pretrained", 0, config.pooling, config.layers)
-    title = f"Pretrained, frozen, {read_out}"
-    yield Compared(model, title, "pretrained", "frozen", read_out, rival, pretrained, "real", condition)
-    if config.permuted_labels:
-        title = f"Pretrained, frozen, {read_out}, permuted labels"
-        yield Compared(model, title, "pretrained", "frozen", read_out, rival, pretrained, "permuted", condition)
-    if config.random_weights:
-        random = pretrained._replace(weights="random")
-        title = f"Random weights, frozen, {read_out}"
-        yield Compared(model, title, "random", "frozen", read_out, rival, random, "real", condition)
+    specs = [(pretrained, "real")]
+    specs += [(pretrained, "permuted")] if config.permuted_labels else []
+    specs += [(pretrained._replace(weights="random"), "real")] if config.random_weights else []
+    for spec, labels in specs:
+        title = _title(spec.weights, f"frozen, {read_out}", labels)
+        yield Compared(model, title, spec.weights, "frozen", read_out, rival, spec, labels, condition)
 
 
 def _unfit(name: str, data: TaskData) -> str:
@@ -388,7 +416,8 @@ def _label(score: GridScore) -> str:
     shots = "" if key.examples_per_class is None else f"{key.examples_per_class} examples"
     permuted = "" if key.labels == "real" else key.labels
     model = key.weights or key.model
-    return "/".join(filter(None, (score.task, model, key.read_out, permuted, key.condition, shots, score.metric)))
+    mode = "" if key.mode == "frozen" else key.mode
+    return "/".join(filter(None, (score.task, model, mode, key.read_out, permuted, key.condition, shots, score.metric)))
 
 
 def _versions() -> dict[str, str | None]:

@@ -79,16 +79,16 @@ def scores_of(
     predicted = _grouped(predictions.to_pylist())
     found = []
     for name, data in tasks.items():
-        titles = {_title_key(one): one.title for one in compared[name]}
+        of_key = {_model_key(one): one for one in compared[name]}
         for key in [group.key for group in rows if group.task == name]:
             group = _Group(name, key)
-            title = titles[key.model, key.weights, key.read_out, key.labels, key.condition]
-            found.append(_score(data, group, title, rows[group], predicted.get(group, [])))
+            one = of_key[key.model, key.weights, key.mode, key.read_out, key.labels, key.condition]
+            found.append(_score(data, group, one, rows[group], predicted.get(group, [])))
     return found
 
 
-def _title_key(one: Compared) -> tuple[str, str, str, str, str]:
-    return one.model, one.weights, one.read_out, one.labels, one.condition
+def _model_key(one: Compared) -> tuple[str, str, str, str, str, str]:
+    return one.model, one.weights, one.mode, one.read_out, one.labels, one.condition
 
 
 def _grouped(rows: Sequence[dict[str, Any]]) -> dict[_Group, list[dict[str, Any]]]:
@@ -103,7 +103,7 @@ def _grouped(rows: Sequence[dict[str, Any]]) -> dict[_Group, list[dict[str, Any]
 
 
 def _score(
-    data: TaskData, group: _Group, title: str, rows: Sequence[dict[str, Any]], predicted: Sequence[dict[str, Any]]
+    data: TaskData, group: _Group, one: Compared, rows: Sequence[dict[str, Any]], predicted: Sequence[dict[str, Any]]
 ) -> GridScore:
     metric = data.recipe.metric
     pooled = [
@@ -117,7 +117,8 @@ def _score(
     return GridScore(
         task=group.task,
         key=group.key,
-        title=title,
+        title=one.title,
+        family=one.rival.family,
         metric=metric,
         mean=float(np.mean(values)) if values else None,
         sd=float(np.std(values, ddof=1)) if len(values) > 1 else None,
@@ -200,7 +201,8 @@ def _rival(score: GridScore, others: Sequence[GridScore], question: Question) ->
     key = score.key
     if question == "chance":
         return next((one for one in others if one.key.model == "chance"), None)
-    network = [one for one in others if (one.key.model, one.key.read_out) == (key.model, key.read_out)]
+    fitted = key.model, key.mode, key.read_out
+    network = [one for one in others if (one.key.model, one.key.mode, one.key.read_out) == fitted]
     if question == "permuted_labels":
         return next((one for one in network if one.key.labels == "permuted"), None)
     if question == "random_weights":

@@ -6,7 +6,7 @@ Shape letters: B batch, C channels, N samples, D features.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,9 @@ from emeg.progress import Progress, silent
 from emeg.sensors import SensorType
 from emeg.sensors.layout import INTRACRANIAL_TYPES, MEG_TYPES
 from emeg.store import Store, open_recording
+
+if TYPE_CHECKING:
+    from emeg.training.finetune.labelled_windows import Windows as LabelledWindows
 
 BIN_S = 0.05
 """Length of the bins in which responses are averaged for encoding, s."""
@@ -147,6 +150,13 @@ class TaskData:
             for k, (x, y, z) in zip(kept.tolist(), positions.tolist(), strict=True)
         )
         return Signal(signal_BCN, channels)
+
+    @cached_property
+    def windows_in_memory(self) -> "LabelledWindows":
+        """Windows with all channels of their recording, for networks that are trained on the task."""
+        from emeg.training.finetune.labelled_windows import in_memory
+
+        return in_memory(self.windows)
 
     def features(self, spec: EmbeddingSpec, device: str = "auto", progress: Progress = silent) -> NDArray[np.float32]:
         """Return the features of a frozen network for all windows, float32 of shape (windows, features)."""

@@ -14,7 +14,7 @@ from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import make_pipeline
 
 from emeg.errors import UserError
-from emeg.evaluation.protocol.interfaces import Channel, Kind, Setting
+from emeg.evaluation.protocol.interfaces import Channel, Family, Kind, Setting
 from emeg.evaluation.rivals.chance import ChanceClassifier, DummyOutput
 from emeg.evaluation.rivals.read_outs import read_out
 
@@ -23,7 +23,7 @@ LABELLED: frozenset[Kind] = frozenset({"classification", "diagnosis"})
 ANY: frozenset[Kind] = LABELLED | {"regression"}
 C_GRID = (1.0, 0.01, 100.0, 0.1, 10.0, 0.001)
 """Penalties of a read-out in the order in which a small budget uses them; see `emeg.evaluation.rivals.read_outs`."""
-EXTRAS = {"pyriemann": "baselines", "pycatch22": "baselines", "braindecode": "braindecode"}
+EXTRAS = {"pyriemann": "baselines", "braindecode": "braindecode"}
 """Extra of emeg that installs a package."""
 
 
@@ -55,6 +55,7 @@ class RivalModel:
     build: Callable[[Request], Any]
     options: Mapping[str, tuple[float | int | str, ...]]
     """Values of each parameter, the most plausible first."""
+    family: Family = "handcrafted"
     package: str = ""
     kinds: frozenset[Kind] = ANY
     input: Literal["signal", "features", "none"] = "signal"
@@ -169,10 +170,10 @@ def _aperiodic(request: Request) -> Any:  # noqa: ANN401
     return make_pipeline(features, _read_out(request))
 
 
-def _catch22(request: Request) -> Any:  # noqa: ANN401
-    from emeg.evaluation.rivals.time_series_features import Catch22Features
+def _time_series(request: Request) -> Any:  # noqa: ANN401
+    from emeg.evaluation.rivals.time_series_features import TimeSeriesFeatures
 
-    return make_pipeline(Catch22Features(), _read_out(request))
+    return make_pipeline(TimeSeriesFeatures(), _read_out(request))
 
 
 def _tangent_space(request: Request) -> Any:  # noqa: ANN401
@@ -253,11 +254,11 @@ _TITLES = {"labram": "LaBraM", "biot": "BIOT", "cbramod": "CBraMod", "eegpt": "E
 RIVALS: dict[str, RivalModel] = {
     rival.name: rival
     for rival in (
-        RivalModel("chance", "Chance", _chance, {}, input="none"),
-        RivalModel("dummy", "Random guesses", _dummy, {}, input="none"),
+        RivalModel("chance", "Chance", _chance, {}, family="reference", input="none"),
+        RivalModel("dummy", "Random guesses", _dummy, {}, family="reference", input="none"),
         RivalModel("band_power", "Band power", _band_power, {"penalty": C_GRID, "bands": ("classical", "narrow")}),
         RivalModel("aperiodic", "Aperiodic slope", _aperiodic, {"penalty": C_GRID, "offset": ("no", "yes")}),
-        RivalModel("catch22", "catch22 features", _catch22, {"penalty": C_GRID}, package="pycatch22"),
+        RivalModel("time_series", "Time-series features after catch22", _time_series, {"penalty": C_GRID}),
         RivalModel(
             "tangent_space",
             "Covariances in tangent space",
@@ -287,14 +288,17 @@ RIVALS: dict[str, RivalModel] = {
             {"penalty": C_GRID, "n_harmonics": (2, 1, 3)},
             kinds=frozenset({"classification"}),
         ),
-        RivalModel("eegnet", "EEGNet from scratch", _network("eegnet"), _SCRATCH),
-        RivalModel("shallow", "Shallow convolutional network from scratch", _network("shallow"), _SCRATCH),
+        RivalModel("eegnet", "EEGNet from scratch", _network("eegnet"), _SCRATCH, family="supervised"),
+        RivalModel(
+            "shallow", "Shallow convolutional network from scratch", _network("shallow"), _SCRATCH, family="supervised"
+        ),
         *(
             RivalModel(
                 name if is_pretrained else f"{name}_random",
                 f"{title}, {'published' if is_pretrained else 'random'} weights, fine-tuned",
                 _braindecode(name, is_pretrained=is_pretrained),
                 _PUBLISHED,
+                family="published" if is_pretrained else "supervised",
                 package="braindecode",
             )
             for name, title in _TITLES.items()

@@ -324,6 +324,36 @@ def fit_classifier(
     )
 
 
+def fit_all_epochs(
+    network: BrainOmni,
+    windows: Windows,
+    rows: NDArray[np.int64],
+    recipe: FinetuneRecipe,
+    *,
+    learning_rate: float,
+    device: torch.device,
+) -> FineTuning:
+    """Train for all epochs of the recipe with one learning rate, without validation, and use the last weights.
+
+    Parameters
+    ----------
+    network : BrainOmni
+        Initial weights; they are copied.
+    windows : Windows
+        Labelled windows in physical units.
+    rows : int64, shape (windows,)
+        Indices of the training windows.
+    recipe : FinetuneRecipe
+    learning_rate : float
+        Learning rate of the backbone.
+    device : torch.device
+    """
+    fold = FoldIndices(rows, np.empty(0, np.int64), np.empty(0, np.int64))
+    fitted = _fit_once(network, network.state_dict(), windows, fold, recipe, learning_rate=learning_rate, device=device)
+    fitted.best_state = {name: value.detach().clone() for name, value in fitted.classifier.state_dict().items()}
+    return fitted
+
+
 def _fit_once(
     network: EncoderModule,
     start: dict[str, Tensor],
@@ -347,7 +377,7 @@ def _fit_once(
     n_steps = recipe.epochs * -(-len(fold.train) // recipe.batch_size)
     module = FineTuning(classifier, windows, recipe, learning_rate=learning_rate, n_steps=n_steps)
     train = module.loader(fold.train, device, shuffle_seed=recipe.seed)
-    validation = module.loader(fold.validation, device)
+    validation = module.loader(fold.validation, device) if len(fold.validation) else None
     module.weigh_classes(np.asarray(windows.labels)[fold.train])
     if recipe.standardise:
         module.to(device).standardise(fold.train)
