@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from emeg.models import EncoderModule
 
 
+AT_ONCE = 16
+"""Windows tokenized at once."""
+
+
 class TokenAgreement(NamedTuple):
     """Share of equal codes of two devices, for each quantizer level."""
 
@@ -41,6 +45,26 @@ class DeviceWindows(NamedTuple):
     """Sensors of the channels."""
 
 
+class Tokens(NamedTuple):
+    """Tokens of some windows of one device."""
+
+    device: str
+    codes: NDArray[np.int64]
+    """Shape (windows, latent sources, latent steps, quantizer levels)."""
+    latents: NDArray[np.float64]
+    """Before quantisation, shape (windows, latent sources, latent steps, features)."""
+
+    def take(self, rows: NDArray[np.intp]) -> "Tokens":
+        """Return some of the windows.
+
+        Parameters
+        ----------
+        rows : intp, shape (windows,)
+            Indices of windows.
+        """
+        return Tokens(self.device, self.codes[rows], self.latents[rows])
+
+
 def token_agreement(network: "EncoderModule", first: DeviceWindows, second: DeviceWindows) -> TokenAgreement:
     """Tokenize the same stretches of time from two devices, and compare codes and latents.
 
@@ -62,34 +86,57 @@ def token_agreement(network: "EncoderModule", first: DeviceWindows, second: Devi
             f"devices {first.device} and {second.device}: {shapes[0]} and {shapes[1]} (windows, samples); pass"
             " windows of the same stretches of time, at least two"
         )
-    codes, latents = zip(*(_tokens(network, one) for one in (first, second)), strict=True)
     n_codes = int(network.tokenizer.sizes.n_codes)
-    cosine = np.sum(_unit(latents[0]) * _unit(latents[1]), axis=-1)
+    return compare_tokens(tokens_of(network, first), tokens_of(network, second), n_codes)
+
+
+def compare_tokens(first: Tokens, second: Tokens, n_codes: int) -> TokenAgreement:
+    """Compare the tokens of two devices; row i of both is the same stretch of time of the same subject.
+
+    Parameters
+    ----------
+    first, second : Tokens
+    n_codes : int
+        Size of a codebook.
+    """
+    cosine = np.sum(_unit(first.latents) * _unit(second.latents), axis=-1)
     return TokenAgreement(
         devices=(first.device, second.device),
-        agreement=_values(code_agreement(codes[0], codes[1])),
-        shifted=_values(code_agreement(codes[0], np.roll(codes[1], 1, axis=0))),
-        chance=_values(chance_agreement(codes[0], codes[1], n_codes)),
+        agreement=_values(code_agreement(first.codes, second.codes)),
+        shifted=_values(code_agreement(first.codes, np.roll(second.codes, 1, axis=0))),
+        chance=_values(chance_agreement(first.codes, second.codes, n_codes)),
         latent_cosine=float(cosine.mean()),
-        n_windows=len(first.signal_BCN),
+        n_windows=len(first.codes),
     )
 
 
-def _tokens(network: "EncoderModule", windows: DeviceWindows) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return codes (windows, sources, steps, levels) and latents (windows, sources, steps, features)."""
+def tokens_of(network: "EncoderModule", windows: DeviceWindows) -> Tokens:
+    """Tokenize windows of one device.
+
+    Parameters
+    ----------
+    network : EncoderModule
+        Its tokenizer is used.
+    windows : DeviceWindows
+    """
     import torch
 
     from emeg.tokenizers.braintokenizer import normalise_signal
 
-    n_windows = len(windows.signal_BCN)
-    types = torch.from_numpy(windows.sensors.types.astype(np.int64)).expand(n_windows, -1)
-    positions = torch.from_numpy(positions_with_regions(windows.sensors)).expand(n_windows, -1, -1)
+    device = next(network.parameters()).device
+    kinds = torch.from_numpy(windows.sensors.types.astype(np.int64)).to(device)
+    where = torch.from_numpy(positions_with_regions(windows.sensors)).to(device)
     overlap = network.config.overlap_ratio
+    codes, latents = [], []
     with torch.inference_mode():
-        x_BCN = normalise_signal(torch.from_numpy(np.ascontiguousarray(windows.signal_BCN)), types)
-        tokens = network.tokenizer.tokenize(x_BCN, positions, types, overlap=overlap)
-        latents = network.tokenizer.encode_latents(x_BCN, positions, types, overlap=overlap)
-    return tokens.codes.cpu().numpy(), latents.cpu().double().numpy()
+        for start in range(0, len(windows.signal_BCN), AT_ONCE):
+            part = np.ascontiguousarray(windows.signal_BCN[start : start + AT_ONCE])
+            types, positions = kinds.expand(len(part), -1), where.expand(len(part), -1, -1)
+            x_BCN = normalise_signal(torch.from_numpy(part).to(device), types)
+            codes.append(network.tokenizer.tokenize(x_BCN, positions, types, overlap=overlap).codes.cpu().numpy())
+            encoded = network.tokenizer.encode_latents(x_BCN, positions, types, overlap=overlap)
+            latents.append(encoded.cpu().double().numpy())
+    return Tokens(windows.device, np.concatenate(codes), np.concatenate(latents))
 
 
 def _unit(latents: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """Probe what the frozen features of the evaluated network hold, for every task with classes.
 
 ``probes.json`` of an evaluation has one entry for each task: `emeg.evaluation.probes.Probed` as JSON, with the number
-of windows and channels, or the reason why there are no probes.
+of windows and channels, or the reason why there are no probes. ``device_tokens`` of every entry lists the agreement of
+tokens between devices that recorded the task's subjects simultaneously (`device_agreement`); it is empty if none did.
 
 Shape letters: B batch, C channels, N samples, D features.
 """
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from emeg.data.tasks.folds import Fold
 from emeg.evaluation.embeddings import BATCH_SIZE, EmbeddingSpec
 from emeg.evaluation.probes import run_probes
+from emeg.evaluation.protocol.device_agreement import device_agreement
 from emeg.evaluation.protocol.interfaces import Windows
 from emeg.evaluation.protocol.splits import TEST, TRAIN, VALIDATION
 from emeg.evaluation.protocol.task_data import TaskData
@@ -36,7 +38,7 @@ Embed = Callable[[NDArray[np.float32], NDArray[np.intp], tuple[int, ...]], NDArr
 def probe_task(
     store: Store, data: TaskData, spec: EmbeddingSpec, *, device: str = "auto", progress: Progress = silent
 ) -> dict[str, Any]:
-    """Return the probes of a network's features on one task as JSON, or ``{"reason": …}``.
+    """Return the probes of a network's features on one task as JSON, or the reason why there are none.
 
     The channels are those that all recordings of the task share; at most `MOST_WINDOWS` windows are used, spread over
     the subjects.
@@ -51,11 +53,15 @@ def probe_task(
         Device of the network.
     progress : Progress
     """
-    if reason := missing_probes(data):
-        return {"reason": reason}
     from emeg.training.device import pick_device
     from emeg.training.finetune.fold import load_backbone
 
+    network = load_backbone(store.local_copy("models", spec.model), weights="trained", seed=0).to(pick_device(device))
+    tokens = device_agreement(
+        store, network, np.unique(data.windows.subjects).tolist(), window_s=data.windows.n_samples / data.windows.sfreq
+    )
+    if reason := missing_probes(data):
+        return {"reason": reason, "device_tokens": tokens}
     chosen = spread_windows(data.windows.subjects, data.windows.labels, MOST_WINDOWS)
     windows = rows_of(data.as_windows(with_signal=True), chosen)
     manifest = next(iter(data.manifests.values()))
@@ -63,8 +69,7 @@ def probe_task(
         Fold(*(np.flatnonzero(np.isin(chosen, manifest.rows(fold, side))) for side in (TRAIN, VALIDATION, TEST)))
         for fold in range(len(manifest))
     ]
-    network = load_backbone(store.local_copy("models", spec.model), weights="trained", seed=0)
-    embed = embedder(store, network.to(pick_device(device)), windows, spec)
+    embed = embedder(store, network, windows, spec)
     everything = np.arange(len(windows.channels))
     assert windows.signal_BCN is not None
     layers = {str(layer): embed(windows.signal_BCN, everything, (layer,)) for layer in range(network.depth + 1)}
@@ -75,7 +80,13 @@ def probe_task(
         layers=layers,
         progress=progress,
     )
-    return {"reason": "", "n_windows": len(chosen), "n_channels": len(everything), **probed.to_json()}
+    return {
+        "reason": "",
+        "n_windows": len(chosen),
+        "n_channels": len(everything),
+        "device_tokens": tokens,
+        **probed.to_json(),
+    }
 
 
 def missing_probes(data: TaskData) -> str:

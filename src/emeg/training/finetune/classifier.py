@@ -377,7 +377,7 @@ def _fit_once(
     n_steps = recipe.epochs * -(-len(fold.train) // recipe.batch_size)
     module = FineTuning(classifier, windows, recipe, learning_rate=learning_rate, n_steps=n_steps)
     train = module.loader(fold.train, device, shuffle_seed=recipe.seed)
-    validation = module.loader(fold.validation, device) if len(fold.validation) else None
+    validation = module.loader(fold.validation, device)
     module.weigh_classes(np.asarray(windows.labels)[fold.train])
     if recipe.standardise:
         module.to(device).standardise(fold.train)
@@ -392,6 +392,7 @@ def _fit_once(
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
+            limit_val_batches=None if len(fold.validation) else 0,
             use_distributed_sampler=False,
         )
         trainer.fit(module, train_dataloaders=train, val_dataloaders=validation)
