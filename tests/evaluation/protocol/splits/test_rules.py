@@ -1,14 +1,12 @@
-"""Split rules against hand-counted folds, splitters of scikit-learn, and golden folds of the reference release."""
-
-import random
-from types import SimpleNamespace
+"""Split rules against hand-counted folds and splitters of scikit-learn."""
 
 import numpy as np
 import pytest
 from sklearn.model_selection import GroupKFold, LeaveOneGroupOut
+from tests.evaluation.protocol.splits.conftest import people, sides_of, table
 from tests.messages import refusal
 
-from emeg.data.tasks.recipes import PaperSplit, SplitRule, known_tasks
+from emeg.data.tasks.recipes import SplitRule
 from emeg.errors import UserError
 from emeg.evaluation.protocol.splits import (
     ACROSS,
@@ -19,43 +17,8 @@ from emeg.evaluation.protocol.splits import (
     UNUSED,
     VALIDATION,
     VALIDATION_SUPPORT,
-    make_paper_splits,
     make_splits,
 )
-
-
-def table(rows, *, n_samples=256, targets=None):
-    """Build windows from (subject, session, device, recording, start in s, label)."""
-    subjects, sessions, devices, recordings, starts, labels = zip(*rows, strict=True)
-    return SimpleNamespace(
-        subjects=np.array(subjects),
-        sessions=np.array(sessions),
-        devices=np.array(devices),
-        recordings=np.array(recordings),
-        sources=np.array([f"{r}.edf" for r in recordings]),
-        starts=(np.array(starts) * 256).astype(np.int64),
-        labels=np.array(labels, np.int64),
-        targets=None if targets is None else np.array(targets, float),
-        n_samples=n_samples,
-        sfreq=256.0,
-    )
-
-
-def people(n, *, diagnosis=False, n_windows=8, sessions=("",), devices=("x",)):
-    """Every person has windows of one second in each session and device; with a diagnosis one label a person."""
-    return table(
-        [
-            (f"d/{p:02d}", s, d, f"r{p:02d}{s}{d}", k, p % 2 if diagnosis else k % 2)
-            for p in range(n)
-            for s in sessions
-            for d in devices
-            for k in range(n_windows)
-        ]
-    )
-
-
-def sides_of(windows, row, side):
-    return set(windows.subjects[row == side].tolist())
 
 
 @pytest.mark.parametrize(
@@ -239,133 +202,6 @@ def test_an_official_test_set_is_the_test_set_of_every_fold():
     assert all(sides_of(windows, row, TEST) == {"d/03", "d/04"} for row in made.sides)
     validated = [name for row in made.sides for name in sorted(sides_of(windows, row, VALIDATION))]
     assert sorted(validated) == sorted(set(windows.subjects.tolist()) - {"d/03", "d/04"})
-
-
-PD31 = (
-    "hc21 hc33 hc32 hc8 hc30 pd28",
-    "pd9 pd19 pd11 pd5 hc10 hc4",
-    "pd13 hc18 pd12 pd17 pd6 hc20",
-    "pd26 hc25 hc29 pd22 hc1 hc2",
-    "pd14 hc7 hc31 pd23 pd3 hc24",
-)
-"""Test people of each fold of the reference release."""
-
-
-def listing(files):
-    """Build one window for each file, (subject, source path, label)."""
-    windows = table([(f"d/{s}", "", "x", path, 0, label) for s, path, label in files])
-    windows.sources = windows.recordings
-    return windows
-
-
-def pd31_files():
-    names = sorted({*" ".join(PD31).split(), "pd16"})
-    for name in names:
-        for session in ("off", "on") if name.startswith("pd") else ("hc",):
-            yield (
-                name,
-                f"sub-{name}/ses-{session}/eeg/sub-{name}_ses-{session}_task-rest_eeg.bdf",
-                int(name[:2] == "pd"),
-            )
-
-
-def test_paper_folds_of_pd31_are_the_release_s_file_by_file():
-    files = list(pd31_files())
-    assert len(files) == 46
-    windows = listing(files)
-    made = make_paper_splits(windows, known_tasks()["pd31"].paper)
-    for fold, expected in enumerate(PD31):
-        wanted = {path for name, path, _ in files if name in expected.split()}
-        assert set(windows.sources[made.sides[fold] == TEST].tolist()) == wanted
-    validating = [sides_of(windows, row, VALIDATION) for row in made.sides]
-    tests = [sides_of(windows, row, TEST) for row in made.sides]
-    assert validating[1:4] == tests[:3], "fold i validates on block i, which fold i - 1 tests"
-    assert validating[4] == tests[3] | {"d/pd16"}
-    assert made.notice == "never tested: pd16"
-
-
-AD65 = [(f"{k:03d}", f"sub-{k:03d}/eeg/sub-{k:03d}_task-eyesclosed_eeg.set", int(k <= 36)) for k in range(1, 66)]
-"""Listing of ds004504 without the 23 people of group F: 36 of group A, then 29 of group C."""
-
-ASD74_TD = [
-    *(f"K{n:04d}" for n in (59, 63, 66, 67, 69, 70, 71, 72, 75)),
-    *(f"Z{n}" for n in (201, 202, 207, 209, 213, 214, 217, 218, 221, 224, 226, 227, *range(229, 244), 245, 246, 247)),
-]
-ASD74_ASD = [
-    *(f"R{n:04d}" for n in (43, 65, 67, 70, 71, 72, 73)),
-    *(f"Z{n}" for n in (401, 402, 403, 405, 410, 411, 413, 415, 418, 419, 421, 423, 424, 426, 427)),
-    *(f"Z{n}" for n in (*range(429, 437), 440, 441, 443, 444, 446)),
-]
-"""participants.tsv of ds005234 2.1.7 by group."""
-ASD74 = [
-    (name, f"sub-{name}/meg/sub-{name}_task-vowels_run-0{run}_meg.fif", label)
-    for label, names in enumerate((ASD74_TD, ASD74_ASD))
-    for name in names
-    for run in (1, 2, 3)
-]
-
-
-@pytest.mark.parametrize(
-    ("task", "files", "by_class", "never"),
-    [
-        ("ad65", AD65, ["7/6", "8/5", "7/6", "8/5", "6/7"], set()),
-        ("pd31", list(pd31_files()), ["1/5", "4/2", "4/2", "2/4", "3/3"], {"pd16"}),
-        ("asd74", ASD74, ["9/5", "6/8", "5/9", "7/7", "7/7"], {"Z232", "Z236", "K0067", "R0072"}),
-    ],
-)
-def test_paper_folds_have_the_golden_classes(task, files, by_class, never):
-    windows = listing(files)
-    made = make_paper_splits(windows, known_tasks()[task].paper)
-    label_of = {f"d/{name}": label for name, _, label in files}
-    counted = []
-    for row in made.sides:
-        labels = [label_of[name] for name in sides_of(windows, row, TEST)]
-        counted.append(f"{sum(labels)}/{len(labels) - sum(labels)}")
-    assert counted == by_class
-    tested = {name for row in made.sides for name in sides_of(windows, row, TEST)}
-    assert {name.removeprefix("d/") for name in label_of.keys() - tested} == never
-
-
-def test_paper_folds_of_physionet_sort_people_as_integers():
-    files = [
-        (f"S{k:03d}", f"S{k:03d}/S{k:03d}R{run:02d}.edf", 0) for k in range(1, 110) for run in (4, 6, 8, 10, 12, 14)
-    ]
-    windows = listing(files)
-    made = make_paper_splits(windows, known_tasks()["physionet-mi"].paper)
-    order = list(range(1, 110))
-    random.Random(42).shuffle(order)
-    golden = [(48, 85, 83), (43, 60, 93), (45, 46, 13), (72, 92, 78), (62, 10, 2)]
-    for fold, row in enumerate(made.sides):
-        tested = {int(name[-3:]) for name in sides_of(windows, row, TEST)}
-        assert len(tested) == 21
-        assert set(golden[fold]) <= tested
-        block = (fold + 1) % 5
-        assert tested == set(order[21 * block : 21 * block + 21])
-    assert made.notice.endswith("S004, S015, S082, S095")
-
-
-def test_paper_folds_of_five_people_test_one_each():
-    windows = listing([(f"{k:02d}", f"sub-{k:02d}.fif", k % 2) for k in range(1, 6)])
-    made = make_paper_splits(windows, PaperSplit())
-    tested = [next(iter(sides_of(windows, row, TEST))) for row in made.sides]
-    assert tested == ["d/02", "d/03", "d/05", "d/01", "d/04"]
-
-
-def test_paper_folds_of_an_official_test_set_validate_block_by_block():
-    files = [(f"{k:04d}", f"edf/{'eval' if k >= 20 else 'train'}/normal/01_tcp_ar/{k:04d}_s.edf", 0) for k in range(25)]
-    windows = listing(files)
-    made = make_paper_splits(windows, known_tasks()["tuab"].paper)
-    order = [f"{k:04d}" for k in range(20)]
-    random.Random(42).shuffle(order)
-    for fold, row in enumerate(made.sides):
-        assert sides_of(windows, row, TEST) == {f"d/{k:04d}" for k in range(20, 25)}
-        assert sides_of(windows, row, VALIDATION) == {f"d/{name}" for name in order[4 * fold : 4 * fold + 4]}
-
-
-def test_paper_folds_refuse_a_person_on_two_sides():
-    windows = listing(list(pd31_files()))
-    with refusal(UserError, "fold 1", action="cross_subject"):
-        make_paper_splits(windows, PaperSplit(), groups={"d/hc21": "p", "d/pd9": "p"})
 
 
 def test_every_rule_across_people_is_checked():
