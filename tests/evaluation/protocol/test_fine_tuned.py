@@ -81,7 +81,7 @@ def test_every_setting_of_the_budget_is_tried_by_rate_and_epochs(root, tmp_path)
     settings = rival.settings(6)
     assert {(s["learning_rate"], s["epochs"]) for s in settings} == {(3e-3, 9), (1e-3, 9), (3e-3, 3), (1e-3, 3)}
     assert len(rival.settings(3)) == 3
-    with refusal(UserError, "full", "regression", action="use mode frozen"):
+    with refusal(UserError, "full", "regression", action="frozen"):
         rival.estimator(settings[0], kind="regression", n_classes=0, channels=(), sfreq=256.0, seed=0)
 
 

@@ -362,7 +362,7 @@ FEATURES: dict[str, Callable[[Rows], Rows]] = {
 def _equal_bins(scaled_BN: Rows, n_bins: int) -> NDArray[np.int64]:
     low = scaled_BN.min(axis=-1, keepdims=True)
     width = np.maximum(scaled_BN.max(axis=-1, keepdims=True) - low, 1e-30) / n_bins
-    return np.clip(((scaled_BN - low) / width).astype(np.int64), 0, n_bins - 1)
+    return np.asarray(np.clip(((scaled_BN - low) / width).astype(np.int64), 0, n_bins - 1))
 
 
 def _power(scaled_BN: Rows) -> Rows:
