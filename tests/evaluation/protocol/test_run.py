@@ -368,6 +368,20 @@ def test_all_runs_what_can_run_and_lists_the_rest(root, tmp_path, monkeypatch):
     assert "ds002778" in summary.tasks_not_run["pd31"]
 
 
+def test_published_weights_are_not_tested_on_what_they_were_trained_on(root, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from emeg.evaluation.protocol import run
+
+    rival = replace(run.RIVALS["band_power"], name="seen", pretraining_datasets=("openneuro:D@1.0", "tuab"))
+    monkeypatch.setitem(run.RIVALS, "seen", rival)
+    grid = plan_grid(Store.open(root), config_of(root, write_recipe(tmp_path, HANDS), rivals=("seen", "chance")))
+    ((task, name, reason),) = grid.models_not_run
+    assert (task, name) == ("hands", "seen")
+    assert "openneuro:D@1.0" in reason
+    assert "seen" not in {cell.model for cell in grid.cells.values()}
+
+
 @pytest.mark.parametrize(
     ("changes", "named", "action"),
     [

@@ -8,7 +8,8 @@ from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.evaluation.rivals import RIVALS, catalogue
-from emeg.evaluation.rivals.braindecode_models import MODELS, BraindecodeBuilder
+from emeg.evaluation.rivals.braindecode_models import BraindecodeBuilder
+from emeg.evaluation.rivals.published import MODELS
 
 
 class Stand(torch.nn.Module):

@@ -1,6 +1,6 @@
 """Checks of subjects: one person on two sides, under one name or two, and tested subjects who were in pretraining."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
@@ -38,18 +38,30 @@ def datasets_of_pretraining(setup: Setup) -> list[str]:
     Datasets that share subjects by the registry count as one. Ids may carry a prefix such as ``openneuro:`` and a
     version.
     """
+    tested = {name: setup.dataset_ids.get(name, name) for name in set(setup.datasets[setup.tested].tolist())}
+    return [
+        f"dataset {dataset}: model {model} declares {text} among its pretraining data"
+        for model, declared in sorted(setup.pretraining_datasets.items())
+        for dataset, text in declared_and_tested(declared, tested)
+    ]
+
+
+def declared_and_tested(declared: Collection[str], tested: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return pairs of a tested dataset and a declared dataset that has its subjects.
+
+    Parameters
+    ----------
+    declared : collection of str
+        Datasets that weights were trained on, in any spelling.
+    tested : mapping of str to str
+        Registry id of each tested dataset by its name in the store.
+    """
     registry = Registry.load()
+    ids = {dataset_id(text): text for text in declared}
     found = []
-    tested = sorted(set(setup.datasets[setup.tested].tolist()))
-    for model, declared in sorted(setup.pretraining_datasets.items()):
-        ids = {dataset_id(text): text for text in declared}
-        for dataset in tested:
-            own = dataset_id(setup.dataset_ids.get(dataset, dataset))
-            family = {*registry.sharing_with(own), own, dataset_id(dataset)}
-            found += [
-                f"dataset {dataset}: model {model} declares {ids[one]} among its pretraining data"
-                for one in sorted(family & ids.keys())
-            ]
+    for name, own in sorted(tested.items()):
+        family = {*registry.sharing_with(dataset_id(own)), dataset_id(own), dataset_id(name)}
+        found += [(name, ids[one]) for one in sorted(family & ids.keys())]
     return found
 
 

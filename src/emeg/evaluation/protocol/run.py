@@ -11,11 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
-from emeg.data.corpus.registered import person_groups
+from emeg.data.corpus.registered import person_groups, registry_id
 from emeg.data.tasks.recipes import TaskRecipe, known_tasks, load_task
 from emeg.errors import UserError
 from emeg.evaluation.configs import EvaluateConfig, EvaluateResult
 from emeg.evaluation.embeddings import EmbeddingSpec, embedding_names
+from emeg.evaluation.leaks import declared_and_tested
 from emeg.evaluation.protocol.cells import Cell, missing_cells, read_cells, work_through
 from emeg.evaluation.protocol.compute import Compared, FeatureReadOut, compute_cell
 from emeg.evaluation.protocol.fine_tuned import FineTunedNetwork
@@ -26,7 +27,7 @@ from emeg.evaluation.protocol.rows import SPLITS
 from emeg.evaluation.protocol.splits import split_rows
 from emeg.evaluation.protocol.summarise import compare, scores_of, summarise_task
 from emeg.evaluation.protocol.task_data import TaskData, make_task_data
-from emeg.evaluation.rivals import RIVALS, missing_reason
+from emeg.evaluation.rivals import RIVALS, RivalModel, missing_reason
 from emeg.evaluation.rivals.catalogue import LABELLED
 from emeg.evaluation.task import HELD_OUT, ancestry
 from emeg.evaluation.threads import single_blas_thread
@@ -254,7 +255,15 @@ def _unfit(name: str, data: TaskData) -> str:
         return f"it cannot do tasks of kind {data.recipe.kind}"
     if rival.input == "signal" and data.signal is None:
         return "the recordings share no channel"
-    return missing_reason(rival)
+    return _trained_on(rival, data) or missing_reason(rival)
+
+
+def _trained_on(rival: RivalModel, data: TaskData) -> str:
+    """Return that published weights were trained on a dataset of the task; empty if they were not."""
+    names = sorted(set(data.windows.datasets.tolist()))
+    tested = {name: registry_id(data.store, name) or name for name in names} if rival.pretraining_datasets else {}
+    seen = [declared for _, declared in declared_and_tested(rival.pretraining_datasets, tested)]
+    return f"its published weights were trained on {', '.join(seen)}, whose subjects are tested" if seen else ""
 
 
 def _cells(

@@ -6,44 +6,13 @@ come from the model's hub repository; without a connection they must be in the h
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
 from emeg.errors import UserError
 from emeg.evaluation.protocol.interfaces import Channel
-
-
-class Published(NamedTuple):
-    """A model of braindecode, and how it reads signals."""
-
-    model: str
-    """Class in `braindecode.models`."""
-    rate: float
-    """Sampling rate of its pretraining, Hz."""
-    repository: str
-    """Hub repository of the published weights; empty if none is known."""
-    datasets: tuple[str, ...] = ()
-    """Pretraining datasets that its paper names, by registry id where there is one."""
-
-
-MODELS = {
-    "labram": Published(
-        "Labram",
-        200.0,
-        "braindecode/labram-pretrained",
-        ("physionet-mi", "bci4-1", "grasp-and-lift", "inria-bci", "seed", "siena", "tuar", "tuep", "tusz", "tusl"),
-    ),
-    "biot": Published(
-        "BIOT",
-        200.0,
-        "braindecode/biot-pretrained-six-datasets-18chs",
-        ("shhs", "prest", "chb-mit", "iiic-seizure", "tuab", "tuev"),
-    ),
-    "cbramod": Published("CBraMod", 200.0, "braindecode/cbramod-pretrained", ("tueg", "tuab", "tuev")),
-    "eegpt": Published("EEGPT", 256.0, "braindecode/eegpt-pretrained", ("physionet-mi", "hgd", "tsu", "seed", "m3cv")),
-}
-"""Models by the name of the rival."""
+from emeg.evaluation.rivals.published import MODELS
 
 
 class BraindecodeBuilder:

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from emeg.errors import UserError
 from emeg.evaluation.protocol.interfaces import Channel, Family, Kind, Setting
 from emeg.evaluation.rivals.chance import ChanceClassifier, DummyOutput
+from emeg.evaluation.rivals.published import MODELS
 from emeg.evaluation.rivals.read_outs import read_out
 
 LABELLED: frozenset[Kind] = frozenset({"classification", "diagnosis"})
@@ -57,6 +58,8 @@ class RivalModel:
     """Values of each parameter, the most plausible first."""
     family: Family = "handcrafted"
     package: str = ""
+    pretraining_datasets: tuple[str, ...] = ()
+    """Datasets that its published weights were trained on, by registry id where there is one."""
     kinds: frozenset[Kind] = ANY
     input: Literal["signal", "features", "none"] = "signal"
 
@@ -225,7 +228,7 @@ def _network(architecture: str) -> Callable[[Request], Any]:
 
 def _braindecode(name: str, *, is_pretrained: bool) -> Callable[[Request], Any]:
     def build(request: Request) -> Any:  # noqa: ANN401
-        from emeg.evaluation.rivals.braindecode_models import MODELS, BraindecodeBuilder
+        from emeg.evaluation.rivals.braindecode_models import BraindecodeBuilder
         from emeg.evaluation.rivals.network_estimator import NetworkEstimator
 
         return NetworkEstimator(
@@ -249,7 +252,6 @@ _SCRATCH: dict[str, tuple[float | int | str, ...]] = {
     "steps": (300, 900),
 }
 _PUBLISHED: dict[str, tuple[float | int | str, ...]] = {"learning_rate": (3e-4, 1e-4, 1e-3), "steps": (300, 900)}
-_TITLES = {"labram": "LaBraM", "biot": "BIOT", "cbramod": "CBraMod", "eegpt": "EEGPT"}
 
 RIVALS: dict[str, RivalModel] = {
     rival.name: rival
@@ -295,13 +297,14 @@ RIVALS: dict[str, RivalModel] = {
         *(
             RivalModel(
                 name if is_pretrained else f"{name}_random",
-                f"{title}, {'published' if is_pretrained else 'random'} weights, fine-tuned",
+                f"{published.title}, {'published' if is_pretrained else 'random'} weights, fine-tuned",
                 _braindecode(name, is_pretrained=is_pretrained),
                 _PUBLISHED,
                 family="published" if is_pretrained else "supervised",
+                pretraining_datasets=published.datasets if is_pretrained else (),
                 package="braindecode",
             )
-            for name, title in _TITLES.items()
+            for name, published in MODELS.items()
             for is_pretrained in (True, False)
         ),
     )
