@@ -325,7 +325,7 @@ def fit_classifier(
 
 
 def fit_all_epochs(
-    network: BrainOmni,
+    network: EncoderModule,
     windows: Windows,
     rows: NDArray[np.int64],
     recipe: FinetuneRecipe,
@@ -337,7 +337,7 @@ def fit_all_epochs(
 
     Parameters
     ----------
-    network : BrainOmni
+    network : EncoderModule
         Initial weights; they are copied.
     windows : Windows
         Labelled windows in physical units.
