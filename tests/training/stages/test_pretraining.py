@@ -3,15 +3,17 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.messages import refusal
 from tests.small_models import SMALL
 
-from emeg.data import SamplingConfig
+from emeg.data import Corpus, SamplingConfig, TokenSet
 from emeg.errors import UserError
 from emeg.hashing import sha256_file
 from emeg.models import BrainOmni
+from emeg.models.crossscale.encoder import CrossScale
 from emeg.store import Store
 from emeg.store.runs import read_run
 from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig, pretrain, tokenize, train_tokenizer
@@ -124,3 +126,49 @@ def test_best_weights_are_those_of_the_best_validation(tokens_root, tmp_path):
 def test_another_overlap_is_refused(tokens_root, tmp_path):
     with refusal(UserError, "overlap 0.25", action="overlap_ratio=0.25"):
         pretrain(config_of(tokens_root, tmp_path, overrides={"lm_dim": 32, "lm_head": 4, "overlap_ratio": 0.5}))
+
+
+def unigram_loss(tokens_root, config):
+    """Cross-entropy on validation of the shares of codes in training, for each source and level."""
+    store = Store.open(tokens_root)
+    tokens = TokenSet.open(store, config.tokens)
+    split = np.asarray(Corpus.open(store, tokens.corpus).column("split"))
+    codes = np.asarray(tokens.codes)
+    train, validation = codes[split == "train"], codes[split == "validation"]
+    losses = []
+    for source in range(codes.shape[1]):
+        for level in range(codes.shape[3]):
+            counts = np.bincount(train[:, source, :, level].ravel(), minlength=int(codes.max()) + 1) + 1.0
+            losses.append(-np.log((counts / counts.sum())[validation[:, source, :, level]]).mean())
+    return float(np.mean(losses))
+
+
+def test_the_cross_scale_encoder_learns_more_than_the_shares_of_codes_and_resumes(tokens_root, tmp_path, monkeypatch):
+    own = {
+        "recipe": "crossscale-nano",
+        "overrides": {"n_dim": 32, "n_head": 2, "depth": 2},
+        "steps": 60,
+        "checkpoint_every": 20,
+        "validate_every": 30,
+        "optimiser": {"learning_rate": 5e-3},
+    }
+    roots = [shutil.copytree(tokens_root, tmp_path / name) for name in ("whole", "stopped")]
+    whole, stopped = (config_of(str(root), root, **own) for root in roots)
+    result = pretrain(whole)
+    assert result.metrics["validation/loss"] < unigram_loss(tokens_root, whole)
+    hidden, calls = CrossScale.hidden, []
+
+    def fail_once(self, *given, **named):
+        calls.append(given)
+        if len(calls) == 70:  # two micro-batches a step, and the validations
+            raise RuntimeError("lost")
+        return hidden(self, *given, **named)
+
+    monkeypatch.setattr(CrossScale, "hidden", fail_once)
+    with pytest.raises(RuntimeError, match="lost"):
+        pretrain(stopped)
+    again = pretrain(stopped)
+    assert len(calls) < 70 + 130  # it continued from step 20
+    assert again.model == result.model
+    files = [root / "models" / result.model / "model.safetensors" for root in roots]
+    assert sha256_file(files[0]) == sha256_file(files[1])
