@@ -149,6 +149,10 @@ def probes(tasks=TASKS):
         "identity": {"subject": identity}, "subject_after_erasure": identity | {"accuracy": 0.2},
         "variance": {"subject": {"share": 0.4, "null": 0.1, "ratio": 4.0, "p": 0.01}},
         "conditions": {"phase_randomised": task_score(0.55)}, "layers": {"0": task_score(0.5), "1": task_score(0.65)},
+        "device_tokens": [
+            {"devices": ["cap", "helmet"], "agreement": [0.4, 0.1], "shifted": [0.1, 0.1], "chance": [0.05, 0.05],
+             "latent_cosine": 0.8, "n_windows": 12, "n_subjects": 3}
+        ],
         "entropy_bits": 3.5, "information_bits": {"subject": 1.25},
     }  # fmt: skip
     return dict.fromkeys(tasks, one)
@@ -166,7 +170,7 @@ def publish(store, name, model, mean, *, files=("checks", "probes", "predictions
             (folder / "probes.json").write_text(json.dumps(probes(tasks)))
 
 
-def sensors() -> Sensors:
+def sensors(prefix: str = "E", kind: int = 0) -> Sensors:
     turn = np.linspace(0, 2 * np.pi, CHANNELS, endpoint=False)
     height = np.where(np.arange(CHANNELS) % 2, 0.03, 0.06)
     positions = (
@@ -174,8 +178,8 @@ def sensors() -> Sensors:
     )
     positions[:, 2] = height
     return Sensors(
-        names=tuple(f"E{i}" for i in range(CHANNELS)),
-        types=np.zeros(CHANNELS, np.int8),
+        names=tuple(f"{prefix}{i}" for i in range(CHANNELS)),
+        types=np.full(CHANNELS, kind, np.int8),
         units=("V",) * CHANNELS,
         positions=positions,
         orientations=np.zeros((CHANNELS, 3)),
@@ -183,15 +187,18 @@ def sensors() -> Sensors:
     )  # fmt: skip
 
 
-def add_recordings(store: Store) -> None:
-    """Write one recording a subject: noise with a 10 Hz rhythm; class b adds to it at the planted channel."""
-    caps = sensors()
+def add_recordings(store: Store, *, kind: int = 0) -> None:
+    """Write one recording a subject: noise with a 10 Hz rhythm; class b adds to it at the planted channel.
+
+    Electrodes in the brain (`kind` of 3 and above) have names of their own in every subject.
+    """
     time_s = np.arange(round(SECONDS * SFREQ)) / SFREQ
     for k, subject in enumerate(SUBJECTS):
         rng = np.random.default_rng(k)
+        caps = sensors("E" if kind < 3 else f"{k}E", kind)
         signal = 1e-6 * rng.standard_normal((CHANNELS, len(time_s))) + 1e-5 * np.sin(2 * np.pi * 10.0 * time_s)
         is_b = (time_s // LENGTH_S).astype(int) % 2 == 1
-        signal[caps.names.index(PLANTED), is_b] *= 10 ** (PLANTED_DB / 20)
+        signal[int(PLANTED[1:]), is_b] *= 10 ** (PLANTED_DB / 20)
         about = {"dataset": "d", "subject": subject.partition("/")[2], "source": f"s{k}.edf", "version": "0"}
         about |= {"layout": caps.layout_id, "config_hash": "0" * 16}
         attributes = RecordingAttributes.model_validate(about | {"sfreq": SFREQ, "pass_band": (0.1, 96.0)})

@@ -180,7 +180,12 @@ def class_spectra(freqs: NDArray[np.float64], curves: Mapping[str, Curve], title
 
 
 def topographies(
-    xy: NDArray[np.float64], maps: Mapping[str, Mapping[str, NDArray[np.float64]]], label: str, limit: float
+    xy: NDArray[np.float64],
+    maps: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    label: str,
+    limit: float,
+    *,
+    as_dots: bool = False,
 ) -> str:
     """Draw values over the head: a row for each contrast, a column for each band, one colour scale.
 
@@ -194,6 +199,8 @@ def topographies(
         Label of the colour scale.
     limit : float
         Value at the ends of the colour scale.
+    as_dots : bool
+        Draw a dot for each sensor, without contours between them, as for electrodes in the brain.
     """
     with mpl.rc_context(STYLE):
         bands = list(next(iter(maps.values())))
@@ -204,7 +211,7 @@ def topographies(
         for row, (contrast, by_band) in enumerate(maps.items()):
             for column, band in enumerate(bands):
                 values = np.bincount(owner.ravel(), by_band[band]) / counts
-                _head(grid[row, column], points, values, limit)
+                _head(grid[row, column], points, values, limit, as_dots)
                 if row == 0:
                     grid[row, column].set_title(band, fontsize=8)
             grid[row, 0].text(
@@ -217,14 +224,14 @@ def topographies(
         return as_svg(figure)
 
 
-def _head(axes: Axes, points: NDArray[np.float64], values: NDArray[np.float64], limit: float) -> None:
+def _head(axes: Axes, points: NDArray[np.float64], values: NDArray[np.float64], limit: float, as_dots: bool) -> None:
     """Draw one map with the outline of the head."""
     extent = float(np.abs(points).max()) or 1.0
     x, y = (points / extent).T
     turn = np.linspace(0, 2 * np.pi, 60)
     axes.plot(1.15 * np.sin(turn), 1.15 * np.cos(turn), color=LINE, lw=1)
     axes.plot([-0.12, 0, 0.12], [1.14, 1.29, 1.14], color=LINE, lw=1)
-    if len(points) > 3 and np.linalg.matrix_rank(points - points.mean(axis=0)) > 1:
+    if not as_dots and len(points) > 3 and np.linalg.matrix_rank(points - points.mean(axis=0)) > 1:
         levels = np.linspace(-limit, limit, 12)
         axes.tricontourf(x, y, np.clip(values, -limit, limit), levels=levels, cmap="RdBu_r", vmin=-limit, vmax=limit)
         axes.scatter(x, y, s=1.5, color=QUIET, lw=0)

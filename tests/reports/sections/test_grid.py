@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from tests.messages import refusal
-from tests.reports.grids import PLANTED, PLANTED_DB, SUBJECTS, TASKS, add_recordings, publish
+from tests.reports.grids import PLANTED, PLANTED_DB, SUBJECTS, TASKS, add_recordings, probes, publish
 
 from emeg.errors import UserError
 from emeg.reports import ReportConfig, report
@@ -94,7 +94,7 @@ def test_gates_come_first_and_each_score_has_its_interval_and_n(store):
     assert html.index('id="gates"') < html.index('id="checks"') < html.index('id="figures"')
     for wanted in (
         "+0.090 [+0.000, +0.200] 6 0.010 0.020 passed", "above the best rival",
-        "BrainOmni, logistic (aaaaaaaa) 0.700 ± 0.010 3 0.700 [0.650, 0.750] 6", "2 of 2",
+        "BrainOmni, logistic (aaaaaaaa) – 0.700 ± 0.010 3 0.700 [0.650, 0.750] 6", "2 of 2",
         "ingest ds002778", "t1, xdawn did not run: no shared channel", "A note.", "48 windows (24 a, 24 b)",
     ):  # fmt: skip
         assert wanted in text, wanted
@@ -102,7 +102,7 @@ def test_gates_come_first_and_each_score_has_its_interval_and_n(store):
 
 
 def test_confusion_and_recall_are_those_of_the_predictions(store):
-    publish(store, "e1", "aaaaaaaa11", 0.7)
+    publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",))
     html, folder = made(store)
     found = {
         (one["panel"], one["item"]): one
@@ -118,7 +118,7 @@ def test_confusion_and_recall_are_those_of_the_predictions(store):
 
 def test_spectra_and_topographies_show_the_planted_rhythm(store):
     """Labels come from the real cells, not from those with permuted labels."""
-    publish(store, "e1", "aaaaaaaa11", 0.7)
+    publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",))
     html, folder = made(store)
     rows = [one for one in pq.read_table(folder / "figures.parquet").to_pylist() if one["task"] == "t1"]
     alpha = {one["item"]: one["value"] for one in rows if one["panel"] == "topographies" and "alpha" in one["series"]}
@@ -133,7 +133,7 @@ def test_spectra_and_topographies_show_the_planted_rhythm(store):
 
 
 def test_an_older_evaluation_is_shown_with_a_line_for_each_missing_file(store):
-    publish(store, "e1", "aaaaaaaa11", 0.7, files=())
+    publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",), files=())
     text = text_of(made(store)[0])
     for file in ("checks.json", "probes.json", "predictions.parquet"):
         assert file in text, file
@@ -141,20 +141,27 @@ def test_an_older_evaluation_is_shown_with_a_line_for_each_missing_file(store):
 
 
 @pytest.mark.parametrize(
-    ("probes", "line"),
-    [("{}", "probes.json"), (json.dumps({"t1": {"reason": "no classes"}}), "No probes: no classes.")],
+    ("content", "line"),
+    [
+        ({}, "probes.json"),
+        ({"t1": {"reason": "no classes"}}, "No probes: no classes."),
+        (
+            {"t1": {"reason": "no classes", "device_tokens": probes()["t1"]["device_tokens"]}},
+            "cap and helmet 0.400 0.100 0.050 0.800 12 3",
+        ),
+    ],
 )
-def test_empty_probes_are_a_line(store, probes, line):
+def test_empty_probes_are_a_line(store, content, line):
     publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",), files=("predictions",))
-    (Path(str(store.root)) / "evaluations/e1/probes.json").write_text(probes)
+    (Path(str(store.root)) / "evaluations/e1/probes.json").write_text(json.dumps(content))
     assert line in text_of(made(store)[0])
 
 
 def test_recordings_that_are_gone_are_counted(tmp_path):
     store = Store.open(tmp_path / "store", create=True)
-    publish(store, "e1", "aaaaaaaa11", 0.7)
+    publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",))
     text = text_of(made(store)[0])
-    assert text.count("6 recordings are no longer in the store") == len(TASKS)
+    assert "6 recordings are no longer in the store" in text
     assert "model aaaaaaaa11 is no longer in the store" in text
 
 
@@ -173,7 +180,7 @@ def test_all_numbers_stand_beside_the_page(store):
     assert len(stored["checks"]) == len(TASKS)
     assert set(stored["probes"]) == set(TASKS)
     rows = pq.read_table(folder / "figures.parquet").to_pylist()
-    panels = {"gates", "scores", "subjects", "confusion", "recall", "spectra", "topographies", "probes"}
+    panels = {"gates", "scores", "subjects", "confusion", "recall", "spectra", "topographies", "probes", "tokens"}
     assert {one["panel"] for one in rows} == panels
     subjects = [one["item"] for one in rows if one["panel"] == "subjects" and one["series"] == "band_power"]
     assert subjects == SUBJECTS * len(TASKS)

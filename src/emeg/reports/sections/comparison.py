@@ -162,6 +162,7 @@ def scores_table(shown: Sequence[Shown], caption: str, *, with_task: bool, with_
     columns = [Column("task"), Column("metric")] if with_task else []
     columns += [
         Column("model"),
+        Column("family"),
         Column("mean ± sd over runs", is_number=True),
         Column("runs", is_number=True),
         Column("mean over subjects", is_number=True),
@@ -181,6 +182,7 @@ def _score(one: Shown, *, with_task: bool, with_evaluation: bool) -> Row:
     metric = "" if score.subject_metric == score.metric else f" ({score.subject_metric})"
     cells = [
         one.name,
+        score.family or "–",
         f"{number(score.mean)}{spread}",
         str(score.n_runs),
         f"{number(mean_of_subjects(score))}{metric}",

@@ -28,7 +28,7 @@ from emeg.reports.sections.comparison import (
 from emeg.reports.sections.evaluated import Evaluated
 from emeg.reports.sections.networks import training_pictures
 from emeg.reports.sections.outcomes import outcomes_of
-from emeg.reports.sections.probed import agreement_of, probes_of
+from emeg.reports.sections.probed import probes_of
 from emeg.reports.sections.signals import signals_of
 from emeg.store import Store, model_config
 
@@ -87,7 +87,6 @@ def grid_page(store: Store, evaluations: Sequence[Evaluated], progress: Progress
         "forest": forest_picture(shown, tasks),
         "scores": scores_table(fullest(shown), caption, with_task=True, with_evaluation=len(grids) > 1),
         "tasks": sections,
-        "agreement": [table for one in evaluations if (table := agreement_of(one.probes)) is not None],
         "training": training,
         "training_missing": missing,
         "not_run": _not_run(grids),

@@ -45,7 +45,8 @@ def probes_of(task: GridTask, evaluation: str, probes: Mapping[str, Any] | None)
         return Probes([], [], [], MISSING)
     own = probes[task.id]
     if own.get("reason"):
-        return Probes([], [], [], f"No probes: {own['reason']}.")
+        tokens = _agreement_figures(task, evaluation, own)
+        return Probes([], _agreement(task, own), tokens, f"No probes: {own['reason']}.")
     chance = 1.0 / max(len(task.classes), 1)
     conditions = {title: own[name] for name, title in TITLES.items() if name in own}
     changed = own.get("conditions", {})
@@ -56,21 +57,18 @@ def probes_of(task: GridTask, evaluation: str, probes: Mapping[str, Any] | None)
     if layers:
         pictures.append(_layers(task, layers, chance))
     tables = [_scores(task, conditions | {f"Layer {name}": value for name, value in layers.items()})]
-    tables += [_identity(task, own), _variance(task, own)]
+    tables += [_identity(task, own), _variance(task, own), *_agreement(task, own)]
     figures = [
         one
         for name, score in (conditions | {f"layer {name}": value for name, value in layers.items()}).items()
         for one in _figures(task, evaluation, name, score)
     ]
-    return Probes(pictures, tables, [*figures, *_identity_figures(task, evaluation, own)])
+    figures += [*_identity_figures(task, evaluation, own), *_agreement_figures(task, evaluation, own)]
+    return Probes(pictures, tables, figures)
 
 
-def agreement_of(probes: Mapping[str, Any] | None) -> Table | None:
-    """Return the agreement of tokens of two devices, one row for each pair; None if it was not measured."""
-    found = (probes or {}).get("token_agreement") or []
-    rows = [_agreement(one) for one in found if not one.get("reason")]
-    if not rows:
-        return None
+def _agreement(task: GridTask, own: Mapping[str, Any]) -> list[Table]:
+    """Return a row for each pair of devices that recorded the same sources; no table without such pairs."""
     columns = (
         Column("devices"),
         Column("equal codes, first level", is_number=True),
@@ -78,14 +76,26 @@ def agreement_of(probes: Mapping[str, Any] | None) -> Table | None:
         Column("chance", is_number=True),
         Column("cosine of latents", is_number=True),
         Column("windows", is_number=True),
+        Column("subjects", is_number=True),
     )
-    return Table("Agreement of the tokens of two devices that recorded the same sources", columns, tuple(rows))
+    rows = []
+    for one in own.get("device_tokens") or ():
+        first = [number(one[name][0]) for name in ("agreement", "shifted", "chance")]
+        counts = (str(one["n_windows"]), str(one.get("n_subjects", "–")))
+        texts = (" and ".join(one["devices"]), *first, number(one["latent_cosine"]), *counts)
+        rows.append(Row(tuple(Cell(text) for text in texts)))
+    caption = f"Agreement of the tokens of devices that recorded the same sources at the same time, {task.id}"
+    return [Table(caption, columns, tuple(rows))] if rows else []
 
 
-def _agreement(one: Mapping[str, Any]) -> Row:
-    first = [number(one[name][0]) for name in ("agreement", "shifted", "chance")]
-    texts = (" and ".join(one["devices"]), *first, number(one["latent_cosine"]), str(one["n_windows"]))
-    return Row(tuple(Cell(text) for text in texts))
+def _agreement_figures(task: GridTask, evaluation: str, own: Mapping[str, Any]) -> list[Figure]:
+    return [
+        Figure("tokens", evaluation, task.id, " and ".join(one["devices"]), f"level {level}", name, value,
+               n=one["n_windows"])
+        for one in own.get("device_tokens") or ()
+        for name in ("agreement", "shifted", "chance")
+        for level, value in enumerate(one[name])
+    ]  # fmt: skip
 
 
 def _title(name: str) -> str:

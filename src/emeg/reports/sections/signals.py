@@ -35,7 +35,10 @@ HIGHEST_HZ = 90.0
 """Highest frequency that is drawn, below the pass band's edge."""
 LONGEST_S = 2.0
 """Longest stretch of one Fourier transform."""
-KINDS = {0: "EEG", 1: "magnetometers", 2: "gradiometers"}
+KINDS = ("EEG", "magnetometers", "gradiometers", "SEEG contacts", "ECoG electrodes", "DBS contacts")
+"""Sensors by `SensorType`."""
+FEWEST_SENSORS = 3
+"""Fewest shared sensors of a topography."""
 
 
 class Signals(NamedTuple):
@@ -61,9 +64,10 @@ class _Measured(NamedTuple):
     kind: str
     unit: str
     sensors: Sensors
+    """Sensors that all recordings share; empty if they share none, as with electrodes in the brain."""
     freqs: NDArray[np.float64]
     level: NDArray[np.float64]
-    """Shape (windows, channels, frequencies)."""
+    """Shape (windows, channels, frequencies); without shared sensors the median over those of the recording."""
     subjects: NDArray[np.str_]
     labels: NDArray[np.float64]
 
@@ -97,7 +101,10 @@ def signals_of(store: Store, task: GridTask, evaluation: str, predictions: pa.Ta
     pictures, figures = [], []
     for one in measured:
         if one.device in devices[:MOST_DEVICES]:
-            for picture, own in (_spectra(task, evaluation, one), _maps(task, evaluation, one)):
+            drawn = [_spectra(task, evaluation, one)]
+            if len(one.sensors) >= FEWEST_SENSORS:
+                drawn.append(_maps(task, evaluation, one))
+            for picture, own in drawn:
                 pictures.append(picture)
                 figures += own
     return Signals(pictures, figures, f"Not all is drawn: {'; '.join(notes)}." if notes else "")
@@ -174,26 +181,39 @@ def _by_kind(
     device: str, parts: Sequence[tuple[Sensors, NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]],
     windows: _Windows,
 ) -> list[_Measured]:  # fmt: skip
-    """Return the channels that all recordings of a device share, apart by sensor type and unit."""
-    first = parts[0][0]
-    shared = [name for name in first.names if all(name in sensors.names for sensors, *_ in parts)]
-    kinds: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for name, kind, unit in zip(first.names, first.types.tolist(), first.units, strict=True):
-        if name in shared:
-            kinds[int(kind), unit].append(name)
-    rows = np.concatenate([rows for *_, rows in parts])
+    """Return the levels of a device apart by sensor type and unit, of the channels that all recordings share."""
     found = []
-    for (kind, unit), names in sorted(kinds.items()):
-        level = np.concatenate(
-            [level[:, [sensors.names.index(name) for name in names]] for sensors, _, level, _ in parts]
-        )
-        sensors = first.take(np.isin(np.array(first.names), names))
+    for kind, unit in sorted({key for sensors, *_ in parts for key in _kinds(sensors)}):
+        own = [part for part in parts if (kind, unit) in _kinds(part[0])]
+        names = [
+            name
+            for name, key in zip(own[0][0].names, _kinds(own[0][0]), strict=True)
+            if key == (kind, unit) and all(name in sensors.names for sensors, *_ in own)
+        ]
+        shared = own[0][0].take(np.isin(np.array(own[0][0].names), names))
+        level = np.concatenate([_level_of(sensors, level, names, (kind, unit)) for sensors, _, level, _ in own])
+        rows = np.concatenate([rows for *_, rows in own])
         found.append(
             _Measured(
-                device, KINDS[kind], unit, sensors, parts[0][1], level, windows.subjects[rows], windows.labels[rows]
+                device, KINDS[kind], unit, shared, parts[0][1], level, windows.subjects[rows], windows.labels[rows]
             )
         )
     return found
+
+
+def _kinds(sensors: Sensors) -> list[tuple[int, str]]:
+    """Return sensor type and unit of every channel."""
+    return list(zip(sensors.types.tolist(), sensors.units, strict=True))
+
+
+def _level_of(
+    sensors: Sensors, level: NDArray[np.float64], names: Sequence[str], key: tuple[int, str]
+) -> NDArray[np.float64]:
+    """Return the levels of the named channels of a recording; without names the median over those of a type."""
+    if names:
+        return level[:, [sensors.names.index(name) for name in names]]
+    own = np.array([one == key for one in _kinds(sensors)])
+    return np.median(level[:, own], axis=1, keepdims=True)
 
 
 def _spectra(task: GridTask, evaluation: str, one: _Measured) -> tuple[Picture, list[Figure]]:
@@ -215,12 +235,13 @@ def _spectra(task: GridTask, evaluation: str, one: _Measured) -> tuple[Picture, 
                    len(by_subject))
             for k, freq in enumerate(one.freqs)
         ]  # fmt: skip
+    sensors = f"{len(one.sensors)} {one.kind}" if len(one.sensors) else f"the {one.kind} of each recording"
     alt = (
-        f"Spectra of {', '.join(curves)} on {one.device}, {len(one.sensors)} {one.kind}, 1 to {one.freqs[-1]:g} Hz:"
+        f"Spectra of {', '.join(curves)} on {one.device}, {sensors}, 1 to {one.freqs[-1]:g} Hz:"
         f" {'; '.join(_peaks(one.freqs, curves))}."
     )
     caption = (
-        f"Median over {len(one.sensors)} {one.kind}; mean over subjects, with its 95 % interval from {MIN_SUBJECTS}"
+        f"Median over {sensors}; mean over subjects, with its 95 % interval from {MIN_SUBJECTS}"
         f" subjects on. {'; '.join(counts)}."
     )
     svg = class_spectra(one.freqs, curves, f"{one.device}, {one.kind}", f"dB re 1 {one.unit}²/Hz")
@@ -282,7 +303,8 @@ def _maps(task: GridTask, evaluation: str, one: _Measured) -> tuple[Picture, lis
     contrasts, what = _contrasts(_groups(task, one.labels), by_band, one.subjects)
     values = np.concatenate([value for own in contrasts.values() for value in own.values()])
     limit = float(np.abs(values).max()) or 1.0
-    svg = topographies(topographic_xy(one.sensors), contrasts, "dB", limit)
+    is_inside = bool(one.sensors.is_intracranial.any())
+    svg = topographies(topographic_xy(one.sensors), contrasts, "dB", limit, as_dots=is_inside)
     strongest = [
         f"{contrast}: {band} {own[band].mean():+.1f} dB on average, strongest at"
         f" {one.sensors.names[int(np.abs(own[band]).argmax())]} ({own[band][np.abs(own[band]).argmax()]:+.1f} dB)"
