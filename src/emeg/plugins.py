@@ -108,5 +108,11 @@ def role_of(card: Mapping[str, Any]) -> str:
     return str(card.get("role") or ROLE_OF_KIND.get(str(card.get("kind")), ""))
 
 
+def name_kind(kind: str) -> str:
+    """Return a kind or a role as messages name it: a role with a kind that has it, such as encoder ('brainomni', …)."""
+    examples = [known for known, role in ROLE_OF_KIND.items() if role == kind != known]
+    return f"{kind} ({examples[0]!r}, …)" if examples else repr(kind)
+
+
 def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else "unknown"

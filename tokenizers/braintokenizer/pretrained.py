@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from emeg.config import Config
 from emeg.errors import UserError
-from emeg.plugins import role_of
+from emeg.plugins import name_kind, role_of
 from emeg.version import __version__
 
 CARD = "config.json"
@@ -77,7 +77,7 @@ def read_card(folder: Path, *kinds: str) -> dict[str, Any]:
         raise UserError(f"{path}: not readable as JSON ({error}); copy the model again") from error
     kind = card.get("kind") if isinstance(card, dict) else None
     if kind not in kinds and not (isinstance(card, dict) and role_of(card) in kinds):
-        raise UserError(f"{path}: kind is {kind!r}; give a model of kind {' or '.join(map(repr, kinds))}")
+        raise UserError(f"{path}: kind is {kind!r}; give a model of kind {' or '.join(map(name_kind, kinds))}")
     missing = [name for name in ("config", "version") if name not in card]
     if missing:
         raise UserError(f"{path}: {', '.join(missing)} missing. Save the model again.")

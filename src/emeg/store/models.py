@@ -3,7 +3,7 @@
 from typing import Any
 
 from emeg.errors import UserError
-from emeg.plugins import role_of
+from emeg.plugins import name_kind, role_of
 from emeg.store.products import Store
 
 
@@ -18,12 +18,14 @@ def find_model(store: Store, role: str, name: str | None) -> str:
     if name is not None:
         card = model_config(store, store.only("models", name))
         if role_of(card) != role:
-            raise UserError(f"{store.root}: model {name} is a {card.get('kind')}; name a model of role {role}")
+            raise UserError(
+                f"{store.root}: model {name} is a {card.get('kind')}; name a model of kind {name_kind(role)}"
+            )
         return name
     names = models_of(store, role)
     if len(names) != 1:
         listed = f"name one of {', '.join(names)}" if names else "train or import one first"
-        raise UserError(f"{store.root}: models/ holds {len(names)} of role {role}; {listed}")
+        raise UserError(f"{store.root}: models/ holds {len(names)} of kind {name_kind(role)}; {listed}")
     return names[0]
 
 
