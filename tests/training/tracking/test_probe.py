@@ -12,7 +12,7 @@ from tests.training.conftest import add_recording
 from emeg import metrics
 from emeg.data import Corpus, ShardConfig, shard
 from emeg.store import Store
-from emeg.training import TrainTokenizerConfig, train_tokenizer
+from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig, pretrain, tokenize, train_tokenizer
 from emeg.training.tracking.probe import LinearProbe, find_task, make_probes, undisturbed
 
 
@@ -68,6 +68,27 @@ def test_probes_score_validation_subjects_and_leave_the_weights_bit_for_bit(stor
         (step, name) for step in (4, 8) for name in (metrics.BALANCED_ACCURACY, metrics.EFFECTIVE_RANK)
     ]
     assert rows(tmp_path / "0" / result.model, "train") == rows(tmp_path / "4" / result.model, "train")
+
+
+def test_a_pretraining_is_probed_with_its_tokenizer_and_keeps_its_weights(store, tmp_path):
+    tokenizer = train_tokenizer(config_of(store, tmp_path / "tokenizer", steps=2)).model
+    tokenize(TokenizeConfig(root=store, tokenizer=tokenizer, device="cpu", run_dir=str(tmp_path)))
+    values = {"root": store, "overrides": {"lm_dim": 32, "lm_head": 4, "lm_depth": 2}, "steps": 4, "batch_segments": 4}
+    values |= {"micro_batches": 2, "validate_every": 4, "device": "cpu", "threads": 1, "launched": False}
+    weights = {}
+    for every in (0, 2):
+        run_dir = tmp_path / str(every)
+        config = PretrainConfig.checked(values | {"run_dir": str(run_dir), "probe_every": every}, source="test")
+        model = pretrain(config).model
+        weights[every] = (Path(store) / "models" / model / "model.safetensors").read_bytes()
+        Store.open(store).remove("models", model)
+    assert weights[0] == weights[2]
+    assert rows(tmp_path / "0" / model, "probe") == []
+    found = rows(tmp_path / "2" / model, "probe")
+    assert [(step, name) for step, name, _ in found] == [
+        (step, name) for step in (2, 4) for name in (metrics.BALANCED_ACCURACY, metrics.EFFECTIVE_RANK)
+    ]
+    assert all(value > 0 for _, _, value in found)
 
 
 def test_a_network_that_shows_the_condition_scores_one_and_a_blind_one_chance(store, monkeypatch):
