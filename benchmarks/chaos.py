@@ -45,6 +45,8 @@ FINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 COUNTS = ("stuck", "wrong_state", "repeated", "lost", "false_alarms")
 LIMIT_S = 120.0
 """Seconds after a fault within which a run must have its final state; twice as many if the training continues."""
+START_S = 300.0
+"""Seconds that a training has to reach its first checkpoint, before the fault; long, for a busy machine."""
 SUSPENDED_S = 45.0
 """Seconds for which a healthy process is suspended."""
 CHECKPOINT_EVERY = 20
@@ -129,10 +131,10 @@ class Service:
 
     def start(self, deployment: str, seed: int) -> str:
         """Start a run of a deployment and return its id."""
-        found = wait(lambda: self.ask("GET", f"/deployments/name/train-tokenizer/{deployment}"), 30)
+        found = wait(lambda: self.ask("GET", f"/deployments/name/train-tokenizer/{deployment}"), LIMIT_S)
         parameters = {"config": found["parameters"]["config"] | {"seed": seed}}
         body = {"parameters": parameters, "state": {"type": "SCHEDULED", "name": "Scheduled"}}
-        return str(wait(lambda: self.ask("POST", f"/deployments/{found['id']}/create_flow_run", **body), 30)["id"])
+        return str(wait(lambda: self.ask("POST", f"/deployments/{found['id']}/create_flow_run", **body), LIMIT_S)["id"])
 
     def state(self, run: str) -> str | None:
         """Return the final state of a run; `None` while it has none."""
@@ -165,10 +167,10 @@ class Round:
         before = set(runs.glob("*"))
         self.run = service.start(self.deployment, seed)
         note = service.folder / f"emeg-service/prefect/emeg/processes/{self.run}.json"
-        wait(lambda: note.exists() or None, 90)
+        wait(lambda: note.exists() or None, START_S)
         self.engine = psutil.Process(json.loads(note.read_text())["process"])
-        self.work = wait(lambda: next(iter(set(runs.glob("*")) - before), None), 90)
-        wait(lambda: len(self.steps()) > CHECKPOINT_EVERY or None, 120)
+        self.work = wait(lambda: next(iter(set(runs.glob("*")) - before), None), START_S)
+        wait(lambda: len(self.steps()) > CHECKPOINT_EVERY or None, START_S)
 
     def steps(self) -> list[int]:
         """Return the steps in the run's history, each as often as it is there."""
