@@ -32,7 +32,11 @@ def running_server(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         yield url, psutil.Process(server.pid)
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:  # a busy machine
+            server.kill()
+            server.wait()
 
 
 def _wait_until_ready(url: str) -> None:
