@@ -147,10 +147,11 @@ def test_the_form_offers_stores_and_recipes(service: Service):
 
 
 def test_two_pretrainings_are_each_evaluated_and_reported(service: Service):
+    """The first one trains on two ranks, the second on one."""
     service.completed(service.run("train-tokenizer/tiny"), 200)
     service.completed(service.run("tokenize/main"), 120)
     for seed in (0, 1):
-        service.completed(service.run("pretrain/nano", recipe="brainomni-nano", seed=seed, processes=2), 240)
+        service.completed(service.run("pretrain/nano", recipe="brainomni-nano", seed=seed, processes=2 - seed), 240)
         wait_for(lambda n=seed + 1: found if len(found := service.evaluations()) >= n else None, 60, "an evaluation")
     for run in service.evaluations():
         service.completed(run["id"], 240)
