@@ -74,13 +74,15 @@ def starts(log: Path) -> int:
     return len(re.findall(r"Retry \d+/\d+ will start", log.read_text()))
 
 
+@pytest.fixture(scope="class")
+def worker(server: Server) -> Iterator[None]:
+    with running_worker(server):
+        yield
+
+
+@pytest.mark.usefixtures("worker")
 class TestOneWorker:
     """Runs that are stopped while their worker lives."""
-
-    @pytest.fixture(scope="class", autouse=True)
-    def worker(self, server: Server) -> Iterator[None]:
-        with running_worker(server):
-            yield
 
     def test_a_cancelled_training_leaves_a_checkpoint_and_is_not_started_again(self, server: Server):
         run, _ = training_run(server)
