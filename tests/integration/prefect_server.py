@@ -39,14 +39,19 @@ def free_port(n: int = 1) -> int:
     raise AssertionError(f"no {n} neighbouring ports are free")
 
 
+PATIENCE = 4.0
+"""Factor by which waits may take longer than on an idle machine: tests run beside each other."""
+
+
 def wait_for(ask: Callable[[], Any], seconds: float, what: str) -> Any:
-    end = time.monotonic() + seconds
+    """Return the first answer that is not None; fail after `seconds`, as on an idle machine, times `PATIENCE`."""
+    end = time.monotonic() + seconds * PATIENCE
     while time.monotonic() < end:
         answer = ask()
         if answer is not None:
             return answer
         time.sleep(0.3)
-    raise AssertionError(f"{what}: not within {seconds} s")
+    raise AssertionError(f"{what}: not within {seconds * PATIENCE} s")
 
 
 class Server:

@@ -18,6 +18,9 @@ from tests.integration.receivers import Webhook, webhook
 
 pytestmark = pytest.mark.slow
 
+START_S = 90.0
+"""Seconds that a training has to begin or to complete."""
+
 
 @pytest.fixture(scope="module")
 def hook() -> Iterator[Webhook]:
@@ -46,8 +49,8 @@ def training_run(server: Server) -> tuple[str, int]:
     before = steps(server)
     run = server.run("train-tokenizer/long")
     note = server.home / "emeg" / "processes" / f"{run}.json"
-    wait_for(lambda: note.exists() or None, 60, "the process of the run")
-    wait_for(lambda: steps(server) > before + 5 or None, 90, "some steps")
+    wait_for(lambda: note.exists() or None, START_S, "the process of the run")
+    wait_for(lambda: steps(server) > before + 5 or None, START_S, "some steps")
     return run, int(json.loads(note.read_text())["process"])
 
 
@@ -157,7 +160,7 @@ def test_a_run_goes_on_when_its_worker_is_killed(server: Server):
     with running_worker(server) as worker:
         run = server.run("train-tokenizer/long", config=config)
         before = steps(server)
-        wait_for(lambda: steps(server) > before or None, 90, "the first steps")
+        wait_for(lambda: steps(server) > before or None, START_S, "the first steps")
         os.kill(worker.pid, signal.SIGKILL)
-        assert wait_for(lambda: server.ended(run), 120, "an end") == "COMPLETED"
+        assert wait_for(lambda: server.ended(run), START_S, "an end") == "COMPLETED"
     assert len(list((server.home / "store/models").iterdir())) == 1
