@@ -36,7 +36,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 SECONDS_BETWEEN_UPDATES = 2.0
-"""Seconds between two updates of an artifact; each is a request to the server of a tenth of a second."""
+"""Least seconds between two updates of an artifact; each is a request to the server of a tenth of a second."""
+
+PAUSE_FACTOR = 50.0
+"""Least time between two updates, in durations of the last one: a busy server slows the run by 2 % at most."""
 
 
 def is_transient(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -126,7 +129,7 @@ class ArtifactProgress:
     def __init__(self, verb: str) -> None:
         self._verb = verb
         self._artifact: UUID | None = None
-        self._last = 0.0
+        self._due = 0.0
         self._said = -1
 
     def __enter__(self) -> Self:
@@ -141,14 +144,16 @@ class ArtifactProgress:
             update_progress_artifact(artifact_id=self._artifact, progress=100.0)
 
     def __call__(self, done: int, total: int, message: str) -> None:
-        """Update the artifact at most every two seconds."""
+        """Update the artifact every two seconds, or more rarely if the server is slow."""
         percent = 100.0 * done / max(total, 1)
         if int(percent) // 10 != self._said:
             self._said = int(percent) // 10
             logging.getLogger(f"emeg.flows.{self._verb}").info("%s: %d/%d %s", self._verb, done, total, message)
-        if self._artifact is not None and time.monotonic() - self._last >= SECONDS_BETWEEN_UPDATES:
-            self._last = time.monotonic()
+        began = time.monotonic()
+        if self._artifact is not None and began >= self._due:
             update_progress_artifact(artifact_id=self._artifact, progress=min(percent, 100.0))
+            now = time.monotonic()
+            self._due = now + max(SECONDS_BETWEEN_UPDATES, PAUSE_FACTOR * (now - began))
 
 
 def show(verb: str, config: BaseModel, result: BaseModel) -> None:
