@@ -26,8 +26,7 @@ def test_a_server_that_does_not_answer_is_asked_again_and_logged_once(caplog):
     ask = _patient(find_runs, [])
     with caplog.at_level(logging.INFO, logger="emeg.service.worker"):
         assert [asyncio.run(ask()) for _ in range(4)] == [[], [], ["run"], []]
-    messages = [record.message for record in caplog.records]
-    assert ["does not answer" in message for message in messages] == [True, False, True]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]
 
 
 def test_a_wrong_password_is_an_error():
