@@ -91,10 +91,10 @@ def test_in_a_browser_tables_sort_by_mouse_and_keyboard_and_nothing_fails(root, 
     path = Path(compare(CompareConfig(root=root)).path)
     with open_browser(tmp_path) as page:
         page.open(path.as_uri())
-        column = "[...document.querySelectorAll('#figures tbody tr')].map(r => r.cells[4].textContent).join(' ')"
-        order = "document.querySelectorAll('#figures th[scope=col]')[4].getAttribute('aria-sort')"
+        column = "[...document.querySelectorAll('#figures tbody tr')].map(r => r.cells[3].textContent).join(' ')"
+        order = "document.querySelectorAll('#figures th[scope=col]')[3].getAttribute('aria-sort')"
         assert page.run(order) == "none"
-        page.click("#figures th:nth-child(5) button")
+        page.click("#figures th:nth-child(4) button")
         down, how = page.run(column), page.run(order)
         values = re.findall(r"\d\.\d+(?= ±)", down)
         assert (how, values) == ("descending", sorted(values, reverse=True))
@@ -103,7 +103,7 @@ def test_in_a_browser_tables_sort_by_mouse_and_keyboard_and_nothing_fails(root, 
         assert (page.run(order), up) == ("ascending", sorted(values))
         page.press("Tab")
         page.press(" ")
-        assert page.run("document.querySelectorAll('#figures th[scope=col]')[5].getAttribute('aria-sort')") != "none"
+        assert page.run("document.querySelectorAll('#figures th[scope=col]')[4].getAttribute('aria-sort')") != "none"
         empty = "[...document.querySelectorAll('svg')].filter(e => e.getBoundingClientRect().width < 20).length"
         assert page.run(empty) == 0, "every picture is drawn"
         page.size(380, 800)

@@ -3,7 +3,7 @@
 The macros in ``templates/parts.html.j2`` draw `Table` and `Picture`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -86,12 +86,11 @@ def figure_table(figures: Iterable[Figure]) -> pa.Table:
     return pa.Table.from_pylist([one._asdict() for one in figures], schema=FIGURES)
 
 
-def make_table(
-    caption: str, columns: Sequence[str], rows: Iterable[Sequence[str | int | Cell]], *, numbers: Sequence[str] = ()
-) -> Table:
-    """Return a table of texts; `numbers` names the columns that are aligned and sorted as numbers."""
-    made = tuple(Row(tuple(cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in cells)) for cells in rows)
-    return Table(caption, tuple(Column(title, title in numbers) for title in columns), made)
+def drop_empty(table: Table) -> Table:
+    """Return a table without the columns that have a dash in every row."""
+    kept = [k for k in range(len(table.columns)) if any(row.cells[k].text != "–" for row in table.rows)]
+    rows = tuple(row._replace(cells=tuple(row.cells[k] for k in kept)) for row in table.rows)
+    return table._replace(columns=tuple(table.columns[k] for k in kept), rows=rows) if table.rows else table
 
 
 def number(value: float | None, *, sign: bool = False) -> str:

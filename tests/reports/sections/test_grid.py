@@ -94,7 +94,7 @@ def test_gates_come_first_and_each_score_has_its_interval_and_n(store):
     assert html.index('id="gates"') < html.index('id="checks"') < html.index('id="figures"')
     for wanted in (
         "+0.090 [+0.000, +0.200] 6 0.010 0.020 passed", "above the best rival",
-        "BrainOmni, logistic (aaaaaaaa) – 0.700 ± 0.010 3 0.700 [0.650, 0.750] 6", "2 of 2",
+        "BrainOmni, logistic (aaaaaaaa) 0.700 ± 0.010 3 0.700 [0.650, 0.750] 6", "2 of 2",
         "ingest ds002778", "t1, xdawn did not run: no shared channel", "A note.", "48 windows (24 a, 24 b)",
     ):  # fmt: skip
         assert wanted in text, wanted

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from emeg.errors import UserError
 from emeg.evaluation.protocol.products import GridComparison, GridScore, GridSummary, GridTask
 from emeg.reports.grid_plots import Estimate, budgets, forest
-from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table, number, span
+from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table, drop_empty, number, span
 
 RIVALS_SHOWN = 4
 """Rivals drawn beside networks: those with the best mean over tasks."""
@@ -173,7 +173,7 @@ def scores_table(shown: Sequence[Shown], caption: str, *, with_task: bool, with_
     if with_evaluation:
         columns.append(Column("evaluation"))
     rows = [_score(one, with_task=with_task, with_evaluation=with_evaluation) for one in shown]
-    return Table(caption, tuple(columns), tuple(rows))
+    return drop_empty(Table(caption, tuple(columns), tuple(rows)))
 
 
 def _score(one: Shown, *, with_task: bool, with_evaluation: bool) -> Row:

@@ -1,0 +1,23 @@
+"""Columns without a value are left out, and every number of a page becomes a row."""
+
+from emeg.reports.markup import FIGURES, Cell, Column, Figure, Row, Table, drop_empty, figure_table
+
+
+def rows(*texts):
+    return tuple(Row(tuple(map(Cell, own))) for own in texts)
+
+
+def test_only_columns_of_dashes_are_dropped():
+    table = Table("c", (Column("a"), Column("b"), Column("c")), rows(("x", "–", "–"), ("y", "–", "1")))
+    found = drop_empty(table)
+    assert [one.title for one in found.columns] == ["a", "c"]
+    assert [[cell.text for cell in row.cells] for row in found.rows] == [["x", "–"], ["y", "1"]]
+    empty = table._replace(rows=())
+    assert drop_empty(empty) == empty
+
+
+def test_figures_keep_what_is_unknown():
+    table = figure_table([Figure("scores", "e", "t", "m", "subjects", "acc", 0.5, n=3), Figure(*"abcdef", None)])
+    assert table.schema == FIGURES
+    assert table["low"].to_pylist() == [None, None]
+    assert table["n"].to_pylist() == [3, None]
