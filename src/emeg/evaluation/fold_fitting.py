@@ -17,6 +17,7 @@ from emeg.evaluation.configs import FinetuneConfig, Mode
 from emeg.evaluation.predictions import network_name
 from emeg.evaluation.task import Ancestry, Task, ancestry, check_unseen, make_task
 from emeg.hashing import hash_json
+from emeg.ingest.workers.processes import end_with_parent
 from emeg.store import Store, find_model, n_parameters
 from emeg.training.threads import n_threads, torch_threads
 from emeg.version import __version__
@@ -174,6 +175,7 @@ _fitter: FoldFitter | None = None
 
 def _start_worker(config: FinetuneConfig) -> None:
     global _fitter
+    end_with_parent()
     store = Store.open(config.root)
     _fitter = FoldFitter(store, plan_finetuning(store, config))
 

@@ -31,8 +31,11 @@ MOST_WINDOWS = 240
 """Most windows of a task that are probed, since each change of the windows embeds all of them again."""
 ACROSS = frozenset({"cross_subject", "leave_one_subject_out", "held_out_device", "paper_compat"})
 """Split rules whose folds test unseen subjects."""
-Embed = Callable[[NDArray[np.float32], NDArray[np.intp], tuple[int, ...]], NDArray[np.float64]]
-"""Function of windows, indices of their channels, and layers, which returns pooled features."""
+Layers = tuple[int, ...]
+Embed = Callable[[NDArray[np.float32], NDArray[np.intp], tuple[Layers, ...]], list[NDArray[np.float64]]]
+"""Function of windows, indices of their channels, and groups of layers, which returns pooled features of each group.
+
+One pass through the network serves all groups; the layers of a group are averaged."""
 
 
 def probe_task(
@@ -72,10 +75,12 @@ def probe_task(
     embed = embedder(store, network, windows, spec)
     everything = np.arange(len(windows.channels))
     assert windows.signal_BCN is not None
-    layers = {str(layer): embed(windows.signal_BCN, everything, (layer,)) for layer in range(network.depth + 1)}
+    every_layer = tuple((layer,) for layer in range(network.depth + 1))
+    features = embed(windows.signal_BCN, everything, every_layer)
+    layers = {str(layer): own for (layer,), own in zip(every_layer, features, strict=True)}
     probed = run_probes(
         windows,
-        lambda signal_BCN, picks: embed(signal_BCN, picks, spec.layers),
+        lambda signal_BCN, picks: embed(signal_BCN, picks, (spec.layers,))[0],
         folds,
         layers=layers,
         progress=progress,
@@ -164,16 +169,20 @@ def embedder(store: Store, network: "EncoderModule", windows: Windows, spec: Emb
     device = next(network.parameters()).device
     pooling: Any = spec.pooling
 
-    def embed(signal_BCN: NDArray[np.float32], picks: NDArray[np.intp], layers: tuple[int, ...]) -> NDArray[np.float64]:
-        parts = []
+    def embed(
+        signal_BCN: NDArray[np.float32], picks: NDArray[np.intp], groups: tuple[Layers, ...]
+    ) -> list[NDArray[np.float64]]:
+        layers = tuple(sorted({layer for group in groups for layer in group}))
+        parts: list[list[NDArray[np.float64]]] = [[] for _ in groups]
         with torch.inference_mode():
             for start in range(0, len(signal_BCN), BATCH_SIZE):
                 x_BCN = torch.from_numpy(np.ascontiguousarray(signal_BCN[start : start + BATCH_SIZE])).to(device)
                 kinds = torch.from_numpy(types[picks]).to(device).expand(len(x_BCN), -1)
                 where = torch.from_numpy(positions[picks]).to(device).expand(len(x_BCN), -1, -1)
                 embedding = network.embed(normalise_signal(x_BCN, kinds), where, kinds, layers=layers)
-                embedding = embedding.mean(dim=0) if layers else embedding
-                parts.append(pool(embedding, pooling).double().cpu().numpy())
-        return np.concatenate(parts)
+                for part, group in zip(parts, groups, strict=True):
+                    own = embedding[[layers.index(one) for one in group]].mean(dim=0) if group else embedding
+                    part.append(pool(own, pooling).double().cpu().numpy())
+        return [np.concatenate(part) for part in parts]
 
     return embed

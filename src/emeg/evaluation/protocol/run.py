@@ -6,14 +6,15 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 
 from emeg.data.corpus.registered import person_groups, registry_id
 from emeg.data.tasks.recipes import TaskRecipe, known_tasks, load_task
-from emeg.errors import UserError
+from emeg.errors import TransientError, UserError
 from emeg.evaluation.configs import EvaluateConfig, EvaluateResult
 from emeg.evaluation.embeddings import EmbeddingSpec, embedding_names
 from emeg.evaluation.leaks import declared_and_tested
@@ -29,9 +30,11 @@ from emeg.evaluation.protocol.summarise import compare, scores_of, summarise_tas
 from emeg.evaluation.protocol.task_data import TaskData, make_task_data
 from emeg.evaluation.rivals import RIVALS, RivalModel, missing_reason
 from emeg.evaluation.rivals.catalogue import LABELLED
+from emeg.evaluation.sharing import share_work
 from emeg.evaluation.task import HELD_OUT, ancestry
 from emeg.evaluation.threads import single_blas_thread
 from emeg.hashing import hash_json
+from emeg.ingest.workers.processes import end_with_parent
 from emeg.progress import Progress, silent
 from emeg.store import Store, find_model, models_of, read_catalog
 from emeg.store.runs import RunNote, note_run
@@ -82,7 +85,7 @@ def evaluate_tasks(config: EvaluateConfig, *, progress: Progress = silent) -> Ev
         _prepare(store, grid)
         _check(store, grid, progress)
         _compute(store, config, grid, progress)
-        _publish(store, config, grid, progress)
+        _publish(store, config, grid)
         logger.info("evaluation %s: %d cells in %.1f s", grid.name, len(grid.cells), time.monotonic() - began)
     fields = store.read_json("evaluations", grid.name, "figures.json")
     summary = GridSummary.checked(fields, source=f"evaluations/{grid.name}/figures.json")
@@ -312,18 +315,37 @@ def _compute(store: Store, config: EvaluateConfig, grid: Grid, progress: Progres
     n_workers = min(config.workers or os.cpu_count() or 1, n_missing)
     if n_workers < 2:
         compute_here(store, config, grid, progress)
+        _probe_missing(store, config, grid, progress)
         return
-    with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_workers, mp_context=context, initializer=end_with_parent) as pool:
         threads = max(1, (os.cpu_count() or 1) // n_workers)
         futures = [pool.submit(_work, config, threads) for _ in range(n_workers)]
         while True:
             done, pending = wait(futures, timeout=POLL_S)
             for future in done:
-                future.result()
+                _raise_failure(config, future)
             n_done = len(grid.cells) - len(missing_cells(store, grid.name, list(grid.cells)))
             progress(n_done, len(grid.cells), "cells")
             if not pending:
                 return
+
+
+def _raise_failure(config: EvaluateConfig, future: "Future[None]") -> None:
+    """Raise what ended a worker process.
+
+    Raises
+    ------
+    TransientError
+        It was ended from outside.
+    """
+    try:
+        future.result()
+    except BrokenProcessPool as error:
+        raise TransientError(
+            f"{config.root}: a process of the evaluation was ended from outside (out of memory?); finished cells are"
+            " kept: run the same command again, with fewer --workers"
+        ) from error
 
 
 def _embed(config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
@@ -345,7 +367,9 @@ def _work(config: EvaluateConfig, threads: int) -> None:
 
     torch.set_num_threads(threads)
     store = Store.open(config.root)
-    compute_here(store, config, plan_grid(store, config), silent)
+    grid = plan_grid(store, config)
+    compute_here(store, config, grid, silent)
+    _probe_missing(store, config, grid, silent)
 
 
 def compute_here(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
@@ -359,18 +383,24 @@ def compute_here(store: Store, config: EvaluateConfig, grid: Grid, progress: Pro
         work_through(store, grid.name, grid.cells, compute, progress)
 
 
-def _probe(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> dict[str, Any]:
-    """Return the probes of the network's features by task; empty without a network."""
+def _probe_missing(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
+    """Probe the network's features on every task, sharing the tasks with other processes; return when all are done."""
     if grid.model is None or not config.probes:
-        return {}
+        return
     spec = EmbeddingSpec(grid.model, "pretrained", 0, config.pooling, config.layers)
-    return {
-        name: probe_task(store, data, spec, device=config.device, progress=progress)
-        for name, data in grid.tasks.items()
-    }
+    claims = {f"{grid.name}-probes-{name}": name for name in grid.tasks}
+
+    def make(claim: str) -> None:
+        name = claims[claim]
+        found = probe_task(store, grid.tasks[name], spec, device=config.device, progress=progress)
+        store.write_json(found, "runs", grid.name, "probes", f"{name}.json")
+
+    share_work(
+        store, list(claims), lambda claim: store.exists("runs", grid.name, "probes", f"{claims[claim]}.json"), make
+    )
 
 
-def _publish(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
+def _publish(store: Store, config: EvaluateConfig, grid: Grid) -> None:
     results, predictions = read_cells(store, grid.name, list(grid.cells))
     scores = scores_of(grid.tasks, grid.compared, results, predictions)
     notes = []
@@ -402,7 +432,9 @@ def _publish(store: Store, config: EvaluateConfig, grid: Grid, progress: Progres
             "notes": notes,
         },
     )
-    probes = _probe(store, config, grid, progress)
+    probes = {}
+    if grid.model is not None and config.probes:
+        probes = {name: store.read_json("runs", grid.name, "probes", f"{name}.json") for name in grid.tasks}
     with store.publishing("evaluations", grid.name) as folder:
         if probes:
             (locate(folder) / "probes.json").write_json(probes)

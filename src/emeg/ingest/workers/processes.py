@@ -226,11 +226,15 @@ def _start_worker() -> None:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     threadpool_limits(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """End when the parent does: killed by SIGKILL it stops no workers, and they would wait for work for ever."""
+def end_with_parent() -> None:
+    """End this worker process when its parent does; a parent killed by SIGKILL stops no workers."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

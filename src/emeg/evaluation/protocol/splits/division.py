@@ -51,7 +51,13 @@ class Division:
         self.n_windows = len(self.groups)
 
     def folds_of_people(self, among: NDArray[np.bool_] | None = None) -> tuple[Sides, str]:
-        """Return cross-subject folds, stratified by the labels of the people."""
+        """Return cross-subject folds, stratified by the labels of the subjects.
+
+        Parameters
+        ----------
+        among : bool, shape (windows,), optional
+            Windows to divide; all by default.
+        """
         rows = np.arange(self.n_windows) if among is None else np.flatnonzero(among)
         labels, groups = self._strata(rows)
         folds = subject_folds(labels, groups, self.rule.n_folds, self.seed)
@@ -79,7 +85,13 @@ class Division:
         return self.windows.targets is None
 
     def in_time(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Sort windows by session, recording and start."""
+        """Sort windows by session, recording and start.
+
+        Parameters
+        ----------
+        rows : int64, shape (windows,)
+            Indices of windows.
+        """
         order = sorted(
             rows.tolist(),
             key=lambda i: (self.windows.sessions[i], self.windows.sources[i], self.windows.starts[i]),
@@ -87,7 +99,13 @@ class Division:
         return np.array(order, np.int64)
 
     def near(self, rows: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which of `rows` overlap one of `others` or are closer to it than the gap."""
+        """Return which of `rows` overlap one of `others` or are closer to it than the gap.
+
+        Parameters
+        ----------
+        rows, others : int64, shape (windows,)
+            Indices of windows.
+        """
         gap = self.rule.gap_s * self.windows.sfreq
         n, starts = self.windows.n_samples, self.windows.starts
         close = np.zeros(len(rows), bool)
