@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from tests.evaluation.conftest import add_person
 from tests.messages import refusal
 
+from emeg.curation.unfinished_runs import find_runs
 from emeg.data.tasks.recipes import TaskRecipe, known_tasks
 from emeg.errors import UserError
 from emeg.evaluation import EvaluateConfig, evaluate
@@ -302,7 +303,7 @@ def test_encoding_and_retrieval_find_planted_stimuli(root, tmp_path):
     }
     encoding = write_recipe(tmp_path, base | {"id": "encode", "title": "Encoding", "kind": "encoding"})
     retrieval = write_recipe(tmp_path, base | {"id": "retrieve", "title": "Retrieval", "kind": "retrieval"})
-    result = evaluate(config_of(root, encoding, retrieval))
+    result = evaluate(config_of(root, encoding, retrieval, rivals=("chance", "band_power", "tangent_space", "eegnet")))
     summary = read_grid(Store.open(root), result.evaluation)
     by_labels = {s.key.labels: s for s in summary.scores if s.task == "encode"}
     assert by_labels["real"].mean > by_labels["permuted"].mean + 0.1
@@ -310,7 +311,12 @@ def test_encoding_and_retrieval_find_planted_stimuli(root, tmp_path):
     own = rows[(rows.task == "encode") & (rows.labels == "real") & (rows.subject == "stim/s1")]
     assert set(own.metric) == {"correlation", "noise_ceiling", "share_of_ceiling"}
     found = rows[(rows.task == "retrieve") & (rows.subject == "")]
-    assert set(found.read_out) == {"contrastive", "ridge"}
+    assert set(found.read_out) == {"contrastive", "ridge", ""}
+    assert set(found[found.read_out == ""].model) == {"chance", "band_power", "tangent_space"}
+    top1 = found[found.metric == "top1"].groupby(["model", "weights", "labels", "read_out"]).value.mean()
+    assert top1["chance", "", "real", ""] == pytest.approx(1 / 4), "one constant guess among four stimuli"
+    reasons = {(task, name): reason for task, name, reason in summary.models_not_run}
+    assert "retrieval" in reasons["retrieve", "eegnet"]
     assert set(found.metric) == {"top1", "top5", "mean_rank"}
     assert set(found.note) == {"among 4 unseen stimuli"}
     assert ((found[found.metric == "mean_rank"].value >= 0) & (found[found.metric == "mean_rank"].value <= 1)).all()
@@ -347,6 +353,7 @@ def test_sessions_and_blocks_run_without_a_network(tmp_path):
     band_power = next(s for s in summary.scores if s.key.model == "band_power")
     assert band_power.mean > 0.9
     assert band_power.interval is None, "three subjects are too few for an interval"
+    assert find_runs(store, {"d01x"}, set()).runs == (result.evaluation,), "a withdrawal finds its files"
 
 
 def test_paper_compat_uses_the_folds_of_the_release(root, tmp_path):

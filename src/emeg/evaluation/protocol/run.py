@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from emeg.data.corpus.registered import person_groups, registry_id
@@ -280,9 +281,10 @@ def _cells(
 
 
 def _prepare(store: Store, grid: Grid) -> None:
-    """Write the list of cells, and what the run is made from."""
+    """Write the list of cells, and what the run is made from: a subject is found in it before it is published."""
     inputs = {} if grid.model is None else {"models": grid.model}
     for data in grid.tasks.values():
+        inputs |= {f"recordings/{name}": name for name in np.unique(data.windows.recordings).tolist()}
         for one in grid.compared[data.recipe.id]:
             if one.spec is not None and one.spec.weights == "pretrained":
                 inputs |= {f"embeddings/{name}": name for name in embedding_names(data.windows, one.spec)}

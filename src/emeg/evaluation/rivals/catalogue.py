@@ -22,6 +22,8 @@ from emeg.evaluation.rivals.read_outs import read_out
 LABELLED: frozenset[Kind] = frozenset({"classification", "diagnosis"})
 """Kinds of tasks with classes."""
 ANY: frozenset[Kind] = LABELLED | {"regression"}
+WITH_RETRIEVAL: frozenset[Kind] = ANY | {"retrieval"}
+"""Kinds of models whose ridge read-out predicts the features of a stimulus as well as a target."""
 C_GRID = (1.0, 0.01, 100.0, 0.1, 10.0, 0.001)
 """Penalties of a read-out in the order in which a small budget uses them; see `emeg.evaluation.rivals.read_outs`."""
 EXTRAS = {"pyriemann": "baselines", "braindecode": "braindecode"}
@@ -256,17 +258,32 @@ _PUBLISHED: dict[str, tuple[float | int | str, ...]] = {"learning_rate": (3e-4, 
 RIVALS: dict[str, RivalModel] = {
     rival.name: rival
     for rival in (
-        RivalModel("chance", "Chance", _chance, {}, family="reference", input="none"),
+        RivalModel("chance", "Chance", _chance, {}, family="reference", kinds=WITH_RETRIEVAL, input="none"),
         RivalModel("dummy", "Random guesses", _dummy, {}, family="reference", input="none"),
-        RivalModel("band_power", "Band power", _band_power, {"penalty": C_GRID, "bands": ("classical", "narrow")}),
-        RivalModel("aperiodic", "Aperiodic slope", _aperiodic, {"penalty": C_GRID, "offset": ("no", "yes")}),
-        RivalModel("time_series", "Time-series features after catch22", _time_series, {"penalty": C_GRID}),
+        RivalModel(
+            "band_power",
+            "Band power",
+            _band_power,
+            {"penalty": C_GRID, "bands": ("classical", "narrow")},
+            kinds=WITH_RETRIEVAL,
+        ),
+        RivalModel(
+            "aperiodic",
+            "Aperiodic slope",
+            _aperiodic,
+            {"penalty": C_GRID, "offset": ("no", "yes")},
+            kinds=WITH_RETRIEVAL,
+        ),
+        RivalModel(
+            "time_series", "Time-series features after catch22", _time_series, {"penalty": C_GRID}, kinds=WITH_RETRIEVAL
+        ),
         RivalModel(
             "tangent_space",
             "Covariances in tangent space",
             _tangent_space,
             {"penalty": C_GRID, "bands": ("classical", "broad", "narrow")},
             package="pyriemann",
+            kinds=WITH_RETRIEVAL,
         ),
         RivalModel(
             "csp",
