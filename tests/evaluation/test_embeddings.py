@@ -9,10 +9,13 @@ from emeg.data import TaskConfig, task_windows
 from emeg.errors import UserError
 from emeg.evaluation.embeddings import EmbeddingSpec, embed, embedding_names
 from emeg.models import BrainOmni
+from emeg.models.causal.config import CausalConfig
+from emeg.models.causal.transformer import CausalTransformer
 from emeg.models.pooling import STD_FLOOR
 from emeg.store import Store, verify
 from emeg.store.verification import VerifyConfig
 from emeg.tokenizers.braintokenizer import normalise_signal
+from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 TASK = TaskConfig(name="t", classes={"left": ("left",), "right": ("right",)}, window_s=2.0, device="x")
 SUBJECTS = ["d/00", "d/01"]
@@ -75,3 +78,16 @@ def test_a_missing_model_is_named(root):
     store = Store.open(root)
     with refusal(UserError, "nobody", action="name another"):
         embed(store, task_windows(store, TASK, SUBJECTS), EmbeddingSpec("nobody"), device="cpu")
+
+
+def test_any_encoder_is_embedded_also_with_random_weights(root):
+    store = Store.open(root)
+    sizes = CausalConfig(width=16, n_head=2, depth=2, context_tokens=128, across_sources=False)
+    CausalTransformer(sizes, MuLaw(MuLawConfig(n_codes=16))).save_pretrained(Path(root) / "models" / "causal")
+    windows = task_windows(store, TASK, SUBJECTS)
+    trained, random = (
+        embed(store, windows, EmbeddingSpec("causal", weights), device="cpu") for weights in ("pretrained", "random")
+    )
+    assert trained.shape == random.shape == (len(windows.labels), 16)
+    assert np.isfinite(trained).all()
+    assert not np.allclose(trained, random)
