@@ -59,7 +59,7 @@ def fit(amounts: Sequence[float], by_run: Sequence[list[NDArray[Any]]]) -> dict[
         values = [np.mean([task[own].mean() for task, own in zip(by_run[i], chosen, strict=True)]) for i in runs]
         drawn.append(line(x[runs], np.array(values)))
     slopes, offsets = np.array(drawn).T
-    grid = 10.0 ** np.linspace(np.log10(x.min()) - 0.5, np.log10(x.max()) + 4, 200)
+    grid = 10.0 ** np.linspace(np.log10(x.min()) - 0.5, np.log10(x.max()) + 3, 50)
     low, high = np.percentile(offsets[:, None] + slopes[:, None] * np.log10(grid), LEVELS, axis=0)
     reached = grid[low > 0]
     interval = np.percentile(slopes, LEVELS).round(4).tolist()
@@ -85,6 +85,7 @@ def main() -> None:
     own = [run for name, runs in results.items() if name == variant or name.startswith(f"{variant}-") for run in runs]
     key = best_read_out(results[variant])
     usual = results[variant][0]
+    plt.rcParams["svg.hashsalt"] = "study"
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
     for axis, label, panel in (("steps", "optimiser steps", panels[0]), ("hours", "hours of recordings", panels[1])):
         fixed = "hours" if axis == "steps" else "steps"
@@ -98,10 +99,10 @@ def main() -> None:
         panel.plot(found["grid"], found["line"])
         panel.plot(amounts, found["gain"], "o", color="black")
         panel.axhline(0, color="grey", linewidth=0.8)
-        panel.set(xscale="log", xlabel=label, xlim=(min(amounts) / 2, max(amounts) * 100), ylim=(-0.1, 0.25))
+        panel.set(xscale="log", xlabel=label, xlim=(min(amounts) / 2, max(amounts) * 30), ylim=(-0.1, 0.25))
         print(json.dumps({"axis": axis} | {k: v for k, v in found.items() if k not in ("grid", "line", "low", "high")}))
     panels[0].set_ylabel("balanced accuracy minus random weights")
-    figure.savefig(picture)
+    figure.savefig(picture, metadata={"Date": None} if picture.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":
