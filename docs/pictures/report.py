@@ -24,7 +24,7 @@ SMALL = [
 PICTURES = {
     "report.png": ("", (1180, 1210)),
     "report-reconstruction.png": ("main > :not(#reconstruction) {display: none}", (1180, 1180)),
-    "report-task.png": ("main > :not(#task) {display: none}", (1180, 870)),
+    "report-task.png": ("main > :not(#task) {display: none}", (1180, 1740)),
 }
 """File: rules that hide the other parts of the page, and the size of the window in pixels."""
 
