@@ -16,7 +16,7 @@ from emeg.bids_files import write_json, write_table
 from emeg.errors import UserError
 from emeg.progress import Progress, silent
 from emeg.synthetic.activity import Activity, draw_activity
-from emeg.synthetic.config import SynthesizeConfig, SynthesizeResult
+from emeg.synthetic.config import INTRACRANIAL_NAMES, SynthesizeConfig, SynthesizeResult
 from emeg.synthetic.design import Design, imagery_run, short_run
 from emeg.synthetic.devices import DEVICES, Device, describe_sensors, reference_rows
 from emeg.synthetic.files import write_recording
@@ -239,7 +239,10 @@ def _write_dataset_files(folder: Path, config: SynthesizeConfig, people: list[di
             },
         },
     )
-    (folder / "README.md").write_text(_README.format(devices=", ".join(config.devices)), encoding="utf-8")
+    text = _README.format(devices=", ".join(config.devices))
+    if set(config.devices) & set(INTRACRANIAL_NAMES):
+        text += _INTRACRANIAL_README
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 _README = """# Simulated EEG and MEG
@@ -251,6 +254,12 @@ Recordings contain sensor noise, drift and mains, and some have flat or noisy ch
 `channels.tsv`.
 
 `sourcedata/truth.json` lists what was simulated, and which recordings show the same source activity at the same time.
+"""
+
+
+_INTRACRANIAL_README = """
+Every subject has other intracranial electrodes. Positions are in MNI152 coordinates, those of every second subject in
+ACPC coordinates.
 """
 
 

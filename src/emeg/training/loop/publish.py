@@ -100,7 +100,12 @@ def publish(
             module.save(folder, provenance)
             module.history.write_table(folder / METRICS_FILE)
             locate(folder / "README.md").write_bytes(
-                card(f"{module.title} {name}", provenance, released=module.network.kind in ROLE_OF_KIND).encode()
+                card(
+                    f"{module.title} {name}",
+                    provenance,
+                    released=module.network.kind in ROLE_OF_KIND,
+                    intracranial=corpus.has_intracranial,
+                ).encode()
             )
     trainer.strategy.barrier("published")
     return TrainResult(
@@ -121,8 +126,9 @@ def _datasets(store: Store, corpus: Corpus, module: Training, inputs: dict[str, 
     return earlier + [use for use in own if use not in earlier]
 
 
-def card(title: str, provenance: dict[str, Any], *, released: bool = True) -> str:
+def card(title: str, provenance: dict[str, Any], *, released: bool = True, intracranial: bool = False) -> str:
     """Write the model card; `released` networks are those of arXiv 2505.18185."""
+    signals = "EEG, MEG or intracranial EEG" if intracranial else "EEG or MEG"
     origin = " (architecture and losses: arXiv 2505.18185)" if released else ""
     data, metrics = provenance["data"], provenance["metrics"]
     lines = [
@@ -131,7 +137,7 @@ def card(title: str, provenance: dict[str, Any], *, released: bool = True) -> st
         f"Trained by emeg {__version__}{origin}. Weights: `model.safetensors`;"
         " sizes, recipe and provenance: `config.json`; metrics of every step: `metrics.parquet`.",
         "",
-        "Input: EEG or MEG at 256 Hz, 0.1–96 Hz, in V, T or T/m, normalised by segment and sensor type, with sensor"
+        f"Input: {signals} at 256 Hz, 0.1–96 Hz, in V, T or T/m, normalised by segment and sensor type, with sensor"
         " positions and types.",
         "",
         "## Data",
