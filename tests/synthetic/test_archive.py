@@ -16,6 +16,7 @@ from tests.messages import refusal
 from emeg.errors import UserError
 from emeg.synthetic import SynthesizeConfig, archive, synthesize
 from emeg.synthetic.archive import plan_runs
+from emeg.synthetic.config import DEVICE_NAMES
 from emeg.synthetic.devices import DEVICES
 from emeg.synthetic.people import draw_person
 
@@ -48,7 +49,7 @@ def test_recordings_and_their_sidecars_agree(small_archive):
         if path.suffix in {".edf", ".bdf", ".set", ".fif"}
     }
     assert written == set(truth["recordings"])
-    assert {facts["device"] for facts in truth["recordings"].values()} == set(DEVICES)
+    assert {facts["device"] for facts in truth["recordings"].values()} == set(DEVICE_NAMES)
     for name, facts in truth["recordings"].items():
         path, device = folder / name, DEVICES[facts["device"]]
         raw = read(path)

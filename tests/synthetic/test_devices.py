@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emeg.sensors import SensorType, check_geometry, sensors_from_info
-from emeg.synthetic.config import DEVICE_NAMES
+from emeg.synthetic.config import DEVICE_NAMES, INTRACRANIAL_NAMES
 from emeg.synthetic.devices import DEVICES, Helmet, describe_sensors, helmet_sites
 from emeg.synthetic.people import HEAD_CENTRE_M, draw_person
 
@@ -14,7 +14,8 @@ HELMETS = [name for name, device in DEVICES.items() if isinstance(device.sensors
 
 
 def test_every_named_device_is_described():
-    assert tuple(DEVICES) == DEVICE_NAMES == tuple(COUNTS)
+    assert tuple(DEVICES) == (*DEVICE_NAMES, *INTRACRANIAL_NAMES)
+    assert tuple(COUNTS) == DEVICE_NAMES
 
 
 @pytest.mark.parametrize("name", DEVICE_NAMES)
@@ -71,3 +72,19 @@ def test_a_helmet_is_one_layout_and_a_measured_cap_one_for_each_person():
         return {sensors_from_info(info).sensors.layout_id for info in infos}
 
     assert [len(layouts(name)) for name in (*HELMETS, "hydrocel128")] == [1, 1, 1, 3]
+
+
+@pytest.mark.parametrize("name", INTRACRANIAL_NAMES)
+def test_every_person_has_other_contacts_inside_the_head(name):
+    layouts = []
+    for person in PEOPLE[:4]:
+        info = describe_sensors(DEVICES[name], person, seed=0)
+        positions = np.array([channel["loc"][:3] for channel in info["chs"]])
+        assert np.linalg.norm(positions - HEAD_CENTRE_M, axis=1).max() < 0.9 * person.head_radius
+        spacing = np.linalg.norm(positions[1] - positions[0])
+        assert spacing == pytest.approx((0.005 if name == "seeg" else 0.010) * person.head_radius / 0.0986, rel=0.03)
+        assert len(set(info["ch_names"])) == len(info["ch_names"])
+        layouts.append((tuple(info["ch_names"]), positions.round(4).tobytes()))
+    assert len(set(layouts)) == 4
+    again = describe_sensors(DEVICES[name], PEOPLE[0], seed=0)
+    assert np.array([c["loc"][:3] for c in again["chs"]]).round(4).tobytes() == layouts[0][1]

@@ -117,3 +117,21 @@ def test_a_tighter_skull_weakens_eeg_and_leaves_meg_alone():
     eeg, meg = (describe_sensors(DEVICES[name], PERSON, seed=0) for name in ("biosemi64", "ctf275"))
     assert np.linalg.norm(leadfield(eeg, tight, sources)) < 0.85 * np.linalg.norm(leadfield(eeg, PERSON, sources))
     np.testing.assert_array_equal(leadfield(meg, tight, sources), leadfield(meg, PERSON, sources))
+
+
+def test_the_potential_in_the_brain_is_the_derivative_of_that_of_a_charge():
+    """Of a unit current at r0: 1 / (4 pi sigma |r - r0|); a dipole is its derivative along the moment."""
+    info = describe_sensors(DEVICES["seeg"], PERSON, seed=0)
+    sources = place_sources(PERSON, seed=0)
+    gain = leadfield(info, PERSON, sources)
+    contacts = np.array([channel["loc"][:3] for channel in info["chs"]])
+    step = 1e-6
+
+    def of_charges(positions):
+        return 1 / (4 * np.pi * 0.33 * np.linalg.norm(contacts[:, None] - positions[None], axis=2))
+
+    shift = step * sources.orientations
+    expected = (of_charges(sources.positions + shift) - of_charges(sources.positions - shift)) / (2 * step)
+    far = np.linalg.norm(contacts[:, None] - sources.positions[None], axis=2) > 0.006
+    np.testing.assert_allclose(gain[far], expected[far], rtol=1e-4, atol=1e-3)
+    assert far.mean() > 0.95

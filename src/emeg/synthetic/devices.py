@@ -168,7 +168,7 @@ DEVICES: dict[str, Device] = {
             {OPM: 15e-15},
             ".fif",
         ),
-        Device("seeg", "depth electrodes of 8 contacts", Implant("SEEG"), 512.0, 50.0, _AMPLIFIER, ".edf"),
+        Device("seeg", "depth electrodes of up to 8 contacts", Implant("SEEG"), 512.0, 50.0, _AMPLIFIER, ".edf"),
         Device("ecog", "a grid of 20 contacts and a strip of 6", Implant("ECOG"), 512.0, 50.0, _AMPLIFIER, ".edf"),
     )
 }

@@ -35,8 +35,8 @@ _MOTOR = ((-28.0, -17.0, 34.0), (-0.8, 0.0, 0.6))
 """Electrode through the source of the mu rhythm, which every subject has on both sides."""
 _N_CONTACTS, _SPACING_M = 8, 0.005
 _GRID, _STRIP, _GRID_SPACING_M = (4, 5), 6, 0.010
-_CORTEX = 0.80
-"""Radius of the cortex as a share of the head's."""
+_CORTEX, _BRAIN = 0.80, 0.88
+"""Radius of the grids' cortex, and of the brain's outermost cortex, as a share of the head's."""
 _JITTER_M = 0.003
 
 
@@ -73,7 +73,7 @@ def _to_head(mni: FloatArray, person: Person) -> FloatArray:
 
 
 def _depth_electrodes(rng: np.random.Generator) -> dict[str, FloatArray]:
-    """Draw electrodes: those through the motor cortex, and three to five others on either side."""
+    """Draw electrodes: those through the motor cortex, and three to five others; contacts are in the brain."""
     others = [(side, target) for side in "LR" for target in _TARGETS]
     chosen = sorted(rng.choice(len(others), int(rng.integers(3, 6)), replace=False).tolist())
     electrodes = [("L", "M", _MOTOR), ("R", "M", _MOTOR)]
@@ -84,7 +84,9 @@ def _depth_electrodes(rng: np.random.Generator) -> dict[str, FloatArray]:
         start = np.array(deepest) * 1e-3 * mirror + rng.normal(0.0, _JITTER_M, 3)
         along = np.array(direction) * mirror + rng.normal(0.0, 0.05, 3)
         along /= np.linalg.norm(along)
-        contacts |= {f"{side}{target}{i + 1}": start + i * _SPACING_M * along for i in range(_N_CONTACTS)}
+        positions = [start + i * _SPACING_M * along for i in range(_N_CONTACTS)]
+        inside = [p for p in positions if np.linalg.norm(p - MNI_CENTRE_M) < _BRAIN * MNI_RADIUS_M]
+        contacts |= {f"{side}{target}{i + 1}": position for i, position in enumerate(inside)}
     return contacts
 
 
