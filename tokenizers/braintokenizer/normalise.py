@@ -6,6 +6,8 @@ Shape letters: B batch, C channels, N samples.
 import torch
 from torch import Tensor
 
+from emeg.tokenizers.braintokenizer.checks import values_at_hand
+
 FLOORS = (1e-5, 1e-13, 1e-13)
 """Added to the standard deviation by sensor type: EEG in V, magnetometers in T, gradiometers in T/m. The floor
 halves EEG of 10 µV; the published weights were trained with it (arXiv 2505.18185, released code)."""
@@ -33,7 +35,8 @@ def normalise_signal(
     channel_mask : bool, shape (batch, channels), optional
         True for real channels; the result is 0 in the others.
     intracranial : bool, optional
-        Whether there can be SEEG, ECOG or DBS. By default the types are looked at, which synchronises the device.
+        Whether there can be SEEG, ECOG or DBS. By default the types tell on the CPU, and other devices, where reading
+        them would wait, compute for these types too.
 
     Returns
     -------
@@ -47,7 +50,9 @@ def normalise_signal(
         if channel_mask is not None:
             of_type_BC = of_type_BC & channel_mask
         out_BCN = torch.where(of_type_BC[..., None], _normalise_type(x_BCN, of_type_BC, floor), out_BCN)
-    if bool((sensor_type_BC >= len(FLOORS)).any()) if intracranial is None else intracranial:
+    if intracranial is None:
+        intracranial = not values_at_hand(x_BCN.device) or bool((sensor_type_BC >= len(FLOORS)).any())
+    if intracranial:
         out_BCN = _normalise_intracranial(x_BCN, sensor_type_BC, channel_mask, out_BCN)
     return out_BCN
 

@@ -190,8 +190,9 @@ class Decoder(nn.Module):
         self.register_buffer("_picks", torch.from_numpy(picked.picks.astype(np.int64)), persistent=False)
         self.register_buffer("_pos", torch.from_numpy(positions_with_regions(picked.sensors)), persistent=False)
         self.register_buffer("_types", torch.from_numpy(types), persistent=False)
-        factors = np.where(types == 0, UNIT_FACTORS[unit], 1.0).astype(np.float32)
+        factors = np.where(picked.sensors.is_meg, 1.0, UNIT_FACTORS[unit]).astype(np.float32)
         self.register_buffer("_factors", torch.from_numpy(factors), persistent=False)
+        self._intracranial = bool(picked.sensors.is_intracranial.any())
         self._amplitude_checked = False
         self.n_features = n_pooled(pooling, tokenizer.n_neuro, sizes.lm_dim)
         self.feature_scale = RunningStandardise(self.n_features)
@@ -240,7 +241,10 @@ class Decoder(nn.Module):
         n = len(signal_BCN)
         pos, types = self._pos.expand(n, -1, -1), self._types.expand(n, -1)
         latents_BSTD = self.backbone.tokenizer.encode_latents(
-            normalise_signal(signal_BCN, types), pos, types, overlap=self.backbone.config.overlap_ratio
+            normalise_signal(signal_BCN, types, intracranial=self._intracranial),
+            pos,
+            types,
+            overlap=self.backbone.config.overlap_ratio,
         )
         embedded = self.backbone.embed_latents(latents_BSTD, layers=self.layers)
         return embedded.mean(dim=0) if self.layers else embedded

@@ -123,7 +123,7 @@ def windows_of(
     picked = usable_sensors(info, montage)
     signal_BCN = np.asarray(values[:, picked.picks], np.float32)
     if factor != 1.0:
-        signal_BCN = signal_BCN * np.where(picked.sensors.is_eeg, factor, 1.0).astype(np.float32)[:, None]
+        signal_BCN = signal_BCN * np.where(picked.sensors.is_meg, 1.0, factor).astype(np.float32)[:, None]
     return SignalWindows(resample_windows(_checked(signal_BCN, picked), float(info["sfreq"])), picked.sensors)
 
 

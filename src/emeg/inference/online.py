@@ -179,7 +179,9 @@ class OnlineEncoder:
         past = torch.from_numpy(self._kept[:, first - self._kept_first : end - self._kept_first])[None]
         mask = None if alive.all() else torch.from_numpy(alive)[None]
         with _threads(self.config.threads), torch.inference_mode():
-            x = normalise_signal(past, self._types, mask)[..., -self._length :]
+            x = normalise_signal(past, self._types, mask, intracranial=bool(self.sensors.is_intracranial.any()))[
+                ..., -self._length :
+            ]
             tokens = self._network.tokenizer.tokenize(x, self._pos, self._types, channel_mask=mask)
             embedding = self._embed(tokens.features) if self.config.embed else None
         return TokenWindow(start / SFREQ, end / SFREQ, tokens.codes[0].numpy(), embedding, alive, bridged)

@@ -75,7 +75,9 @@ class Classifier(nn.Module):
             Indices of the channels to use; all if not given.
         """
         # normalise with all channels: they define the reference of EEG
-        signal = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
+        signal = normalise_signal(
+            batch.signal, batch.sensor_type, batch.channel_mask, intracranial=self.backbone.tokenizer.intracranial
+        )
         batch = batch._replace(signal=signal)
         if kept is not None:
             batch = take_channels(batch, kept)

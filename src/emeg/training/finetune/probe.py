@@ -12,6 +12,7 @@ from emeg.errors import UserError
 from emeg.metrics import balanced_accuracy
 from emeg.models import POOLINGS, EncoderModule, pool
 from emeg.progress import Progress
+from emeg.sensors import SensorType
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training.configs import FinetuneRecipe
 from emeg.training.finetune.labelled_windows import FoldIndices, FoldOutcome, Windows
@@ -54,7 +55,9 @@ def standardised_batches(
         batch = signal_batch(windows.read(list(indices)))
         mask = None if batch.channel_mask is None else batch.channel_mask.to(device)
         types = batch.sensor_type.to(device)
-        yield normalise_signal(batch.signal.to(device), types, mask), batch.pos.to(device), types, mask
+        intracranial = bool((batch.sensor_type >= SensorType.SEEG).any())  # on the host, which waits for no device
+        signal = normalise_signal(batch.signal.to(device), types, mask, intracranial=intracranial)
+        yield signal, batch.pos.to(device), types, mask
 
 
 def fit_probe(
