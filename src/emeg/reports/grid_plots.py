@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from emeg.reports.plots import LINE, QUIET, SERIES, STYLE, as_svg
 
+MARKERS = "os^D"
+"""Marks of a forest plot: the next one where the colours begin again."""
 LOWEST_SHOWN_TO_HZ = 45.0
 """Frequency up to which spectra are drawn down to their lowest level."""
 
@@ -46,13 +48,13 @@ def forest(
         step = 0.8 / max(len(series), 1)
         figure = Figure(figsize=(7.2, (0.3 + 0.16 * len(series)) * len(groups) + 0.9 + 0.12 * len(series)))
         axes = figure.subplots()
-        for (name, estimates), colour in zip(series.items(), SERIES * 8, strict=False):
+        for number, ((name, estimates), colour) in enumerate(zip(series.items(), SERIES * 8, strict=False)):
             offset = step * (list(series).index(name) - (len(series) - 1) / 2)
             drawn = [(row, one) for row, one in enumerate(estimates) if one is not None]
             axes.plot(
                 [one.mean for _, one in drawn],
                 [row + offset for row, _ in drawn],
-                "o",
+                MARKERS[number // len(SERIES) % len(MARKERS)],
                 ms=4,
                 color=colour,
                 label=name,

@@ -191,7 +191,7 @@ def _score(one: Shown, *, with_task: bool, with_evaluation: bool) -> Row:
         number(score.by_subject),
     ]
     cells = [*([score.task, score.metric] if with_task else []), *cells]
-    cells += [one.evaluation] if with_evaluation else []
+    cells += [one.evaluation[:8]] if with_evaluation else []
     return Row(tuple(Cell(text) for text in cells), strong=one.is_own)
 
 
