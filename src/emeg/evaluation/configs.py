@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from emeg.config import Config, option, runtime_field
 from emeg.data.tasks.definition import TaskConfig
@@ -136,6 +136,12 @@ class EvaluateConfig(FinetuneFromRecipe):
     windows a dozen times."""
     workers: int = runtime_field(0, ge=0)
     """Processes that share the cells of the tasks; 0: one for each core."""
+
+    @field_validator("tasks", "seeds", "modes", "read_outs", "rivals")
+    @classmethod
+    def _named_once(cls, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Leave out what was given twice: it would be counted as another seed or model."""
+        return tuple(dict.fromkeys(given))
 
     def product_fields(self) -> dict[str, Any]:
         """Return the fields that can change a result: with tasks those of the grid, without those of one task."""

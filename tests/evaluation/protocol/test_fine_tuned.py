@@ -101,9 +101,9 @@ def test_a_killed_grid_resumes_with_its_trained_networks(root, tmp_path):
     folder = Path(root) / "runs" / grid.name / "cells"
     process = multiprocessing.get_context("spawn").Process(target=evaluate_there, args=(config,))
     process.start()
-    deadline = time.monotonic() + 300
-    while len(list(folder.glob("*full*fold*.parquet"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    deadline = time.monotonic() + 600
+    while not list(folder.glob("*lora*fold*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)
     process.join(60)
     before = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.parquet")}
@@ -148,3 +148,11 @@ def test_what_cannot_be_trained_is_listed_with_the_reason(root, tmp_path):
     assert "regression" in reasons["age", "full"]
     assert "unlabelled" in reasons["cal", "full calibrated"]
     assert {cell.mode for cell in grid.cells.values()} == {"", "full"}
+
+
+def test_modes_need_a_network_and_nothing_counts_twice(tmp_path):
+    store = Store.open(str(tmp_path / "empty"), create=True)
+    config = config_of(str(store.root), write_recipe(tmp_path, HANDS), modes=("full", "full"), seeds=(1, 1, 0))
+    assert (config.modes, config.seeds) == (("full",), (1, 0))
+    with refusal(UserError, "modes full", str(store.root), action="emeg pretrain"):
+        plan_grid(store, config)

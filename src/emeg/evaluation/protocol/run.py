@@ -108,6 +108,11 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
         No task can run, a name is unknown, or a model is missing.
     """
     model = _model(store, config)
+    if model is None and set(config.modes) != {"frozen"}:
+        raise UserError(
+            f"modes {', '.join(config.modes)}: {config.root} holds no network to train; run `emeg pretrain` first, or"
+            " leave modes out to compare other models"
+        )
     seen = frozenset[str]()
     if model is not None:
         corpora = ancestry(store, model).corpora.values()
