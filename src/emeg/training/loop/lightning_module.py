@@ -113,6 +113,7 @@ class Training(LightningModule):
         state = whole_state(self.network.state_dict())
         network = self._unsharded.pop().to_empty(device=self.device)
         network.load_state_dict(state, strict=True)
+        copy_unsaved_buffers(self.network, network, saved=state)
         with self._groups_following():
             self.network = network
 
@@ -361,3 +362,12 @@ class Training(LightningModule):
         self._sums = dict(kept["sums"])
         self._n_sums = kept["n_sums"]
         self._n_summed_steps = kept["n_summed_steps"]
+
+
+@torch.no_grad()
+def copy_unsaved_buffers(source: nn.Module, target: nn.Module, *, saved: Mapping[str, Any]) -> None:
+    """Copy the buffers that a state dict leaves out, such as tables that are not persistent."""
+    values = dict(source.named_buffers())
+    for name, buffer in target.named_buffers():
+        if name not in saved:
+            buffer.copy_(values[name])
