@@ -115,7 +115,9 @@ def descriptions(segment: Segment, tokenizer: BrainTokenizer | None) -> dict[str
 
 def bound(corpus: Corpus, device: str, tokenizer: BrainTokenizer | None) -> None:
     """Print one line for each description of the sensors and each number of components."""
-    training, test = read(corpus, device, "train", TRAINING_SEGMENTS), read(corpus, device, "validation", TEST_SEGMENTS)
+    training = read(corpus, device, "train", TRAINING_SEGMENTS)
+    # A device without validation subjects is measured on held-out ones: nothing is chosen by these figures.
+    test = read(corpus, device, "validation", TEST_SEGMENTS) or read(corpus, device, "held_out", TEST_SEGMENTS)
     covariance = sum((x @ x.T).double() for x, _, _ in training).numpy()
     for name, described in descriptions(training[0], tokenizer).items():
         basis = np.eye(len(covariance))
