@@ -1,6 +1,8 @@
 """Costs of a step: no waiting for the device, activation checkpointing, compiled layers; all with equal numbers."""
 
 import copy
+import importlib
+import sys
 from typing import Any
 
 import pytest
@@ -35,8 +37,12 @@ class Waits(TorchDispatchMode):
 @pytest.fixture
 def as_on_a_gpu(monkeypatch) -> None:
     """Values cannot be read without waiting."""
-    for module in ("tokenizers.braintokenizer.model", "models.brainomni"):
-        monkeypatch.setattr(f"emeg.{module}.values_at_hand", lambda device: False)
+    for name in ("models.objectives.masked", "tokenizers.braintokenizer.model", "tokenizers.braintokenizer.normalise"):
+        importlib.import_module(f"emeg.{name}")
+    modules = {name: module for name, module in sys.modules.items() if name.startswith("emeg.")}
+    users = [name for name, module in modules.items() if "values_at_hand" in vars(module)]
+    for name in users:
+        monkeypatch.setattr(f"{name}.values_at_hand", lambda device: False)
 
 
 def tokenizer() -> BrainTokenizer:
