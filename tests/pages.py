@@ -23,6 +23,13 @@ NOT_HERE = {
     " lab/": "reads a Hugging Face hub",
     "emeg import-reference": "needs the published weights",
     "/shared/": "needs a cluster's file system",
+    "toy.yaml": "needs the package of the guide; tests/training/test_added_tokenizer.py runs it",
+    **dict.fromkeys(("--root joint", "--out synth "), "belongs to a study that computes for hours"),
+    **dict.fromkeys(
+        ("0a63d6c6ca935094", "1b7e0c5d9f2a4c68", "emeg generate"),
+        "needs a network that predicts the next token; tests/evaluation/generation runs it",
+    ),
+    "implanted": "needs the simulated archive of the guide; tests/integration/test_intracranial.py runs it",
 }
 """Part of a command that cannot be run by a test: why. Such commands are parsed against their configuration class."""
 
