@@ -20,6 +20,7 @@ from emeg.cli import VERBS
 from emeg.config import Config
 from emeg.options import list_options
 from emeg.registry import Registry
+from emeg.training.recipes import kind_of
 from generate.names import public_names
 from generate.options import FieldEntry, annotation_text, default_of, default_text, options_of, type_text
 
@@ -144,9 +145,9 @@ def _recipe_pages() -> Iterator[tuple[str, list[str]]]:
     readers = _readers_of_recipes()
     rows = []
     for name, path in recipe_files().items():
-        kind = name.partition("-")[0]
+        kind = kind_of(name)
         if kind not in readers:
-            raise ExtensionError(f"{path}: no command has the recipe_kind {kind!r}; rename the file or set recipe_kind")
+            raise ExtensionError(f"{path}: no command has the recipe_kind {kind!r}; set recipe_kind")
         verb, config = readers[kind]
         text = path.read_text(encoding="utf-8")
         comment = " ".join(line.lstrip("# ") for line in _leading_comment(text))

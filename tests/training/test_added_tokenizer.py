@@ -56,6 +56,9 @@ def test_a_tokenizer_of_another_package_goes_through_every_verb(toy, root, tmp_p
     from emeg.reports.hub_upload import training_datasets
 
     store = Store.open(shutil.copytree(root, tmp_path / "store"))
+    for kind in ("models", "tokens"):  # of tests that ran before on the shared store
+        for name in store.names(kind):
+            store.remove(kind, name)
     shared = {"root": str(tmp_path / "store"), "device": "cpu"}
     training = shared | {"launched": False, "tracking": "none"}
     trained = train_tokenizer(TrainTokenizerConfig(recipe=toy, **training))

@@ -133,12 +133,13 @@ def _contact(channel: Channel, frames: set[int]) -> _Sensor | str:
     kind = _INTRACRANIAL_KINDS.get(int(channel["kind"]))
     if kind is None:
         is_eeg = int(channel["kind"]) == _KIND_EEG
-        return "EEG, or no type stated, in an ieeg recording" if is_eeg else "neither SEEG, ECOG nor DBS by its type"
+        untyped = "EEG, or no type stated, in an intracranial recording"
+        return untyped if is_eeg else "neither SEEG, ECOG nor DBS by its type"
     if UNIT_NAMES.get(int(channel["unit"])) != "V":
         return f"unit code {int(channel['unit'])} is not volt"
     position = np.array(channel["loc"][:3], np.float64)
     if int(channel["coord_frame"]) not in frames or not np.isfinite(position).all():
-        return "contact without a position in MNI coordinates"
+        return "intracranial contact without a position in MNI coordinates"
     return _Sensor(kind, "V", position, np.zeros(3), EEG_COIL)
 
 

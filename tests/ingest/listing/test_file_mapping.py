@@ -159,7 +159,7 @@ def test_renames_types_exclusions_and_units_in_this_order():
     table = ChannelTable({"EEG A-REF": 2.0}, frozenset({"EEG A-REF", "EEG B-REF"}), ())
     treated = treat(opened, table, treatment)
     assert dict(zip(opened.ch_names, opened.get_channel_types(), strict=True)) == {"A": "eeg", "DBS1": "dbs"}
-    assert treated.table.scales == {"A": 2e-6}
+    assert treated.table.scales == {"A": 2e-6, "DBS1": 1e-6}
     assert treated.table.bad == {"A"}
     assert set(treated.excluded) == {"B"}
 

@@ -219,7 +219,9 @@ def test_a_loss_that_is_no_number_names_the_recordings(small_config, tmp_path, m
 
 def test_refused_signals_name_the_recordings(small_config, tmp_path, monkeypatch):
     _, train = train_elsewhere(small_config, tmp_path, "inf")
-    monkeypatch.setattr("emeg.training.stages.tokenizer_training.normalise_signal", lambda x, *rest: x * float("inf"))
+    monkeypatch.setattr(
+        "emeg.training.stages.tokenizer_training.normalise_signal", lambda x, *rest, **options: x * float("inf")
+    )
     with refusal(UserError, "step 0", "recording d0", "NaN", action="repair"):
         train()
 
