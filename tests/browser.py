@@ -53,7 +53,7 @@ class Page:
                 return answer["result"]
 
     def _note(self, event: dict[str, Any]) -> None:
-        """Keep errors of the console, of scripts and of requests."""
+        """Record console errors, script errors and failed requests."""
         found, method = event.get("params", {}), event.get("method")
         if method == "Runtime.exceptionThrown":
             self.errors.append(found["exceptionDetails"]["text"])

@@ -1,4 +1,4 @@
-"""Keep the features of single windows, so that they are computed once for all folds, seeds and settings."""
+"""Compute the features of each window once and reuse them in all folds, seeds and settings."""
 
 import hashlib
 from collections import OrderedDict
