@@ -95,6 +95,28 @@ def test_the_file_goes_when_asked_and_the_lock_stays_exclusive(tmp_path: Path) -
     assert not (tmp_path / "folder" / "lock").exists()
 
 
+def test_a_folder_removed_while_it_is_created_is_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`mkdir` finds a folder that another process removes before `mkdir` can look what it found."""
+    original, calls = Path.mkdir, []
+
+    def mkdir(path: Path, *args: object, **options: object) -> None:
+        calls.append(path)
+        if len(calls) == 1:
+            raise FileExistsError(17, "File exists", str(path))
+        original(path, *args, **options)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with locked(tmp_path / "folder" / "lock", wait=True) as held:
+        assert held
+    assert len(calls) >= 2
+
+
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "folder").touch()
+    with pytest.raises(FileExistsError), locked(tmp_path / "folder" / "lock", wait=True):
+        pass
+
+
 def test_an_error_in_the_block_releases_the_lock(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine"), locked(tmp_path / "lock"):
         raise ValueError("mine")

@@ -4,6 +4,7 @@ The operating system releases such a lock when its holder dies, whatever ended i
 never blocks anybody.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,11 +41,15 @@ def locked(path: Path, *, wait: bool = False, remove: bool = False) -> Iterator[
 
     lock = FileLock(path, timeout=-1 if wait else RETRY_S, mode=0o644, thread_local=False)
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(poll_interval=POLL_S if wait else RETRY_S / 4)
         except FileNotFoundError:  # another process removed the empty folder in between
             continue
+        except FileExistsError:
+            if os.path.lexists(path.parent) and not path.parent.is_dir():
+                raise
+            continue  # the folder existed when it was created and was removed before `mkdir` looked at it
         except Timeout:
             yield False
             return
