@@ -7,12 +7,14 @@ Shape letters: B batch, C channels, N samples, W windows, L samples in a window,
 D features, Q quantizer levels.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from emeg.config import Config
 from emeg.plugins import ROLE_OF_KIND, find_plugin, load_network
@@ -35,42 +37,65 @@ class Tokens(NamedTuple):
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """A module that turns signals into codes and back. `TokenizerModule` documents the methods."""
+    """What encoders, evaluation and inference need of a tokenizer."""
 
     config: Any
 
     @property
+    @abstractmethod
     def sizes(self) -> TokenizerSizes:
         """Sizes of codes and features."""
 
+    @abstractmethod
     def tokenize(
         self, x: Tensor, pos: Tensor, sensor_type: Tensor, overlap: float = 0.0, channel_mask: Tensor | None = None
     ) -> Tokens:
-        """Encode a signal as codes and features.
+        """Encode a signal as codes and features, in float32.
 
         Parameters
         ----------
         x : float, shape (batch, channels, samples)
             Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         overlap : float
-            Share of a window that the next window repeats.
+            Share of a window that the next window repeats. A signal shorter than a window is padded with zeros.
         channel_mask : bool, shape (batch, channels), optional
             True for real channels.
+
+        Returns
+        -------
+        Tokens
+            ``features`` equals ``features_from_codes(codes)`` bit for bit.
+
+        Raises
+        ------
+        UserError
+            Shapes, types or values cannot be used.
         """
 
+    @abstractmethod
     def features_from_codes(self, codes: Tensor) -> Tensor:
-        """Compute the features that codes stand for: float32, shape (batch, sources, steps, n_dim).
+        """Compute the features that codes stand for.
 
         Parameters
         ----------
-        codes : int64, shape (batch, sources, steps, levels)
+        codes : any integer type, shape (..., levels)
             Codes.
+
+        Returns
+        -------
+        float32, shape (..., n_dim)
+
+        Raises
+        ------
+        UserError
+            The codes cannot be those of this tokenizer.
         """
 
+    @abstractmethod
     def decode(
         self,
         codes: Tensor,
@@ -80,24 +105,29 @@ class Tokenizer(Protocol):
         *,
         overlap: float = 0.0,
     ) -> Tensor:
-        """Compute the signal that codes stand for: float32, shape (batch, channels, samples), dimensionless.
+        """Compute the signal that codes stand for.
 
         Parameters
         ----------
         codes : int64, shape (batch, sources, steps, levels)
             Codes of whole windows.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         channel_mask : bool, shape (batch, channels), optional
-            True for real channels.
+            True for real channels; the result is 0 in the others.
         overlap : float
-            Share of a window that the next window repeats.
+            Share of a window that the next window repeats, as in `tokenize`.
+
+        Returns
+        -------
+        float32, shape (batch, channels, samples)
+            In the scale of `normalise_signal`, dimensionless.
         """
 
 
-class TokenizerModule(nn.Module):
+class TokenizerModule(nn.Module, Tokenizer):
     """Base of tokenizers.
 
     A subclass defines `kind` (the name of its entry point), `sizes`, `encode_latents`, `quantize`,
@@ -122,11 +152,7 @@ class TokenizerModule(nn.Module):
 
     # What a subclass defines
 
-    @property
-    def sizes(self) -> TokenizerSizes:
-        """Sizes of codes and features."""
-        raise NotImplementedError
-
+    @abstractmethod
     def encode_latents(
         self,
         x: Tensor,
@@ -144,12 +170,12 @@ class TokenizerModule(nn.Module):
         ----------
         x : float, shape (batch, channels, samples)
             Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         overlap : float
-            Share of a window that the next window repeats.
+            Share of a window that the next window repeats. A signal shorter than a window is padded with zeros.
         channel_mask : bool, shape (batch, channels), optional
             True for real channels.
         generator : torch.Generator, optional
@@ -161,8 +187,8 @@ class TokenizerModule(nn.Module):
         -------
         float32, shape (batch, sources, steps, n_dim)
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def quantize(self, latents: Tensor) -> Tensor:
         """Return the codes of latents: int64, shape (batch, sources, steps, levels).
 
@@ -171,48 +197,6 @@ class TokenizerModule(nn.Module):
         latents : float32, shape (batch, sources, steps, n_dim)
             Dimensionless.
         """
-        raise NotImplementedError
-
-    def features_from_codes(self, codes: Tensor) -> Tensor:
-        """Compute the features that codes stand for: float32, shape (..., n_dim).
-
-        Parameters
-        ----------
-        codes : any integer type, shape (..., levels)
-            Codes.
-        """
-        raise NotImplementedError
-
-    def decode(
-        self,
-        codes: Tensor,
-        pos: Tensor,
-        sensor_type: Tensor,
-        channel_mask: Tensor | None = None,
-        *,
-        overlap: float = 0.0,
-    ) -> Tensor:
-        """Compute the signal that codes stand for.
-
-        Parameters
-        ----------
-        codes : int64, shape (batch, sources, steps, levels)
-            Codes of whole windows.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
-        sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels; the result is 0 in the others.
-        overlap : float
-            Share of a window that the next window repeats, as in `tokenize`.
-
-        Returns
-        -------
-        float32, shape (batch, channels, samples)
-            In the scale of `normalise_signal`, dimensionless.
-        """
-        raise NotImplementedError
 
     # What is the same for most tokenizers
 
@@ -227,24 +211,10 @@ class TokenizerModule(nn.Module):
         known: bool | None = getattr(self.config, "intracranial", None)
         return known
 
+    @override
     def tokenize(
         self, x: Tensor, pos: Tensor, sensor_type: Tensor, overlap: float = 0.0, channel_mask: Tensor | None = None
     ) -> Tokens:
-        """Encode a signal as codes and features, in float32; `encode_latents` describes the parameters.
-
-        Parameters
-        ----------
-        x : float, shape (batch, channels, samples)
-            Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
-        sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
-        overlap : float
-            Share of a window that the next window repeats.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels.
-        """
         with torch.no_grad(), exact_float32(x.device.type):
             check_input(x, pos, sensor_type, channel_mask)
             codes_BSTQ = self.quantize(self.encode_latents(x, pos, sensor_type, overlap, channel_mask))
@@ -259,20 +229,26 @@ class TokenizerModule(nn.Module):
         *,
         seen: Tensor | None = None,
     ) -> Tensor:
-        """Encode, quantize and decode a signal: float32, shape (batch, channels, windows, samples in a window).
+        """Encode, quantize and decode a signal.
 
         Parameters
         ----------
         x : float, shape (batch, channels, samples)
             Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
         sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+            Codes of `SensorType`.
         channel_mask : bool, shape (batch, channels), optional
             True for real channels.
         seen : bool, shape (batch, channels), optional
-            True for channels that the encoder reads (default: all real channels).
+            True for channels that the encoder reads (default: all real channels). The others are reconstructed from
+            these.
+
+        Returns
+        -------
+        float32, shape (batch, channels, windows, samples)
+            In the units of `targets`; 0 in padded channels.
         """
         codes_BSTQ = self.tokenize(x, pos, sensor_type, 0.0, channel_mask if seen is None else seen).codes
         with torch.no_grad(), exact_float32(x.device.type):
@@ -280,12 +256,16 @@ class TokenizerModule(nn.Module):
         return cut_windows(made_BCN, self.sizes.window_length, 0.0)
 
     def targets(self, x: Tensor) -> Tensor:
-        """Return the windows that `reconstruct` approximates, those of `x` here.
+        """Return the windows that `reconstruct` approximates.
 
         Parameters
         ----------
         x : float, shape (batch, channels, samples)
             Output of `normalise_signal`, dimensionless.
+
+        Returns
+        -------
+        float32, shape (batch, channels, windows, samples)
         """
         return cut_windows(x, self.sizes.window_length, 0.0).float()
 
@@ -313,7 +293,7 @@ class TokenizerModule(nn.Module):
         drawn = torch.randn(sizes.n_sources or 1, sizes.n_dim, generator=torch.Generator().manual_seed(0))
         return drawn.div(sizes.n_dim**0.5)
 
-    # Training
+    # Training; methods without an effect here are for subclasses
 
     @property
     def learns(self) -> bool:
@@ -321,7 +301,7 @@ class TokenizerModule(nn.Module):
         return any(parameter.requires_grad for parameter in self.parameters())
 
     def prepare(self, segments: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Set what is estimated from training segments before the first step; nothing here.
+        """Set what is estimated from training segments before the first step.
 
         Parameters
         ----------
@@ -332,7 +312,7 @@ class TokenizerModule(nn.Module):
     def parameter_groups(
         self, *, learning_rate: float, quantizer_learning_rate: float, weight_decay: float
     ) -> list[dict[str, Any]]:
-        """Group the parameters for AdamW: matrices decay, the others do not."""
+        """Group the parameters for AdamW. By default matrices decay and the others do not."""
         del quantizer_learning_rate
         matrices = {name for name, parameter in self.named_parameters() if parameter.ndim > 1}
         return group_parameters(
@@ -344,14 +324,14 @@ class TokenizerModule(nn.Module):
         )
 
     def update_codebooks(self) -> None:
-        """Update what follows a step without a gradient; nothing here."""
+        """Update the codebooks from all batches of `training_loss` since the last call, on all ranks."""
 
     def watched(self) -> dict[str, Tensor]:
-        """Return counts of codes and latents since the last log, for the monitor; none here."""
+        """Return counts of codes and latents since the last log, for the monitor."""
         return {}
 
     def watch_on(self, watched: Mapping[str, Tensor]) -> None:
-        """Restore or reset the counts of the monitor; nothing here.
+        """Restore or reset the counts of the monitor.
 
         Parameters
         ----------
@@ -360,10 +340,10 @@ class TokenizerModule(nn.Module):
         """
 
     def compile_layers(self) -> None:
-        """Compile layers at their next call; nothing here."""
+        """Compile layers at their next call, which takes minutes for each shape."""
 
     def checkpoint_activations(self) -> None:
-        """Recompute activations in the backward pass; nothing here."""
+        """Recompute activations in the backward pass, which needs less memory."""
 
     # Files
 

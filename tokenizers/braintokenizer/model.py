@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from emeg.errors import UserError
 from emeg.sensors.regions import REGIONS
@@ -65,7 +66,10 @@ class BrainTokenizer(TokenizerModule):
 
     With `channel_mask`, a padded batch gives the same results as its samples give alone. `tokenize`, `reconstruct` and
     `features_from_codes` change no state, draw no random numbers, and compute in float32 under any autocast, because
-    codes must not depend on the precision.
+    codes must not depend on the precision. Latents have length 1. With ``target: window``, each reconstructed and
+    decoded window has mean 0 and standard deviation 1; with ``target: signal``, windows have the scale of the signal.
+    Without overlap, `decode` equals `reconstruct` if its windows share no samples. `prepare` fits the equaliser to the
+    mean power of the training segments.
 
     Parameters
     ----------
@@ -96,17 +100,18 @@ class BrainTokenizer(TokenizerModule):
         initialise_tokenizer(self, config.initialisation)
 
     @property
+    @override
     def sizes(self) -> TokenizerSizes:
-        """Sizes of codes and features."""
         return self.config.sizes
 
     @property
+    @override
     def source_features(self) -> Tensor:
-        """The learned queries of the latent sources: float32, shape (sources, n_dim)."""
         return self.encoder.neuros.detach()
 
     # Inference
 
+    @override
     def tokenize(
         self,
         x: Tensor,
@@ -115,54 +120,14 @@ class BrainTokenizer(TokenizerModule):
         overlap: float = 0.0,
         channel_mask: Tensor | None = None,
     ) -> Tokens:
-        """Encode a signal as codes and features.
-
-        Parameters
-        ----------
-        x : float, shape (batch, channels, samples)
-            Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
-            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
-        sensor_type : int, shape (batch, channels)
-            Codes of `SensorType`.
-        overlap : float
-            Share of a window that the next window repeats. A signal shorter than a window is padded with zeros.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels.
-
-        Returns
-        -------
-        Tokens
-            ``features`` equals ``features_from_codes(codes)`` bit for bit.
-
-        Raises
-        ------
-        UserError
-            Shapes, types or values cannot be used.
-        """
         with torch.no_grad(), exact_float32(x.device.type):
             self._check(x, pos, sensor_type, channel_mask)
             latents_BSTD = self._latents(x, pos, sensor_type, overlap, channel_mask).flatten(2, 3)
             codes_BSTQ = self.quantizer.encode(latents_BSTD)
             return Tokens(self.features_from_codes(codes_BSTQ), codes_BSTQ)
 
+    @override
     def features_from_codes(self, codes: Tensor) -> Tensor:
-        """Compute the features that codes stand for.
-
-        Parameters
-        ----------
-        codes : any integer type, shape (..., levels)
-            Codes.
-
-        Returns
-        -------
-        float32, shape (..., n_dim)
-
-        Raises
-        ------
-        UserError
-            The last dimension is not the number of levels, or a code is outside the codebook.
-        """
         n_levels, size = self.config.num_quantizers, self.config.codebook_size
         if codes.is_floating_point() or codes.ndim == 0 or codes.shape[-1] != n_levels:
             raise UserError(f"codes: {codes.dtype} {tuple(codes.shape)}; pass whole numbers (…, {n_levels})")
@@ -173,6 +138,7 @@ class BrainTokenizer(TokenizerModule):
             )
         return self.quantizer.decode(codes)
 
+    @override
     def encode_latents(
         self,
         x: Tensor,
@@ -184,43 +150,15 @@ class BrainTokenizer(TokenizerModule):
         generator: torch.Generator | None = None,
         check_values: bool = True,
     ) -> Tensor:
-        """Encode a signal as latents of length 1, before quantization. Differentiable.
-
-        Parameters
-        ----------
-        x : float, shape (batch, channels, samples)
-            Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
-            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
-        sensor_type : int, shape (batch, channels)
-            Codes of `SensorType`.
-        overlap : float
-            Share of a window that the next window repeats. A signal shorter than a window is padded with zeros.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels.
-        generator : torch.Generator, optional
-            Source of the dropout draws in training mode.
-        check_values : bool
-            Whether to refuse values that are not finite, which synchronises the device.
-
-        Returns
-        -------
-        float32, shape (batch, sources, steps, n_dim)
-        """
         self._check(x, pos, sensor_type, channel_mask, values=check_values)
         latents = self._latents(x, pos, sensor_type, overlap, channel_mask, generator=generator)
         return normalise_latents(latents).flatten(2, 3)
 
+    @override
     def quantize(self, latents: Tensor) -> Tensor:
-        """Return the codes of latents: int64, shape (batch, sources, steps, levels).
-
-        Parameters
-        ----------
-        latents : float32, shape (batch, sources, steps, n_dim)
-            Dimensionless.
-        """
         return self.quantizer.encode(latents)
 
+    @override
     def decode(
         self,
         codes: Tensor,
@@ -230,29 +168,6 @@ class BrainTokenizer(TokenizerModule):
         *,
         overlap: float = 0.0,
     ) -> Tensor:
-        """Compute the signal that codes stand for.
-
-        Without overlap, the result equals that of `reconstruct` if its windows share no samples. With `target` window,
-        each window has mean 0 and standard deviation 1.
-
-        Parameters
-        ----------
-        codes : int64, shape (batch, sources, steps, levels)
-            Codes of whole windows.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
-        sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels; the result is 0 in the others.
-        overlap : float
-            Share of a window that the next window repeats, as in `tokenize`.
-
-        Returns
-        -------
-        float32, shape (batch, channels, samples)
-            In the scale of `normalise_signal`, dimensionless.
-        """
         with torch.no_grad(), exact_float32(codes.device.type):
             features = torch.unflatten(self.features_from_codes(codes), 2, (-1, self.config.steps_per_window))
             nothing = pos.new_zeros(*pos.shape[:2], self.config.window_length)
@@ -265,6 +180,7 @@ class BrainTokenizer(TokenizerModule):
                 made_BCN = self.equaliser.invert(made_BCN, real_type)
             return made_BCN if channel_mask is None else made_BCN.masked_fill(~channel_mask[..., None], 0.0)
 
+    @override
     def reconstruct(
         self,
         x: Tensor,
@@ -274,27 +190,6 @@ class BrainTokenizer(TokenizerModule):
         *,
         seen: Tensor | None = None,
     ) -> Tensor:
-        """Encode, quantize and decode a signal.
-
-        Parameters
-        ----------
-        x : float, shape (batch, channels, samples)
-            Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
-            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
-        sensor_type : int, shape (batch, channels)
-            Codes of `SensorType`.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels.
-        seen : bool, shape (batch, channels), optional
-            True for channels that the encoder reads (default: all real channels). The others are reconstructed from
-            these.
-
-        Returns
-        -------
-        float32, shape (batch, channels, windows, samples)
-            In the units of `targets`; 0 in padded channels.
-        """
         with torch.no_grad(), exact_float32(x.device.type):
             self._check(x, pos, sensor_type, channel_mask)
             if seen is not None and (seen.shape != sensor_type.shape or seen.dtype != torch.bool):
@@ -311,20 +206,8 @@ class BrainTokenizer(TokenizerModule):
                 out = self._join(out, real_type, x_BCN.shape[-1])
             return out if channel_mask is None else out.masked_fill(~channel_mask[..., None, None], 0.0)
 
+    @override
     def targets(self, x: Tensor) -> Tensor:
-        """Return the windows that `reconstruct` approximates.
-
-        With `target` window, each has mean 0 and standard deviation 1; with `target` signal, they are those of `x`.
-
-        Parameters
-        ----------
-        x : float, shape (batch, channels, samples)
-            Output of `normalise_signal`, dimensionless.
-
-        Returns
-        -------
-        float32, shape (batch, channels, windows, samples)
-        """
         return self._target(cut_windows(x, self.config.window_length, 0.0))
 
     # Training
@@ -384,37 +267,31 @@ class BrainTokenizer(TokenizerModule):
             self.update_codebooks()
         return losses
 
+    @override
     def compile_layers(self, *, backend: str = "inductor") -> None:
-        """Compile the convolutions of encoder and decoder at their next call, which takes minutes for each shape."""
         self.encoder.seanet_encoder.compile_layers(backend)
         self.decoder.seanet_decoder.compile_layers(backend)
 
+    @override
     def checkpoint_activations(self) -> None:
-        """Recompute the activations of the convolutions in the backward pass, which needs less memory."""
         self.encoder.seanet_encoder.checkpointing = True
         self.decoder.seanet_decoder.checkpointing = True
 
+    @override
     def update_codebooks(self) -> None:
-        """Update the codebooks from all batches of `training_loss` since the last call, on all ranks."""
         self.quantizer.follow()
 
+    @override
     def prepare(self, segments: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """Fit the equaliser to the mean power of training segments, if the network has one.
-
-        Parameters
-        ----------
-        segments : iterable of (float32, float32, int64), shapes (1, channels, samples), (1, channels, 6), (1, channels)
-            Normalised signal, positions and sensor types, dimensionless.
-        """
         if self.equaliser is not None and self.config.equaliser is not None:
             sums = [sum_power(x, sensor_type, self.config.n_types) for x, _, sensor_type in segments]
             power = PowerSum(*(torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)))
             self.equaliser.fit(power, self.config.equaliser)
 
+    @override
     def parameter_groups(
         self, *, learning_rate: float, quantizer_learning_rate: float, weight_decay: float
     ) -> list[dict[str, Any]]:
-        """Group the parameters for AdamW; see `emeg.tokenizers.braintokenizer.parameter_groups`."""
         return parameter_groups(
             self,
             learning_rate=learning_rate,
@@ -422,18 +299,12 @@ class BrainTokenizer(TokenizerModule):
             weight_decay=weight_decay,
         )
 
+    @override
     def watched(self) -> dict[str, Tensor]:
-        """Return the quantizer's counts of codes and latents since the last log."""
         return self.quantizer.watched()
 
+    @override
     def watch_on(self, watched: Mapping[str, Tensor]) -> None:
-        """Restore or reset the quantizer's counts.
-
-        Parameters
-        ----------
-        watched : mapping of tensors, any shape and dtype
-            Output of `watched`, or an empty mapping; dimensionless.
-        """
         self.quantizer.watch_on(watched)
 
     def _losses(
@@ -550,14 +421,8 @@ class BrainTokenizer(TokenizerModule):
         return BrainTokenizerConfig.checked(card["config"], source=f"{folder}/config.json: config")
 
     @classmethod
+    @override
     def from_pretrained(cls, folder: Path) -> Self:
-        """Load a model folder written by `save_pretrained`, in evaluation mode.
-
-        Raises
-        ------
-        UserError
-            A file is missing or of another kind, or names or shapes do not match the configuration.
-        """
         model = cls(cls.config_of(folder))
         load_strictly(model, load_weights(folder), source=str(folder))
         return model.eval()

@@ -7,6 +7,7 @@ from math import log, log1p
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from emeg.errors import UserError
 from emeg.tokenizers.braintokenizer.windows import count_windows
@@ -18,7 +19,9 @@ class MuLaw(TokenizerModule):
     """Compress amplitudes logarithmically and round them to codes (ITU-T G.711; for MEG, arXiv 2602.16626).
 
     Each channel is a source, each sample a latent step. Decoding returns the centre of a code's interval, so that the
-    compressed amplitude is right to half an interval unless it was clipped.
+    compressed amplitude is right to half an interval unless it was clipped. Latents are compressed amplitudes from −1
+    to 1, with 0 in padded channels. There are no windows to overlap: an overlap other than 0 is refused. Positions,
+    sensor types and generators are not used.
 
     Parameters
     ----------
@@ -29,10 +32,11 @@ class MuLaw(TokenizerModule):
     config: MuLawConfig
 
     @property
+    @override
     def sizes(self) -> TokenizerSizes:
-        """Sizes of codes and features."""
         return self.config.sizes
 
+    @override
     def encode_latents(
         self,
         x: Tensor,
@@ -44,30 +48,6 @@ class MuLaw(TokenizerModule):
         generator: torch.Generator | None = None,
         check_values: bool = True,
     ) -> Tensor:
-        """Compress amplitudes to −1 to 1: float32, shape (batch, channels, samples, 1).
-
-        Parameters
-        ----------
-        x : float, shape (batch, channels, samples)
-            Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless; not used.
-        sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer; not used.
-        overlap : float
-            Must be 0: there are no windows to overlap.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels; the others are 0.
-        generator : torch.Generator, optional
-            Not used.
-        check_values : bool
-            Not used.
-
-        Raises
-        ------
-        UserError
-            `overlap` is not 0.
-        """
         if overlap != 0:
             raise UserError(f"overlap: is {overlap}, but µ-law tokens have no windows to overlap; pass --overlap 0")
         length = self.config.window_length
@@ -78,27 +58,16 @@ class MuLaw(TokenizerModule):
         unit = (x / self.config.limit).clamp(-1.0, 1.0)
         return (unit.sign() * torch.log1p(self.config.mu * unit.abs()) / log1p(self.config.mu))[..., None]
 
+    @override
     def quantize(self, latents: Tensor) -> Tensor:
-        """Return the codes of compressed amplitudes: int64, shape (batch, channels, samples, 1).
-
-        Parameters
-        ----------
-        latents : float32, shape (batch, channels, samples, 1)
-            Compressed amplitudes from −1 to 1, dimensionless.
-        """
         n_codes = self.config.n_codes
         return ((latents + 1) * (n_codes / 2)).floor().long().clamp(0, n_codes - 1)
 
+    @override
     def features_from_codes(self, codes: Tensor) -> Tensor:
-        """Return the centres of the intervals: float32, shape (batch, channels, samples, 1).
-
-        Parameters
-        ----------
-        codes : any integer type, shape (..., 1)
-            Codes.
-        """
         return (codes.float() + 0.5) * (2 / self.config.n_codes) - 1
 
+    @override
     def decode(
         self,
         codes: Tensor,
@@ -108,21 +77,6 @@ class MuLaw(TokenizerModule):
         *,
         overlap: float = 0.0,
     ) -> Tensor:
-        """Expand the centres of the intervals: float32, shape (batch, channels, samples), dimensionless.
-
-        Parameters
-        ----------
-        codes : int64, shape (batch, channels, samples, 1)
-            Codes.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless; not used.
-        sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer; not used.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels; the result is 0 in the others.
-        overlap : float
-            Not used.
-        """
         compressed = self.features_from_codes(codes)[..., 0]
         expanded = torch.expm1(compressed.abs() * log(1 + self.config.mu)) / self.config.mu
         made: Tensor = compressed.sign() * expanded * self.config.limit

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+from typing_extensions import override
 
 from emeg.errors import UserError
 from emeg.models.blocks import Block
@@ -80,18 +81,18 @@ class BrainOmni(EncoderModule):
         nn.init.trunc_normal_(self.mask_token, std=RELEASE_STD)
 
     @property
+    @override
     def n_features(self) -> int:
-        """Features of an embedding."""
         return self.config.lm_dim
 
     @property
+    @override
     def depth(self) -> int:
-        """Number of blocks."""
         return self.config.lm_depth
 
     @property
+    @override
     def n_levels(self) -> int:
-        """Codes of a token that are predicted."""
         return self.config.num_quantizers_used
 
     # Inference
@@ -119,30 +120,10 @@ class BrainOmni(EncoderModule):
         out: Tensor = self.predict_head(self._run(hidden, range(self.config.lm_depth), None))
         return out
 
+    @override
     def embed_latents(
         self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
     ) -> Tensor:
-        """Embed latents. Differentiable.
-
-        Parameters
-        ----------
-        latents : float, shape (batch, sources, steps, n_dim)
-            Dimensionless features of the tokenizer, quantized or not.
-        generator : torch.Generator, optional
-            Source of the dropout draws in training mode; PyTorch's default generator if omitted.
-        layers : sequence of int
-            Number of blocks behind each embedding, from 0 to ``lm_depth``; their results are stacked in front. Empty:
-            the embedding of the last block but one, not stacked.
-
-        Returns
-        -------
-        float32, shape (batch, sources, steps, lm_dim) or (layers, batch, sources, steps, lm_dim)
-
-        Raises
-        ------
-        UserError
-            There is no such layer.
-        """
         self._check_latents(latents)
         depth = self.config.lm_depth
         if wrong := [layer for layer in layers if not 0 <= layer <= depth]:
@@ -161,21 +142,13 @@ class BrainOmni(EncoderModule):
 
     # Training
 
+    @override
     def hidden(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Run all blocks: float, shape (batch, sources, steps, lm_dim).
-
-        Parameters
-        ----------
-        features : float, shape (batch, sources, steps, n_dim)
-            Dimensionless features of the tokenizer, some of them masked.
-        generator : torch.Generator, optional
-            Source of the dropout draws in training mode.
-        """
         self._check_latents(features)
         return self._run(self._enter(features), range(self.config.lm_depth), generator)
 
+    @override
     def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Group the parameters for AdamW; see `emeg.models.parameter_groups`."""
         return parameter_groups(self, learning_rate=learning_rate, weight_decay=weight_decay)
 
     # Parts
@@ -198,12 +171,12 @@ class BrainOmni(EncoderModule):
         # A copy compiles again: compiled code computes with the weights of the original.
         return {**self.__dict__, "_calls": list(self.blocks)}
 
+    @override
     def compile_layers(self, *, backend: str = "inductor") -> None:
-        """Compile the blocks at their next call. Dropout draws stay outside the compiled code."""
         self._calls = [torch.compile(block, dynamic=False, backend=backend) for block in self.blocks]
 
+    @override
     def checkpoint_activations(self) -> None:
-        """Recompute the blocks in the backward pass from their inputs: less memory, the same numbers."""
         self._checkpointing = True
 
     def rotary(self, n_steps: int, device: torch.device) -> Rotary:

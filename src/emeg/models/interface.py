@@ -6,12 +6,14 @@ signal ──tokenizer──▶ latents ──embed_latents──▶ embedding  
 Shape letters: B batch, S latent sources, T latent steps, D features.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from emeg.config import Config
 from emeg.models.draws import PretrainingDraws
@@ -53,12 +55,15 @@ class Objective(Protocol):
 
     config: Any
 
+    @abstractmethod
     def check(self, encoder: Any) -> None:  # noqa: ANN401 - any encoder
         """Raise a UserError if the encoder cannot be trained with this objective."""
 
+    @abstractmethod
     def metric_names(self, encoder: Any) -> tuple[str, ...]:  # noqa: ANN401 - any encoder
         """Return the names of all metrics that `loss` may return, the loss first. Ranks add them up in this order."""
 
+    @abstractmethod
     def loss(
         self,
         encoder: Any,  # noqa: ANN401 - any encoder
@@ -79,36 +84,49 @@ class Objective(Protocol):
         codes : int, shape (batch, sources, steps, levels)
             Codes of the tokenizer.
         generator : torch.Generator, optional
-            Source of all draws.
+            Source of all draws; PyTorch's default generator if omitted. On other devices than a CPU, dropout draws from
+            the device's default generator, as fused kernels do: seed it for each micro-batch.
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
         sources : Sources, optional
-            Sensors, if each channel is a source.
+            Sensors, if each channel is a source; where their positions have a seventh column, it is the region.
         """
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A module that embeds the tokens of a frozen tokenizer. `EncoderModule` documents the methods."""
+    """What tasks and pretraining need of a network that embeds the tokens of a frozen tokenizer."""
 
     config: Any
     tokenizer: Any
 
+    @abstractmethod
     def embed_latents(
         self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
     ) -> Tensor:
-        """Embed latents: float32, shape (batch, sources, steps, features).
+        """Embed latents. Differentiable.
 
         Parameters
         ----------
         latents : float, shape (batch, sources, steps, n_dim)
-            Dimensionless features of the tokenizer.
+            Dimensionless features of the tokenizer, quantized or not.
         generator : torch.Generator, optional
-            Source of the dropout draws in training mode.
+            Source of the dropout draws in training mode; PyTorch's default generator if omitted.
         layers : sequence of int
-            Layers to return, stacked in front.
+            Number of blocks behind each embedding, from 0 to the number of blocks; their results are stacked in front.
+            Empty: the embedding that tasks use by default, not stacked.
+
+        Returns
+        -------
+        float32, shape (batch, sources, steps, n_features) or (layers, batch, sources, steps, n_features)
+
+        Raises
+        ------
+        UserError
+            There is no such layer, or the latents are not those of this model's tokenizer.
         """
 
+    @abstractmethod
     def pretraining_loss(
         self,
         features: Tensor,
@@ -123,11 +141,11 @@ class Encoder(Protocol):
         Parameters
         ----------
         features : float32, shape (batch, sources, steps, n_dim)
-            Features of `codes`, dimensionless.
+            The features ``tokenizer.features_from_codes(codes)``, dimensionless.
         codes : int, shape (batch, sources, steps, levels)
-            Codes of the tokenizer.
+            Codes of the tokenizer at the overlap of this encoder.
         generator : torch.Generator, optional
-            Source of all draws.
+            Source of all draws; see the objective.
         draws : PretrainingDraws, optional
             Masks, instead of drawing them.
         sources : Sources, optional
@@ -135,7 +153,7 @@ class Encoder(Protocol):
         """
 
 
-class EncoderModule(nn.Module):
+class EncoderModule(nn.Module, Encoder):
     """Base of encoders.
 
     A subclass defines `kind` (the name of its entry point), `n_features`, `depth`, `embed_latents`, and what its
@@ -164,35 +182,14 @@ class EncoderModule(nn.Module):
     # What a subclass defines
 
     @property
+    @abstractmethod
     def n_features(self) -> int:
         """Features of an embedding."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def depth(self) -> int:
         """Number of blocks; `embed_latents` knows the layers 0 to `depth`."""
-        raise NotImplementedError
-
-    def embed_latents(
-        self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
-    ) -> Tensor:
-        """Embed latents. Differentiable.
-
-        Parameters
-        ----------
-        latents : float, shape (batch, sources, steps, n_dim)
-            Dimensionless features of the tokenizer, quantized or not.
-        generator : torch.Generator, optional
-            Source of the dropout draws in training mode.
-        layers : sequence of int
-            Number of blocks behind each embedding; their results are stacked in front. Empty: the embedding that tasks
-            use by default, not stacked.
-
-        Returns
-        -------
-        float32, shape (batch, sources, steps, n_features) or (layers, batch, sources, steps, n_features)
-        """
-        raise NotImplementedError
 
     def hidden(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Run all blocks: float, shape (batch, sources, steps, n_features).
@@ -258,6 +255,7 @@ class EncoderModule(nn.Module):
         ).features
         return features
 
+    @override
     def pretraining_loss(
         self,
         features: Tensor,
@@ -267,21 +265,6 @@ class EncoderModule(nn.Module):
         draws: PretrainingDraws | None = None,
         sources: Sources | None = None,
     ) -> PretrainingLosses:
-        """Compute the loss of the objective.
-
-        Parameters
-        ----------
-        features : float32, shape (batch, sources, steps, n_dim)
-            The features ``tokenizer.features_from_codes(codes)``.
-        codes : int, shape (batch, sources, steps, levels)
-            Codes of the tokenizer at the overlap of this encoder.
-        generator : torch.Generator, optional
-            Source of all draws; see the objective.
-        draws : PretrainingDraws, optional
-            Masks, instead of drawing them.
-        sources : Sources, optional
-            Sensors, if each channel is a source.
-        """
         if self.objective is None:
             self.objective = build_objective(find_plugin("encoder", self.kind).objective, {}, encoder=self)
         losses: PretrainingLosses = self.objective.loss(
@@ -314,11 +297,13 @@ class EncoderModule(nn.Module):
         )
         return [group for group in groups if group["name"] != "tokenizer"]
 
+    # Without an effect here; for subclasses
+
     def compile_layers(self) -> None:
-        """Compile layers at their next call; nothing here."""
+        """Compile the blocks at their next call. Dropout draws stay outside the compiled code."""
 
     def checkpoint_activations(self) -> None:
-        """Recompute activations in the backward pass; nothing here."""
+        """Recompute the blocks in the backward pass from their inputs: less memory, the same numbers."""
 
     # Files
 

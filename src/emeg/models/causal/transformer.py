@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from emeg.errors import UserError
 from emeg.models.causal.blocks import CausalBlock, KeyValueCache
@@ -29,6 +30,10 @@ IDENTITY_STD = 0.3
 
 class CausalTransformer(EncoderModule):
     """Predict the next token, embed signals, and continue recordings.
+
+    Latents are quantized before they are embedded, so that no gradient reaches the tokenizer. By default the embedding
+    is that of the last block, averaged over levels. If each channel is a source, it is averaged over channels too, and
+    `embed_latents`, which gets no sensors, raises a UserError.
 
     Parameters
     ----------
@@ -62,13 +67,13 @@ class CausalTransformer(EncoderModule):
             nn.init.normal_(self.source_embedding.weight, std=IDENTITY_STD)
 
     @property
+    @override
     def n_features(self) -> int:
-        """Features of an embedding."""
         return self.config.width
 
     @property
+    @override
     def depth(self) -> int:
-        """Number of blocks."""
         return self.config.depth
 
     @property
@@ -116,6 +121,7 @@ class CausalTransformer(EncoderModule):
 
     # Inference
 
+    @override
     def embed(
         self,
         x: Tensor,
@@ -125,46 +131,15 @@ class CausalTransformer(EncoderModule):
         *,
         layers: Sequence[int] = (),
     ) -> Tensor:
-        """Embed a signal; `EncoderModule.embed` describes the parameters.
-
-        Parameters
-        ----------
-        x : float, shape (batch, channels, samples)
-            Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Normalised positions and orientations, dimensionless.
-        sensor_type : int, shape (batch, channels)
-            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels.
-        layers : sequence of int
-            Layers to return instead; see `embed_latents`.
-        """
         codes = self.tokenizer.tokenize(x, pos, sensor_type, channel_mask=channel_mask).codes
         mask = torch.ones_like(sensor_type, dtype=torch.bool) if channel_mask is None else channel_mask
         sources = Sources(pos, sensor_type, mask) if self.tokenizer.sizes.n_sources is None else None
         return self.embed_codes(codes, sources, layers=layers)
 
+    @override
     def embed_latents(
         self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
     ) -> Tensor:
-        """Embed latents, which are quantized first: no gradient reaches the tokenizer.
-
-        Parameters
-        ----------
-        latents : float, shape (batch, sources, steps, n_dim)
-            Dimensionless features of the tokenizer, not quantized.
-        generator : torch.Generator, optional
-            Source of the dropout draws in training mode.
-        layers : sequence of int
-            Number of blocks behind each embedding, from 0 to ``depth``; their results are stacked in front. Empty: the
-            embedding of the last block, not stacked.
-
-        Raises
-        ------
-        UserError
-            Each channel is a source, whose sensor is then needed too.
-        """
         if self.tokenizer.sizes.n_sources is None:
             raise UserError(
                 "encoder 'causal': with a source for each channel it needs the sensors, which a full fine-tuning does"

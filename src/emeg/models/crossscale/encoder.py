@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from emeg.errors import UserError
 from emeg.models.crossscale.config import CrossScaleConfig
@@ -67,44 +68,24 @@ class CrossScale(EncoderModule):
         return self.scales.blocks
 
     @property
+    @override
     def n_features(self) -> int:
-        """Features of an embedding."""
         return self.config.n_dim
 
     @property
+    @override
     def depth(self) -> int:
-        """Number of blocks."""
         return self.config.depth
 
     @property
+    @override
     def n_levels(self) -> int:
-        """Codes of a token that are predicted."""
         return self.config.num_quantizers_used
 
+    @override
     def embed_latents(
         self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
     ) -> Tensor:
-        """Embed latents. Differentiable.
-
-        Parameters
-        ----------
-        latents : float, shape (batch, sources, steps, n_dim)
-            Dimensionless features of the tokenizer, quantized or not.
-        generator : torch.Generator, optional
-            Source of the dropout draws in training mode.
-        layers : sequence of int
-            Number of blocks behind each embedding, from 0 to ``depth``; their results are stacked in front. Empty: the
-            embedding of the last block but one, not stacked.
-
-        Returns
-        -------
-        float32, shape (batch, sources, steps, n_dim) or (layers, batch, sources, steps, n_dim)
-
-        Raises
-        ------
-        UserError
-            There is no such layer, or the latents are not those of this model's tokenizer.
-        """
         if wrong := [layer for layer in layers if not 0 <= layer <= self.depth]:
             raise UserError(
                 f"layers: {wrong[0]} is outside 0 to {self.depth}, the number of blocks of this model; choose one of"
@@ -117,20 +98,12 @@ class CrossScale(EncoderModule):
             found[layer], reached = F.normalize(hidden.float(), dim=-1), layer
         return torch.stack([found[layer] for layer in layers]) if layers else found[self.depth - 1]
 
+    @override
     def hidden(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Run all blocks: float, shape (batch, sources, steps, n_dim).
-
-        Parameters
-        ----------
-        features : float, shape (batch, sources, steps, n_dim)
-            Dimensionless features of the tokenizer, some of them masked.
-        generator : torch.Generator, optional
-            Source of the dropout draws in training mode.
-        """
         return self._run(self._enter(features), range(self.depth), generator)
 
+    @override
     def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Group the parameters for AdamW: matrices of the blocks and kernels decay; the tokenizer is in no group."""
         decayed = {name for name, value in self.named_parameters() if value.ndim > 1 and name.startswith("scales.")}
         groups = group_parameters(
             self,
@@ -142,8 +115,8 @@ class CrossScale(EncoderModule):
         )
         return [group for group in groups if group["name"] != "tokenizer"]
 
+    @override
     def checkpoint_activations(self) -> None:
-        """Recompute the blocks in the backward pass from their inputs: less memory, the same numbers."""
         self.scales.checkpointing = True
 
     def _enter(self, features: Tensor) -> Tensor:

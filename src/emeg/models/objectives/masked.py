@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from emeg import metrics
 from emeg.errors import UserError
@@ -36,8 +37,8 @@ class MaskedPrediction(Objective):
     def __init__(self, config: MaskedConfig) -> None:
         self.config = config
 
-    def check(self, encoder: Any) -> None:  # noqa: ANN401 - any encoder
-        """Raise if the encoder cannot be trained with this objective."""
+    @override
+    def check(self, encoder: Any) -> None:
         if self.config.mask_by == "region" and encoder.tokenizer.sizes.n_sources is not None:
             raise UserError(
                 f"mask_by region: each token of tokenizer {encoder.tokenizer.kind} holds all sensors, so masking tokens"
@@ -50,15 +51,16 @@ class MaskedPrediction(Objective):
                 " that it is made for, or none"
             )
 
-    def metric_names(self, encoder: Any) -> tuple[str, ...]:  # noqa: ANN401 - any encoder
-        """Return the names of all metrics that `loss` may return, the loss first."""
+    @override
+    def metric_names(self, encoder: Any) -> tuple[str, ...]:
         levels = [metrics.level_accuracy(level) for level in range(encoder.n_levels)]
         by_overlap = (f"{metrics.ACCURACY}_overlapped", f"{metrics.ACCURACY}_other")
         return (metrics.LOSS, metrics.ACCURACY, *levels, *by_overlap)
 
+    @override
     def loss(
         self,
-        encoder: Any,  # noqa: ANN401 - any encoder
+        encoder: Any,
         features: Tensor,
         codes: Tensor,
         *,
@@ -66,24 +68,6 @@ class MaskedPrediction(Objective):
         draws: PretrainingDraws | None = None,
         sources: Sources | None = None,
     ) -> PretrainingLosses:
-        """Mask tokens, predict their codes and compute the loss.
-
-        Parameters
-        ----------
-        encoder : Encoder
-        features : float32, shape (batch, sources, steps, n_dim)
-            Features of `codes`, dimensionless.
-        codes : int, shape (batch, sources, steps, levels)
-            Codes of the tokenizer.
-        generator : torch.Generator, optional
-            Source of masks and, on a CPU, of dropout; PyTorch's default generator if omitted. Elsewhere dropout draws
-            from the device's default generator, as fused kernels do: seed it for each micro-batch.
-        draws : PretrainingDraws, optional
-            Masks, instead of drawing them.
-        sources : Sources, optional
-            Sensors of the sources; used with `mask_by` region, where their positions have the region as a seventh
-            column.
-        """
         if codes.shape[:3] != features.shape[:3] or codes.shape[-1] < encoder.n_levels:
             raise UserError(
                 f"codes: shape {tuple(codes.shape)} does not match features {tuple(features.shape)} and"

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from emeg import metrics
 from emeg.errors import UserError
@@ -19,6 +20,9 @@ from emeg.models.objectives.configs import NextTokenConfig
 class NextTokenPrediction(Objective):
     """Predict every token from those before it, in a stretch of the segment that fits into the context.
 
+    The loss is the mean cross-entropy of the tokens of real sources, nats. The features and masks that `loss` takes are
+    not used.
+
     Parameters
     ----------
     config : NextTokenConfig
@@ -27,8 +31,8 @@ class NextTokenPrediction(Objective):
     def __init__(self, config: NextTokenConfig) -> None:
         self.config = config
 
-    def check(self, encoder: Any) -> None:  # noqa: ANN401 - any encoder
-        """Raise if the encoder cannot be trained with this objective."""
+    @override
+    def check(self, encoder: Any) -> None:
         missing = [name for name in ("logits", "context_steps", "continue_codes") if not hasattr(encoder, name)]
         if missing:
             raise UserError(
@@ -36,13 +40,14 @@ class NextTokenPrediction(Objective):
                 " choose the encoder 'causal', or no objective"
             )
 
-    def metric_names(self, encoder: Any) -> tuple[str, ...]:  # noqa: ANN401 - any encoder
-        """Return the names of all metrics that `loss` returns, the loss first."""
+    @override
+    def metric_names(self, encoder: Any) -> tuple[str, ...]:
         return (metrics.LOSS, metrics.ACCURACY, *(metrics.level_accuracy(n) for n in range(encoder.n_levels)))
 
+    @override
     def loss(
         self,
-        encoder: Any,  # noqa: ANN401 - any encoder
+        encoder: Any,
         features: Tensor,
         codes: Tensor,
         *,
@@ -50,22 +55,6 @@ class NextTokenPrediction(Objective):
         draws: PretrainingDraws | None = None,
         sources: Sources | None = None,
     ) -> PretrainingLosses:
-        """Crop a stretch at random and predict its tokens: mean cross-entropy of the tokens of real sources, nats.
-
-        Parameters
-        ----------
-        encoder : Encoder
-        features : float32, shape (batch, sources, steps, n_dim)
-            Features of `codes`, dimensionless; not used.
-        codes : int, shape (batch, sources, steps, levels)
-            Codes of the tokenizer.
-        generator : torch.Generator, optional
-            Source of the stretch, of corrupted inputs and of dropout.
-        draws : PretrainingDraws, optional
-            Not used.
-        sources : Sources, optional
-            Sensors, if each channel is a source.
-        """
         del features, draws
         codes = self._crop(codes.long(), encoder.context_steps(codes.shape[1]), generator)
         inputs = self._corrupt(codes, encoder.tokenizer.sizes.n_codes, generator) if encoder.training else codes
