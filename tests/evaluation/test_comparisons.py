@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from emeg.evaluation.comparisons import gates, holm, interval, paired_interval, sign_flip_p
+from emeg.evaluation.comparisons import gates, holm, interval, metric_interval, paired_interval, sign_flip_p
 from emeg.evaluation.products import EvaluationSummary, ModelSummary, TaskSummary
 
 
@@ -50,6 +50,25 @@ def test_the_interval_is_close_to_that_of_student_for_many_subjects():
     found = interval(values.tolist())
     assert found is not None
     assert (found.mean, found.low, found.high) == pytest.approx((values.mean(), low, high), abs=0.003)
+
+
+def test_the_interval_of_a_metric_of_all_subjects_has_its_closed_form():
+    """Balanced accuracy of 80 and 40 subjects is the mean of two shares, each with binomial variance."""
+    classes = np.repeat([0, 1], [80, 40])
+    right = np.concatenate([np.arange(80) < 64, np.arange(40) < 24])
+
+    def balanced(rows):
+        assert np.bincount(classes[rows]).tolist() == [80, 40], "every resample has the classes of the data"
+        return float(np.mean([right[rows][classes[rows] == k].mean() for k in (0, 1)]))
+
+    sd = np.sqrt(0.8 * 0.2 / 80 + 0.6 * 0.4 / 40) / 2
+    assert metric_interval(balanced, classes) == pytest.approx((0.7 - 1.96 * sd, 0.7 + 1.96 * sd), abs=0.01)
+
+
+def test_a_metric_that_is_rarely_defined_has_no_interval():
+    assert metric_interval(lambda rows: 0.5, np.zeros(4)) is None
+    assert metric_interval(lambda rows: None, np.zeros(20)) is None
+    assert metric_interval(lambda rows: 0.5 if len(np.unique(rows)) > 5 else None, np.zeros(20)) == (0.5, 0.5)
 
 
 def test_fewer_than_five_subjects_give_no_interval_and_no_verdict():

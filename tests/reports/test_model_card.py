@@ -86,9 +86,10 @@ def test_figures_of_tasks_are_on_the_card_with_interval_and_n(tmp_path):
 
 def test_a_metric_with_subjects_as_units_is_a_figure_of_its_own():
     fields = grid("m", 0.7, tasks=("t1",)).model_dump(mode="json")
-    fields["scores"] = [fields["scores"][2] | {"by_subject": 0.8}]
+    whole = {"mean": 0.8, "low": 0.6, "high": 0.9, "n_subjects": 6}
+    fields["scores"] = [fields["scores"][2] | {"by_subject": 0.8, "by_subject_interval": whole}]
     figures = figures_of_grid(type(grid("m", 0.7)).checked(fields, source="test"), "e1")
     assert [one.metric for one in figures] == ["balanced_accuracy", "balanced_accuracy, subjects as units"]
     assert [one.value for one in figures] == pytest.approx([0.7, 0.8])
-    assert figures[0].low is not None
-    assert figures[1].low is None
+    assert figures[0].low == pytest.approx(0.65)
+    assert (figures[1].low, figures[1].high) == (0.6, 0.9)

@@ -3,7 +3,7 @@
 A metric that is not defined is `None` with the reason, never NaN and never a silent zero.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -23,8 +23,10 @@ class Score(NamedTuple):
     note: str = ""
 
 
-def score(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict[str, Score]:
-    """Compute every metric of `METRICS`.
+def score(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], names: Collection[str] = METRICS
+) -> dict[str, Score]:
+    """Compute metrics from probabilities.
 
     Parameters
     ----------
@@ -32,6 +34,8 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict
         True class indices.
     probabilities : float, shape (windows, classes)
         Probabilities; rows sum to one, and the predicted class is the first of the largest.
+    names : collection of str
+        Metrics of `METRICS` to compute.
 
     Returns
     -------
@@ -47,20 +51,19 @@ def score(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> dict
     """
     fault = _fault(labels, probabilities)
     if fault:
-        return {name: Score(None, fault) for name in METRICS}
+        return {name: Score(None, fault) for name in names}
     n_classes = probabilities.shape[1]
     present = np.unique(labels)
     predicted = probabilities.argmax(axis=1)
     note = "" if len(present) == n_classes else f"over the {len(present)} of {n_classes} classes that occur"
-    return {
-        BALANCED_ACCURACY: Score(balanced_accuracy(labels, predicted), note),
-        "auroc": _one_vs_rest(sk.roc_auc_score, labels, probabilities, present, note),
-        "auprc": _one_vs_rest(sk.average_precision_score, labels, probabilities, present, note),
-        "kappa": _kappa(labels, predicted, n_classes),
-        "weighted_f1": Score(
-            float(sk.f1_score(labels, predicted, labels=present, average="weighted", zero_division=0)), note
-        ),
+    compute: dict[str, Callable[[], Score]] = {
+        BALANCED_ACCURACY: lambda: Score(balanced_accuracy(labels, predicted), note),
+        "auroc": lambda: _one_vs_rest(sk.roc_auc_score, labels, probabilities, present, note),
+        "auprc": lambda: _one_vs_rest(sk.average_precision_score, labels, probabilities, present, note),
+        "kappa": lambda: _kappa(labels, predicted, n_classes),
+        "weighted_f1": lambda: Score(_weighted_f1(labels, predicted, present), note),
     }
+    return {name: compute[name]() for name in names}
 
 
 def confusion(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -121,3 +124,7 @@ def _kappa(labels: NDArray[np.int64], predicted: NDArray[np.int64], n_classes: i
     if len(np.unique(np.concatenate([labels, predicted]))) < 2:
         return Score(None, "labels and predictions are all of one class")
     return Score(float(sk.cohen_kappa_score(labels, predicted, labels=np.arange(n_classes))))
+
+
+def _weighted_f1(labels: NDArray[np.int64], predicted: NDArray[np.int64], present: NDArray[np.int64]) -> float:
+    return float(sk.f1_score(labels, predicted, labels=present, average="weighted", zero_division=0))

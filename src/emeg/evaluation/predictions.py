@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from emeg.evaluation.metrics import METRICS, Score, confusion, mean_and_sd, score
 from emeg.evaluation.products import MetricSummary, ModelSummary
 from emeg.evaluation.task import Task
+from emeg.metrics import BALANCED_ACCURACY
 
 NETWORKS = {
     "pretrained_full": ("Pretrained, fine-tuned", "pretrained", "full"),
@@ -75,9 +76,10 @@ def summarise_model(task: Task, name: str, outcomes: Sequence[Outcome], *, title
         metrics={metric: _metric([s[metric] for s in scores], pooled[metric]) for metric in METRICS},
         confusion=tuple(tuple(row) for row in confusion(task.windows.labels[everything], probabilities).tolist()),
         subjects={
-            str(subject): score(task.windows.labels[everything[own]], probabilities[own])["balanced_accuracy"].value
+            str(subject): score(labels_of, probabilities[own], [BALANCED_ACCURACY])[BALANCED_ACCURACY].value
             for subject in np.unique(subjects)
             for own in [subjects == subject]
+            for labels_of in [task.windows.labels[everything[own]]]
         },
         settings=tuple(outcome.setting for outcome in outcomes),
     )

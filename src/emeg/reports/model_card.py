@@ -108,7 +108,9 @@ def figures_of_grid(grid: GridSummary, evaluation: str) -> list[CardFigure]:
         )
         if score.by_subject is not None:
             metric = f"{score.metric}, subjects as units"
-            changed = {"metric": metric, "value": score.by_subject, "low": None, "high": None}
+            whole = score.by_subject_interval
+            low, high = (None, None) if whole is None else (whole.low, whole.high)
+            changed = {"metric": metric, "value": score.by_subject, "low": low, "high": high}
             found.append(found[-1].model_copy(update=changed))
     return found
 

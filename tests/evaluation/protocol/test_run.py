@@ -238,13 +238,22 @@ def test_diagnosis_has_figures_by_window_and_by_person(root, tmp_path):
     assert set(own.unit) == {"window", "subject"}
     people = own[(own.unit == "subject") & (own.metric == "balanced_accuracy")]
     assert people.n.sum() == 5
+    summary = read_grid(Store.open(root), result.evaluation)
+    units = next(s for s in summary.scores if s.task == "group" and s.key.model == "band_power")
+    predicted = tables_of(root, result.evaluation)["predictions"].to_pandas()
+    predicted = predicted[(predicted.task == "group") & (predicted.model == "band_power")]
+    means = predicted.groupby("subject").agg(label=("label", "first"), p=("prediction", lambda p: np.stack(p).mean(0)))
+    guess = np.stack(means.p).argmax(axis=1)
+    recalls = [np.mean(guess[means.label == k] == k) for k in (0, 1)]
+    assert units.by_subject == np.mean(recalls)
+    assert units.by_subject_interval.low <= units.by_subject <= units.by_subject_interval.high
+    assert units.by_subject_interval.n_subjects == 5
     regression = rows[(rows.task == "age") & (rows.model == "omni") & (rows.weights == "pretrained")]
     assert set(regression.read_out) == {"ridge"}
     assert set(regression.metric) == {"pearson", "spearman", "r2", "mae"}
     per_person = regression[(regression.subject != "") & (regression.metric == "pearson")]
     assert per_person.value.isna().all()
     assert set(per_person.note) == {"the target does not vary"}
-    summary = read_grid(Store.open(root), result.evaluation)
     score_of_age = next(s for s in summary.scores if s.task == "age" and s.key.weights == "pretrained")
     assert score_of_age.subject_metric == "mae"
     assert ("age", "band_power") not in {(t, m) for t, m, _ in summary.models_not_run}

@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, r2_score
 
+from emeg.evaluation.metrics import METRICS
 from emeg.evaluation.protocol.contrastive import ContrastiveReadOut
 from emeg.evaluation.protocol.scoring import Outcomes, choice, figures, noise_ceiling, ranks
+
+USED = {
+    "auroc": {"roc_auc_score"},
+    "auprc": {"average_precision_score"},
+    "kappa": {"cohen_kappa_score"},
+    "weighted_f1": {"f1_score"},
+}
+"""Functions of scikit-learn that a metric needs."""
 
 
 def outcome(truth, predicted, subjects=(), stimuli=(), table=None) -> Outcomes:
@@ -104,3 +113,13 @@ def test_a_contrastive_map_finds_unseen_stimuli_of_a_linear_code():
     assert found["", "window", "top1"] > 0.7
     again = ContrastiveReadOut(seed=0).fit(features[train], table[stimuli[train]])
     np.testing.assert_array_equal(again.coef_, model.coef_)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_choice_computes_its_own_metric_only(monkeypatch, metric):
+    generator = np.random.default_rng(4)
+    one = outcome(generator.integers(3, size=40), generator.dirichlet(np.ones(3), 40))
+    expected = values("classification", one)["", "window", metric]
+    for name in {"roc_auc_score", "average_precision_score", "cohen_kappa_score", "f1_score"} - USED.get(metric, set()):
+        monkeypatch.delattr(f"emeg.evaluation.metrics.sk.{name}")
+    assert choice("classification", metric, one)[0] == expected

@@ -5,14 +5,31 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tests.messages import refusal
-from tests.reports.grids import PLANTED, PLANTED_DB, SUBJECTS, TASKS, add_recordings, probes, publish
+from tests.reports.grids import (
+    PLANTED,
+    PLANTED_DB,
+    SUBJECTS,
+    TASKS,
+    add_recordings,
+    grid,
+    predictions,
+    probes,
+    publish,
+    results,
+    task,
+)
 
+from emeg import metrics
 from emeg.errors import UserError
+from emeg.evaluation.protocol.products import GridSummary, write_grid
+from emeg.evaluation.protocol.rows import PREDICTIONS, SPLITS
 from emeg.reports import ReportConfig, report
 from emeg.store import Store
+from emeg.store.catalog.parquet import parquet_bytes
 
 PANELS = {
     "Means and intervals of": 1,
@@ -130,6 +147,82 @@ def test_spectra_and_topographies_show_the_planted_rhythm(store):
     assert all(one["low"] < one["value"] < one["high"] and one["n"] == 6 for one in at_10.values())
     assert f"strongest at {PLANTED}" in html
     assert alpha[PLANTED] < PLANTED_DB + 1.0
+
+
+def publish_kind(store, kind, metric, label_and_prediction):
+    """Publish an evaluation on one task of a kind; the function of subject index and window gives label, prediction."""
+    changed = [
+        row | dict(zip(("label", "prediction"), label_and_prediction(k // 8, k % 8), strict=True))
+        for k, row in enumerate(row for row in predictions("m", ("t1",)).to_pylist() if row["labels"] == "real")
+    ]
+    fields = grid("m", 0.7, tasks=("t1",)).model_dump()
+    fields["tasks"] = [task("t1", kind=kind, metric=metric, classes=(), windows_per_class={})]
+    fields["scores"] = [one | {"metric": metric} for one in fields["scores"]]
+    with store.publishing("evaluations", "e1") as folder:
+        write_grid(
+            folder,
+            GridSummary.checked(fields, source="test"),
+            results("m", 0.7, ("t1",)),
+            pa.Table.from_pylist(changed, schema=PREDICTIONS),
+            SPLITS.empty_table(),
+        )
+
+
+def test_targets_are_drawn_for_each_subject(store):
+    """Predictions scatter around twice the target of each subject, so that their means lie on a line."""
+    publish_kind(store, "regression", "pearson", lambda k, i: (20.0 + k, [40.0 + 2 * k + (-1) ** i]))
+    html, folder = made(store)
+    pictures = [text for text in Read(html).pictures if "Predicted over true target" in text]
+    assert len(pictures) == 1
+    assert "6 subjects; correlation 1.000" in pictures[0]
+    (row,) = [one for one in pq.read_table(folder / "figures.parquet").to_pylist() if one["panel"] == "targets"]
+    assert (row["value"], row["n"]) == (pytest.approx(1.0), 6)
+
+
+def test_ranks_are_drawn_over_the_number_of_candidates(store):
+    """Ranks of the eight windows of a subject are 0 to 7 among twenty candidates."""
+    publish_kind(store, "retrieval", "top5", lambda k, i: (float(i), [float(i), 20.0]))
+    html, folder = made(store)
+    pictures = [text for text in Read(html).pictures if "among the first k candidates" in text]
+    assert len(pictures) == 1
+    assert "0.12" in pictures[0]
+    rows = [one for one in pq.read_table(folder / "figures.parquet").to_pylist() if one["panel"] == "ranks"]
+    assert {one["item"]: one["value"] for one in rows} == {"first 1": 1 / 8, "first 5": 5 / 8, "first 10": 1.0}
+
+
+def test_training_curves_of_network_and_tokenizer_are_drawn(store):
+    curves = {
+        "tokenizer": [("train", metrics.LOSS), ("validation", metrics.PCC), ("validation", metrics.codes_in_use(0))],
+        "model": [("train", metrics.LOSS), ("validation", metrics.LOSS), ("validation", metrics.ACCURACY)],
+    }
+    for name, drawn in curves.items():
+        rows = [
+            {"step": step, "split": split, "name": metric, "value": 2.0 - step / 20}
+            for split, metric in drawn
+            for step in (10, 20)
+        ]
+        with store.publishing("models", name) as folder:
+            provenance = {"tokenizer": "tokenizer"} if name == "model" else {}
+            (folder / "config.json").write_text(json.dumps({"kind": "another", "provenance": provenance}))
+            (folder / "metrics.parquet").write_bytes(parquet_bytes(pa.Table.from_pylist(rows)))
+    publish(store, "e1", "model", 0.7, tasks=("t1",))
+    html, _ = made(store)
+    pictures = [text for text in Read(html[html.index('id="training"') :]).pictures if "over 20 steps" in text]
+    assert len(pictures) == 6
+    assert sum(": loss 1" in text for text in pictures) == 3, "the last value stands in the text"
+    assert "Not drawn" not in text_of(html)
+
+
+def test_subjects_as_units_have_an_interval(store):
+    fields = grid("aaaaaaaa11", 0.7, tasks=("t1",)).model_dump(mode="json")
+    whole = {"mean": 0.8125, "low": 0.625, "high": 0.9375, "n_subjects": 6}
+    fields["scores"][2] |= {"by_subject": 0.8125, "by_subject_interval": whole}
+    publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",), scores=fields["scores"])
+    html, folder = made(store)
+    assert "0.812 [0.625, 0.938]" in text_of(html)
+    rows = pq.read_table(folder / "figures.parquet").to_pylist()
+    (row,) = [one for one in rows if one["item"] == "subjects as units"]
+    assert (row["value"], row["low"], row["high"], row["n"]) == (0.8125, 0.625, 0.9375, 6)
 
 
 def test_an_older_evaluation_is_shown_with_a_line_for_each_missing_file(store):

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from emeg.data.tasks.folds import Fold
 from emeg.errors import UserError
 from emeg.evaluation.metrics import score
+from emeg.metrics import BALANCED_ACCURACY
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 """Inverse penalty strengths C to choose from; features are scaled so that one grid fits any number of them."""
@@ -101,7 +102,8 @@ def fit_logistic(
         for penalty in PENALTIES:
             model = _fit(train, labels[rows.train], penalty)
             on_validation = _probabilities(model, validation, n_classes)
-            accuracy = score(labels[rows.validation], on_validation)["balanced_accuracy"].value or 0.0
+            judged = score(labels[rows.validation], on_validation, [BALANCED_ACCURACY])
+            accuracy = judged[BALANCED_ACCURACY].value or 0.0
             rank = (accuracy, -_cross_entropy(labels[rows.validation], on_validation))
             if best is None or rank > best[0]:
                 best = rank, Setting(name, penalty, accuracy), _probabilities(model, test, n_classes)

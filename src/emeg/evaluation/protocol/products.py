@@ -24,10 +24,10 @@ from emeg.uri import locate
 
 
 class GridInterval(Config):
-    """Mean over subjects with its bootstrap interval."""
+    """Mean over subjects, or a metric of all subjects, with its bootstrap interval over subjects."""
 
     mean: float
-    """Mean over subjects."""
+    """Mean over subjects, or the metric of all subjects."""
     low: float
     """Lower end of the 95 % interval."""
     high: float
@@ -127,6 +127,9 @@ class GridScore(Config):
     """Mean over subjects with its interval; null for fewer than 5 subjects."""
     by_subject: float | None
     """Primary metric with subjects as units, all folds together, mean over seeds; null where it is not defined."""
+    by_subject_interval: GridInterval | None = None
+    """`by_subject` with its bootstrap interval over subjects, resampled within classes; null for fewer than 5 subjects
+    and in older evaluations."""
 
 
 class GridComparison(Config):

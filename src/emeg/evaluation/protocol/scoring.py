@@ -6,7 +6,7 @@ responses (encoding).
 Shape letters: B batch, D features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +63,7 @@ def figures(kind: Kind, tested: Outcomes) -> Iterator[Figure]:
         yield from _named(name, "window", scores, int(np.sum(tested.subjects == name)))
     if not pooled:
         yield from _named("", "window", _mean(list(by_subject.values())), len(tested.truth))
-    if (averaged := _by_subject(kind, tested)) is not None:
+    if (averaged := subject_means(kind, tested)) is not None:
         yield from _named("", "subject", measure(averaged), len(averaged.truth))
 
 
@@ -92,8 +92,8 @@ def _mean(scores: list[dict[str, Score]]) -> dict[str, Score]:
     return found
 
 
-def _by_subject(kind: Kind, tested: Outcomes) -> Outcomes | None:
-    """Return one averaged prediction a subject where every subject has one label; else None."""
+def subject_means(kind: Kind, tested: Outcomes) -> Outcomes | None:
+    """Return the mean prediction of each subject; None unless every subject has one label, as in a diagnosis."""
     if kind not in ("diagnosis", "regression"):
         return None
     names, owner = np.unique(tested.subjects, return_inverse=True)
@@ -108,25 +108,46 @@ def _classification(tested: Outcomes) -> dict[str, Score]:
     return score(tested.truth, tested.predicted)
 
 
-def _regression(tested: Outcomes) -> dict[str, Score]:
-    from scipy.stats import pearsonr, spearmanr
+def _regression(tested: Outcomes, names: Collection[str] = OF_KIND["regression"]) -> dict[str, Score]:
+    return {name: _REGRESSION[name](np.asarray(tested.truth, np.float64), tested.predicted[:, 0]) for name in names}
+
+
+def _mae(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> Score:
+    return Score(float(np.mean(np.abs(truth - predicted))))
+
+
+def _r2(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> Score:
     from sklearn.metrics import r2_score
 
-    truth, predicted = np.asarray(tested.truth, np.float64), tested.predicted[:, 0]
-    mae = Score(float(np.mean(np.abs(truth - predicted))))
-    if len(truth) < 3 or np.ptp(truth) == 0:
-        reason = "the target does not vary" if len(truth) else "no windows"
-        return {name: Score(None, reason) for name in ("pearson", "spearman", "r2")} | {"mae": mae}
-    r2 = Score(float(r2_score(truth, predicted)))
-    if np.ptp(predicted) == 0:
-        flat = Score(None, "all predictions are equal")
-        return {"pearson": flat, "spearman": flat, "r2": r2, "mae": mae}
-    return {
-        "pearson": Score(float(pearsonr(truth, predicted).statistic)),
-        "spearman": Score(float(spearmanr(truth, predicted).statistic)),
-        "r2": r2,
-        "mae": mae,
-    }
+    fault = _flat_target(truth)
+    return Score(None, fault) if fault else Score(float(r2_score(truth, predicted)))
+
+
+def _pearson(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> Score:
+    from scipy.stats import pearsonr
+
+    fault = _flat_target(truth) or _flat_prediction(predicted)
+    return Score(None, fault) if fault else Score(float(pearsonr(truth, predicted).statistic))
+
+
+def _spearman(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> Score:
+    from scipy.stats import spearmanr
+
+    fault = _flat_target(truth) or _flat_prediction(predicted)
+    return Score(None, fault) if fault else Score(float(spearmanr(truth, predicted).statistic))
+
+
+def _flat_target(truth: NDArray[np.float64]) -> str:
+    if len(truth) >= 3 and np.ptp(truth) > 0:
+        return ""
+    return "the target does not vary" if len(truth) else "no windows"
+
+
+def _flat_prediction(predicted: NDArray[np.float64]) -> str:
+    return "all predictions are equal" if np.ptp(predicted) == 0 else ""
+
+
+_REGRESSION = {"pearson": _pearson, "spearman": _spearman, "r2": _r2, "mae": _mae}
 
 
 def ranks(tested: Outcomes) -> tuple[NDArray[np.int64], int]:
@@ -155,7 +176,10 @@ def _unit(rows_BD: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _retrieval(tested: Outcomes) -> dict[str, Score]:
-    found, n_candidates = ranks(tested)
+    return _of_ranks(*ranks(tested))
+
+
+def _of_ranks(found: NDArray[np.int64], n_candidates: int) -> dict[str, Score]:
     note = f"among {n_candidates} unseen stimuli"
     mean_rank = Score(float(np.mean(found)) / (n_candidates - 1), note) if n_candidates > 1 else Score(None, note)
     return {
@@ -221,15 +245,30 @@ def choice(kind: Kind, metric: str, tested: Outcomes) -> tuple[float, float]:
     if kind == "regression":
         error = float(np.mean((np.asarray(tested.truth, np.float64) - tested.predicted[:, 0]) ** 2))
         return -error, 0.0
-    value = _MEASURES[kind](tested)[metric].value
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    first = -np.inf if value is None else sign * value
     if kind == "retrieval":
-        return first, -float(np.mean(ranks(tested)[0]))
+        found, n_candidates = ranks(tested)
+        return _signed(metric, _of_ranks(found, n_candidates)), -float(np.mean(found))
     if kind == "encoding":
-        return first, 0.0
+        return _signed(metric, _encoding(tested)), 0.0
+    # only the metric that chooses: the others would take most of the time of a cell
+    first = _signed(metric, {metric: one_metric(kind, metric, tested)})
     own = tested.predicted[np.arange(len(tested.truth)), tested.truth]
     return first, float(np.mean(np.log(np.maximum(own, 1e-12))))
+
+
+def one_metric(kind: Kind, metric: str, tested: Outcomes) -> Score:
+    """Compute a single metric of a task with classes or a target, without the others of its kind."""
+    if kind == "regression":
+        return _regression(tested, [metric])[metric]
+    return score(tested.truth, tested.predicted, [metric])[metric]
+
+
+def _signed(metric: str, scores: dict[str, Score]) -> float:
+    """Return the value of a metric such that larger is better; minus infinity where it is not defined."""
+    value = scores[metric].value
+    if value is None:
+        return -np.inf
+    return -value if metric in LOWER_IS_BETTER else value
 
 
 _MEASURES: dict[Kind, Callable[[Outcomes], dict[str, Score]]] = {

@@ -6,11 +6,12 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from emeg.evaluation.comparisons import holm, interval, sign_flip_p
+from emeg.evaluation.comparisons import holm, interval, metric_interval, sign_flip_p
 from emeg.evaluation.protocol.compute import Compared
 from emeg.evaluation.protocol.products import GridComparison, GridInterval, GridScore, GridTask, ModelKey
-from emeg.evaluation.protocol.scoring import LOWER_IS_BETTER, Outcomes, figures
+from emeg.evaluation.protocol.scoring import LOWER_IS_BETTER, Outcomes, one_metric, subject_means
 from emeg.evaluation.protocol.task_data import TaskData
 
 ALPHA = 0.05
@@ -114,6 +115,7 @@ def _score(
     if not any(value is not None for value in subjects.values()) and data.recipe.kind == "regression":
         subjects, subject_metric = _by_subject(rows, "mae"), "mae"
     over = interval([value for value in subjects.values() if value is not None])
+    whole = _as_units(data, metric, predicted)
     return GridScore(
         task=group.task,
         key=group.key,
@@ -126,7 +128,8 @@ def _score(
         subject_metric=subject_metric,
         subjects=subjects,
         interval=None if over is None else GridInterval(**over._asdict()),
-        by_subject=_all_folds(data, metric, predicted),
+        by_subject=None if whole is None else whole.mean,
+        by_subject_interval=None if whole is None else whole.interval,
     )
 
 
@@ -138,27 +141,56 @@ def _by_subject(rows: Sequence[dict[str, Any]], metric: str) -> dict[str, float 
     return {name: float(np.mean(values)) if values else None for name, values in sorted(found.items())}
 
 
-def _all_folds(data: TaskData, metric: str, predicted: Sequence[dict[str, Any]]) -> float | None:
-    """Return the primary metric with subjects as units over all folds of a seed, averaged over seeds."""
+class _AsUnits(NamedTuple):
+    """Primary metric with subjects as units, mean over seeds."""
+
+    mean: float
+    interval: GridInterval | None
+
+
+def _as_units(data: TaskData, metric: str, predicted: Sequence[dict[str, Any]]) -> _AsUnits | None:
+    """Return the primary metric with subjects as units over all folds of a seed, averaged over seeds.
+
+    None unless every subject has one label.
+    """
+    kind = data.recipe.kind
     by_seed: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in predicted:
         by_seed[row["seed"]].append(row)
-    values = []
-    for own in by_seed.values():
-        labels = np.array([row["label"] for row in own])
-        tested = Outcomes(
-            truth=labels.astype(np.int64) if data.n_classes else labels,
-            predicted=np.array([row["prediction"] for row in own], np.float64),
-            subjects=np.array([row["subject"] for row in own]),
-            stimuli=np.zeros(len(own), np.int64),
-        )
-        if data.recipe.kind not in ("diagnosis", "regression"):
-            return None
-        values += [
-            one.value for one in figures(data.recipe.kind, tested) if one.unit == "subject" and one.metric == metric
-        ]
-    defined = [value for value in values if value is not None]
-    return float(np.mean(defined)) if defined else None
+    if kind not in ("diagnosis", "regression") or not by_seed:
+        return None
+    averaged = [subject_means(kind, _outcomes(data, own)) for own in by_seed.values()]
+    whole = [one for one in averaged if one is not None]
+    if len(whole) < len(averaged):
+        return None
+
+    def measure(rows: NDArray[np.intp]) -> float | None:
+        drawn = [one._replace(truth=one.truth[rows], predicted=one.predicted[rows]) for one in whole]
+        values = [one_metric(kind, metric, one).value for one in drawn]
+        defined = [value for value in values if value is not None]
+        return float(np.mean(defined)) if defined else None
+
+    first = whole[0]
+    mean = measure(np.arange(len(first.truth)))
+    if mean is None:
+        return None
+    if any(not np.array_equal(one.subjects, first.subjects) for one in whole):
+        return _AsUnits(mean, None)
+    # permuted labels differ between seeds, so that subjects have no class to resample in
+    has_class = kind == "diagnosis" and all(np.array_equal(one.truth, first.truth) for one in whole)
+    found = metric_interval(measure, first.truth if has_class else np.zeros(len(first.truth)))
+    n = len(first.truth)
+    return _AsUnits(mean, None if found is None else GridInterval(mean=mean, low=found[0], high=found[1], n_subjects=n))
+
+
+def _outcomes(data: TaskData, rows: Sequence[dict[str, Any]]) -> Outcomes:
+    labels = np.array([row["label"] for row in rows])
+    return Outcomes(
+        truth=labels.astype(np.int64) if data.n_classes else labels,
+        predicted=np.array([row["prediction"] for row in rows], np.float64),
+        subjects=np.array([row["subject"] for row in rows]),
+        stimuli=np.zeros(len(rows), np.int64),
+    )
 
 
 def compare(scores: Sequence[GridScore]) -> list[GridComparison]:

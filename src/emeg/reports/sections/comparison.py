@@ -169,6 +169,7 @@ def scores_table(shown: Sequence[Shown], caption: str, *, with_task: bool, with_
         Column("95 % interval", is_number=True),
         Column("subjects", is_number=True),
         Column("subjects as units", is_number=True),
+        Column("95 % interval, subjects as units", is_number=True),
     ]
     if with_evaluation:
         columns.append(Column("evaluation"))
@@ -177,7 +178,7 @@ def scores_table(shown: Sequence[Shown], caption: str, *, with_task: bool, with_
 
 
 def _score(one: Shown, *, with_task: bool, with_evaluation: bool) -> Row:
-    score, found = one.score, one.score.interval
+    score, found, whole = one.score, one.score.interval, one.score.by_subject_interval
     spread = "" if score.sd is None else f" ± {score.sd:.3f}"
     metric = "" if score.subject_metric == score.metric else f" ({score.subject_metric})"
     cells = [
@@ -189,6 +190,7 @@ def _score(one: Shown, *, with_task: bool, with_evaluation: bool) -> Row:
         span(None if found is None else found.low, None if found is None else found.high),
         str(sum(value is not None for value in score.subjects.values())),
         number(score.by_subject),
+        "–" if whole is None else span(whole.low, whole.high),
     ]
     cells = [*([score.task, score.metric] if with_task else []), *cells]
     cells += [one.evaluation[:8]] if with_evaluation else []
@@ -213,9 +215,10 @@ def score_figures(shown: Iterable[Shown]) -> list[Figure]:
         mean = mean_of_subjects(score)
         found.append(Figure("scores", *own, "subjects", score.subject_metric, mean, low, high, len(subjects)))
         if score.by_subject is not None:
-            found.append(
-                Figure("scores", *own, "subjects as units", score.metric, score.by_subject, n=len(score.subjects))
-            )
+            whole = score.by_subject_interval
+            low, high = (None, None) if whole is None else (whole.low, whole.high)
+            units = ("subjects as units", score.metric, score.by_subject)
+            found.append(Figure("scores", *own, *units, low, high, len(score.subjects)))
         found += [Figure("subjects", *own, name, score.subject_metric, value) for name, value in subjects.items()]
     return found
 
