@@ -14,6 +14,7 @@ def test_subjects_and_hours_are_those_of_the_training_split(root):
     trained = {name for name, split in corpus.subjects.items() if split == "train"}
     rows = [row for row in read_catalog(store) if f"{row.dataset}/{row.subject}" in trained]
     assert found.subjects == len({row.subject for row in rows})
+    assert found.corpus == corpus.name
     assert 0 < found.hours <= sum(row.duration_s for row in rows) / 3600
     n_segments = int(np.sum(corpus.column("split") == "train"))
     assert found.hours == round(n_segments * corpus.n_samples / corpus.sfreq / 3600, 4)

@@ -30,6 +30,9 @@ class DatasetUse(Config):
     """Licences of the recordings, as the catalogue has them."""
     doi: str | None = None
     """DOI of the dataset; null if unknown."""
+    corpus: str | None = None
+    """Corpus whose training split has these subjects: a hash of its content, so that it names the same subjects in any
+    store; null if only the id was declared, for fine-tuning, and for models of older versions."""
 
 
 def datasets_of_corpus(store: Store, corpus: Corpus, stage: Stage) -> list[DatasetUse]:
@@ -50,12 +53,15 @@ def datasets_of_corpus(store: Store, corpus: Corpus, stage: Stage) -> list[Datas
                 subjects=len(set(subjects[own].tolist())),
                 hours=float(own.sum()) * segment_h,
                 licences={licences.get(recording, "") for recording in set(recordings[own].tolist())},
+                corpus=corpus.name,
             )
         )
     return found
 
 
-def describe_use(name: str, stage: Stage, *, subjects: int, hours: float, licences: Iterable[str]) -> DatasetUse:
+def describe_use(
+    name: str, stage: Stage, *, subjects: int, hours: float, licences: Iterable[str], corpus: str | None = None
+) -> DatasetUse:
     """Describe the use of one dataset, with its DOI from the registry."""
     entry = Registry.load().find(name)
     return DatasetUse(
@@ -65,6 +71,7 @@ def describe_use(name: str, stage: Stage, *, subjects: int, hours: float, licenc
         hours=round(hours, 4),
         licences=tuple(sorted({text or "not stated" for text in licences})),
         doi=None if entry is None else entry.doi,
+        corpus=corpus,
     )
 
 

@@ -84,14 +84,15 @@ def test_datasets_declared_on_the_card_are_collected(evaluated):
 
 
 def test_a_dataset_of_the_models_own_corpus_is_checked_by_subject(evaluated):
-    """What training declares with its number of subjects is known by name; another number stays a declaration."""
+    """What a training on a corpus of the lineage declares is known by name; any other training stays a declaration."""
     setup = gathered(evaluated)
     (corpus,) = setup.pretraining
     n = sum(split == "train" for split in setup.pretraining[corpus].values())
-    card = {"provenance": {"pretraining_datasets": [{"id": "d", "subjects": n}, {"id": "d", "subjects": n + 1}, "d"]}}
-    assert declared_datasets(card, setup.pretraining) == ("d", "d")
-    assert declared_datasets(card) == ("d", "d", "d")
-    assert declared_datasets({"pretraining_datasets": [{"id": "e", "subjects": None}]}, setup.pretraining) == ("e",)
+    own = {"id": "d", "subjects": n, "corpus": corpus}
+    another = [own | {"corpus": "another"}, own | {"corpus": None}, own | {"id": "e"}, "d"]
+    card = {"provenance": {"pretraining_datasets": [own, *another]}}
+    assert declared_datasets(card, setup.pretraining) == ("d", "d", "e", "d")
+    assert declared_datasets(card) == ("d", "d", "d", "e", "d")
 
 
 def test_a_card_may_declare_at_the_top_or_nothing():

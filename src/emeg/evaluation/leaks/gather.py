@@ -3,7 +3,6 @@
 Shape letters: B batch.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -99,8 +98,9 @@ def declared_datasets(
     """Return the ids of the pretraining datasets that the card of a model declares and whose subjects are not known.
 
     They are in ``pretraining_datasets``, at the top level of ``config.json`` or in its provenance: ids, or objects with
-    an ``id``. A training of this store declares its datasets with their number of subjects; its corpus names these
-    subjects, so that they are checked by name and the other subjects of the dataset may be tested.
+    an ``id``. A training declares its datasets with the name of its corpus. If that corpus belongs to the lineage of
+    the model and is in the store, its subjects are checked by name, and other subjects of the dataset may be tested.
+    Any other training on the dataset stays a declaration, because its subjects are not known.
 
     Parameters
     ----------
@@ -111,14 +111,14 @@ def declared_datasets(
     """
     provenance = card.get("provenance") or {}
     listed: Collection[Any] = card.get("pretraining_datasets") or provenance.get("pretraining_datasets") or ()
-    known = [_trained_subjects(splits) for splits in (corpora or {}).values()]
+    known = {(corpus, name) for corpus, splits in (corpora or {}).items() for name in _trained_datasets(splits)}
     return tuple(
         str(one["id"] if isinstance(one, Mapping) else one)
         for one in listed
-        if not (isinstance(one, Mapping) and any(one.get("subjects") == own.get(one["id"], 0) for own in known))
+        if not (isinstance(one, Mapping) and (one.get("corpus"), one["id"]) in known)
     )
 
 
-def _trained_subjects(splits: Mapping[str, str]) -> Counter[str]:
-    """Return the number of subjects of each dataset in the training split of a corpus."""
-    return Counter(name.partition("/")[0] for name, split in splits.items() if split == "train")
+def _trained_datasets(splits: Mapping[str, str]) -> set[str]:
+    """Return the datasets of the training split of a corpus."""
+    return {name.partition("/")[0] for name, split in splits.items() if split == "train"}
