@@ -5,6 +5,10 @@ spatial components of training subjects keep on validation subjects, by sensor t
 are linear functions of a description of the sensors (the embedding of a tokenizer, or spherical harmonics times the
 orientation).
 
+`python -m benchmarks.study.planar ceiling STORE DEVICE` prints, for all sensors and for those of each type alone, what
+16 to 64 spatial components keep that are fitted in the equalised domain, what the rate of the codes allows at best for
+a Gaussian signal, and how much of the signal is white noise of the sensors.
+
 `python -m benchmarks.study.planar train STORE DEVICE '{"network": {"gain_harmonics": 5}}'` trains a tokenizer on one
 device and prints the same correlation of its reconstructions. `plan` lists (first step, channels shown, windows a
 step).
@@ -21,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks._rate_bounds import gaussian_bound
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -37,6 +42,7 @@ from emeg.tokenizers.braintokenizer import (
     parameter_groups,
     sum_power,
 )
+from emeg.tokenizers.braintokenizer.equaliser import Equaliser
 from emeg.tokenizers.braintokenizer.layers import SensorHarmonics
 
 WINDOW = 512
@@ -44,6 +50,13 @@ COMPONENTS = (16, 24, 32)
 DEGREES = (1, 3, 5)
 TRAINING_SEGMENTS, TEST_SEGMENTS = 8, 6
 BETA_HZ = (13.0, 30.0)
+MORE_COMPONENTS = (16, 24, 32, 48, 64)
+PASS_BAND_HZ = 96.0
+"""Width of the band that standardised recordings keep."""
+NOISE_DENSITY = {1: 3e-15, 2: 3e-13}
+"""White noise of simulated VectorView sensors by sensor type: T/√Hz and (T/m)/√Hz."""
+BOUND_WINDOW = 128
+"""Samples of the windows for the Gaussian bound: more windows than sensors are needed."""
 
 Segment = tuple[Tensor, Tensor, Tensor]
 """Normalised signal (C, N), positions (C, 6) and sensor types (C)."""
@@ -134,6 +147,59 @@ def bound(corpus: Corpus, device: str, tokenizer: BrainTokenizer | None) -> None
             )
 
 
+def fitted_equaliser(segments: list[Segment], exponent: float) -> Equaliser:
+    """Return the equaliser of training segments."""
+    equaliser = Equaliser()
+    sums = [sum_power(x[None], types[None]) for x, _, types in segments]
+    equaliser.fit(PowerSum(sum(one.power for one in sums), sum(one.n_windows for one in sums)), exponent)  # type: ignore[arg-type]
+    return equaliser
+
+
+def noise_share(corpus: Corpus, device: str, split: str) -> dict[int, float]:
+    """Return the mean share of the sensors' white noise in the variance of a channel, by sensor type."""
+    rows = np.flatnonzero((corpus.column("device") == device) & (corpus.column("split") == split))
+    reader, shares = BatchReader(corpus), {code: [] for code in NOISE_DENSITY}
+    for row in rows.tolist():
+        batch = reader.read(MicroBatch((row,), (0,), corpus.n_samples))
+        for code, density in NOISE_DENSITY.items():
+            windows = batch.signal[0][batch.sensor_type[0] == code].astype(np.float64).reshape(-1, 5, WINDOW)
+            if len(windows):
+                shares[code].append(np.minimum(density**2 * PASS_BAND_HZ / windows.var(axis=-1), 1.0))
+    return {code: float(np.concatenate(one).mean()) for code, one in shares.items() if one}
+
+
+def ceiling(corpus: Corpus, device: str) -> None:
+    """Print one line for each set of sensors and each limit."""
+    config = PRESETS["emeg-nano"]
+    training, test = read(corpus, device, "train"), read(corpus, device, "validation")
+    equaliser = fitted_equaliser(training, config.equaliser or 0.0)
+    kinds = training[0][2].unique().tolist()
+    bits = config.bits_per_step * corpus.sfreq / config.samples_per_step
+    for name, codes in [("all", kinds)] + [(f"type {code}", [code]) for code in kinds]:
+        chosen = [
+            tuple(part[torch.isin(types, torch.tensor(codes))] for part in (x, pos, types))
+            for x, pos, types in training + test
+        ]
+        flat = [(equaliser(x[None], types[None])[0], x, types) for x, _, types in chosen]
+        fitted, held = flat[: len(training)], flat[len(training) :]
+        _, maps = np.linalg.eigh(sum((x @ x.T).double() for x, _, _ in fitted).numpy())
+        for n in MORE_COMPONENTS:
+            kept = torch.from_numpy(maps[:, -n:]).float()
+            made = [equaliser.invert((kept @ (kept.T @ x))[None], types[None])[0] for x, _, types in held]
+            found = mean_of([by_type(one, x, types) for one, (_, x, types) in zip(made, held, strict=True)])
+            print(json.dumps({"device": device, "sensors": name, "components": n, **found}), flush=True)
+        windows = np.concatenate([x.unfold(-1, BOUND_WINDOW, BOUND_WINDOW // 2).transpose(0, 1) for x, _, _ in flat])
+        bound = {band: round(value, 3) for band, value in gaussian_bound(windows, corpus.sfreq, bits).items()}
+        print(
+            json.dumps({"device": device, "sensors": name, "bits_per_second": bits, "windows": len(windows), **bound})
+        )
+    shares = noise_share(corpus, device, "validation")
+    best = {
+        f"type {code}, largest correlation without it": round(math.sqrt(1 - one), 3) for code, one in shares.items()
+    }
+    print(json.dumps({"device": device, "noise share": {f"type {c}": round(s, 4) for c, s in shares.items()}, **best}))
+
+
 def train(corpus: Corpus, device: str, run: Run) -> None:
     """Train on one device and print the correlations of validation subjects."""
     training, test = read(corpus, device, "train"), read(corpus, device, "validation", TEST_SEGMENTS)
@@ -194,6 +260,9 @@ def main() -> None:
     torch.set_num_threads(1)
     command, root, devices = sys.argv[1:4]
     corpus = Corpus.open(Store.open(root), None)
+    if command == "ceiling":
+        ceiling(corpus, devices)
+        return
     if command == "train":
         train(corpus, devices, Run.model_validate_json(sys.argv[4]))
         return

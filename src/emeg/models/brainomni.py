@@ -1,12 +1,12 @@
 """BrainOmni: a transformer over the latent sources of a frozen BrainTokenizer.
 
-Shape letters: B batch, S latent sources, T latent steps, D features, Q quantizer levels.
+Shape letters: B batch, S latent sources, T latent steps, W windows, D features, Q quantizer levels.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from emeg.models.interface import EncoderModule
 from emeg.models.parameters import parameter_groups
 from emeg.models.reference import read_reference
 from emeg.models.rotary import Rotary, rotary_tables
+from emeg.models.window_power import WindowPower
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.initialise import RELEASE_STD, initialise_linear
 from emeg.tokenizers.braintokenizer.model import BrainTokenizer
@@ -29,12 +30,15 @@ from emeg.tokenizers.braintokenizer.pretrained import load_strictly
 from emeg.tokenizers.interface import Tokenizer
 
 KIND = "brainomni"
+SOURCE_STD = 0.3
+"""Standard deviation of the initial vectors of the sources, where tokens are windows."""
 
 
 class BrainOmni(EncoderModule):
     """Predict masked codes, and embed signals (arXiv 2505.18185, section 3.2).
 
-    Sources are the latent sources of the tokenizer; steps are its latent steps at the overlap of this model.
+    Sources are the latent sources of the tokenizer; steps are its latent steps at the overlap of this model, or its
+    windows if `token` is window.
 
     Parameters
     ----------
@@ -44,6 +48,7 @@ class BrainOmni(EncoderModule):
     """
 
     kind = KIND
+    fitted: ClassVar[tuple[str, ...]] = ("window_power.centre", "window_power.spread")
     config: BrainOmniConfig
 
     def __init__(self, config: BrainOmniConfig, tokenizer: Tokenizer | BrainTokenizerConfig) -> None:
@@ -61,15 +66,20 @@ class BrainOmni(EncoderModule):
                 " Set it to at most that number."
             )
         super().__init__(config, tokenizer)
-        self.mask_token = nn.Parameter(torch.empty(sizes.n_dim))
-        same = sizes.n_dim == config.lm_dim
-        self.projection = nn.Identity() if same else nn.Linear(sizes.n_dim, config.lm_dim)
+        self.window_power = WindowPower(sizes) if config.token == "window" else None
+        n_entry = sizes.n_dim if self.window_power is None else self.window_power.n_values
+        self.mask_token = nn.Parameter(torch.empty(sizes.n_dim if self.window_power is None else config.lm_dim))
+        same = n_entry == config.lm_dim
+        self.projection = nn.Identity() if same else nn.Linear(n_entry, config.lm_dim)
+        if self.window_power is not None:
+            self.source_token = nn.Parameter(SOURCE_STD * torch.randn(sizes.n_sources, 1, config.lm_dim))
         self.blocks = nn.ModuleList(
             Block(config.lm_dim, config.lm_head, config.lm_dropout) for _ in range(config.lm_depth)
         )
         self._calls: list[Callable[..., Tensor]] = list(self.blocks)
         self._checkpointing = False
-        self.predict_head = nn.Linear(config.lm_dim, config.num_quantizers_used * sizes.n_codes)
+        n_predicted = config.num_quantizers_used * sizes.n_codes if self.window_power is None else n_entry
+        self.predict_head = nn.Linear(config.lm_dim, n_predicted)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -115,7 +125,14 @@ class BrainOmni(EncoderModule):
         -------
         float, shape (batch, sources, steps, levels · codes)
             Logits, codebook after codebook.
+
+        Raises
+        ------
+        UserError
+            The model predicts no codes.
         """
+        if self.window_power is not None:
+            raise UserError("logits: a model with token 'window' predicts power, not codes; use `embed`")
         hidden = self._enter(self._features(x, pos, sensor_type, channel_mask))
         out: Tensor = self.predict_head(self._run(hidden, range(self.config.lm_depth), None))
         return out
@@ -147,6 +164,28 @@ class BrainOmni(EncoderModule):
         self._check_latents(features)
         return self._run(self._enter(features), range(self.config.lm_depth), generator)
 
+    def hidden_windows(
+        self, tokens_BSWD: Tensor, masked_BSW: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Run all blocks on tokens of windows, some of them masked: float, shape (batch, sources, windows, lm_dim).
+
+        Parameters
+        ----------
+        tokens_BSWD : float32, shape (batch, sources, windows, values)
+            Output of `window_power`, dimensionless.
+        masked_BSW : bool, shape (batch, sources, windows)
+            Tokens that the mask token replaces.
+        generator : torch.Generator, optional
+            Source of the dropout draws in training mode.
+        """
+        entered = torch.where(masked_BSW[..., None], self.mask_token, self.projection(tokens_BSWD))
+        return self._run(entered + self.source_token, range(self.config.lm_depth), generator)
+
+    @override
+    def prepare(self, batches: Iterable[Tensor]) -> None:
+        if self.window_power is not None:
+            self.window_power.fit(batches)
+
     @override
     def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
         return parameter_groups(self, learning_rate=learning_rate, weight_decay=weight_decay)
@@ -154,6 +193,9 @@ class BrainOmni(EncoderModule):
     # Parts
 
     def _enter(self, features: Tensor) -> Tensor:
+        if self.window_power is not None:
+            entered: Tensor = self.projection(self.window_power(features)) + self.source_token
+            return entered
         sources_S1D = self.tokenizer.source_features.to(features.device)[:, None]
         out: Tensor = self.projection(features + sources_S1D)
         return out

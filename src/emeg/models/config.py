@@ -1,6 +1,6 @@
 """Configuration and presets of BrainOmni."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -31,6 +31,11 @@ class BrainOmniConfig(Config):
     initialisation: Literal["emeg", "release"] = "emeg"
     """Initial weights: linear layers of standard deviation 1 / √inputs (`emeg`) or 0.02 (`release`)."""
 
+    token: Literal["step", "window"] = "step"
+    """What the transformer reads of each source: the features of every latent step, as in the paper (`step`), or the
+    log power of the features in every window of the tokenizer (`window`). Power changes slowly and has no phase, so it
+    can be predicted where codes cannot; masked prediction then predicts it instead of codes."""
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.lm_head % 2:
@@ -39,13 +44,22 @@ class BrainOmniConfig(Config):
             raise ValueError(f"lm_dim {self.lm_dim} must be a multiple of {2 * self.lm_head}, twice lm_head")
         return self
 
+    def product_fields(self) -> dict[str, Any]:
+        """Return the fields that can change a result, without `token` if it has its default.
+
+        Models then keep the names that they had before the option existed.
+        """
+        fields = super().product_fields()
+        return {name: value for name, value in fields.items() if name != "token" or value != "step"}
+
 
 PRESETS: dict[str, BrainOmniConfig] = {
     "nano": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4),
+    "nano-window": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4, overlap_ratio=0.0, token="window"),
     "tiny": BrainOmniConfig(),
     "base": BrainOmniConfig(lm_dim=512, lm_head=16),
 }
-"""Configurations by name. `nano` fits the nano tokenizers. `tiny` (8.42 M parameters) and `base` (32.7 M) are the sizes
-of the paper and fit its tokenizer."""
+"""Configurations by name. `nano` and `nano-window` fit the nano tokenizers. `tiny` (8.42 M parameters) and `base` (32.7
+M) are the sizes of the paper and fit its tokenizer."""
 
 PLUGIN = Plugin(BrainOmniConfig, "emeg.models.brainomni:BrainOmni", PRESETS, "BrainOmni", objective="masked")

@@ -7,7 +7,7 @@ Shape letters: B batch, S latent sources, T latent steps, D features.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -170,6 +170,8 @@ class EncoderModule(nn.Module, Encoder):
 
     kind: ClassVar[str] = ""
     """Name of the entry point, and ``kind`` in ``config.json``."""
+    fitted: ClassVar[tuple[str, ...]] = ()
+    """Names of buffers that `prepare` fits. Weights that lack them, in a transfer, are fitted again."""
     config: Any
     tokenizer: Any
 
@@ -298,6 +300,15 @@ class EncoderModule(nn.Module, Encoder):
         return [group for group in groups if group["name"] != "tokenizer"]
 
     # Without an effect here; for subclasses
+
+    def prepare(self, batches: Iterable[Tensor]) -> None:
+        """Fit what is fixed by training segments, before the first step.
+
+        Parameters
+        ----------
+        batches : iterable of float32 tensors, shape (batch, sources, steps, n_dim)
+            Features of training segments, dimensionless.
+        """
 
     def compile_layers(self) -> None:
         """Compile the blocks at their next call. Dropout draws stay outside the compiled code."""

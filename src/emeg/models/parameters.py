@@ -6,7 +6,7 @@ from torch import nn
 
 from emeg.tokenizers.braintokenizer.parameters import group_parameters
 
-PLAIN = ("predict_head", "projection", "mask_token")
+PLAIN = ("predict_head", "projection", "mask_token", "source_token")
 
 
 def parameter_groups(model: nn.Module, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -180,7 +180,8 @@ class PretrainConfig(TrainingConfig):
 
     recipe: str = runtime_field("brainomni-emeg-nano", group="training")
     """Recipe with the values of all other options: brainomni-emeg-nano, brainomni-tiny and brainomni-base (the paper),
-    brainomni-nano (their small form), crossscale-nano, nexttoken-nano (a causal encoder), or a .yaml file."""
+    brainomni-nano (their small form), brainomni-window-nano (log power of windows), crossscale-nano, nexttoken-nano (a
+    causal encoder), or a .yaml file."""
     encoder: str = option("brainomni", group="model")
     """Encoder to train: brainomni, causal, or the name under which a package registers another."""
     objective: str | None = option(None, group="model")

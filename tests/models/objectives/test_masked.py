@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.messages import refusal
+from tests.small_models import TINY
 
 from emeg.errors import UserError
-from emeg.models import Sources
+from emeg.models import BrainOmni, BrainOmniConfig, Sources
 from emeg.models.draws import draw_pretraining_step
 from emeg.models.objectives.configs import MaskedConfig
 from emeg.models.objectives.masked import MaskedPrediction, mask_regions
@@ -55,6 +56,43 @@ class ChannelEncoder:
 
     def overlapped_steps(self, n_steps, device=None):
         return torch.zeros(n_steps, dtype=torch.bool)
+
+
+def window_model():
+    torch.manual_seed(0)
+    return BrainOmni(
+        BrainOmniConfig(lm_dim=16, lm_head=2, lm_depth=2, num_quantizers_used=3, token="window", lm_dropout=0.0), TINY
+    )
+
+
+def test_a_masked_window_is_predicted_without_its_own_features():
+    model = window_model()
+    features = torch.randn(2, 5, 24, 16, generator=torch.Generator().manual_seed(1))
+    masked = torch.zeros(2, 5, 3, dtype=torch.bool)
+    masked[0, 2, 1] = True
+    made = model.hidden_windows(model.window_power(features), masked)
+    features[0, 2, 8:16] += 1.0 + features[0, 2, 8:16]  # a window has 8 steps
+    assert not torch.equal(model.window_power(features)[0, 2, 1], model.window_power(features * 0.5)[0, 2, 1])
+    torch.testing.assert_close(model.hidden_windows(model.window_power(features), masked), made)
+    features[0, 3, 8:16] *= 2.0
+    assert not torch.allclose(model.hidden_windows(model.window_power(features), masked), made)
+
+
+def test_power_loss_is_the_squared_error_of_masked_windows():
+    model = window_model()
+    objective = MaskedPrediction(MaskedConfig())
+    objective.check(model)
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(4, 5, 24, 16, generator=generator)
+    codes = torch.zeros(4, 5, 24, 3, dtype=torch.long)
+    draws = draw_pretraining_step(generator, shape=(4, 5, 3), device=torch.device("cpu"))
+    losses = objective.loss(model, features, codes, draws=draws)
+    masked, wanted = draws.uniform_mask <= model.config.mask_ratio, model.window_power(features)
+    made = model.predict_head(model.hidden_windows(wanted, masked))
+    torch.testing.assert_close(losses.total, ((made - wanted) ** 2)[masked].mean())
+    expected = 1 - ((made - wanted) ** 2)[masked].mean() / wanted[masked].var(dim=0, correction=0).mean()
+    torch.testing.assert_close(losses.figures["explained_variance"], expected)
+    assert tuple(losses.figures) == objective.metric_names(model)[1:]
 
 
 def inputs():

@@ -172,3 +172,23 @@ def test_the_cross_scale_encoder_learns_more_than_the_shares_of_codes_and_resume
     assert again.model == result.model
     files = [root / "models" / result.model / "model.safetensors" for root in roots]
     assert sha256_file(files[0]) == sha256_file(files[1])
+
+
+def test_power_of_windows_is_predicted_from_the_scale_of_training_segments(tokens_root, tmp_path):
+    own = {
+        "recipe": "brainomni-window-nano",
+        "overrides": {"lm_dim": 32, "lm_head": 4, "lm_depth": 2, "overlap_ratio": 0.25},
+        "steps": 40,
+        "validate_every": 20,
+        "optimiser": {"learning_rate": 5e-3},
+    }
+    result = pretrain(config_of(tokens_root, tmp_path, **own))
+    assert result.metrics["validation/explained_variance"] > 0.05
+    model = BrainOmni.from_pretrained(Path(tokens_root) / "models" / result.model)
+    tokens = TokenSet.open(Store.open(tokens_root))
+    rows = np.flatnonzero(Corpus.open(Store.open(tokens_root), tokens.corpus).column("split") == "train")
+    assert len(rows) <= 128  # all are read for the scale
+    features = model.tokenizer.features_from_codes(torch.from_numpy(tokens.codes[rows].astype(np.int64)))
+    values = model.window_power(features).flatten(0, 2)
+    torch.testing.assert_close(values.mean(dim=0), torch.zeros(values.shape[1]), atol=1e-4, rtol=0)
+    assert float(values.std(dim=0).max()) < 1.01

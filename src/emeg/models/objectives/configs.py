@@ -9,7 +9,7 @@ from emeg.plugins import Plugin
 
 
 class MaskedConfig(Config):
-    """Prediction of masked tokens."""
+    """Prediction of masked tokens: their codes, or the log power of their window if the encoder has `token` window."""
 
     mask_ratio: float | None = Field(None, gt=0, lt=1)
     """Probability that a token (source, step) is masked; null for the ratio in the encoder's configuration."""

@@ -1,6 +1,8 @@
 """Masked prediction: replace tokens by a mask token or another token, and predict their codes (arXiv 2505.18185).
 
-Shape letters: B batch, S latent sources, T latent steps, D features, Q quantizer levels.
+Tokens that are the power of a window are predicted themselves, because they have no codes.
+
+Shape letters: B batch, S latent sources, T latent steps, W windows, D features, Q quantizer levels.
 """
 
 from typing import Any
@@ -53,6 +55,8 @@ class MaskedPrediction(Objective):
 
     @override
     def metric_names(self, encoder: Any) -> tuple[str, ...]:
+        if _reads_windows(encoder):
+            return (metrics.LOSS, metrics.EXPLAINED)
         levels = [metrics.level_accuracy(level) for level in range(encoder.n_levels)]
         by_overlap = (f"{metrics.ACCURACY}_overlapped", f"{metrics.ACCURACY}_other")
         return (metrics.LOSS, metrics.ACCURACY, *levels, *by_overlap)
@@ -73,15 +77,18 @@ class MaskedPrediction(Objective):
                 f"codes: shape {tuple(codes.shape)} does not match features {tuple(features.shape)} and"
                 f" num_quantizers_used {encoder.n_levels}. Pass codes and features of the same segments."
             )
+        tokens = encoder.window_power(features) if _reads_windows(encoder) else features
         if draws is None:
-            shape = (features.shape[0], features.shape[1], features.shape[2])
+            shape = (tokens.shape[0], tokens.shape[1], tokens.shape[2])
             draws = draw_pretraining_step(generator, shape=shape, device=features.device)
         ratio = encoder.config.mask_ratio if self.config.mask_ratio is None else self.config.mask_ratio
+        drawn = generator if features.device.type == "cpu" else None
+        if _reads_windows(encoder):
+            return _score_power(encoder, tokens, draws.uniform_mask <= ratio, drawn)
         masked_BST = draws.uniform_mask <= ratio
         if self.config.mask_by == "region":
             masked_BST = _masked_regions(sources, draws.uniform_mask, ratio)
             draws = draws._replace(uniform_mask_token=torch.zeros_like(draws.uniform_mask_token))  # no other token
-        drawn = generator if features.device.type == "cpu" else None
         hidden = encoder.hidden(mask_features(features, encoder.mask_token, masked_BST, draws), generator=drawn)
         return _score(encoder, hidden, codes[..., : encoder.n_levels].long(), masked_BST)
 
@@ -144,6 +151,29 @@ def mask_features(features: Tensor, mask_token: Tensor, masked_BST: Tensor, draw
     elsewhere = features.flatten(0, 2)[draws.shuffle].view_as(features)
     replaced = torch.where(with_token_BST[..., None], mask_token.to(features.dtype), elsewhere)
     return torch.where(masked_BST[..., None], replaced, features)
+
+
+def _reads_windows(encoder: Any) -> bool:  # noqa: ANN401 - any encoder
+    """Return whether the tokens of an encoder are the power of windows, which has no codes."""
+    return getattr(encoder, "window_power", None) is not None
+
+
+def _score_power(
+    encoder: Any,  # noqa: ANN401 - any encoder
+    tokens_BSWD: Tensor,
+    masked_BSW: Tensor,
+    generator: torch.Generator | None,
+) -> PretrainingLosses:
+    """Predict masked tokens of windows: mean squared error over them, in variances of training segments."""
+    hidden = encoder.hidden_windows(tokens_BSWD, masked_BSW, generator=generator)
+    errors_BSW = (encoder.predict_head(hidden).float() - tokens_BSWD).square().mean(dim=-1)
+    weights_BSW = masked_BSW / masked_BSW.sum().clamp(min=1)
+    total = (errors_BSW * weights_BSW).sum()
+    with torch.no_grad():
+        mean = (tokens_BSWD * weights_BSW[..., None]).sum(dim=(0, 1, 2))
+        variance = ((tokens_BSWD - mean).square().mean(dim=-1) * weights_BSW).sum()
+        figures = {metrics.EXPLAINED: 1.0 - total / variance.clamp(min=1e-9)}
+    return PretrainingLosses(total, figures)
 
 
 def _score(encoder: Any, hidden: Tensor, codes_BSTQ: Tensor, masked_BST: Tensor) -> PretrainingLosses:  # noqa: ANN401

@@ -157,11 +157,14 @@ def tokenizer_operations(c: BrainTokenizerConfig, *, n_seen: int, n_channels: in
 
 def brainomni_operations(c: BrainOmniConfig, t: TokenizerSizes, *, n_steps: int) -> float:
     """Count the operations of a training step for one segment of `n_steps` steps: matrix products, three passes."""
+    n_steps = n_steps if c.token == "step" else n_steps // t.steps_per_window
     positions, half = (t.n_sources or 1) * n_steps, c.lm_dim // 2
     linear = 2 * (4 * half * half) + 8 * c.lm_dim**2
     attention = 2 * half * (n_steps + (t.n_sources or 1))
     head = c.mask_ratio * c.lm_dim * c.num_quantizers_used * t.n_codes
     projection = 0 if t.n_dim == c.lm_dim else t.n_dim * c.lm_dim
+    if c.token == "window":
+        projection = head = c.lm_dim * t.n_dim * (t.steps_per_window // 2 + 1)
     return 3.0 * 2 * positions * (c.lm_depth * (linear + attention) + head + projection)
 
 

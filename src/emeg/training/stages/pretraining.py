@@ -5,10 +5,11 @@ Shape letters: B batch, S latent sources, T latent steps, D features.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from emeg.models import BrainOmni, EncoderModule, Sources, build_objective
 from emeg.plugins import find_plugin, load_network
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.tokenizers.interface import load_tokenizer
+from emeg.tokenizers.interface import Tokenizer, load_tokenizer
 from emeg.training.configs import PretrainConfig, TrainResult, token_sampling
 from emeg.training.device import is_gpu
 from emeg.training.loop.batches import Filler, TokenBatch, TokenReader, token_batches
@@ -32,6 +33,10 @@ from emeg.training.loop.speed import brainomni_operations
 from emeg.training.product_names import encoder_name, encoder_network
 from emeg.training.tracking.probe import make_probes
 from emeg.training.warm_start import begin_from
+
+PREPARATION_SEGMENTS = 128
+"""Most training segments that an encoder is fitted to before its first step."""
+PREPARATION_BATCH = 16
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +142,22 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
     )
 
 
+def training_features(tokens: TokenSet, corpus: Corpus, tokenizer: Tokenizer) -> Iterator[Tensor]:
+    """Yield features of training segments that an encoder may be fitted to before its first step.
+
+    At most `PREPARATION_SEGMENTS` segments are read, spread over the corpus, so that all ranks fit the same.
+
+    Yields
+    ------
+    float32, shape (batch, sources, steps, n_dim)
+        Dimensionless.
+    """
+    rows = np.flatnonzero(corpus.column("split") == "train")
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, PREPARATION_SEGMENTS).round().astype(int))]
+    for part in np.array_split(chosen, -(-len(chosen) // PREPARATION_BATCH)):
+        yield tokenizer.features_from_codes(torch.from_numpy(tokens.codes[part].astype(np.int64)))
+
+
 def encoder_training(
     config: PretrainConfig, store: Store, tokens: TokenSet, corpus: Corpus, n_steps: int, history: History
 ) -> EncoderTraining:
@@ -161,6 +182,8 @@ def encoder_training(
     objective = config.objective or find_plugin("encoder", config.encoder).objective
     network.objective = build_objective(objective, config.objective_options, encoder=network)
     lineage = begin_from(network, config, store, role="encoder")
+    if not lineage or any(name in lineage["missing"] for name in network.fitted):
+        network.prepare(training_features(tokens, corpus, tokenizer))
     adjust(network, config)
     tokenizer.eval()
     return EncoderTraining(
