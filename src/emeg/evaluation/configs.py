@@ -118,7 +118,8 @@ class EvaluateConfig(FinetuneFromRecipe):
     read_outs: tuple[Literal["logistic", "ridge"], ...] = option(("logistic",), group="tasks")
     """Read-outs of a network's frozen features in tasks with classes."""
     rivals: tuple[str, ...] = option(("chance", "band_power", "tangent_space"), group="tasks")
-    """Models to compare with, by name; all for every one that can run."""
+    """Models to compare with, by name; all for every one that can run. Tasks of kind encoding are always compared with
+    those that predict responses from the stimuli: chance, low_level, previous_stimulus, time."""
     budget: PositiveInt = option(6, group="tasks")
     """Largest number of settings that each model may choose from on validation."""
     split_mode: Literal["strict", "paper_compat"] = option("strict", group="tasks")

@@ -266,7 +266,7 @@ def plant_stimuli(root: str, folder: Path) -> str:
 
     generator = np.random.default_rng(0)
     features = generator.normal(size=(12, 2))
-    lines = ["stimulus,a,b", *(f"s{k},{a},{b}" for k, (a, b) in enumerate(features))]
+    lines = ["stimulus,a,b,loudness", *(f"s{k},{a},{b},{generator.normal()}" for k, (a, b) in enumerate(features))]
     (folder / "stimuli.csv").write_text("\n".join(lines) + "\n")
     store = Store.open(root)
     names = ("C3", "C4", "Cz")
@@ -307,18 +307,26 @@ def test_encoding_and_retrieval_find_planted_stimuli(root, tmp_path):
         "dataset": "stim",
         "labels": {"source": "events"},
         "window": {"length_s": 2},
-        "stimulus": {"table": "stimuli.csv", "key": "stimulus"},
+        "stimulus": {"table": "stimuli.csv", "key": "stimulus", "low_level": ["loudness"]},
         "split": {"rule": "unseen_stimuli", "n_folds": 3},
     }
     encoding = write_recipe(tmp_path, base | {"id": "encode", "title": "Encoding", "kind": "encoding"})
     retrieval = write_recipe(tmp_path, base | {"id": "retrieve", "title": "Retrieval", "kind": "retrieval"})
     result = evaluate(config_of(root, encoding, retrieval, rivals=("chance", "band_power", "tangent_space", "eegnet")))
     summary = read_grid(Store.open(root), result.evaluation)
-    by_labels = {s.key.labels: s for s in summary.scores if s.task == "encode"}
+    by_labels = {s.key.labels: s for s in summary.scores if s.key.model == "stimulus_features"}
     assert by_labels["real"].mean > by_labels["permuted"].mean + 0.1
     rows = read_results(Store.open(root), result.evaluation).to_pandas()
-    own = rows[(rows.task == "encode") & (rows.labels == "real") & (rows.subject == "stim/s1")]
+    own = rows[(rows.model == "stimulus_features") & (rows.labels == "real") & (rows.subject == "stim/s1")]
     assert set(own.metric) == {"correlation", "noise_ceiling", "share_of_ceiling"}
+    means = {s.key.model: s.mean for s in summary.scores if s.task == "encode" and s.key.labels == "real"}
+    assert set(means) == {"stimulus_features", "chance", "low_level", "previous_stimulus", "time"}
+    assert means["chance"] == 0.0, "the mean response does not vary"
+    assert max(value for name, value in means.items() if name != "stimulus_features") < by_labels["real"].mean - 0.1
+    settings = rows[(rows.task == "encode") & (rows.model == "time") & (rows.subject != "")].setting
+    assert all("penalty" in json.loads(text) for text in settings)
+    asked = {c.question for c in summary.comparisons if c.task == "encode"}
+    assert asked == {"chance", "permuted_labels", "best_rival"}
     found = rows[(rows.task == "retrieve") & (rows.subject == "")]
     assert set(found.read_out) == {"contrastive", "ridge", ""}
     assert set(found[found.read_out == ""].model) == {"chance", "band_power", "tangent_space"}

@@ -123,3 +123,16 @@ def test_the_choice_computes_its_own_metric_only(monkeypatch, metric):
     for name in {"roc_auc_score", "average_precision_score", "cohen_kappa_score", "f1_score"} - USED.get(metric, set()):
         monkeypatch.delattr(f"emeg.evaluation.metrics.sk.{name}")
     assert choice("classification", metric, one)[0] == expected
+
+
+def test_a_prediction_that_does_not_vary_has_no_correlation_with_responses():
+    generator = np.random.default_rng(2)
+    stimuli = np.repeat(np.arange(20), 3)
+    responses = generator.normal(size=(20, 2))[stimuli] + 0.1 * generator.normal(size=(60, 2))
+    half = responses.copy()
+    half[:, 1] = 0.3
+    found = [
+        values("encoding", outcome(responses, predicted, stimuli=stimuli))["", "window", "correlation"]
+        for predicted in (np.full((60, 2), 0.1), half)
+    ]
+    assert found == pytest.approx([0.0, 0.5])

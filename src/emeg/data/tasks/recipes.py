@@ -125,6 +125,9 @@ class StimulusTable(Config):
     """Column with the name of the stimulus, as the labels have it."""
     features: tuple[str, ...] = ()
     """Columns of the features; all other numeric columns if not given."""
+    low_level: tuple[str, ...] = ()
+    """Columns of low-level features, such as the envelope of a sound or the luminance of an image. For encoding they
+    are a model of their own, above which `features` have to be."""
 
 
 def _texts(value: Any) -> Any:  # noqa: ANN401 - YAML

@@ -16,9 +16,10 @@ from emeg.evaluation.embeddings import EmbeddingSpec
 from emeg.evaluation.leaks.isolation import Outcome, Procedure
 from emeg.evaluation.protocol.cells import Cell, CellOutcome
 from emeg.evaluation.protocol.contrastive import ContrastiveReadOut
-from emeg.evaluation.protocol.interfaces import Channel, Estimator, Family, Kind, Rival, Setting
+from emeg.evaluation.protocol.interfaces import Channel, Estimator, Family, Input, Kind, Rival, Setting
 from emeg.evaluation.protocol.scoring import Outcomes, choice, figures, ranks
 from emeg.evaluation.protocol.splits import CALIBRATION, Episode, Part, calibration_windows
+from emeg.evaluation.protocol.stimulus_inputs import previous_stimulus, time_in_recording
 from emeg.evaluation.protocol.task_data import TaskData
 from emeg.evaluation.rivals import PENALTIES, LogisticReadOut, RidgeReadOut, permuted_labels, read_out
 
@@ -202,7 +203,7 @@ def _case(data: TaskData, compared: Compared, cell: Cell, device: str) -> _Case:
     targets = truth
     if kind == "encoding":
         assert table_BD is not None
-        inputs, targets = table_BD[data.windows.labels], data.responses
+        inputs, targets = _of_stimuli(data, compared.rival.input, table_BD), data.responses
         truth = targets
     else:
         inputs = _inputs(data, compared, cell, device)
@@ -224,6 +225,22 @@ def _inputs(data: TaskData, compared: Compared, cell: Cell, device: str) -> NDAr
         return data.features(compared.spec._replace(seed=cell.seed), device)
     assert data.signal is not None
     return data.signal.signal_BCN
+
+
+def _of_stimuli(data: TaskData, name: Input, table_BD: NDArray[np.float64]) -> NDArray[Any]:
+    """Return the inputs of a model of an encoding task."""
+    windows = data.windows
+    if name == "none":
+        return np.zeros((len(windows), 1))
+    if name == "time":
+        return time_in_recording(windows)
+    if name == "previous_stimulus":
+        return previous_stimulus(windows, table_BD)
+    if name == "low_level":
+        assert data.stimuli is not None
+        assert data.stimuli.low_level_BD is not None
+        table_BD = data.stimuli.low_level_BD
+    return table_BD[windows.labels]
 
 
 def _calibrated(data: TaskData, inputs: NDArray[Any], cell: Cell) -> NDArray[Any]:

@@ -18,6 +18,11 @@ Family = Literal["reference", "handcrafted", "supervised", "published", "network
 """Group of models: reference (chance, guesses), handcrafted (features with a linear read-out), supervised (networks
 trained from scratch), published (weights of others), network (the evaluated network, and its random weights)."""
 
+Input = Literal["signal", "features", "windows", "none", "low_level", "previous_stimulus", "time"]
+"""What a model reads of a window. signal; features: of a frozen network, or of the stimulus for encoding; windows: its
+index among the windows of the task; none: nothing. For encoding also low_level: low-level features of the stimulus;
+previous_stimulus: features of the stimulus before; time: its time in the recording."""
+
 Setting = Mapping[str, float | int | str]
 """One choice of the parameters of a model, by name; written as JSON into the results."""
 
@@ -111,7 +116,7 @@ class Rival(Protocol):
         """Kinds of tasks that it can do."""
 
     @property
-    def input(self) -> Literal["signal", "features", "windows", "none"]:
+    def input(self) -> Input:
         """What X is; windows: int64 indices of windows of the task."""
 
     def settings(self, budget: int) -> Sequence[Setting]:

@@ -22,6 +22,9 @@ from emeg.store import Store
 from emeg.store.catalog.parquet import parquet_bytes, table_of
 from emeg.uri import locate
 
+STIMULUS_FEATURES = "stimulus_features"
+"""Model of encoding tasks that is compared with rivals: the features of the stimuli."""
+
 
 class GridInterval(Config):
     """Mean over subjects, or a metric of all subjects, with its bootstrap interval over subjects."""
@@ -99,6 +102,11 @@ class ModelKey(Config):
     examples_per_class: int | None = None
     """Labelled examples of each class and subject; null for all."""
 
+    @property
+    def is_judged(self) -> bool:
+        """Whether gates ask for this model: a pretrained network, or the features of the stimuli."""
+        return self.labels == "real" and (self.weights == "pretrained" or self.model == STIMULUS_FEATURES)
+
 
 class GridScore(Config):
     """Primary metric of one model on one task."""
@@ -173,7 +181,7 @@ class GridSummary(Config):
     scores: tuple[GridScore, ...]
     """One for each task and model."""
     comparisons: tuple[GridComparison, ...]
-    """Pretrained models against their rivals."""
+    """Pretrained models, and features of stimuli for encoding, against their rivals."""
     provenance: dict[str, Any]
     """Names of products, configuration, versions, notes."""
 

@@ -24,11 +24,11 @@ from emeg.evaluation.protocol.compute import Compared, FeatureReadOut, compute_c
 from emeg.evaluation.protocol.fine_tuned import FineTunedNetwork
 from emeg.evaluation.protocol.leak_checks import check_procedure, check_task
 from emeg.evaluation.protocol.probing import probe_task
-from emeg.evaluation.protocol.products import GridScore, GridSummary, write_grid
+from emeg.evaluation.protocol.products import STIMULUS_FEATURES, GridScore, GridSummary, write_grid
 from emeg.evaluation.protocol.rows import SPLITS
 from emeg.evaluation.protocol.splits import split_rows
 from emeg.evaluation.protocol.summarise import compare, scores_of, summarise_task
-from emeg.evaluation.protocol.task_data import TaskData, make_task_data
+from emeg.evaluation.protocol.task_data import Stimuli, TaskData, make_task_data
 from emeg.evaluation.rivals import RIVALS, RivalModel, missing_reason
 from emeg.evaluation.rivals.catalogue import LABELLED
 from emeg.evaluation.sharing import share_work
@@ -185,9 +185,14 @@ def _identity(data: TaskData) -> dict[str, Any]:
     return {
         "recipe": data.recipe.product_fields(),
         "labels": data.truth.tolist(),
-        "stimuli": None if data.stimuli is None else [list(data.stimuli.names), data.stimuli.table_BD.tolist()],
+        "stimuli": None if data.stimuli is None else _content(data.stimuli),
         "splits": [manifest.identity for manifest in data.manifests.values()],
     }
+
+
+def _content(stimuli: Stimuli) -> list[Any]:
+    low_level = [] if stimuli.low_level_BD is None else [stimuli.low_level_BD.tolist()]
+    return [list(stimuli.names), stimuli.table_BD.tolist(), *low_level]
 
 
 def _compared(
@@ -198,9 +203,7 @@ def _compared(
     conditions = ("", "calibrated") if data.rule == "calibration" else ("",)
     read_outs = OTHER_KINDS.get(kind, config.read_outs)
     if kind == "encoding":
-        for labels in ("real", "permuted") if config.permuted_labels else ("real",):
-            title = "Features of the stimuli, ridge" + (", permuted" if labels == "permuted" else "")
-            yield Compared("stimulus_features", title, "", "", "ridge", FeatureReadOut("ridge"), None, labels)
+        yield from _encoding(config, data, not_run)
         return
     for condition in conditions:
         if model is not None:
@@ -215,6 +218,22 @@ def _compared(
             else:
                 rival = RIVALS[name]
                 yield Compared(name, rival.title, "", "", "", rival, None, "real", condition)
+
+
+def _encoding(config: EvaluateConfig, data: TaskData, not_run: list[tuple[str, str, str]]) -> Iterator[Compared]:
+    """Yield the models of an encoding task; all of them predict responses from what is known of the stimuli."""
+    for labels in ("real", "permuted") if config.permuted_labels else ("real",):
+        title = "Features of the stimuli, ridge" + (", permuted" if labels == "permuted" else "")
+        yield Compared(STIMULUS_FEATURES, title, "", "", "ridge", FeatureReadOut("ridge"), None, labels)
+    for name, rival in RIVALS.items():
+        if "encoding" not in rival.kinds:
+            continue
+        if reason := _unfit(name, data):
+            not_run.append((data.recipe.id, name, reason))
+        else:
+            yield Compared(name, rival.title, "", "", "", rival, None, "real")
+    reason = "no network takes part: responses are predicted from the stimuli"
+    not_run += [(data.recipe.id, mode, reason) for mode in config.modes if mode != "frozen"]
 
 
 def _fine_tuned(
@@ -264,6 +283,8 @@ def _unfit(name: str, data: TaskData) -> str:
         return f"it cannot do tasks of kind {data.recipe.kind}"
     if rival.input == "signal" and data.signal is None:
         return "the recordings share no channel"
+    if rival.input == "low_level" and (data.stimuli is None or data.stimuli.low_level_BD is None):
+        return "the task names no low-level features; set stimulus.low_level to their columns"
     return _trained_on(rival, data) or missing_reason(rival)
 
 

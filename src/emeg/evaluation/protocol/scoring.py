@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from emeg.evaluation.metrics import METRICS, Score, score
 from emeg.evaluation.protocol.interfaces import Kind
+from emeg.metrics import normalised_product
 
 OF_KIND: dict[Kind, tuple[str, ...]] = {
     "classification": METRICS,
@@ -190,18 +191,24 @@ def _of_ranks(found: NDArray[np.int64], n_candidates: int) -> dict[str, Score]:
 
 
 def _encoding(tested: Outcomes) -> dict[str, Score]:
-    """Correlate predicted with mean measured responses over the stimuli, and state how well anything could do."""
+    """Correlate predicted with mean measured responses over the stimuli, and state how well anything could do.
+
+    A prediction that is the same for all stimuli has a correlation of 0.
+    """
     names = np.unique(tested.stimuli)
     if len(names) < 3:
         missing = Score(None, f"{len(names)} stimuli; a correlation needs 3")
         return dict.fromkeys(OF_KIND["encoding"], missing)
     measured = np.stack([tested.truth[tested.stimuli == k].mean(axis=0) for k in names])
     predicted = np.stack([tested.predicted[tested.stimuli == k].mean(axis=0) for k in names])
-    varies = (measured.std(axis=0) > 0) & (predicted.std(axis=0) > 0)
+    varies = measured.std(axis=0) > 0
     if not varies.any():
-        return dict.fromkeys(OF_KIND["encoding"], Score(None, "the predictions do not vary"))
+        return dict.fromkeys(OF_KIND["encoding"], Score(None, "the responses do not vary"))
     a, b = (x[:, varies] - x[:, varies].mean(axis=0) for x in (measured, predicted))
-    correlation = float(np.mean((a * b).sum(axis=0) / np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))))
+    # a mean of equal values differs from them by rounding
+    b[:, b.std(axis=0) <= 1e-9 * np.abs(predicted).max()] = 0.0
+    correlations = normalised_product((a * b).sum(axis=0), (a**2).sum(axis=0), (b**2).sum(axis=0))
+    correlation = float(np.mean(correlations))
     ceiling = noise_ceiling(tested.truth[:, varies], tested.stimuli)
     if ceiling.value is None:
         share = Score(None, ceiling.note)

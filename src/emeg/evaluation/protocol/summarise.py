@@ -194,7 +194,9 @@ def _outcomes(data: TaskData, rows: Sequence[dict[str, Any]]) -> Outcomes:
 
 
 def compare(scores: Sequence[GridScore]) -> list[GridComparison]:
-    """Compare every pretrained model with chance, random weights, permuted labels and its best rival.
+    """Compare every pretrained model, and the features of stimuli, with chance, controls and the best rival.
+
+    The controls are random weights and permuted labels.
 
     The best rival is chosen on the test subjects, in favour of the rival. p-values of one model and question are
     corrected over the tasks.
@@ -202,7 +204,7 @@ def compare(scores: Sequence[GridScore]) -> list[GridComparison]:
     pairs: list[tuple[GridScore, GridScore, Question]] = []
     for score in scores:
         key = score.key
-        if key.weights != "pretrained" or key.labels != "real":
+        if not key.is_judged:
             continue
         same = [
             other

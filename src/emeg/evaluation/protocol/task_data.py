@@ -39,6 +39,8 @@ class Stimuli(NamedTuple):
     """Names, as the labels have them."""
     table_BD: NDArray[np.float64]  # noqa: N815
     """Features of each stimulus, shape (stimuli, features), scaled to mean 0 and deviation 1."""
+    low_level_BD: NDArray[np.float64] | None = None  # noqa: N815
+    """Low-level features of each stimulus, scaled likewise; None if the task names none."""
 
 
 def read_stimuli(stimulus: StimulusTable) -> Stimuli:
@@ -59,21 +61,28 @@ def read_stimuli(stimulus: StimulusTable) -> Stimuli:
         for field in table.schema
         if field.name != stimulus.key and (pa.types.is_floating(field.type) or pa.types.is_integer(field.type))
     ]
-    wanted = list(stimulus.features) or numeric
-    wrong = sorted(set(wanted) - set(numeric))
+    others = [name for name in numeric if name not in stimulus.low_level]
+    wanted = list(stimulus.features) or others
+    wrong = sorted({*wanted, *stimulus.low_level} - set(numeric))
     if wrong or not wanted:
         raise UserError(
-            f"{stimulus.table}: {', '.join(wrong) or 'all columns'} not numeric; set features to numeric columns"
+            f"{stimulus.table}: {', '.join(wrong) or 'all other columns'} not numeric; set features and low_level to"
+            " numeric columns"
         )
     names = [str(name) for name in table[stimulus.key].to_pylist()]
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise UserError(f"{stimulus.table}: {twice[0]} has two rows; keep one row a stimulus")
-    values = np.stack([np.asarray(table[name].to_pylist(), np.float64) for name in wanted], axis=1)
+    low_level_BD = _scaled_columns(stimulus.table, table, stimulus.low_level) if stimulus.low_level else None
+    return Stimuli(tuple(names), _scaled_columns(stimulus.table, table, wanted), low_level_BD)
+
+
+def _scaled_columns(source: str, table: pa.Table, names: Sequence[str]) -> NDArray[np.float64]:
+    values = np.stack([np.asarray(table[name].to_pylist(), np.float64) for name in names], axis=1)
     if not np.isfinite(values).all():
-        raise UserError(f"{stimulus.table}: a feature is missing or not finite; fill it in or remove the stimulus")
+        raise UserError(f"{source}: a feature is missing or not finite; fill it in or remove the stimulus")
     sd = values.std(axis=0)
-    return Stimuli(tuple(names), (values - values.mean(axis=0)) / np.where(sd > 0, sd, 1.0))
+    return np.asarray((values - values.mean(axis=0)) / np.where(sd > 0, sd, 1.0))
 
 
 class Signal(NamedTuple):

@@ -7,14 +7,14 @@ import importlib.util
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import make_pipeline
 
 from emeg.errors import UserError
-from emeg.evaluation.protocol.interfaces import Channel, Family, Kind, Setting
+from emeg.evaluation.protocol.interfaces import Channel, Family, Input, Kind, Setting
 from emeg.evaluation.rivals.chance import ChanceClassifier, DummyOutput
 from emeg.evaluation.rivals.published import MODELS
 from emeg.evaluation.rivals.read_outs import read_out
@@ -22,6 +22,7 @@ from emeg.evaluation.rivals.read_outs import read_out
 LABELLED: frozenset[Kind] = frozenset({"classification", "diagnosis"})
 """Kinds of tasks with classes."""
 ANY: frozenset[Kind] = LABELLED | {"regression"}
+ENCODING: frozenset[Kind] = frozenset({"encoding"})
 WITH_RETRIEVAL: frozenset[Kind] = ANY | {"retrieval"}
 """Kinds of models whose ridge read-out predicts the features of a stimulus as well as a target."""
 C_GRID = (1.0, 0.01, 100.0, 0.1, 10.0, 0.001)
@@ -63,7 +64,7 @@ class RivalModel:
     pretraining_datasets: tuple[str, ...] = ()
     """Datasets that its published weights were trained on, by registry id where there is one."""
     kinds: frozenset[Kind] = ANY
-    input: Literal["signal", "features", "none"] = "signal"
+    input: Input = "signal"
 
     def settings(self, budget: int) -> Sequence[Setting]:
         """Return the settings to choose from on validation, at most `budget`, the most plausible first.
@@ -253,12 +254,13 @@ _SCRATCH: dict[str, tuple[float | int | str, ...]] = {
     "dropout": (0.5, 0.25),
     "steps": (300, 900),
 }
+_RIDGE: dict[str, tuple[float | int | str, ...]] = {"penalty": C_GRID}
 _PUBLISHED: dict[str, tuple[float | int | str, ...]] = {"learning_rate": (3e-4, 1e-4, 1e-3), "steps": (300, 900)}
 
 RIVALS: dict[str, RivalModel] = {
     rival.name: rival
     for rival in (
-        RivalModel("chance", "Chance", _chance, {}, family="reference", kinds=WITH_RETRIEVAL, input="none"),
+        RivalModel("chance", "Chance", _chance, {}, family="reference", kinds=WITH_RETRIEVAL | ENCODING, input="none"),
         RivalModel("dummy", "Random guesses", _dummy, {}, family="reference", input="none"),
         RivalModel(
             "band_power",
@@ -324,6 +326,18 @@ RIVALS: dict[str, RivalModel] = {
             for name, published in MODELS.items()
             for is_pretrained in (True, False)
         ),
+        RivalModel(
+            "low_level", "Low-level features of the stimuli", _read_out, _RIDGE, kinds=ENCODING, input="low_level"
+        ),
+        RivalModel(
+            "previous_stimulus",
+            "Features of the stimulus before",
+            _read_out,
+            _RIDGE,
+            kinds=ENCODING,
+            input="previous_stimulus",
+        ),
+        RivalModel("time", "Time in the recording", _read_out, _RIDGE, kinds=ENCODING, input="time"),
     )
 }
 """Models compared by name, in the order of tables."""

@@ -117,7 +117,7 @@ def gates_table(grids: Mapping[str, GridSummary]) -> Table:
         Column("p, corrected", is_number=True),
         Column("verdict"),
     )
-    caption = "Differences of pretrained networks to their rivals, paired by subject"
+    caption = "Differences of pretrained networks, and of features of stimuli, to their rivals, paired by subject"
     return Table(caption, columns, tuple(rows), "No pretrained network was evaluated.")
 
 
