@@ -56,6 +56,27 @@ def test_flags_become_a_configuration():
     )
 
 
+def test_an_option_of_several_values_takes_them_in_one_or_in_several_places():
+    class Several(Example):
+        numbers: tuple[float, ...] = (1.0,)
+        """Any number of values."""
+        pair: tuple[int, int] = (1, 2)
+        """Two values."""
+
+    def parsed(*flags: str) -> Config:
+        return parse_config("several", Several, ["--archive", "x", *flags])
+
+    assert {entry.name: entry.type for entry in list_options(Several)}["numbers"] == "NUMBER..."
+    for flags in (
+        ("--numbers", "1", "10", "-3", "--pair", "4", "5", "--names", "a", "b"),
+        ("--names=a", "b", "--numbers", "1", "--pair", "4", "5", "--numbers", "10", "-3"),
+    ):
+        assert parsed(*flags) == Several(archive="x", numbers=(1, 10, -3), pair=(4, 5), names=("a", "b"))
+    for flags in (("--workers", "2", "3"), ("--pair", "1", "2", "3")):
+        with refusal(UserError, "3", action="emeg several --help"):
+            parsed(*flags)
+
+
 def test_flags_win_over_a_file(tmp_path: Path):
     file = tmp_path / "settings.yaml"
     file.write_text("archive: from-file\ninner: {l_freq: 0.3}\nworkers: 5\n")

@@ -273,7 +273,10 @@ def parse_config(name: str, config_class: type[Config], flags: list[str]) -> Con
 
 
 def _checked_flags(flags: list[str], config_class: type[Config]) -> list[str]:
-    """Check the names of options, and join ``--switch false`` to ``--switch=false``, as a switch alone means true.
+    """Check the names of options, and write flags in the form that the parser takes.
+
+    ``--switch false`` becomes ``--switch=false``, because a switch alone means true, and ``--seeds 0 1`` becomes
+    ``--seeds 0 --seeds 1``.
 
     Raises
     ------
@@ -289,13 +292,20 @@ def _checked_flags(flags: list[str], config_class: type[Config]) -> list[str]:
             f" write one before it, such as {next(iter(options))}"
         )
     checked: list[str] = []
+    several = ""  # option that takes several values, once it has one
     for flag in flags:
-        before = options.get(checked[-1]) if checked else None
+        before = options.get(checked[-1].replace("_", "-")) if checked else None
         if before is not None and before.is_switch and flag.lower() in {"true", "false", "yes", "no"}:
             checked[-1] = f"{checked[-1]}={flag}"
             continue
         if flag.startswith("--"):
-            _check_name(flag.partition("=")[0].replace("_", "-"), options)
+            name, joined, _ = flag.replace("_", "-").partition("=")
+            _check_name(name, options)
+            several = name if joined and name in options and options[name].takes_several else ""
+        elif several:
+            checked.append(several)
+        elif before is not None and before.takes_several:
+            several = checked[-1]
         checked.append(flag)
     return checked
 

@@ -46,6 +46,11 @@ class Option:
     is_switch: bool
     """Whether the option alone means yes."""
 
+    @property
+    def takes_several(self) -> bool:
+        """Whether any number of values may follow the name."""
+        return self.type.endswith("...")
+
 
 def list_options(config_class: type[Config], given: Mapping[str, Any] | None = None) -> list[Option]:
     """Return the options of a configuration class, by group.

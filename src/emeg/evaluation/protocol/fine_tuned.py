@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from emeg.errors import UserError
 from emeg.evaluation.protocol.interfaces import Channel, Family, Kind, Setting
 from emeg.evaluation.rivals import spread_settings
-from emeg.evaluation.rivals.catalogue import LABELLED
+from emeg.evaluation.rivals.catalogue import WITH_RETRIEVAL
 from emeg.training.configs import FinetuneRecipe
 from emeg.training.threads import n_threads, torch_threads
 
@@ -45,7 +45,7 @@ class FineTunedNetwork:
     device: str
     family: Family = "network"
     package: str = ""
-    kinds: frozenset[Kind] = LABELLED
+    kinds: frozenset[Kind] = WITH_RETRIEVAL
     input: Literal["windows"] = "windows"
 
     @property
@@ -69,9 +69,9 @@ class FineTunedNetwork:
         setting : mapping
             One of `settings`.
         kind : str
-            Kind of the task; one with classes.
+            Kind of the task.
         n_classes : int
-            Not used; the task has them.
+            Number of classes; 0 for targets and features of stimuli.
         channels : sequence of Channel
             Not used; windows keep the channels of their recording.
         sfreq : float
@@ -82,9 +82,9 @@ class FineTunedNetwork:
         Raises
         ------
         UserError
-            The kind of the task has no classes.
+            No network takes part in tasks of this kind.
         """
-        del n_classes, channels, sfreq
+        del channels, sfreq
         if kind not in self.kinds:
             raise UserError(f"mode {self.name}: it cannot do tasks of kind {kind}; use mode frozen for them")
         recipe = self.recipe.model_copy(update={"mode": self.name, "seed": seed, "epochs": int(setting["epochs"])})
@@ -95,6 +95,7 @@ class FineTunedNetwork:
             learning_rate=float(setting["learning_rate"]),
             weights="trained" if self.weights == "pretrained" else "random",
             device=self.device,
+            has_classes=n_classes > 0,
         )
 
 
@@ -124,6 +125,8 @@ class FineTunedEstimator:
         trained, or random for fresh weights of the same sizes.
     device : str
         Device to compute on.
+    has_classes : bool
+        Whether it is trained on classes; else on targets, or on features of stimuli.
     """
 
     def __init__(
@@ -135,7 +138,9 @@ class FineTunedEstimator:
         learning_rate: float,
         weights: Literal["trained", "random"],
         device: str,
+        has_classes: bool = True,
     ) -> None:
+        self._has_classes = has_classes
         self._model, self._windows, self._recipe = model, windows, recipe
         self._learning_rate, self._weights, self._device = learning_rate, weights, device
         self._fitted: FineTuning | None = None
@@ -147,17 +152,23 @@ class FineTunedEstimator:
         ----------
         X : int64, shape (windows,)
             Indices of windows of the task.
-        y : int64, shape (windows,)
-            Class index of each of these windows.
+        y : int64 or float64, shape (windows,) or (windows, stimulus features)
+            Class index, target in any unit, or features of the stimulus of each of these windows.
         """
         import torch
 
         from emeg.training.device import pick_device
         from emeg.training.finetune.classifier import fit_all_epochs
         from emeg.training.finetune.fold import load_backbone
+        from emeg.training.finetune.targets import make_targets
 
+        rows = np.asarray(X, np.int64)
         labels = np.zeros(len(self._windows.labels), np.int64)
-        labels[X] = y
+        targets = None
+        if self._has_classes:
+            labels[rows] = y
+        else:
+            targets = make_targets(len(labels), rows, y)
         chosen = pick_device(self._device)
         with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
             network = load_backbone(self._model, weights=self._weights, seed=self._recipe.seed)
@@ -166,10 +177,11 @@ class FineTunedEstimator:
                 self._fitted = fit_all_epochs(
                     network,
                     _Relabelled(self._windows, labels),
-                    np.asarray(X, np.int64),
+                    rows,
                     self._recipe,
                     learning_rate=self._learning_rate,
                     device=chosen,
+                    targets=targets,
                 )
         return self
 
@@ -181,19 +193,25 @@ class FineTunedEstimator:
         X : int64, shape (windows,)
             Indices of windows of the task.
         """
-        from emeg.training.device import pick_device
+        return self._outputs(X)
 
-        if self._fitted is None:
-            raise ValueError("predict_proba before fit")
-        with torch_threads(self._threads):
-            return self._fitted.predict(np.asarray(X, np.int64), pick_device(self._device))
+    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the most probable class index, int64 of shape (windows,), or the targets of each window.
 
-    def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the most probable class index of each window.
+        Targets are float64 of shape (windows, 1), features of stimuli float64 of shape (windows, stimulus features).
 
         Parameters
         ----------
         X : int64, shape (windows,)
             Indices of windows of the task.
         """
-        return np.asarray(self.predict_proba(X).argmax(axis=1), np.int64)
+        found = self._outputs(X)
+        return np.asarray(found.argmax(axis=1), np.int64) if self._has_classes else found
+
+    def _outputs(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        from emeg.training.device import pick_device
+
+        if self._fitted is None:
+            raise ValueError("prediction before fit")
+        with torch_threads(self._threads):
+            return self._fitted.predict(np.asarray(rows, np.int64), pick_device(self._device))

@@ -30,7 +30,6 @@ from emeg.evaluation.protocol.splits import split_rows
 from emeg.evaluation.protocol.summarise import compare, scores_of, summarise_task
 from emeg.evaluation.protocol.task_data import Stimuli, TaskData, make_task_data
 from emeg.evaluation.rivals import RIVALS, RivalModel, missing_reason
-from emeg.evaluation.rivals.catalogue import LABELLED
 from emeg.evaluation.sharing import share_work
 from emeg.evaluation.task import HELD_OUT, ancestry
 from emeg.evaluation.threads import single_blas_thread
@@ -242,13 +241,9 @@ def _fine_tuned(
     for mode in config.modes:
         if mode == "frozen":
             continue
-        reason = ""
-        if data.recipe.kind not in LABELLED:
-            reason = f"networks are trained on classes only; the task is of kind {data.recipe.kind}"
-        elif condition:
+        if condition:
             reason = "unlabelled signal aligns features and signals; a network that is trained has neither"
-        if reason:
-            not_run.append((data.recipe.id, f"{mode} {condition}".strip(), reason))
+            not_run.append((data.recipe.id, f"{mode} {condition}", reason))
             continue
         kinds: list[tuple[Literal["pretrained", "random"], str]] = [("pretrained", "real")]
         kinds += [("pretrained", "permuted")] if config.permuted_labels else []

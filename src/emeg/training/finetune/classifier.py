@@ -32,6 +32,7 @@ from emeg.training.finetune.labelled_windows import (
     Windows,
     class_weights,
 )
+from emeg.training.finetune.targets import Targets
 from emeg.training.finetune.window_batches import WindowBatch, WindowLoader, WindowReader
 from emeg.training.loop.batches import SignalBatch, SpreadChannels, take_channels
 from emeg.training.loop.device_queue import on_device
@@ -47,12 +48,12 @@ LORA_RATE = 30.0
 class Classifier(nn.Module):
     """Encoder, backbone and head; quantizer and decoder are not part of the computation."""
 
-    def __init__(self, backbone: EncoderModule, n_classes: int, recipe: FinetuneRecipe) -> None:
+    def __init__(self, backbone: EncoderModule, n_outputs: int, recipe: FinetuneRecipe) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = TaskHead.of(
             backbone,
-            n_classes,
+            n_outputs,
             dropout=recipe.head_dropout,
             pooling=recipe.pooling,
             n_layers=max(1, len(recipe.layers)),
@@ -93,21 +94,30 @@ class Classifier(nn.Module):
         return embedding[0] if len(self._recipe.layers) == 1 else embedding
 
     def forward(self, batch: WindowBatch) -> Tensor:
-        """Return logits, shape (batch, classes)."""
-        logits: Tensor = self.head(self.embed(batch.signals, batch.kept))
-        return logits
+        """Return logits, shape (batch, classes), or other outputs, shape (batch, outputs)."""
+        outputs: Tensor = self.head(self.embed(batch.signals, batch.kept))
+        return outputs
 
 
 class FineTuning(LightningModule):
     """Fit a `Classifier`; after each epoch, predict the validation subjects and keep the best weights.
 
     Parameters of the quantizer and of the prediction head get no gradient, so the optimiser does not change them.
+    With `targets` the network is trained on these instead of on classes.
     """
 
     def __init__(
-        self, classifier: Classifier, windows: Windows, recipe: FinetuneRecipe, *, learning_rate: float, n_steps: int
+        self,
+        classifier: Classifier,
+        windows: Windows,
+        recipe: FinetuneRecipe,
+        *,
+        learning_rate: float,
+        n_steps: int,
+        targets: Targets | None = None,
     ) -> None:
         super().__init__()
+        self._targets = targets
         self.classifier = classifier
         self.history: list[dict[str, float]] = []
         self.best = -1.0
@@ -220,12 +230,15 @@ class FineTuning(LightningModule):
         self._weights = None if self._weights is None else self._weights.to(self.device)
 
     def training_step(self, batch: WindowBatch, batch_idx: int) -> Tensor:
-        """Compute the cross-entropy with label smoothing; dropout is drawn by (seed, step)."""
+        """Compute the loss, with classes cross-entropy with label smoothing; dropout is drawn by (seed, step)."""
         torch.manual_seed(draw_seed(self._recipe.seed, self.global_step, 0))
-        logits = self.classifier(batch)
-        loss = nn.functional.cross_entropy(
-            logits.float(), batch.labels, weight=self._weights, label_smoothing=self._recipe.label_smoothing
-        )
+        outputs = self.classifier(batch)
+        if self._targets is not None:
+            loss = self._targets.loss(outputs.float(), batch.indices)
+        else:
+            loss = nn.functional.cross_entropy(
+                outputs.float(), batch.labels, weight=self._weights, label_smoothing=self._recipe.label_smoothing
+            )
         self._losses.append(loss.detach())
         return loss
 
@@ -256,7 +269,7 @@ class FineTuning(LightningModule):
             self.trainer.should_stop = True
 
     def predict(self, indices: NDArray[np.int64], device: torch.device) -> NDArray[np.float64]:
-        """Predict probabilities, float64 of shape (windows, classes), with the best weights.
+        """Predict with the best weights: probabilities, float64 of shape (windows, classes), or targets.
 
         Parameters
         ----------
@@ -268,8 +281,10 @@ class FineTuning(LightningModule):
         self.classifier.load_state_dict(self.best_state)
         self.to(device).eval()
         with torch.inference_mode(), self._arithmetic():
-            parts = [self.classifier(batch).float().softmax(dim=-1) for batch in self.batches(indices)]
-        probabilities = torch.cat(parts).cpu().double().numpy()
+            outputs = [self.classifier(batch).float() for batch in self.batches(indices)]
+        if self._targets is not None:
+            return self._targets.predictions(torch.cat(outputs).cpu().double().numpy())
+        probabilities = torch.cat([own.softmax(dim=-1) for own in outputs]).cpu().double().numpy()
         return np.asarray(probabilities / probabilities.sum(axis=1, keepdims=True))
 
 
@@ -334,6 +349,7 @@ def fit_all_epochs(
     *,
     learning_rate: float,
     device: torch.device,
+    targets: Targets | None = None,
 ) -> FineTuning:
     """Train for all epochs of the recipe with one learning rate, without validation, and use the last weights.
 
@@ -349,9 +365,20 @@ def fit_all_epochs(
     learning_rate : float
         Learning rate of the backbone.
     device : torch.device
+    targets : Targets, optional
+        What to train on instead of the classes.
     """
     fold = FoldIndices(rows, np.empty(0, np.int64), np.empty(0, np.int64))
-    fitted = _fit_once(network, network.state_dict(), windows, fold, recipe, learning_rate=learning_rate, device=device)
+    fitted = _fit_once(
+        network,
+        network.state_dict(),
+        windows,
+        fold,
+        recipe,
+        learning_rate=learning_rate,
+        device=device,
+        targets=targets,
+    )
     fitted.best_state = {name: value.detach().clone() for name, value in fitted.classifier.state_dict().items()}
     return fitted
 
@@ -365,11 +392,12 @@ def _fit_once(
     *,
     learning_rate: float,
     device: torch.device,
+    targets: Targets | None = None,
 ) -> FineTuning:
     backbone = copy.deepcopy(network)
     backbone.load_state_dict(start)
     torch.manual_seed(draw_seed(recipe.seed, 0, 1))
-    classifier = Classifier(backbone, len(windows.classes), recipe)
+    classifier = Classifier(backbone, len(windows.classes) if targets is None else targets.n_outputs, recipe)
     if recipe.mode == "lora":
         if not isinstance(backbone.blocks, nn.Module):
             raise UserError(f"mode 'lora': encoder {backbone.kind!r} has no blocks to adapt; choose full or probe")
@@ -377,10 +405,11 @@ def _fit_once(
         learning_rate = learning_rate * LORA_RATE
     classifier.train()
     n_steps = recipe.epochs * -(-len(fold.train) // recipe.batch_size)
-    module = FineTuning(classifier, windows, recipe, learning_rate=learning_rate, n_steps=n_steps)
+    module = FineTuning(classifier, windows, recipe, learning_rate=learning_rate, n_steps=n_steps, targets=targets)
     train = module.loader(fold.train, device, shuffle_seed=recipe.seed)
     validation = module.loader(fold.validation, device)
-    module.weigh_classes(np.asarray(windows.labels)[fold.train])
+    if targets is None:
+        module.weigh_classes(np.asarray(windows.labels)[fold.train])
     if recipe.standardise:
         module.to(device).standardise(fold.train)
     with quiet():
