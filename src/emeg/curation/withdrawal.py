@@ -84,7 +84,7 @@ def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> Withdraw
 
     Recordings, corpora, token sets, evaluations and reports are removed (all can be made again without the subject);
     models are marked. Work in progress under ``runs/`` that was made from one of these is removed: stop such trainings
-    first. What lies outside the store is listed as far as it is known.
+    first; an evaluation over tasks stops by itself. What lies outside the store is listed as far as it is known.
 
     Raises
     ------
@@ -96,6 +96,8 @@ def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> Withdraw
     kept = read_kept(store, config.dataset)
     subject = _known(config, rows, store)
     person = Withdrawn(dataset=config.dataset, subject=subject)
+    if not config.dry_run:
+        note_withdrawn(store, [person])  # before products are looked for: an evaluation that runs looks for the note
     name = f"{config.dataset}/{subject}"
     own = [row for row in rows if row.subject == subject]
     refused = _refused(store, config.dataset, subject)
@@ -121,7 +123,6 @@ def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> Withdraw
     result = result.model_copy(update={"log_lines": lines, "table_rows": rows_left})
     if config.dry_run:
         return result
-    note_withdrawn(store, [person])
     _remove(store, result, kept)
     progress(left, left, f"{name}: {left} products")
     logger.info("withdrew %s: %d products", name, left)

@@ -13,16 +13,19 @@ from sklearn.linear_model import LogisticRegression
 from tests.evaluation.conftest import add_person
 from tests.messages import refusal
 
+from emeg.curation import WithdrawConfig, withdraw
 from emeg.curation.unfinished_runs import find_runs
 from emeg.data.tasks.recipes import TaskRecipe, known_tasks
 from emeg.errors import UserError
 from emeg.evaluation import EvaluateConfig, evaluate
 from emeg.evaluation.metrics import score
+from emeg.evaluation.protocol import run
 from emeg.evaluation.protocol.cells import check_not_running
-from emeg.evaluation.protocol.products import read_grid, read_results
+from emeg.evaluation.protocol.products import read_grid, read_results, write_grid
 from emeg.evaluation.protocol.rows import PREDICTIONS, RESULTS, SPLITS
 from emeg.evaluation.protocol.run import compute_here, plan_grid
 from emeg.hashing import sha256_file
+from emeg.progress import silent
 from emeg.store import Store, write_facts
 
 HANDS = {
@@ -153,8 +156,6 @@ def test_a_second_call_finds_the_product_and_another_store_gets_equal_bytes(root
 
 
 def test_an_interrupted_grid_resumes_with_what_is_missing(root, tmp_path, monkeypatch):
-    from emeg.evaluation.protocol import run
-
     config = config_of(root, write_recipe(tmp_path, HANDS))
     store = Store.open(root)
     grid = plan_grid(store, config)
@@ -257,6 +258,34 @@ def test_diagnosis_has_figures_by_window_and_by_person(root, tmp_path):
     score_of_age = next(s for s in summary.scores if s.task == "age" and s.key.weights == "pretrained")
     assert score_of_age.subject_metric == "mae"
     assert ("age", "band_power") not in {(t, m) for t, m, _ in summary.models_not_run}
+
+
+@pytest.mark.parametrize("when", ["cells", "publishing"])
+def test_a_subject_withdrawn_while_the_grid_runs_is_nowhere_afterwards(root, tmp_path, monkeypatch, when):
+    config = config_of(root, write_recipe(tmp_path, HANDS))
+    store = Store.open(root)
+    grid = plan_grid(store, config)
+    subject = grid.tasks["hands"].windows.subjects[0]
+    gone = WithdrawConfig(root=root, dataset="d", subject=subject.partition("/")[2])
+
+    def during_cells(done, total, text):
+        if "seed0-fold" in text and not store.children("catalog", "withdrawn"):
+            withdraw(gone)
+
+    def while_publishing(*content):
+        withdraw(gone)
+        write_grid(*content)
+
+    if when == "publishing":
+        monkeypatch.setattr(run, "write_grid", while_publishing)
+    with refusal(UserError, grid.name, subject, action="run the same command again"):
+        evaluate(config, progress=during_cells if when == "cells" else silent)
+    monkeypatch.undo()
+    assert not store.has("evaluations", grid.name)
+    assert not store.exists("runs", grid.name)
+    assert withdraw(gone).done_before, "nothing about the subject is left"
+    again = evaluate(config)
+    assert subject not in set(read_results(store, again.evaluation)["subject"].to_pylist())
 
 
 def plant_stimuli(root: str, folder: Path) -> str:
@@ -382,8 +411,6 @@ def test_paper_compat_uses_the_folds_of_the_release(root, tmp_path):
 
 
 def test_all_runs_what_can_run_and_lists_the_rest(root, tmp_path, monkeypatch):
-    from emeg.evaluation.protocol import run
-
     recipes = {"hands": TaskRecipe.model_validate(HANDS), "pd31": known_tasks()["pd31"]}
     monkeypatch.setattr(run, "known_tasks", lambda: recipes)
     result = evaluate(config_of(root, "all", rivals=("chance",), random_weights=False))
@@ -394,8 +421,6 @@ def test_all_runs_what_can_run_and_lists_the_rest(root, tmp_path, monkeypatch):
 
 def test_published_weights_are_not_tested_on_what_they_were_trained_on(root, tmp_path, monkeypatch):
     from dataclasses import replace
-
-    from emeg.evaluation.protocol import run
 
     rival = replace(run.RIVALS["band_power"], name="seen", pretraining_datasets=("openneuro:D@1.0", "tuab"))
     monkeypatch.setitem(run.RIVALS, "seen", rival)

@@ -138,6 +138,8 @@ def work_through(
     cells: Mapping[str, Cell],
     compute: Callable[[Cell], CellOutcome],
     progress: Progress = silent,
+    *,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Compute all cells that are not finished, sharing them with other processes; return when all are done.
 
@@ -151,6 +153,8 @@ def work_through(
     compute : callable
     progress : Progress
         Receives the number of finished cells.
+    check : callable
+        Called after each cell; an error that it raises ends the work.
     """
     claims = {f"{evaluation}-{name}": name for name in cells}
 
@@ -158,6 +162,7 @@ def work_through(
         began = time.monotonic()
         outcome = compute(cells[claims[claim]])
         write_cell(store, evaluation, claims[claim], outcome, time.monotonic() - began)
+        check()
         n_done = len(cells) - len(missing_cells(store, evaluation, list(cells)))
         progress(n_done, len(cells), claims[claim])
 

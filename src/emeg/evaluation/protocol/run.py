@@ -5,7 +5,7 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal, NamedTuple
@@ -29,6 +29,7 @@ from emeg.evaluation.protocol.rows import SPLITS
 from emeg.evaluation.protocol.splits import split_rows
 from emeg.evaluation.protocol.summarise import compare, scores_of, summarise_task
 from emeg.evaluation.protocol.task_data import Stimuli, TaskData, make_task_data
+from emeg.evaluation.protocol.withdrawals import explained_by_withdrawal, stop_if_withdrawn
 from emeg.evaluation.rivals import RIVALS, RivalModel, missing_reason
 from emeg.evaluation.sharing import share_work
 from emeg.evaluation.task import HELD_OUT, ancestry
@@ -75,17 +76,19 @@ def evaluate_tasks(config: EvaluateConfig, *, progress: Progress = silent) -> Ev
     Raises
     ------
     UserError
-        No task can run on the store, or a name is unknown.
+        No task can run on the store, a name is unknown, or a subject was withdrawn meanwhile.
     """
     store = Store.open(config.root)
     grid = plan_grid(store, config)
     done_before = store.has("evaluations", grid.name)
     if not done_before:
         began = time.monotonic()
-        _prepare(store, grid)
-        _check(store, grid, progress)
-        _compute(store, config, grid, progress)
-        _publish(store, config, grid)
+        with explained_by_withdrawal(lambda: _stop_if_withdrawn(store, config, grid)):
+            _prepare(store, grid)
+            _check(store, grid, progress)
+            _compute(store, config, grid, progress)
+            _publish(store, config, grid)
+        _stop_if_withdrawn(store, config, grid)
         logger.info("evaluation %s: %d cells in %.1f s", grid.name, len(grid.cells), time.monotonic() - began)
     fields = store.read_json("evaluations", grid.name, "figures.json")
     summary = GridSummary.checked(fields, source=f"evaluations/{grid.name}/figures.json")
@@ -371,16 +374,40 @@ def _raise_failure(config: EvaluateConfig, future: "Future[None]") -> None:
         ) from error
 
 
-def _embed(config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
-    """Embed the windows of every task with every network once, before any cell is computed."""
-    for name, data in grid.tasks.items():
-        specs = {
+def _stop_if_withdrawn(store: Store, config: EvaluateConfig, grid: Grid) -> None:
+    """Remove everything about the grid and raise an error if one of its subjects was withdrawn."""
+
+    def embeddings_of(subjects: set[str]) -> list[str]:
+        return [
+            embedding
+            for name, data in grid.tasks.items()
+            for spec in _specs(config, grid.compared[name])
+            for recording, embedding in zip(
+                np.unique(data.windows.recordings), embedding_names(data.windows, spec), strict=True
+            )
+            if data.windows.subjects[data.windows.recordings == recording][0] in subjects
+        ]
+
+    everybody = {name for data in grid.tasks.values() for name in data.windows.subjects.tolist()}
+    stop_if_withdrawn(store, grid.name, everybody, embeddings_of)
+
+
+def _specs(config: EvaluateConfig, compared: Sequence[Compared]) -> list[EmbeddingSpec]:
+    """Return the networks and poolings whose features the models need, in every seed of random weights."""
+    return sorted(
+        {
             one.spec._replace(seed=seed)
-            for one in grid.compared[name]
+            for one in compared
             if one.spec is not None
             for seed in (config.seeds if one.spec.weights == "random" else (0,))
         }
-        for spec in sorted(specs):
+    )
+
+
+def _embed(config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
+    """Embed the windows of every task with every network once, before any cell is computed."""
+    for name, data in grid.tasks.items():
+        for spec in _specs(config, grid.compared[name]):
             data.features(spec, config.device, progress)
 
 
@@ -403,7 +430,9 @@ def compute_here(store: Store, config: EvaluateConfig, grid: Grid, progress: Pro
         return compute_cell(grid.tasks[cell.task], one, cell, budget=config.budget, device=config.device)
 
     with single_blas_thread():
-        work_through(store, grid.name, grid.cells, compute, progress)
+        work_through(
+            store, grid.name, grid.cells, compute, progress, check=lambda: _stop_if_withdrawn(store, config, grid)
+        )
 
 
 def _probe_missing(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
@@ -417,6 +446,7 @@ def _probe_missing(store: Store, config: EvaluateConfig, grid: Grid, progress: P
         name = claims[claim]
         found = probe_task(store, grid.tasks[name], spec, device=config.device, progress=progress)
         store.write_json(found, "runs", grid.name, "probes", f"{name}.json")
+        _stop_if_withdrawn(store, config, grid)
 
     share_work(
         store, list(claims), lambda claim: store.exists("runs", grid.name, "probes", f"{claims[claim]}.json"), make
