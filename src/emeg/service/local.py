@@ -22,6 +22,7 @@ from emeg.config import Config, option
 from emeg.errors import UserError
 from emeg.locks import locked
 from emeg.progress import Progress, silent
+from emeg.service.ending import is_ending
 from emeg.service.settings import ServiceConfig, read_settings
 
 SERVICES = ("server", "worker", "watch", "reports")
@@ -35,6 +36,9 @@ STOP_S = 100.0
 
 READY_S = 120.0
 """Seconds that the server has to answer."""
+
+STARTS = 3
+"""How often `up` starts what has ended while it worked."""
 
 
 class UpConfig(Config):
@@ -76,7 +80,7 @@ class ServiceStatus(Config):
     url: str
     """Address of the server's page."""
     processes: dict[str, str] = Field(default_factory=dict)
-    """Name -> ``running`` with the process number, or ``stopped``."""
+    """Name -> ``running``, ``stopping`` or ``not answering`` with the process number, or ``stopped``."""
     runs: dict[str, int] = Field(default_factory=dict)
     """State -> flow runs in it."""
     logs: str = ""
@@ -101,17 +105,49 @@ class ServiceStatus(Config):
 def up(config: UpConfig, *, progress: Progress = silent) -> ServiceStatus:
     """Start what does not run yet, wait until the server answers, and deploy the file.
 
+    A process that is stopping is waited for and started again.
+
     Raises
     ------
     UserError
-        The file is not valid, the port is taken, or the server does not start.
+        The file is not valid, the port is taken, the server does not start, or a process does not stop.
     """
     settings = read_settings(Path(config.file))
     folder = Path(config.folder).absolute()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder / LOCK, wait=True):  # two calls at once would start everything twice
-        _start_missing(config, settings, folder, progress)
-    return status(StatusConfig(folder=config.folder))
+        for _ in range(STARTS):
+            _wait_for_ending(folder, progress)
+            _start_missing(config, settings, folder, progress)
+            found = status(StatusConfig(folder=config.folder))
+            if not found.failed:
+                break  # nothing that was found running has ended meanwhile
+    return found
+
+
+def _wait_for_ending(folder: Path, progress: Progress) -> None:
+    """Wait until processes that received a stop signal before this call have ended."""
+    state = _read_state(folder)
+    for name in SERVICES:
+        found = _process(state, name)
+        if found is None:
+            continue
+        if name == "server":
+            _wait_until_server_answers(state)
+        elif is_ending(_home(folder), found):
+            progress(0, len(SERVICES) + 1, f"wait for {name}, which is stopping")
+            _wait_for_end(found, name)
+
+
+def _wait_for_end(process: psutil.Process, name: str) -> None:
+    wait_s = STOP_S + 20.0
+    try:
+        process.wait(wait_s)
+    except psutil.TimeoutExpired as error:
+        raise UserError(
+            f"{name} (process {process.pid}) has not ended {wait_s:.0f} s after a stop signal;"
+            " see its log, run `emeg down`, then `emeg up`"
+        ) from error
 
 
 def _start_missing(config: UpConfig, settings: ServiceConfig, folder: Path, progress: Progress) -> None:
@@ -149,12 +185,20 @@ def status(config: StatusConfig, *, progress: Progress = silent) -> ServiceStatu
     processes = {}
     for name in SERVICES:
         found = _process(state, name)
-        processes[name] = f"running (process {found.pid})" if found else f"stopped; see {folder / 'logs' / name}.log"
+        if found is None:
+            processes[name] = f"stopped; see {folder / 'logs' / name}.log"
+        else:
+            what = "stopping" if is_ending(_home(folder), found) else "running"
+            processes[name] = f"{what} (process {found.pid})"
+    runs = _count_runs(state)
+    server = _process(state, "server")
+    if runs is None and server is not None:
+        processes["server"] = f"not answering (process {server.pid}); see {folder / 'logs' / 'server.log'}"
     api = state["environment"]["PREFECT_API_URL"]
     return ServiceStatus(
         url=api.removesuffix("/api"),
         processes=processes,
-        runs=_count_runs(state) if _process(state, "server") else {},
+        runs=runs or {},
         logs=str(folder / "logs"),
         settings=tuple(
             f"{key}={value if key != 'PREFECT_API_AUTH_STRING' else f'$(cat {folder / PASSWORD})'}"
@@ -201,11 +245,16 @@ PASSWORD = "password"
 """File in the service's folder with user and password, readable by its owner only."""
 
 
+def _home(folder: Path) -> Path:
+    """Return Prefect's home, which all processes of the service share."""
+    return folder / "prefect"
+
+
 def _environment(config: UpConfig, folder: Path) -> dict[str, str]:
     """Return the settings that server and worker share; the password is made once and kept in a file."""
     environment = {
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_PROFILES_PATH": str(folder / "prefect" / "profiles.toml"),
+        "PREFECT_HOME": str(_home(folder)),
+        "PREFECT_PROFILES_PATH": str(_home(folder) / "profiles.toml"),
         "PREFECT_API_URL": f"http://{config.host}:{config.port}/api",
         "EMEG_REPORTS_URL": f"http://{config.host}:{config.port + 1}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -251,7 +300,7 @@ def _check_port(host: str, port: int, name: str) -> None:
 def _start(command: list[str], folder: Path, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
-    (folder / "prefect").mkdir(exist_ok=True)
+    _home(folder).mkdir(exist_ok=True)
     with (logs / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
             command,
@@ -289,18 +338,24 @@ def _stop(process: psutil.Process, wait_s: float) -> None:
 
 
 def _wait_for_server(state: Mapping[str, Any], folder: Path) -> None:
+    if not _wait_until_server_answers(state):
+        url = state["environment"]["PREFECT_API_URL"]
+        raise UserError(f"{url}: the server did not start; see {folder / 'logs' / 'server.log'}")
+
+
+def _wait_until_server_answers(state: Mapping[str, Any]) -> bool:
+    """Wait until the server answers or its process has ended; return whether it answers."""
     import httpx
 
-    url = f"{state['environment']['PREFECT_API_URL']}/health"
     end = time.monotonic() + READY_S
     while time.monotonic() < end and _process(state, "server") is not None:
         try:
-            if httpx.get(url, timeout=5).is_success:
-                return
+            if httpx.get(f"{state['environment']['PREFECT_API_URL']}/health", timeout=5).is_success:
+                return True
         except httpx.TransportError:
             pass
         time.sleep(0.5)
-    raise UserError(f"{url}: the server did not start; see {folder / 'logs' / 'server.log'}")
+    return False
 
 
 def _deploy(file: str, environment: Mapping[str, str]) -> None:
@@ -311,16 +366,20 @@ def _deploy(file: str, environment: Mapping[str, str]) -> None:
         raise UserError(f"emeg deploy: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.stdout}")
 
 
-def _count_runs(state: Mapping[str, Any]) -> dict[str, int]:
+def _count_runs(state: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the number of flow runs by state; `None` if the server does not answer."""
     import httpx
 
     environment = state["environment"]
     user, _, password = environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    with httpx.Client(base_url=environment["PREFECT_API_URL"], auth=(user, password), timeout=30) as client:
-        counts = {}
-        for name in ("RUNNING", "PENDING", "FAILED", "CRASHED", "COMPLETED"):
-            answer = client.post("/flow_runs/count", json={"flow_runs": {"state": {"type": {"any_": [name]}}}})
-            counts[name] = int(answer.json()) if answer.is_success else 0
+    counts = {}
+    try:
+        with httpx.Client(base_url=environment["PREFECT_API_URL"], auth=(user, password), timeout=30) as client:
+            for name in ("RUNNING", "PENDING", "FAILED", "CRASHED", "COMPLETED"):
+                answer = client.post("/flow_runs/count", json={"flow_runs": {"state": {"type": {"any_": [name]}}}})
+                counts[name] = int(answer.json()) if answer.is_success else 0
+    except httpx.TransportError:
+        return None
     return {name: n for name, n in counts.items() if n}
 
 

@@ -19,6 +19,7 @@ from emeg.config import Config, option
 from emeg.errors import TransientError
 from emeg.progress import Progress, silent
 from emeg.service.api import Api
+from emeg.service.ending import note_ending
 
 if TYPE_CHECKING:
     import anyio
@@ -75,6 +76,7 @@ def work(config: WorkConfig, *, progress: Progress = silent) -> WorkResult:
 async def _work(config: WorkConfig, progress: Progress) -> int:
     """Run the worker's loops and wait for a stop signal; return the number of runs that were stopped."""
     import anyio
+    from prefect.settings import get_current_settings
     from prefect.workers.process import ProcessWorker
 
     worker = ProcessWorker(work_pool_name=config.pool)
@@ -86,6 +88,7 @@ async def _work(config: WorkConfig, progress: Progress) -> int:
             progress(0, 1, f"waiting for runs of the pool {config.pool}")
             await anext(signals)
             stopping.set()
+            note_ending(get_current_settings().home)
             n_stopped = await anyio.to_thread.run_sync(stop_runs, config.stop_s)
             tasks.cancel_scope.cancel()
     return n_stopped
