@@ -4,11 +4,12 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect import Flow, Task
 from prefect.artifacts import (
     create_markdown_artifact,
@@ -20,7 +21,8 @@ from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
-from prefect.settings import get_current_settings
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 from prefect.tasks import exponential_backoff
 from pydantic import BaseModel
 from rich.console import Console
@@ -87,6 +89,7 @@ def verb_flow(function: Flow[P, R]) -> Flow[P, R]:
         names = [name for name in os.environ.get("EMEG_LIMITS", "").split(",") if name]
         if is_deployed():
             outlive_readers()
+            show_log_lines()
         if not names or not is_deployed():
             return body(*args, **kwargs)
         logging.getLogger("emeg.flows.limits").info("waiting for a slot of %s", ", ".join(names))
@@ -110,6 +113,13 @@ def outlive_readers() -> None:
             console.on_broken_pipe = discard_output  # type: ignore[method-assign]
 
 
+def show_log_lines() -> None:
+    """Send emeg's INFO lines to the server; the setting for extra loggers adds a handler to them, but no level."""
+    logger = logging.getLogger("emeg")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
 def is_deployed() -> bool:
     """Return whether this is the run of a deployment, not a flow that a person called."""
     context = FlowRunContext.get()
@@ -131,6 +141,7 @@ class ArtifactProgress:
         self._artifact: UUID | None = None
         self._due = 0.0
         self._said = -1
+        self._is_silent = False
 
     def __enter__(self) -> Self:
         created = create_progress_artifact(progress=0.0, key=f"{self._verb}-progress", description=f"emeg {self._verb}")
@@ -144,16 +155,33 @@ class ArtifactProgress:
             update_progress_artifact(artifact_id=self._artifact, progress=100.0)
 
     def __call__(self, done: int, total: int, message: str) -> None:
-        """Update the artifact every two seconds, or more rarely if the server is slow."""
+        """Update the artifact every two seconds, or more rarely if the server is slow or does not answer."""
         percent = 100.0 * done / max(total, 1)
         if int(percent) // 10 != self._said:
             self._said = int(percent) // 10
             logging.getLogger(f"emeg.flows.{self._verb}").info("%s: %d/%d %s", self._verb, done, total, message)
         began = time.monotonic()
         if self._artifact is not None and began >= self._due:
-            update_progress_artifact(artifact_id=self._artifact, progress=min(percent, 100.0))
+            self._update(self._artifact, min(percent, 100.0))
             now = time.monotonic()
             self._due = now + max(SECONDS_BETWEEN_UPDATES, PAUSE_FACTOR * (now - began))
+
+    def _update(self, artifact: UUID, percent: float) -> None:
+        """Send one update, without retries: a run whose server is down continues, and its next update is sent later."""
+        logger = logging.getLogger(f"emeg.flows.{self._verb}")
+        try:
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+                update_progress_artifact(artifact_id=artifact, progress=percent)
+        except (httpx.TransportError, PrefectHTTPStatusError) as error:
+            if isinstance(error, PrefectHTTPStatusError) and not error.response.is_server_error:
+                raise
+            if not self._is_silent:
+                logger.warning("the Prefect server does not answer (%s); the run continues without it", error)
+            self._is_silent = True
+        else:
+            if self._is_silent:
+                logger.info("the Prefect server answers again")
+            self._is_silent = False
 
 
 def show(verb: str, config: BaseModel, result: BaseModel) -> None:
@@ -164,10 +192,25 @@ def show(verb: str, config: BaseModel, result: BaseModel) -> None:
         table=[{"field": name, "value": _cell(value)} for name, value in fields.items()],
         description=f"What emeg {verb} made",
     )
-    parameters = "\n".join(f"| {name} | `{_cell(value)}` |" for name, value in config.model_dump(mode="json").items())
     create_markdown_artifact(
-        key=f"{verb}-parameters", markdown=f"# emeg {verb}\n\n| parameter | value |\n| --- | --- |\n{parameters}\n"
+        key=f"{verb}-parameters",
+        markdown=f"# emeg {verb}\n\n{parameter_table(config)}",
+        description="Parameters of this run",
     )
+
+
+def parameter_table(config: BaseModel) -> str:
+    """Return the parameters as a table in Markdown, one row for each, those of a group as ``group.parameter``."""
+    rows = "".join(f"| {name} | `{_cell(value)}` |\n" for name, value in _leaves(config.model_dump(mode="json")))
+    return f"| parameter | value |\n| --- | --- |\n{rows}"
+
+
+def _leaves(values: dict[str, Any], group: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{group}{name}.")
+        else:
+            yield f"{group}{name}", value
 
 
 def publish(kind: str, root: str, name: str, **more: str) -> None:

@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext
 
 from emeg import training
 from emeg.errors import UserError
-from emeg.flows.engine import ArtifactProgress, verb_task
+from emeg.flows.engine import ArtifactProgress, parameter_table, verb_task
 from emeg.training import PlanConfig, PretrainConfig, TrainResult, TrainTokenizerConfig
 from emeg.training.follow import follow
 from emeg.training.loop.rank import find_run
@@ -23,10 +23,9 @@ Training = PretrainConfig | TrainTokenizerConfig
 
 def show_start(verb: str, config: Training) -> None:
     """Publish a page with the resolved parameters and the forecast of the training, before it starts."""
-    values = "\n".join(f"| {name} | `{value}` |" for name, value in config.model_dump(mode="json").items())
     create_markdown_artifact(
         key=f"{verb}-start",
-        markdown=f"# emeg {verb}\n\n{_forecast(config)}\n\n| parameter | value |\n| --- | --- |\n{values}\n",
+        markdown=f"# emeg {verb}\n\n{_forecast(config)}\n\n{parameter_table(config)}",
         description="Parameters with the recipe filled in, and what the training will read",
     )
 

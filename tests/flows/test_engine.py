@@ -2,9 +2,13 @@
 
 from uuid import uuid4
 
+import httpx
 import pytest
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
+from emeg.curation import TidyConfig
 from emeg.flows import engine
+from emeg.ingest import IngestConfig
 
 
 class Clock:
@@ -36,3 +40,30 @@ def test_updates_of_a_slow_server_take_two_percent_at_most(monkeypatch, request_
     assert len(updates) > 1
     assert spent / elapsed < most
     assert updates[-1] == 100.0
+
+
+def test_a_server_that_is_down_costs_an_update_not_the_run(monkeypatch: pytest.MonkeyPatch):
+    clock, sent = Clock(), []
+    answers = iter([None, httpx.ConnectError("refused"), None])
+
+    def update(**fields: object) -> None:
+        sent.append(PREFECT_CLIENT_MAX_RETRIES.value())
+        if (answer := next(answers)) is not None:
+            raise answer
+
+    monkeypatch.setattr(engine, "time", clock)
+    monkeypatch.setattr(engine, "create_progress_artifact", lambda **fields: uuid4())
+    monkeypatch.setattr(engine, "update_progress_artifact", update)
+    progress = engine.ArtifactProgress("pretrain").__enter__()
+    for done in range(3):
+        clock.now += 10.0
+        progress(done, 10, "step")
+    assert sent == [0, 0, 0]  # a retry would keep the ranks waiting, whose output nobody reads meanwhile
+
+
+def test_the_parameters_of_a_group_have_rows_of_their_own():
+    table = engine.parameter_table(TidyConfig(root="store", keep_days=3))
+    assert "| root | `store` |" in table.splitlines()
+    nested = engine.parameter_table(IngestConfig(archive="a", root="store"))
+    assert "| standardise.sfreq | `256.0` |" in nested.splitlines()
+    assert all(len(line) < 120 for line in nested.splitlines())

@@ -44,6 +44,9 @@ QUEUE_OF = {
 }
 """Flow -> the work queue of its runs."""
 
+REQUEST_RETRIES = 12
+"""How often a run repeats a request to a server that does not answer, after 2, 4, 8, … s: for 2.3 hours."""
+
 ROOT = "{{ event.resource['emeg.root'] }}"
 """Template of an automation: the store of the product that the event names."""
 
@@ -158,6 +161,7 @@ def _deployment(
         "EMEG_LIMITS": ",".join(limits),
         "EMEG_QUARANTINE_SHARE": str(settings.quarantine_share),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "emeg",
+        "PREFECT_CLIENT_MAX_RETRIES": str(REQUEST_RETRIES),
     }
     schema, description = flow_schema(flow)
     return Resource(
