@@ -1,11 +1,14 @@
 """Cut and tokenize a new corpus when enough recordings have come in."""
 
 import logging
+from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from emeg.data import Corpus, ShardConfig
 from emeg.flows.engine import publish, verb_flow
+from emeg.flows.missing_stores import skip_without_store
 from emeg.flows.shard import run_shard
 from emeg.flows.tokenize import run_tokenize
 from emeg.store import Store, models_of, read_catalog
@@ -16,8 +19,10 @@ logger = logging.getLogger(__name__)
 
 @verb_flow
 @flow(name="grow")
-def grow_flow(root: str, threshold: int = 1) -> str | None:
+def grow_flow(root: str, threshold: int = 1) -> str | State[Any] | None:
     """Cut a new corpus if at least `threshold` recordings are in none, then tokenize it; returns the corpus."""
+    if skipped := skip_without_store(root):
+        return skipped
     store = Store.open(root)
     n_new = len(recordings_without_corpus(store))
     if n_new < threshold:

@@ -18,6 +18,10 @@ class UserError(EmegError):
     """Wrong use: a setting, a path, a missing product. Ends a command with exit code 2."""
 
 
+class MissingStoreError(UserError):
+    """There is no store yet at the root: nothing was ingested, or its disk is not mounted. Exit code 2."""
+
+
 class RecordingError(EmegError):
     """One recording cannot be used. It is quarantined and the run continues.
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from emeg.errors import EmegError, UserError
+from emeg.errors import EmegError, MissingStoreError, UserError
 from emeg.store import staging
 from emeg.store.connection_errors import connection_to
 from emeg.store.files import SCHEMA, StoreFiles, is_there, marker_of, preview_names
@@ -41,9 +41,10 @@ class Store(StoreFiles):
 
         Raises
         ------
+        MissingStoreError
+            There is no store and `create` is false.
         UserError
-            There is no store and `create` is false, none can be created, the folder holds something else, or a newer
-            version of emeg wrote it.
+            No store can be created, the folder holds something else, or a newer version of emeg wrote it.
         """
         store = cls(locate(uri))
         marker = store.root / "store.json"
@@ -60,7 +61,9 @@ class Store(StoreFiles):
                 " name another root, so that your files are not mixed with products"
             )
         if not create:
-            raise UserError(f"{store.root}: there is no emeg store; create one with `emeg ingest`, or check the root")
+            raise MissingStoreError(
+                f"{store.root}: there is no emeg store; create one with `emeg ingest`, or check the root"
+            )
         try:
             store.write_json({"schema": SCHEMA}, "store.json")
         except OSError as error:
