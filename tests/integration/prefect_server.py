@@ -39,19 +39,19 @@ def free_port(n: int = 1) -> int:
     raise AssertionError(f"no {n} neighbouring ports are free")
 
 
-PATIENCE = 4.0
-"""Factor by which waits may take longer than on an idle machine: tests run beside each other."""
+LIMIT_S = 600.0
+"""Limit of every wait, against tests that hang. What must happen soon is asserted by what has happened, not by time."""
 
 
-def wait_for(ask: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Return the first answer that is not None; fail after `seconds`, as on an idle machine, times `PATIENCE`."""
-    end = time.monotonic() + seconds * PATIENCE
+def wait_for(ask: Callable[[], Any], what: str) -> Any:
+    """Return the first answer that is not None."""
+    end = time.monotonic() + LIMIT_S
     while time.monotonic() < end:
         answer = ask()
         if answer is not None:
             return answer
         time.sleep(0.3)
-    raise AssertionError(f"{what}: not within {seconds * PATIENCE} s")
+    raise AssertionError(f"{what}: not within {LIMIT_S} s")
 
 
 class Server:
@@ -172,7 +172,7 @@ def running_server(
 ) -> Iterator[Server]:
     server = Server(home, database, environment)
     try:
-        wait_for(server.healthy, 90, "Prefect server")
+        wait_for(server.healthy, "Prefect server")
         yield server
     finally:
         stop(server.process)

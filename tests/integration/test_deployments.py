@@ -190,7 +190,7 @@ def test_each_new_model_starts_an_evaluation_of_itself(server: Server):
         f"publish('model', {root!r}, 'second-model', network='brainomni')\n"
         "EventsWorker.instance().drain()\n"
     )
-    runs = wait_for(lambda: found if len(found := server.runs_of("evaluate/main")) >= 2 else None, 60, "two runs")
+    runs = wait_for(lambda: found if len(found := server.runs_of("evaluate/main")) >= 2 else None, "two runs")
     assert {run["parameters"]["config"]["model"] for run in runs} == {"first-model", "second-model"}
     assert all(run["parameters"]["config"]["root"] == root for run in runs)
     assert all(run["parameters"]["finetune"]["model"] == run["parameters"]["config"]["model"] for run in runs)
@@ -200,14 +200,14 @@ def test_each_new_model_starts_an_evaluation_of_itself(server: Server):
 
 def test_a_run_that_nobody_starts_is_reported_as_late(server: Server, alerts: Alerts):
     run = server.run("verify/main")  # no worker is there yet
-    message = wait_for(lambda: alerts.hook.subject("Late: verify/"), 60, "a message")
+    message = wait_for(lambda: alerts.hook.subject("Late: verify/"), "a message")
     assert run in message["body"]
     server.ask("DELETE", f"/flow_runs/{run}")
 
 
 def test_a_disk_that_is_nearly_full_is_reported(server: Server, alerts: Alerts):
     server.emeg("watch", "--rounds", "1", "--disk", "store", "--disk-free-gib", "1e9")
-    message = wait_for(lambda: alerts.hook.subject("Disk nearly full"), 60, "a message")
+    message = wait_for(lambda: alerts.hook.subject("Disk nearly full"), "a message")
     assert str(server.home) in message["body"] or "store" in message["body"]
     assert "GiB are free" in message["body"]
 
@@ -223,13 +223,13 @@ def test_ingest_runs_through_a_worker_and_tells_of_refused_recordings(worker: Se
     for number in range(3):  # of another dataset: two subjects would be too few for a corpus
         add_recording(Store.open(root, create=True), f"{number:02d}", 6, 40.0)
     run = worker.run("ingest/raw")
-    assert wait_for(lambda: worker.ended(run), 150, "the run of ingest") == "COMPLETED"
+    assert wait_for(lambda: worker.ended(run), "the run of ingest") == "COMPLETED"
     assert len([row for row in read_catalog(Store.open(root)) if row.dataset != "d"]) == 8
     artifacts = worker.ask("POST", "/artifacts/filter", limit=50)
     assert {"markdown", "table", "progress"} <= {row["type"] for row in artifacts}
     (counts,) = [json.loads(row["data"]) for row in artifacts if row["key"] == "ingest-quality"]
     assert {row["what"]: row["recordings"] for row in counts}["ready"] == 8
-    message = wait_for(lambda: alerts.hook.subject("Many refused recordings"), 60, "a message")
+    message = wait_for(lambda: alerts.hook.subject("Many refused recordings"), "a message")
     assert "3 of 11 recordings" in message["body"]
     assert root in message["body"]
 
@@ -242,7 +242,7 @@ def test_enough_new_recordings_become_a_corpus_and_its_tokens(worker: Server):
         states = [state for run in worker.runs_of("grow/main") if (state := worker.ended(run["id"]))]
         return states if len(states) >= n else None
 
-    assert wait_for(lambda: ended(1), 150, "the first run of grow") == ["COMPLETED"]
+    assert wait_for(lambda: ended(1), "the first run of grow") == ["COMPLETED"]
     (corpus,) = store.names("corpora")
     assert store.names("tokens") == []  # there is no tokenizer yet
     with store.publishing("models", "tokenizer") as folder:
@@ -250,7 +250,7 @@ def test_enough_new_recordings_become_a_corpus_and_its_tokens(worker: Server):
     store.remove("corpora", corpus)
     event = {"prefect.resource.id": "emeg.dataset.x", "emeg.root": str(store.root)}
     worker.emit("emeg.recordings.ingested", **event)
-    wait_for(lambda: ended(2), 150, "the second run of grow")
+    wait_for(lambda: ended(2), "the second run of grow")
     assert store.names("corpora") == [corpus]
     (tokens,) = store.names("tokens")
     assert store.read_json("tokens", tokens, "manifest.json")["corpus"] == corpus
@@ -261,21 +261,21 @@ def test_enough_new_recordings_become_a_corpus_and_its_tokens(worker: Server):
 def test_a_damaged_store_fails_the_check_and_is_told_by_all_three_ways(worker: Server, alerts: Alerts):
     root = worker.home / "store"
     whole = worker.run("verify/main")
-    assert wait_for(lambda: worker.ended(whole), 90, "the first check") == "COMPLETED"
+    assert wait_for(lambda: worker.ended(whole), "the first check") == "COMPLETED"
     damaged = max((root / "recordings").rglob("c/*/*"), key=lambda file: file.stat().st_size)
     data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 0xFF
     damaged.write_bytes(bytes(data))
     run = worker.run("verify/main")
-    assert wait_for(lambda: worker.ended(run), 90, "the second check") == "FAILED"
-    message = wait_for(lambda: alerts.hook.subject("Failed: verify/"), 60, "a message")
+    assert wait_for(lambda: worker.ended(run), "the second check") == "FAILED"
+    message = wait_for(lambda: alerts.hook.subject("Failed: verify/"), "a message")
     assert str(root) in message["body"]
-    mail = wait_for(lambda: alerts.mail.mails[0] if alerts.mail.mails else None, 60, "a mail")
+    mail = wait_for(lambda: alerts.mail.mails[0] if alerts.mail.mails else None, "a mail")
     assert "Subject: Failed: verify/" in mail
     assert "To: ops@example.org" in mail
     if alerts.slack is None:
         pytest.skip("no openssl for a certificate: Slack was not tried")
-    path, posted = wait_for(lambda: alerts.slack.messages[0] if alerts.slack.messages else None, 60, "Slack")
+    path, posted = wait_for(lambda: alerts.slack.messages[0] if alerts.slack.messages else None, "Slack")
     assert f"https://{path}" == Slack.url
     assert posted["attachments"][0]["title"].startswith("Failed: verify/")
     assert str(root) in posted["attachments"][0]["text"]
@@ -283,7 +283,7 @@ def test_a_damaged_store_fails_the_check_and_is_told_by_all_three_ways(worker: S
 
 def test_the_plan_of_tidying_is_an_artifact_before_anything_goes(worker: Server):
     run = worker.run("tidy/main")
-    assert wait_for(lambda: worker.ended(run), 90, "the run of tidy") == "COMPLETED"
+    assert wait_for(lambda: worker.ended(run), "the run of tidy") == "COMPLETED"
     keys = {row["key"] for row in worker.ask("POST", "/artifacts/filter", limit=100)}
     assert {"tidy-plan-result", "tidy-result"} <= keys
 

@@ -1,4 +1,4 @@
-"""The operator's day on PostgreSQL: start, two pretrainings on two ranks from a form, evaluations, reports, stop."""
+"""The operator's day on PostgreSQL: start, form, two pretrainings on two ranks, evaluations, reports, stop."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import psutil
 import pytest
 import yaml
 from benchmarks._tiny import NETWORK, make_store
+from tests.browser import Page, open_browser
 from tests.integration.postgres import find_binaries, running_postgres
 from tests.integration.prefect_server import PYTHON, free_port, wait_for
 
@@ -50,12 +51,12 @@ class Service:
             self.ask("POST", path, parameters=parameters, state={"type": "SCHEDULED", "name": "Scheduled"})["id"]
         )
 
-    def completed(self, run: str, seconds: float) -> None:
+    def completed(self, run: str) -> None:
         def ended() -> str | None:
             state = self.ask("GET", f"/flow_runs/{run}")["state"]
             return f"{state['type']}: {state['message']}" if state["type"] in FINAL else None
 
-        found = wait_for(ended, seconds, f"the end of run {run}")
+        found = wait_for(ended, f"the end of run {run}")
         assert found.startswith("COMPLETED"), found
 
     def evaluations(self) -> list[dict[str, Any]]:
@@ -146,15 +147,68 @@ def test_the_form_offers_stores_and_recipes(service: Service):
     assert httpx.post(path, json={"parameters": wrong}, auth=(user, password), timeout=30).status_code in (409, 422)
 
 
-def test_two_pretrainings_are_each_evaluated_and_reported(service: Service):
-    """The first one trains on two ranks, the second on one."""
-    service.completed(service.run("train-tokenizer/tiny"), 200)
-    service.completed(service.run("tokenize/main"), 120)
-    for seed in (0, 1):
-        service.completed(service.run("pretrain/nano", recipe="brainomni-nano", seed=seed, processes=2 - seed), 240)
-        wait_for(lambda n=seed + 1: found if len(found := service.evaluations()) >= n else None, 60, "an evaluation")
+def choose(page: Page, label: str, value: str) -> None:
+    """Choose an entry of a list in Prefect's form with mouse and keyboard."""
+    field = f"{FIELD}({json.dumps(label)})?.querySelector('select')"
+    click(page, field)
+    entries, chosen = page.run(f"(list => [[...list.options].map(one => one.value), list.selectedIndex])({field})")
+    wanted = entries.index(value)
+    for _ in range(abs(wanted - chosen)):
+        page.press("ArrowDown" if wanted > chosen else "ArrowUp")
+    page.press("Enter")
+    assert page.run(f"{field}.value") == value
+
+
+def click(page: Page, element: str) -> None:
+    """Wait for an element that a script finds, and click on it."""
+    wait_for(lambda: page.run(f"{element} ? true : null"), element)
+    page.run(f"{element}.id = 'clicked'")
+    page.click("#clicked")
+    page.run("document.querySelector('#clicked')?.removeAttribute('id')")
+
+
+def named(tag: str, text: str) -> str:
+    return f"[...document.querySelectorAll('{tag}')].find(one => one.innerText.trim() === {json.dumps(text)})"
+
+
+FIELD = """(label => [...document.querySelectorAll('label')].find(
+    one => one.innerText.trim().replace(' (Optional)', '') === label)?.closest('.schema-form-property'))"""
+"""Script that finds a field of Prefect's form by its label."""
+
+
+def start_in_form(service: Service, page: Page, **texts: str) -> str:
+    """Start a pretraining of the recipe brainomni-nano by the form of Prefect's page, and return the run."""
+    found = service.ask("GET", "/deployments/name/pretrain/nano")
+    page.open(f"http://127.0.0.1:{service.port}/deployments/deployment/{found['id']}")
+    click(page, "document.querySelector('input[type=password]')")
+    page.call("Input.insertText", text=(service.folder / "emeg-service/password").read_text().strip())
+    page.press("Enter")
+    click(page, named("button", "Run"))
+    click(page, named("button", "Custom run"))
+    choose(page, "Recipe", "brainomni-nano")
+    for label, text in texts.items():
+        click(page, f"{FIELD}({json.dumps(label)})?.querySelector('input')")
+        page.call("Input.insertText", text=text)
+    click(page, named("button", "Submit"))
+    runs = {"deployments": {"id": {"any_": [found["id"]]}}}
+    return str(wait_for(lambda: service.ask("POST", "/flow_runs/filter", **runs) or None, "a run")[0]["id"])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with open_browser(tmp_path_factory.mktemp("browser")) as page:
+        yield page
+
+
+def test_two_pretrainings_are_each_evaluated_and_reported(service: Service, page: Page):
+    """Each trains on two ranks; the first one is started by clicking in Prefect's form."""
+    service.completed(service.run("train-tokenizer/tiny"))
+    service.completed(service.run("tokenize/main"))
+    service.completed(start_in_form(service, page, Seed="0", Processes="2"))
+    service.completed(service.run("pretrain/nano", recipe="brainomni-nano", seed=1, processes=2))
+    wait_for(lambda: len(service.evaluations()) == 2 or None, "an evaluation of each")
     for run in service.evaluations():
-        service.completed(run["id"], 240)
+        service.completed(run["id"])
     store = Store.open(service.folder / "store")
     models = {name for name in store.names("models") if model_config(store, name)["kind"] == "brainomni"}
     assert len(models) == 2
