@@ -97,10 +97,15 @@ def mmi_files():
 
 
 def mdd_files():
-    """List the files of figshare 4244171 by the names that its documentation gives, and the subject of each."""
+    """List the files of figshare 4244171 and the subject of each.
+
+    Subjects, conditions and what is missing are those of its BIDS edition (nm000114, 181 recordings, commit 47d38fb of
+    github.com/nemarDatasets/nm000114), whose code names the two copies of one recording. Some names have a double blank
+    before the condition; which ones, the edition does not tell.
+    """
     missing = {
         "H S12 EC", "H S18 EC", "H S20 TASK", "H S21 TASK", "H S25 EO", "MDD S4 EC", "MDD S7 EO", "MDD S8 EC",
-        "MDD S8 EO", "MDD S9 TASK", "MDD S12 EC", "MDD S16 EC",
+        "MDD S8 EO", "MDD S9 TASK", "MDD S12 EC", "MDD S16 EC", "H S15 EO",
     }  # fmt: skip
     key = Registry.load().get("mdd").subject_key
     for group, n in (("H", 30), ("MDD", 34)):
@@ -109,7 +114,8 @@ def mdd_files():
                 name = f"{group} S{number} {condition}"
                 if name not in missing:
                     yield key.subject(f"{name}.edf"), f"{name}.edf", int(group == "MDD")
-    yield key.subject("6921143_H S15 EO.edf"), "6921143_H S15 EO.edf", 0
+    for name in ("6921143_H S15 EO.edf", "6921959_H S15 EO.edf"):
+        yield key.subject(name), name, 0
 
 
 def named_files(entry, paths):
@@ -143,8 +149,10 @@ def test_paper_folds_of_mdd_are_the_release_s_where_names_have_single_blanks():
     assert other == "MDD-11", "a double blank is the same person; the release would make a second id of it"
 
 
+# the BIDS edition of FACED has the subjects 000 to 122 (commit e6fabfd of github.com/nemarDatasets/nm000112)
 FACED_FILES = [f"Processed_data/sub{k:03d}.pkl" for k in range(123)]
 WBCIC = "derivatives/2C dataset_processeddata"
+# the BIDS edition has 153 recordings of 51 subjects in three sessions (github.com/nemarDatasets/nm000246)
 WBCIC_FILES = [
     f"{WBCIC}/sub-{k:03d}/ses-0{s}/sub-{k:03d}_ses-0{s}_task-motorimagery_eeg.mat"
     for k in range(1, 52)
@@ -157,7 +165,7 @@ WBCIC_FILES = [
     [("faced", FACED_FILES, 123, 24, 3), ("wbcic-shu", WBCIC_FILES, 51, 10, 1)],
 )
 def test_paper_folds_of_names_by_the_documented_pattern(task, paths, n_subjects, size, n_never):
-    """No listing of these datasets can be read without an account or a download of the whole archive."""
+    """Subjects and sessions are those of the BIDS editions, names those that the documentation gives."""
     windows = listing(named_files(task, paths))
     assert len(set(windows.subjects.tolist())) == n_subjects
     of_file = {path: path.rsplit("/", 1)[-1].removesuffix(".pkl").split("_")[0] for path in paths}
