@@ -29,6 +29,7 @@ WHOLE_ROOMS = {
     "store/test_line.py": "a bucket that does not answer",
     "tokenizers/test_mulaw.py": "tokens of single samples",
     "tokenizers/test_options.py": "options of the tokenizer beyond the release",
+    "tokenizers/test_quantizer_study.py": "the study of quantizers, in its tiny form",
     "tokenizers/test_padding.py": "padded channels change nothing",
     "tokenizers/test_parity.py": "numbers of the reference release",
     "training/test_added_tokenizer.py": "a tokenizer of another package in every verb",
