@@ -1,8 +1,11 @@
-"""Measure how much a busy neighbour slows training down, with one rank and with two.
+"""Measure how much a busy neighbour slows training down, with one rank and with two, or the whole demo.
 
 A tokenizer with the default recipe is trained on a simulated archive for a number of steps: alone, and beside one
 process that keeps a core busy. `seconds` are those of the training itself, without the start of its processes. The
 weights must be equal in all four runs. Meaningful only on a machine with nothing else to do.
+
+`python -m benchmarks.neighbour demo` runs `emeg demo` on the simulated archive in new stores, alone and beside one
+busy process, which takes about half an hour; `ratio_demo` should be at most 1.7.
 """
 
 import json
@@ -10,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +31,31 @@ RANKS = (1, 2)
 
 def main() -> None:
     """Measure, and print one flat JSON object last."""
+    print(json.dumps(measure_demo() if sys.argv[1:] == ["demo"] else measure_training()))
+
+
+def measure_demo() -> dict[str, object]:
+    """Run the demo twice and compare wall time and the weights of all models."""
+    seconds, weights = {}, []
+    for name, neighbours in (("idle", 0), ("beside", 1)):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder) / "demo"  # the same name, which is part of the archive's, so that the split is the same
+            with busy(neighbours):
+                began = time.monotonic()
+                subprocess.run([sys.executable, "-m", "emeg.cli", "demo", "--root", str(root)], check=True)
+                seconds[name] = time.monotonic() - began
+            weights.append(sorted(sha256_file(path) for path in root.glob("models/*/model.safetensors")))
+        print(f"demo, {name}: {seconds[name]:.0f} s", flush=True)
+    return {
+        "bench": "neighbour",
+        **{f"demo_{name}_s": round(value, 1) for name, value in seconds.items()},
+        "ratio_demo": round(seconds["beside"] / seconds["idle"], 2),
+        "models_equal": weights[0] == weights[1] != [],
+    }
+
+
+def measure_training() -> dict[str, object]:
+    """Train a tokenizer for a few steps with one rank and with two, alone and beside a busy process."""
     result: dict[str, object] = {"bench": "neighbour", "steps": STEPS}
     hashes: set[str] = set()
     with tempfile.TemporaryDirectory() as folder:
@@ -56,7 +85,7 @@ def main() -> None:
                 print(f"{ranks} ranks, {name}: {trained.seconds:.1f} s", flush=True)
             result |= {f"{name}_{ranks}_s": round(value, 1) for name, value in seconds.items()}
             result[f"ratio_{ranks}"] = round(seconds["beside"] / seconds["idle"], 2)
-    print(json.dumps(result | {"models_equal": len(hashes) == 1}))
+    return result | {"models_equal": len(hashes) == 1}
 
 
 @contextmanager
