@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tests.ingest.faults.good import LABELS, NAMES, ONSETS_S, SFREQ, STEM, good, places
-from tests.ingest.faults.written import cnt, gdf
+from tests.ingest.faults.gdf_and_cnt import cnt, gdf
+from tests.ingest.faults.intact import LABELS, NAMES, ONSETS_S, SFREQ, STEM, good, places
 
 KINDS = ("edf", "fif", "vhdr", "set", "bdf", "gdf", "cnt", "fdt", "tsv", "json")
 """The order is part of the seed: a new kind is added at the end."""

@@ -8,7 +8,7 @@ import pytest
 import scipy.signal
 from numpy.typing import NDArray
 from tests.ingest.faults.corpus import Fault, Ready, Refused, corpus
-from tests.ingest.faults.good import LABELS, NAMES, ONSETS_S, SFREQ, places, truth
+from tests.ingest.faults.intact import LABELS, NAMES, ONSETS_S, SFREQ, places, truth
 
 from emeg.ingest import IngestConfig, ingest_recording
 from emeg.ingest.listing.sources import list_archive

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.ingest.makers_files import Told, write_ctf
-from tests.ingest.planting import (
+from tests.ingest.maker_formats import Planted, write_ctf
+from tests.ingest.personal_data import (
     BORN,
     CHANNELS,
     FORBIDDEN,
@@ -73,7 +73,7 @@ def test_planted_names_and_dates_reach_no_output(archive, tmp_path, caplog):
 def test_a_ctf_marker_file_that_ends_early_is_refused(tmp_path, kept):
     """MNE-Python would never stop reading."""
     folder = tmp_path / "ds/sub-01/meg/sub-01_task-rest_meg.ds"
-    write_ctf(folder, Told(NAME, SERIAL, BORN, MEASURED))
+    write_ctf(folder, Planted(NAME, SERIAL, BORN, MEASURED))
     markers = folder / "MarkerFile.mrk"
     markers.write_bytes(markers.read_bytes()[: int(kept * markers.stat().st_size)].rstrip(b"+1.5 \t\n0"))
     result = ingest(IngestConfig(archive=str(tmp_path / "ds"), root=str(tmp_path / "store"), workers=0))

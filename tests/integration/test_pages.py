@@ -6,7 +6,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-from tests.integration.way import Way
+from tests.integration.commands import CommandFolder
 from tests.pages import GUIDES, ROOT, commands_of, files_of, named, python_of, why_not_run
 
 from emeg.store import Store, open_recording
@@ -42,11 +42,11 @@ def adapted(page: Path, command: str, folder: Path) -> str:
 @pytest.mark.parametrize(
     "page", [page for page in GUIDES if page.name != "walkthrough.md" and commands_of(page)], ids=named
 )
-def test_the_commands_of_a_page_run(way: Way, page: Path, tmp_path: Path):
+def test_the_commands_of_a_page_run(walkthrough: CommandFolder, page: Path, tmp_path: Path):
     commands = [command for command in commands_of(page) if not why_not_run(command)]
     if not commands:
         pytest.skip("every command of this page needs a cluster or a network; tests/test_docs.py parses them")
-    shutil.copytree(way.folder, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(walkthrough.folder, tmp_path, dirs_exist_ok=True)
     write_lab_folder(tmp_path / "lab")
     for name, text in files_of(page).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -55,14 +55,16 @@ def test_the_commands_of_a_page_run(way: Way, page: Path, tmp_path: Path):
         for folder in (tmp_path / "store" / "models").iterdir():
             if '"finetuned"' in (folder / "config.json").read_text(encoding="utf-8"):
                 shutil.rmtree(folder)
-    here = Way(tmp_path)
+    here = CommandFolder(tmp_path)
     for command in commands:
         here.run(adapted(page, command, tmp_path))
 
 
-def test_a_store_is_read_without_emeg(way: Way, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_a_store_is_read_without_emeg(
+    walkthrough: CommandFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     """The examples of the page on file formats read what emeg reads."""
-    monkeypatch.chdir(way.folder)
+    monkeypatch.chdir(walkthrough.folder)
     names: dict[str, object] = {}
     exec(compile("\n".join(python_of(ROOT / "docs/reference/formats.md")), "formats", "exec"), names)
     recording = open_recording(Store.open("store"), Path(str(names["path"])).stem)

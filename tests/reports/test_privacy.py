@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.evaluation.conftest import add_model
-from tests.ingest.planting import FORBIDDEN, assert_private, outputs, write_archive
+from tests.ingest.personal_data import FORBIDDEN, assert_private, outputs, write_archive
 
 from emeg.data import ShardConfig, shard
 from emeg.evaluation import EvaluateConfig, evaluate

@@ -8,7 +8,19 @@ from pathlib import Path
 import numpy as np
 import scipy.io
 from tests.ingest.faults.corpus import Ready, Refused, fault
-from tests.ingest.faults.good import FOLDER, NAMES, SFREQ, STEM, good, put, raw_eeg, set_fields, truth, write, write_set
+from tests.ingest.faults.intact import (
+    FOLDER,
+    NAMES,
+    SFREQ,
+    STEM,
+    good,
+    put,
+    raw_eeg,
+    set_fields,
+    truth,
+    write,
+    write_set,
+)
 
 DATA = f"{STEM}.eeg"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-from tests.ingest.faults.good import FOLDER, LABELS, NAMES, STEM
+from tests.ingest.faults.intact import FOLDER, LABELS, NAMES, STEM
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,6 @@ def fault(
 
 def corpus() -> dict[str, Fault]:
     """Return all kinds by name."""
-    for subject in ("headers", "sidecars", "happenings", "signals", "positions", "companions", "places"):
+    for subject in ("headers", "sidecars", "event_tables", "signals", "positions", "companions", "paths"):
         import_module(f"tests.ingest.faults.{subject}")
     return FAULTS

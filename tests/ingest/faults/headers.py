@@ -6,7 +6,7 @@ from pathlib import Path
 
 import edfio
 from tests.ingest.faults.corpus import Ready, Refused, fault
-from tests.ingest.faults.good import FOLDER, LABELS, NAMES, ONSETS_S, SFREQ, STEM, put, raw_eeg, truth, write
+from tests.ingest.faults.intact import FOLDER, LABELS, NAMES, ONSETS_S, SFREQ, STEM, put, raw_eeg, truth, write
 
 # Widths of a signal's fields behind the 256 bytes of the head, in their order.
 LABEL, TRANSDUCER, UNIT, PHYSICAL_MIN, PHYSICAL_MAX, DIGITAL_MIN, DIGITAL_MAX, PREFILTER, SAMPLES = range(9)

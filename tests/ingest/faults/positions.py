@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tests.ingest.faults.corpus import Ready, Refused, fault
-from tests.ingest.faults.good import FOLDER, NAMES, STEM, places, raw_eeg, raw_meg, set_fields, write, write_set
+from tests.ingest.faults.intact import FOLDER, NAMES, STEM, places, raw_eeg, raw_meg, set_fields, write, write_set
 from tests.ingest.faults.sidecars import PREFIX, beside, table
 
 Change = Callable[[NDArray[np.float64]], NDArray[np.float64]]

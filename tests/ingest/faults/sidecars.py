@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.ingest.faults.corpus import Ready, Refused, fault
-from tests.ingest.faults.good import FOLDER, LABELS, NAMES, SECONDS, SFREQ, put
+from tests.ingest.faults.intact import FOLDER, LABELS, NAMES, SECONDS, SFREQ, put
 
 PREFIX = "sub-01_task-rest"
 

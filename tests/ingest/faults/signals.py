@@ -5,7 +5,7 @@ from pathlib import Path
 import mne
 import numpy as np
 from tests.ingest.faults.corpus import Ready, Refused, fault
-from tests.ingest.faults.good import FOLDER, NAMES, STEM, put, raw_eeg, raw_meg, truth, write
+from tests.ingest.faults.intact import FOLDER, NAMES, STEM, put, raw_eeg, raw_meg, truth, write
 
 
 def _write(archive: Path, data: np.ndarray, extension: str = "fif") -> None:

@@ -8,7 +8,7 @@ import pytest
 import scipy.signal
 from numpy.typing import NDArray
 from tests.ingest.conftest import Ingested, ingested
-from tests.ingest.faults.good import LABELS, NAMES, ONSETS_S, SFREQ, helmet, truth
+from tests.ingest.faults.intact import LABELS, NAMES, ONSETS_S, SFREQ, helmet, truth
 
 from emeg.store import read_events
 

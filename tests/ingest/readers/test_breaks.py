@@ -8,7 +8,7 @@ import mne
 import numpy as np
 import pytest
 from tests.ingest.conftest import ingested
-from tests.ingest.faults.good import NAMES, truth
+from tests.ingest.faults.intact import NAMES, truth
 from tests.messages import check_message, refusal
 
 from emeg.data.corpus.cutting import cut

@@ -7,7 +7,7 @@ import mne
 import numpy as np
 import pytest
 from tests.ingest.conftest import ingested
-from tests.ingest.makers_files import SFREQ, N, noise
+from tests.ingest.maker_formats import SFREQ, N, noise
 from tests.messages import check_message
 
 from emeg.store import read_events

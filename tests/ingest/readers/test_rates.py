@@ -5,7 +5,7 @@ import mne
 import numpy as np
 import pytest
 from tests.ingest.conftest import ingested
-from tests.ingest.makers_files import write_gdf_of_rates
+from tests.ingest.maker_formats import write_gdf_of_rates
 
 from emeg.ingest import IngestConfig, list_sources
 from emeg.ingest.channel_rows import ChannelRows

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.ingest.faults.written import cnt
-from tests.ingest.makers_files import SFREQ, N, Told, noise, write_ctf, write_gdf, write_mff, write_persyst
+from tests.ingest.faults.gdf_and_cnt import cnt
+from tests.ingest.maker_formats import SFREQ, N, Planted, noise, write_ctf, write_gdf, write_mff, write_persyst
 
 from emeg.ingest.config import IngestConfig
 from emeg.ingest.facts import RecordingFacts
 from emeg.ingest.listing.sources import list_sources
 from emeg.ingest.recording import open_header
 
-TOLD = Told(
+PLANTED = Planted(
     "control", "A1234567", datetime.date(1970, 1, 2), datetime.datetime(2020, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 )
 CHANNELS = ("Fp1", "Fp2", "C3", "C4", "O1", "O2")
@@ -102,7 +102,7 @@ def test_gdf_by_its_bytes(shared, tmp_path):
     for archive in (folder, tmp_path / "archive"):
         if archive != folder:
             archive.mkdir()
-            write_gdf(archive / "x.gdf", CHANNELS, TOLD)
+            write_gdf(archive / "x.gdf", CHANNELS, PLANTED)
         expected = gdf_table(next(archive.glob("*.gdf")).read_bytes())
         assert len(expected) == (98 if archive == folder else 2)
         if archive == folder:
@@ -116,7 +116,7 @@ def test_gdf_tables_with_a_rate_of_their_own(tmp_path, rate, mode):
     """The signals have 128 Hz, the table a rate of its own. A type with the highest bit ends an event."""
     (tmp_path / "archive").mkdir()
     path = tmp_path / "archive/x.gdf"
-    write_gdf(path, CHANNELS, TOLD)
+    write_gdf(path, CHANNELS, PLANTED)
     data = path.read_bytes()[: 256 * 7 + 2 * 6 * N]
     rows = [(1.0, 769, 0.0), (3.25, 770, 1.5), (6.0, 768, 0.0), (8.0, 768 | 0x8000, 0.0)]
     table = bytes([mode]) + len(rows).to_bytes(3, "little") + np.float32(rate).tobytes()
@@ -158,7 +158,7 @@ def test_ant_neuro_by_antio_and_by_what_was_written(shared, tmp_path):
 def test_persyst_by_its_lines(tmp_path):
     archive = tmp_path / "archive"
     archive.mkdir()
-    write_persyst(archive / "x.lay", CHANNELS, TOLD)
+    write_persyst(archive / "x.lay", CHANNELS, PLANTED)
     header = archive / "x.lay"
     comments = ["2.5,0.5,0,0,left", "2.5,0.0,0,0,right", "7.25,0.0,0,0,rest, eyes open"]
     header.write_text(header.read_text() + "\n".join(comments) + "\n")
@@ -173,14 +173,14 @@ def test_persyst_by_its_lines(tmp_path):
 def test_mff_by_its_xml(shared, tmp_path):
     archive = tmp_path / "archive"
     archive.mkdir()
-    write_mff(archive / "x.mff", TOLD)
+    write_mff(archive / "x.mff", PLANTED)
     [track] = (archive / "x.mff").glob("Events*.xml")
     space = {"e": "http://www.egi.com/event_mff"}
     expected = []
     for event in ET.parse(track).getroot().iterfind("e:event", space):
         fields = {child.tag.partition("}")[2]: child.text or "" for child in event}
         began = datetime.datetime.fromisoformat(fields["beginTime"])
-        onset_s = (began - TOLD.measured).total_seconds()
+        onset_s = (began - PLANTED.measured).total_seconds()
         expected.append((onset_s, fields["code"]))
     assert len(expected) == 3
     assert times(found(archive)) == [(round(onset, 6), code) for onset, code in expected]
@@ -215,7 +215,7 @@ def marker_file(markers) -> str:
 
 def test_ctf_markers_by_their_lines(tmp_path):
     archive = tmp_path / "archive"
-    write_ctf(archive / "x.ds", TOLD)
+    write_ctf(archive / "x.ds", PLANTED)
     (archive / "x.ds/MarkerFile.mrk").write_text(marker_file(MARKERS))
     expected = ctf_markers(archive / "x.ds/MarkerFile.mrk")
     assert len(expected) == 4
@@ -271,7 +271,7 @@ COMPENSATION_BYTES, CHANNEL_BYTES, SYSTEM_CLOCK = 1992, 1328, 17
 
 def write_trials(folder: Path, *, n_trials: int, before_trigger: int, pause_samples: int | None) -> np.ndarray:
     """Write a CTF data set of several trials; with a pause its last sensor is the acquisition's clock."""
-    write_ctf(folder, TOLD)
+    write_ctf(folder, PLANTED)
     stem = folder.name.removesuffix(".ds")
     header = bytearray((folder / f"{stem}.res4").read_bytes())
     struct.pack_into(">h", header, TRIALS_AT, n_trials)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.ingest.conftest import ingested
-from tests.ingest.hapless import hapless
+from tests.ingest.failing_units import fail_as_named
 from tests.ingest.workers.test_executor import made, states, tree
 from tests.messages import check_message, refusal
 
@@ -50,7 +50,7 @@ def worked_on(tmp_path: Path, workers, names: list[str]) -> tuple[dict[str, str]
     sources, config = made(tmp_path, names)
     store = Store.open(config.root, create=True)
     config = config.model_copy(update={"time_limit_s": 5.0, "dask": workers.scheduler_address})
-    outcomes = fan_out(sources, config, lambda left, same: on_cluster(left, same, hapless))
+    outcomes = fan_out(sources, config, lambda left, same: on_cluster(left, same, fail_as_named))
     return states(dict(outcomes)), store
 
 
@@ -114,7 +114,7 @@ def test_a_cluster_whose_last_worker_is_lost_is_reported_with_its_work(tmp_path,
         with distributed.Client(empty, set_as_default=False) as client:
             client.wait_for_workers(1, timeout=60)
         with refusal(TransientError, config.dask, "1 s", "doomed", action="start workers"):
-            list(on_cluster(sources, config, hapless))
+            list(on_cluster(sources, config, fail_as_named))
         assert worker.wait() == -signal.SIGKILL
 
 

@@ -11,7 +11,7 @@ from emeg.ingest import IngestConfig, ingest
 __all__ = ["line"]  # a fixture
 
 
-def test_the_store_behind_a_faulty_line_is_the_faultless_one(line, shared, tmp_path):
+def test_the_store_behind_a_faulty_connection_is_the_faultless_one(line, shared, tmp_path):
     archive = tmp_path / "small"
     shutil.copytree(shared / "data/oddball/sub-02", archive / "sub-02")
     (archive / "sub-03").mkdir()

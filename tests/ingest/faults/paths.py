@@ -5,7 +5,7 @@ import unicodedata
 from pathlib import Path
 
 from tests.ingest.faults.corpus import Ready, Refused, fault
-from tests.ingest.faults.good import FOLDER, STEM, put
+from tests.ingest.faults.intact import FOLDER, STEM, put
 
 
 def _named(archive: Path, stem: str, kind: str = "edf") -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.ingest.faults.corpus import Ready, Refused, fault
-from tests.ingest.faults.good import FOLDER, LABELS, ONSETS_S, SFREQ, put
+from tests.ingest.faults.intact import FOLDER, LABELS, ONSETS_S, SFREQ, put
 from tests.ingest.faults.sidecars import PREFIX, beside, table
 
 

@@ -10,7 +10,7 @@ from emeg.store import Store
 from emeg.store.claims import claimed
 
 
-def hapless(source: Source, config: IngestConfig) -> Outcome:
+def fail_as_named(source: Source, config: IngestConfig) -> Outcome:
     """Simulate an ingest on a cluster: the child crashes or hangs, the worker is killed or frozen, or it works."""
     with claimed(Store.open(config.root), source.path) as ours:
         if not ours:

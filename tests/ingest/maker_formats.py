@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 SFREQ, N = 128, 1280
 
 
-class Told(NamedTuple):
+class Planted(NamedTuple):
     """What is planted: a name for every text, and when."""
 
     name: str
@@ -27,7 +27,7 @@ def noise(n_channels: int, scale: float) -> NDArray[np.float64]:
     return scale * (rng.standard_normal(N) + 0.7 * rng.standard_normal((n_channels, N)))
 
 
-def write_gdf(path: Path, channels: tuple[str, ...], told: Told) -> None:
+def write_gdf(path: Path, channels: tuple[str, ...], planted: Planted) -> None:
     """GDF 2.10 (arXiv cs/0608052): patient, recording, dates, and the texts of every channel."""
 
     def days(when: datetime.date) -> bytes:
@@ -36,19 +36,19 @@ def write_gdf(path: Path, channels: tuple[str, ...], told: Told) -> None:
         return np.uint64(days * 2**32).tobytes()
 
     n = len(channels)
-    head = b"GDF 2.10" + f"{told.name} {told.name}".ljust(66).encode() + bytes(14)
-    head += f"{told.name} {told.serial} 29-NOV-1987".ljust(64).encode() + bytes(16)
-    head += days(told.measured.date()) + days(told.born)
-    head += np.uint16(1 + n).tobytes() + told.name[:6].encode() + told.serial[:8].encode() + bytes(6 + 6 + 24)
+    head = b"GDF 2.10" + f"{planted.name} {planted.name}".ljust(66).encode() + bytes(14)
+    head += f"{planted.name} {planted.serial} 29-NOV-1987".ljust(64).encode() + bytes(16)
+    head += days(planted.measured.date()) + days(planted.born)
+    head += np.uint16(1 + n).tobytes() + planted.name[:6].encode() + planted.serial[:8].encode() + bytes(6 + 6 + 24)
     head += np.int64(N // SFREQ).tobytes() + np.array([1, 1], "<u4").tobytes() + np.uint16(n).tobytes() + bytes(2)
     assert len(head) == 256
     head += b"".join(name.ljust(16).encode() for name in channels)
-    head += told.serial.ljust(80).encode() * n + b"uV    " * n + np.full(n, 4275, "<u2").tobytes()
+    head += planted.serial.ljust(80).encode() * n + b"uV    " * n + np.full(n, 4275, "<u2").tobytes()
     head += b"".join(np.full(n, value, "<f8").tobytes() for value in (-3276.8, 3276.7, -32768, 32767))
-    head += told.name.ljust(68).encode() * n
+    head += planted.name.ljust(68).encode() * n
     head += b"".join(np.full(n, value, "<f4").tobytes() for value in (60.0, 0.1, 50.0))
     head += np.full(n, SFREQ, "<i4").tobytes() + np.full(n, 3, "<i4").tobytes()
-    head += bytes(12 * n) + b"\xff" * n + told.name.ljust(19).encode() * n
+    head += bytes(12 * n) + b"\xff" * n + planted.name.ljust(19).encode() * n
     assert len(head) == 256 * (1 + n)
     blocks = np.round(noise(n, 1e-5) * 1e7).astype("<i2").reshape(n, -1, SFREQ).transpose(1, 0, 2)
     events = b"\x01" + bytes([2, 0, 0]) + np.float32(SFREQ).tobytes()
@@ -56,7 +56,7 @@ def write_gdf(path: Path, channels: tuple[str, ...], told: Told) -> None:
     path.write_bytes(head + blocks.tobytes() + events)
 
 
-def write_mff(path: Path, told: Told) -> None:
+def write_mff(path: Path, planted: Planted) -> None:
     """EGI MFF, 128 channels and the reference: file info, patient and an event track."""
     from mffpy import Writer
     from mffpy.bin_writer import BinWriter
@@ -64,37 +64,37 @@ def write_mff(path: Path, told: Told) -> None:
     signal = BinWriter(sampling_rate=SFREQ, data_type="EEG")
     signal.add_block((noise(129, 1e-5) * 1e6).astype(np.float32))
     writer = Writer(str(path))
-    writer.addxml("fileInfo", recordTime=told.measured)
+    writer.addxml("fileInfo", recordTime=planted.measured)
     writer.add_coordinates_and_sensor_layout("HydroCel GSN 128 1.0")
     writer.addbin(signal)
-    writer.addxml("patient", name="Last (Family) Name", data=told.name)
+    writer.addxml("patient", name="Last (Family) Name", data=planted.name)
     writer.addxml(
         "eventTrack",
-        filename=f"Events_{told.name}.xml",
-        name=told.name,
+        filename=f"Events_{planted.name}.xml",
+        name=planted.name,
         trackType="EVNT",
         events=[
             {
-                "beginTime": told.measured + datetime.timedelta(seconds=second),
+                "beginTime": planted.measured + datetime.timedelta(seconds=second),
                 "duration": 100_000_000,
                 "code": code,
-                "label": told.name,
-                "description": told.name,
-                "sourceDevice": told.serial,
+                "label": planted.name,
+                "description": planted.name,
+                "sourceDevice": planted.serial,
             }
             for second, code in ((1, "stm+"), (3, "stm+"), (5, "stm+"))
         ],
     )
     writer.write()
     info = path / "info.xml"
-    said = f"<ampSerialNumber>{told.serial}</ampSerialNumber><mffVersion>3</mffVersion></fileInfo>"
+    said = f"<ampSerialNumber>{planted.serial}</ampSerialNumber><mffVersion>3</mffVersion></fileInfo>"
     text = info.read_text(encoding="utf-8")
     if "mffVersion" in text:
         said = said.replace("<mffVersion>3</mffVersion>", "")
     info.write_text(text.replace("</fileInfo>", said), encoding="utf-8")
 
 
-def write_persyst(path: Path, channels: tuple[str, ...], told: Told) -> None:
+def write_persyst(path: Path, channels: tuple[str, ...], planted: Planted) -> None:
     """Persyst .lay and .dat: a section about the patient, and comments."""
     (noise(len(channels), 1e-5) * 1e7).T.astype("<i2").tofile(path.with_suffix(".dat"))
     lines = [
@@ -109,35 +109,38 @@ def write_persyst(path: Path, channels: tuple[str, ...], told: Told) -> None:
         "[ChannelMap]",
         *(f"{name}={i}" for i, name in enumerate(channels, 1)),
         "[Patient]",
-        *(f"{key}={told.name}" for key in ("First", "MI", "Last", "Physician", "Technician", "Medications", "History")),
-        f"ID={told.serial}",
+        *(
+            f"{key}={planted.name}"
+            for key in ("First", "MI", "Last", "Physician", "Technician", "Medications", "History")
+        ),
+        f"ID={planted.serial}",
         "Sex=F",
         "Hand=R",
-        f"BirthDate={told.born:%m/%d/%y}",
-        f"TestDate={told.measured:%Y.%m.%d}",
-        f"TestTime={told.measured:%H:%M:%S}",
-        f"Comments1={told.name}",
-        f"Comments2={told.name}",
+        f"BirthDate={planted.born:%m/%d/%y}",
+        f"TestDate={planted.measured:%Y.%m.%d}",
+        f"TestTime={planted.measured:%H:%M:%S}",
+        f"Comments1={planted.name}",
+        f"Comments2={planted.name}",
         "[SampleTimes]",
         "0=48461.0",
         "[Comments]",
-        f"1.0,0.0,0,0,{told.name} coughs",
+        f"1.0,0.0,0,0,{planted.name} coughs",
         "3.0,0.0,0,0,left",
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_nicolet(path: Path, channels: tuple[str, ...], told: Told) -> None:
+def write_nicolet(path: Path, channels: tuple[str, ...], planted: Planted) -> None:
     """Nicolet .data and .head: numbers of patient, admission and recording, and start time."""
     (noise(len(channels), 1e-5) * 1e7).T.astype("<i2").tofile(path)
     lines = [
-        f"start_ts={told.measured:%Y-%m-%d %H:%M:%S}.000",
+        f"start_ts={planted.measured:%Y-%m-%d %H:%M:%S}.000",
         f"num_samples={N}",
         f"sample_freq={SFREQ}",
         "conversion_factor=0.1",
         f"num_channels={len(channels)}",
         f"elec_names=[{','.join(channels)}]",
-        *(f"{key}={told.born:%Y%m%d}" for key in ("pat_id", "adm_id", "rec_id")),
+        *(f"{key}={planted.born:%Y%m%d}" for key in ("pat_id", "adm_id", "rec_id")),
         f"duration_in_sec={N // SFREQ}",
         "sample_bytes=2",
     ]
@@ -184,25 +187,25 @@ _COMPENSATION = np.dtype(
 )
 
 
-def write_ctf(path: Path, told: Told, n: int = 24) -> None:
+def write_ctf(path: Path, planted: Planted, n: int = 24) -> None:
     """CTF .ds: axial gradiometers over a spherical dewar; every text of the resource file, history, markers, infods.
 
     One reference magnetometer and coefficients of 0 for it: MNE-Python wants a compensation.
     """
     path.mkdir(parents=True)
     stem = path.name.removesuffix(".ds")
-    name, date = told.name.encode(), f"{told.measured:%d-%b-%Y}".encode()
+    name, date = planted.name.encode(), f"{planted.measured:%d-%b-%Y}".encode()
 
     def text(value: bytes, size: int) -> bytes:
         return value[: size - 1].ljust(size, b"\0")
 
     head = b"MEG42RS\0" + text(name, 256) * 3 + b"\0\x01"
-    head += text(f"{told.measured:%H:%M}".encode(), 255) + text(date, 255)
+    head += text(f"{planted.measured:%H:%M}".encode(), 255) + text(date, 255)
     head += np.array([N], ">i4").tobytes() + np.array([n + 1], ">i2").tobytes()
     head += bytes(-len(head) % 8) + np.array([SFREQ, N / SFREQ], ">f8").tobytes() + b"\0\x01"
     head += bytes(-len(head) % 4) + bytes(4) + b"\0\x01\0\0"
     head = head.ljust(1844 - 4 - 60 - 5 * 32 - 256 - 4, b"\0")
-    head += text(name, 32) + text(name, 256) + text(told.serial.encode(), 32) + text(name, 32) * 3
+    head += text(name, 32) + text(name, 256) + text(planted.serial.encode(), 32) + text(name, 32) * 3
     head = (head + text(name, 60)).ljust(1836, b"\0") + np.array([len(name) + 1], ">i4").tobytes()
     head = head.ljust(1844, b"\0") + name + b"\0" + b"\0\0"
     heights = np.linspace(0.2, 0.95, n)
@@ -226,7 +229,7 @@ def write_ctf(path: Path, told: Told, n: int = 24) -> None:
     (path / f"{stem}.res4").write_bytes(head + tail + np.array([n], ">i2").tobytes() + compensation.tobytes())
     values = np.round(noise(n + 1, 3e-13) * 1e15).astype(">i4")
     (path / f"{stem}.meg4").write_bytes(b"MEG41CP\0" + values.tobytes())
-    (path / f"{stem}.hist").write_text(f"{told.name} {told.measured:%d-%b-%Y}\n")
+    (path / f"{stem}.hist").write_text(f"{planted.name} {planted.measured:%d-%b-%Y}\n")
     (path / f"{stem}.infods").write_bytes(b"PATIENT_NAME_FIRST" + name + b"PATIENT_BIRTHDATE" + date)
     (path / f"{stem}.hc").write_text(
         "".join(
@@ -241,8 +244,8 @@ def write_ctf(path: Path, told: Told, n: int = 24) -> None:
         )
     )
     (path / "MarkerFile.mrk").write_text(
-        f"PATH OF DATASET:\n/home/{told.name}/{stem}.ds\n\nNUMBER OF MARKERS:\n1\n\nCLASSGROUPID:\n3\n"
-        f"NAME:\n{told.name}\nCOMMENT:\n{told.name}\nCOLOR:\ngreen\nNUMBER OF SAMPLES:\n1\nLIST OF SAMPLES:\n"
+        f"PATH OF DATASET:\n/home/{planted.name}/{stem}.ds\n\nNUMBER OF MARKERS:\n1\n\nCLASSGROUPID:\n3\n"
+        f"NAME:\n{planted.name}\nCOMMENT:\n{planted.name}\nCOLOR:\ngreen\nNUMBER OF SAMPLES:\n1\nLIST OF SAMPLES:\n"
         "TRIAL NUMBER\t\tTIME FROM SYNC POINT (in seconds)\n                  +0\t\t\t\t\t+1.5\n"
     )
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.way import Way, walkthrough_commands
+from tests.integration.commands import CommandFolder, walkthrough_commands
 
 from emeg.cli import VERB_GROUPS, VERBS
 from emeg.data import Corpus
@@ -31,18 +31,18 @@ def test_the_walkthrough_shows_every_verb():
     assert shown | on_other_pages == set(VERBS)
 
 
-def test_every_stage_left_its_product(way: Way):
-    store = Store.open(way.store)
+def test_every_stage_left_its_product(walkthrough: CommandFolder):
+    store = Store.open(walkthrough.store)
     assert len(read_catalog(store)) == 18
     for room, count in (("corpora", 1), ("tokens", 1), ("models", 3), ("evaluations", 1), ("reports", 2)):
         assert len(store.names(room)) == count, room
 
 
-def test_nobody_is_on_two_sides(way: Way):
+def test_nobody_is_on_two_sides(walkthrough: CommandFolder):
     """No training stage has seen a subject that the task tests: read from the products themselves."""
-    store = Store.open(way.store)
+    store = Store.open(walkthrough.store)
     subjects = Corpus.open(store).subjects
-    figures = json.loads((next((way.store / "evaluations").iterdir()) / "figures.json").read_text())
+    figures = json.loads((next((walkthrough.store / "evaluations").iterdir()) / "figures.json").read_text())
     tested = [person for fold in figures["task"]["folds"] for person in fold["test"]]
     assert sorted(tested) == sorted(set(tested)) == sorted(p for p, split in subjects.items() if split == "held_out")
     for fold in figures["task"]["folds"]:
@@ -51,8 +51,8 @@ def test_nobody_is_on_two_sides(way: Way):
 
 
 @pytest.mark.slow
-def test_a_second_run_redoes_nothing(way: Way):
-    before = tree(way.store)
+def test_a_second_run_redoes_nothing(walkthrough: CommandFolder):
+    before = tree(walkthrough.store)
     for command in walkthrough_commands():
         looks = {
             "import-reference",
@@ -71,33 +71,37 @@ def test_a_second_run_redoes_nothing(way: Way):
             "tidy",
         }
         if command.split()[1] not in looks:
-            printed = way.run(command)
+            printed = walkthrough.run(command)
             assert re.search(r"done_before\s+True|n_new\s+0", printed), f"{command}\n{printed}"
-    assert tree(way.store) == before
+    assert tree(walkthrough.store) == before
 
 
 @pytest.mark.slow
-def test_the_same_archive_gives_the_same_bytes(way: Way, tmp_path: Path):
+def test_the_same_archive_gives_the_same_bytes(walkthrough: CommandFolder, tmp_path: Path):
     """Ingest and shard again, elsewhere: recordings, catalogue and corpus are equal byte for byte."""
-    again = Way(tmp_path)
-    shutil.copytree(way.folder / "archive", tmp_path / "archive")
+    again = CommandFolder(tmp_path)
+    shutil.copytree(walkthrough.folder / "archive", tmp_path / "archive")
     for command in walkthrough_commands():
         if command.split()[1] in {"ingest", "copies", "shard"}:
             again.run(command)
     expected = {
         name: digest
-        for name, digest in tree(way.store).items()
+        for name, digest in tree(walkthrough.store).items()
         if name.split("/")[0] in {"store.json", "recordings", "catalog", "corpora"}
     }
     assert tree(again.store) == expected
 
 
-def test_the_public_validator_passes_the_export(way: Way):
+def test_the_public_validator_passes_the_export(walkthrough: CommandFolder):
     program = Path(sys.executable).with_name("bids-validator-deno")
     if not program.exists():
         pytest.skip("bids-validator-deno is not installed (it is in the dev extra)")
     done = subprocess.run(
-        [program, way.folder / "bids", "--format", "json"], capture_output=True, text=True, check=False, timeout=120
+        [program, walkthrough.folder / "bids", "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     if not done.stdout.startswith("{"):
         pytest.skip(f"the validator did not run: {done.stderr[-300:]}")
@@ -106,24 +110,24 @@ def test_the_public_validator_passes_the_export(way: Way):
     assert [issue for issue in found["issues"]["issues"] if issue["severity"] == "error"] == []
 
 
-def test_reference_weights_become_a_model(way: Way, reference_weights: Path):
+def test_reference_weights_become_a_model(walkthrough: CommandFolder, reference_weights: Path):
     (command,) = [command for command in walkthrough_commands() if "import-reference" in command]
-    way.run(command)
+    walkthrough.run(command)
     assert (reference_weights / "brainomni" / "model.safetensors").exists()
 
 
-def test_the_report_is_one_page_that_asks_for_nothing_else(way: Way):
-    path = Path(way.printed["report"].splitlines()[-1])
+def test_the_report_is_one_page_that_asks_for_nothing_else(walkthrough: CommandFolder):
+    path = Path(walkthrough.printed["report"].splitlines()[-1])
     html = path.read_text(encoding="utf-8")
     assert not re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']+["']|url\((?!#)""", html)
     assert "http://" not in re.sub(r"http://www\.w3\.org/[^\"']*", "", html)
 
 
-def test_a_browser_shows_the_report(way: Way, tmp_path: Path):
+def test_a_browser_shows_the_report(walkthrough: CommandFolder, tmp_path: Path):
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no Chromium on this machine")
-    path = Path(way.printed["report"].splitlines()[-1])
+    path = Path(walkthrough.printed["report"].splitlines()[-1])
     done = subprocess.run(
         [
             chromium,

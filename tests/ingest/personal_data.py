@@ -9,7 +9,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import zarr
-from tests.ingest.makers_files import Told, write_ctf, write_gdf, write_mff, write_nicolet, write_persyst
+from tests.ingest.maker_formats import Planted, write_ctf, write_gdf, write_mff, write_nicolet, write_persyst
 
 from emeg.store import Store, catalog_table, read_catalog, read_events, read_quarantine
 
@@ -103,13 +103,13 @@ def write_archive(root: Path) -> None:
     (root / "dataset_description.json").write_text(
         json.dumps({"Name": "ds", "BIDSVersion": "1.9.0", "Authors": [NAME]})
     )
-    told = Told(NAME, SERIAL, BORN, MEASURED)
+    texts = Planted(NAME, SERIAL, BORN, MEASURED)
     for subject, write_one in (
-        ("08", lambda stem: write_gdf(stem.with_suffix(".gdf"), CHANNELS, told)),
-        ("09", lambda stem: write_mff(stem.with_suffix(".mff"), told)),
-        ("10", lambda stem: write_persyst(stem.with_suffix(".lay"), CHANNELS, told)),
-        ("11", lambda stem: write_nicolet(stem.with_suffix(".data"), CHANNELS, told)),
-        ("12", lambda stem: write_ctf(stem.with_suffix(".ds"), told)),
+        ("08", lambda stem: write_gdf(stem.with_suffix(".gdf"), CHANNELS, texts)),
+        ("09", lambda stem: write_mff(stem.with_suffix(".mff"), texts)),
+        ("10", lambda stem: write_persyst(stem.with_suffix(".lay"), CHANNELS, texts)),
+        ("11", lambda stem: write_nicolet(stem.with_suffix(".data"), CHANNELS, texts)),
+        ("12", lambda stem: write_ctf(stem.with_suffix(".ds"), texts)),
     ):
         kind = "meg" if subject == "12" else "eeg"
         stem = root / f"sub-{subject}/{kind}/sub-{subject}_task-rest_{kind}"
@@ -174,5 +174,5 @@ def outputs(store: Store, root: Path) -> dict[str, str]:
 
 
 def assert_private(found: dict[str, str], forbidden: tuple[str, ...]) -> None:
-    told = [(where, word) for where, text in found.items() for word in forbidden if word in text.lower()]
-    assert not told, told
+    found_words = [(where, word) for where, text in found.items() for word in forbidden if word in text.lower()]
+    assert not found_words, found_words

@@ -4,7 +4,7 @@ import struct
 from functools import cache
 
 import numpy as np
-from tests.ingest.faults.good import LABELS, NAMES, ONSETS_S, SFREQ, truth
+from tests.ingest.faults.intact import LABELS, NAMES, ONSETS_S, SFREQ, truth
 
 STEP_UV = 0.01
 """Value of one step, µV."""
