@@ -6,13 +6,12 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, chdir, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
-from uuid import uuid4
 
 import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
@@ -98,23 +97,18 @@ class Server:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
-    def deploy(self, *, apply: bool = False) -> str:
-        """Plan or apply ``emeg.yaml`` in this process, which saves the start of another one, and return the text."""
+    @contextmanager
+    def in_this_process(self) -> Iterator[None]:
+        """Let this process use the server during the block, which saves the start of another process."""
         here = {PREFECT_API_URL: self.url, PREFECT_HOME: self.home}
         with patch.dict(os.environ, self.environment), chdir(self.home), temporary_settings(here):
+            yield
+
+    def deploy(self, *, apply: bool = False) -> str:
+        """Plan or apply ``emeg.yaml`` and return the text."""
+        with self.in_this_process(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'imghdr'", DeprecationWarning)  # Prefect's notifications import it
             return deploy(DeployConfig(apply=apply)).as_text()
-
-    def emit(self, event: str, **resource: str) -> None:
-        """Send an event, as a flow would."""
-        body = {"id": str(uuid4()), "occurred": datetime.now(UTC).isoformat(), "event": event, "resource": resource}
-        httpx.post(f"{self.url}/events", json=[body], timeout=60).raise_for_status()
-
-    def python(self, code: str) -> str:
-        done = subprocess.run(
-            [PYTHON, "-c", code], cwd=self.home, env=self.environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
 
     def ask(self, method: str, path: str, **json: Any) -> Any:
         """Return the answer; repeat the request while SQLite is locked by another one (the server answers 503)."""
@@ -153,6 +147,11 @@ class Server:
     def ended(self, run: str) -> str | None:
         state = self.state(run)["type"]
         return state if state in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"} else None
+
+    def logs(self, run: str) -> list[dict[str, Any]]:
+        """Lines of a run's log."""
+        found: list[dict[str, Any]] = self.ask("POST", "/logs/filter", logs={"flow_run_id": {"any_": [run]}})
+        return found
 
     def runs_of(self, deployment: str) -> list[dict[str, Any]]:
         """Runs without a schedule."""

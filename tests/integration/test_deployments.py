@@ -6,17 +6,23 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import httpx
 import pytest
 import yaml
 from benchmarks._tiny import NETWORK, add_recording
+from prefect.events.worker import EventsWorker
 from tests.integration.postgres import find_binaries, running_postgres
 from tests.integration.prefect_server import PYTHON, Server, free_port, running_server, running_worker, wait_for
 from tests.integration.receivers import Mailbox, Slack, Webhook, mailbox, slack, webhook
 
+from emeg.curation import TidyConfig
+from emeg.flows.engine import publish
 from emeg.flows.grow import grow_flow
-from emeg.store import Store, read_catalog
+from emeg.flows.missing_stores import was_found_before
+from emeg.flows.tidy import tidy_flow
+from emeg.store import Store, VerifyConfig, read_catalog, verify
 from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
 
 pytestmark = pytest.mark.slow
@@ -57,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, database: str | None, alert
     environment |= SECRETS
     with running_server(home, database, environment) as server:
         write_settings(server)
-        server.emeg("deploy", "--apply")
+        server.deploy(apply=True)
         yield server
 
 
@@ -181,15 +187,12 @@ def test_a_wrong_parameter_is_refused_before_there_is_a_run(server: Server):
 def test_each_new_model_starts_an_evaluation_of_itself(server: Server):
     """As two pretrainings one after another would: both events, one run each, with the model by name."""
     root = str(server.home / "store")
-    server.python(
-        "from emeg.flows.engine import publish\n"
-        "from prefect.events.worker import EventsWorker\n"
-        f"publish('model', {root!r}, 'first-model', network='brainomni')\n"
-        f"publish('model', {root!r}, 'tokenizer', network='braintokenizer')\n"
-        f"publish('model', '/elsewhere', 'foreign', network='brainomni')\n"
-        f"publish('model', {root!r}, 'second-model', network='brainomni')\n"
-        "EventsWorker.instance().drain()\n"
-    )
+    with server.in_this_process():
+        publish("model", root, "first-model", network="brainomni")
+        publish("model", root, "tokenizer", network="braintokenizer")
+        publish("model", "/elsewhere", "foreign", network="brainomni")
+        publish("model", root, "second-model", network="brainomni")
+        EventsWorker.instance().drain()
     runs = wait_for(lambda: found if len(found := server.runs_of("evaluate/main")) >= 2 else None, "two runs")
     assert {run["parameters"]["config"]["model"] for run in runs} == {"first-model", "second-model"}
     assert all(run["parameters"]["config"]["root"] == root for run in runs)
@@ -225,7 +228,12 @@ def test_ingest_runs_through_a_worker_and_tells_of_refused_recordings(worker: Se
     run = worker.run("ingest/raw")
     assert wait_for(lambda: worker.ended(run), "the run of ingest") == "COMPLETED"
     assert len([row for row in read_catalog(Store.open(root)) if row.dataset != "d"]) == 8
-    artifacts = worker.ask("POST", "/artifacts/filter", limit=50)
+    chosen = {"flow_run_id": {"any_": [run]}}
+    wait_for(
+        lambda: {"emeg.flows.ingest", "emeg.ingest.archive"} <= {row["name"] for row in worker.logs(run)} or None,
+        "emeg's lines in the run's log",
+    )
+    artifacts = worker.ask("POST", "/artifacts/filter", artifacts=chosen)
     assert {"markdown", "table", "progress"} <= {row["type"] for row in artifacts}
     (counts,) = [json.loads(row["data"]) for row in artifacts if row["key"] == "ingest-quality"]
     assert {row["what"]: row["recordings"] for row in counts}["ready"] == 8
@@ -238,19 +246,17 @@ def test_enough_new_recordings_become_a_corpus_and_its_tokens(worker: Server):
     """The ingest above has started `grow`."""
     store = Store.open(worker.home / "store")
 
-    def ended(n: int) -> list[str] | None:
-        states = [state for run in worker.runs_of("grow/main") if (state := worker.ended(run["id"]))]
-        return states if len(states) >= n else None
+    def ended() -> list[str] | None:
+        return [state for run in worker.runs_of("grow/main") if (state := worker.ended(run["id"]))] or None
 
-    assert wait_for(lambda: ended(1), "the first run of grow") == ["COMPLETED"]
+    assert wait_for(ended, "the run of grow") == ["COMPLETED"]
     (corpus,) = store.names("corpora")
     assert store.names("tokens") == []  # there is no tokenizer yet
     with store.publishing("models", "tokenizer") as folder:
         BrainTokenizer(BrainTokenizerConfig(**NETWORK)).save_pretrained(folder, provenance={})
     store.remove("corpora", corpus)
-    event = {"prefect.resource.id": "emeg.dataset.x", "emeg.root": str(store.root)}
-    worker.emit("emeg.recordings.ingested", **event)
-    wait_for(lambda: ended(2), "the second run of grow")
+    with worker.in_this_process():
+        assert grow_flow(root=str(store.root), threshold=1) == corpus
     assert store.names("corpora") == [corpus]
     (tokens,) = store.names("tokens")
     assert store.read_json("tokens", tokens, "manifest.json")["corpus"] == corpus
@@ -260,14 +266,13 @@ def test_enough_new_recordings_become_a_corpus_and_its_tokens(worker: Server):
 
 def test_a_damaged_store_fails_the_check_and_is_told_by_all_three_ways(worker: Server, alerts: Alerts):
     root = worker.home / "store"
-    whole = worker.run("verify/main")
-    assert wait_for(lambda: worker.ended(whole), "the first check") == "COMPLETED"
+    assert not verify(VerifyConfig(root=str(root))).faults
     damaged = max((root / "recordings").rglob("c/*/*"), key=lambda file: file.stat().st_size)
     data = bytearray(damaged.read_bytes())
     data[len(data) // 2] ^= 0xFF
     damaged.write_bytes(bytes(data))
     run = worker.run("verify/main")
-    assert wait_for(lambda: worker.ended(run), "the second check") == "FAILED"
+    assert wait_for(lambda: worker.ended(run), "the run of verify") == "FAILED"
     message = wait_for(lambda: alerts.hook.subject("Failed: verify/"), "a message")
     assert str(root) in message["body"]
     mail = wait_for(lambda: alerts.mail.mails[0] if alerts.mail.mails else None, "a mail")
@@ -282,10 +287,20 @@ def test_a_damaged_store_fails_the_check_and_is_told_by_all_three_ways(worker: S
 
 
 def test_the_plan_of_tidying_is_an_artifact_before_anything_goes(worker: Server):
-    run = worker.run("tidy/main")
-    assert wait_for(lambda: worker.ended(run), "the run of tidy") == "COMPLETED"
+    root = str(worker.home / "store")
+    with worker.in_this_process():
+        tidy_flow(TidyConfig(root=root))
     keys = {row["key"] for row in worker.ask("POST", "/artifacts/filter", limit=100)}
     assert {"tidy-plan-result", "tidy-result"} <= keys
+
+
+def test_the_server_knows_which_stores_a_deployment_has_found(worker: Server):
+    root = str(worker.home / "store")
+    ingest = UUID(worker.deployments()["ingest/raw"]["id"])
+    with worker.in_this_process():
+        assert was_found_before(ingest, root)
+        assert not was_found_before(ingest, f"{root}-2")
+        assert not was_found_before(UUID(worker.deployments()["shard/main"]["id"]), root)
 
 
 def test_no_secret_is_in_logs_artifacts_runs_or_the_store(worker: Server, alerts: Alerts):

@@ -161,10 +161,10 @@ def choose(page: Page, label: str, value: str) -> None:
 
 def click(page: Page, element: str) -> None:
     """Wait for an element that a script finds, and click on it."""
-    wait_for(lambda: page.run(f"{element} ? true : null"), element)
-    page.run(f"{element}.id = 'clicked'")
-    page.click("#clicked")
-    page.run("document.querySelector('#clicked')?.removeAttribute('id')")
+    mark = f"(one => one ? one.toggleAttribute('data-clicked', true) : null)({element})"
+    wait_for(lambda: page.run(mark), element)
+    page.click("[data-clicked]")
+    page.run("document.querySelector('[data-clicked]')?.removeAttribute('data-clicked')")
 
 
 def named(tag: str, text: str) -> str:

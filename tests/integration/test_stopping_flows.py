@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, hook: Webhook) -> Iterator[
     settings["notifications"] = {"ops": {"url": "$OPS_WEBHOOK", "alerts": ["crashed"]}}
     (home / "emeg.yaml").write_text(yaml.safe_dump(settings))
     with running_server(home, environment={"OPS_WEBHOOK": hook.url}) as server:
-        server.emeg("deploy", "--apply")
+        server.deploy(apply=True)
         yield server
 
 

@@ -5,11 +5,15 @@ import logging
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect._internal.observers import FlowRunCancellingObserver
+from prefect.utilities.services import critical_service_loop
 
-from emeg.service.worker import _patient
+from emeg.service.worker import _make_cancellation_lasting, _patient
 
 
 def test_a_server_that_does_not_answer_is_asked_again_and_logged_once(caplog):
@@ -27,6 +31,35 @@ def test_a_server_that_does_not_answer_is_asked_again_and_logged_once(caplog):
     with caplog.at_level(logging.INFO, logger="emeg.service.worker"):
         assert [asyncio.run(ask()) for _ in range(4)] == [[], [], ["run"], []]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "WARNING"]
+
+
+def test_cancelled_runs_are_looked_for_after_the_server_was_down(monkeypatch):
+    """Prefect's own loop ends after three failures in a row."""
+    monkeypatch.setattr(
+        FlowRunCancellingObserver, "__init__", FlowRunCancellingObserver.__init__
+    )  # restored afterwards
+    _make_cancellation_lasting()
+    run, found = uuid4(), []
+    answers = iter([*[httpx.ConnectError("refused")] * 8, [], [SimpleNamespace(id=run)]])
+
+    class Client:
+        async def read_flow_runs(self, **_: object) -> list[object]:
+            if isinstance(answer := next(answers), Exception):
+                raise answer
+            return answer
+
+    observer = FlowRunCancellingObserver(on_cancelling=found.append)
+    observer._client = Client()
+
+    async def watch() -> None:
+        loop = asyncio.create_task(critical_service_loop(observer._check_for_cancelled_flow_runs, interval=0.001))
+        while not found:
+            assert not loop.done()
+            await asyncio.sleep(0.001)
+        loop.cancel()
+
+    asyncio.run(watch())
+    assert found == [run]
 
 
 def test_a_wrong_password_is_an_error():

@@ -2,7 +2,7 @@
 
 It is Prefect's process worker with two differences. A stop signal ends the runs before the worker, so that trainings
 write a checkpoint, as a container runtime or systemd expects of the process that they signal. A server that does not
-answer for hours does not end the worker, which would take its runs with it.
+answer for hours ends neither the worker, which would take its runs with it, nor its attention to cancelled runs.
 """
 
 import functools
@@ -79,6 +79,7 @@ async def _work(config: WorkConfig, progress: Progress) -> int:
     from prefect.settings import get_current_settings
     from prefect.workers.process import ProcessWorker
 
+    _make_cancellation_lasting()
     worker = ProcessWorker(work_pool_name=config.pool)
     stopping = anyio.Event()
     _make_lasting(worker, stopping)
@@ -105,6 +106,21 @@ def _make_lasting(worker: "ProcessWorker", stopping: "anyio.Event") -> None:
 
     worker.get_and_submit_flow_runs = find_runs_unless_stopping  # type: ignore[method-assign]
     worker.sync_with_backend = _patient(worker.sync_with_backend, None)  # type: ignore[method-assign]
+
+
+def _make_cancellation_lasting() -> None:
+    """Make Prefect look for cancelled runs again after the server was down; it would give up after three failures."""
+    from prefect._internal.observers import FlowRunCancellingObserver
+
+    begin = FlowRunCancellingObserver.__init__
+
+    @functools.wraps(begin)
+    def begin_patiently(observer: FlowRunCancellingObserver, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        begin(observer, *args, **kwargs)
+        check = _patient(observer._check_for_cancelled_flow_runs, None)
+        observer._check_for_cancelled_flow_runs = check  # type: ignore[method-assign]
+
+    FlowRunCancellingObserver.__init__ = begin_patiently  # type: ignore[method-assign, assignment]
 
 
 def _patient(call: Request[R], otherwise: R) -> Request[R]:
