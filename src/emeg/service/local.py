@@ -34,8 +34,8 @@ LOCK = "up.lock"
 STOP_S = 100.0
 """Seconds that runs have to write a checkpoint after a stop signal."""
 
-READY_S = 120.0
-"""Seconds that the server has to answer."""
+READY_S = 300.0
+"""Seconds that the server has to answer; a slow machine needs minutes, and a server that dies is noticed at once."""
 
 STARTS = 3
 """How often `up` starts what has ended while it worked."""
