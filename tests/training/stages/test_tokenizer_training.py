@@ -15,10 +15,10 @@ from emeg.data import BatchReader, Corpus, MicroBatch, SamplingConfig, SamplingP
 from emeg.errors import UserError
 from emeg.hashing import sha256_file
 from emeg.store import Store
-from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
+from emeg.tokenizers.braintokenizer import BrainTokenizer, TokenizerLosses, normalise_signal
 from emeg.training import TokenizeConfig, TrainTokenizerConfig, tokenize, train_tokenizer
 from emeg.training.configs import TrainResult
-from emeg.training.loop.batches import SignalBatch, SignalReader, StepLoader, keep_channels, stored_signal_batch
+from emeg.training.loop.batches import SignalBatch, SignalReader, StepLoader, keep_channels, stored_signal_batch, widen
 from emeg.training.loop.history import History
 from emeg.training.loop.rank import RunContext
 from emeg.training.loop.stop_signal import InterruptedRunError
@@ -292,6 +292,31 @@ def test_kept_channels_are_real_ones_and_go_together():
     drawn = {tuple(sorted(row.tolist())) for row in kept.signal[20:, :, 0]}
     assert len(drawn) > 5
     assert keep_channels(batch, 7, generator) is batch
+
+
+def test_later_steps_show_more_channels_of_fewer_windows(root):
+    config = TrainTokenizerConfig(
+        root=root,
+        overrides=SMALL,
+        steps=4,
+        late_channels=6,
+        sampling=SamplingConfig(budget_channel_seconds=60, crop_s=2.0, max_channels=3),
+    )
+    module = tokenizer_training(config, Corpus.open(Store.open(root)), 4, History())
+    shown = []
+    module.network.training_loss = lambda x, *rest, **more: (
+        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros(())] * 6)
+    )
+    for step in range(4):
+        signal, pos = torch.randn(5, 8, 512), torch.randn(5, 8, 6)
+        module.training_step(SignalBatch(step, 0, signal, pos, torch.zeros(5, 8).long(), None, (0, 1, 2, 3, 4)), 0)
+    assert shown == [(5, 3), (5, 3), (2, 6), (2, 6)]
+    few = SignalBatch(
+        3, 0, torch.randn(5, 3, 512), torch.randn(5, 3, 6), torch.zeros(5, 3).long(), None, (0, 1, 2, 3, 4)
+    )
+    assert widen(few, 3, 6) is few
+    with pytest.raises(ValueError, match="late_channels"):
+        TrainTokenizerConfig(**{**config.model_dump(), "late_channels": 3})
 
 
 def test_budget_counts_the_channels_that_are_shown(root):

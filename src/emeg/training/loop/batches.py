@@ -166,6 +166,29 @@ def keep_channels(batch: SignalBatch, n: int, generator: torch.Generator) -> Sig
     return take_channels(batch, rank_BC.topk(n, dim=1).indices)
 
 
+def widen(batch: SignalBatch, n: int, late: int) -> SignalBatch:
+    """Select the first samples of a batch, so many that `late` channels of each cost at most as much as `n` of all.
+
+    Parameters
+    ----------
+    batch : SignalBatch
+        At least one sample, with all of its channels.
+    n, late : int
+        Channels of a sample before and after, where it has so many.
+    """
+    channels, size = batch.sensor_type.shape[1], len(batch.segments)
+    kept = max(1, size * min(channels, n) // min(channels, late))
+    if kept >= size:
+        return batch
+    return batch._replace(
+        signal=batch.signal[:kept],
+        pos=batch.pos[:kept],
+        sensor_type=batch.sensor_type[:kept],
+        channel_mask=None if batch.channel_mask is None else batch.channel_mask[:kept],
+        segments=batch.segments[:kept],
+    )
+
+
 class SpreadChannels:
     """Choose channels of every sample that lie evenly over the head; once for each geometry, on the CPU.
 

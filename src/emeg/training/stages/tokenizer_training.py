@@ -23,7 +23,15 @@ from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
 from emeg.tokenizers.interface import TokenizerModule, build_tokenizer
 from emeg.training.configs import TrainResult, TrainTokenizerConfig
 from emeg.training.device import is_gpu
-from emeg.training.loop.batches import Filler, SignalBatch, SignalReader, fixed_batches, keep_channels, signal_batch
+from emeg.training.loop.batches import (
+    Filler,
+    SignalBatch,
+    SignalReader,
+    fixed_batches,
+    keep_channels,
+    signal_batch,
+    widen,
+)
 from emeg.training.loop.fit import adjust, carry_out
 from emeg.training.loop.history import History
 from emeg.training.loop.lightning_module import Training
@@ -56,6 +64,7 @@ class TokenizerTraining(Training):
         group_of: Sequence[Group],
         ramp_steps: int,
         max_channels: int | None,
+        late_channels: int | None = None,
         **rest: Any,  # noqa: ANN401 - of `Training`
     ) -> None:
         super().__init__(network, **rest)
@@ -64,6 +73,7 @@ class TokenizerTraining(Training):
         self._group_of = group_of
         self._ramp_steps = ramp_steps
         self._max_channels = max_channels
+        self._late_channels = late_channels
 
     def training_step(self, batch: SignalBatch, batch_idx: int) -> Tensor:
         """Compute the loss of one micro-batch."""
@@ -71,7 +81,10 @@ class TokenizerTraining(Training):
         # normalised with all channels, as it will be when the model is used
         batch = batch._replace(signal=self._normalised(batch))
         if self._max_channels is not None:
-            batch = keep_channels(batch, self._max_channels, generator)
+            shown = self._max_channels
+            if self._late_channels is not None and 2 * batch.step >= self._n_steps:
+                batch, shown = widen(batch, shown, self._late_channels), self._late_channels
+            batch = keep_channels(batch, shown, generator)
         with self.naming(batch.step, batch.segments):
             losses = cast("Any", self.network).training_loss(
                 batch.signal,
@@ -245,6 +258,7 @@ def tokenizer_training(
         group_of=group_of,
         ramp_steps=0 if lineage and not config.transfer else config.ramp_steps,  # what was learned needs no ramp
         max_channels=config.sampling.max_channels,
+        late_channels=config.late_channels,
         groups=network.parameter_groups(
             learning_rate=config.optimiser.learning_rate,
             quantizer_learning_rate=config.optimiser.quantizer_learning_rate,
