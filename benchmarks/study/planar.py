@@ -11,7 +11,10 @@ a Gaussian signal, and how much of the signal is white noise of the sensors.
 
 `python -m benchmarks.study.planar train STORE DEVICE '{"network": {"gain_harmonics": 5}}'` trains a tokenizer on one
 device and prints the same correlation of its reconstructions. `plan` lists (first step, channels shown, windows a
-step).
+step). With `"weights": "FILE"` it writes the weights.
+
+`python -m benchmarks.study.planar parts STORE DEVICE RUN FILE` prints what each part of such a network costs: the
+correlation from latents that are not quantized, from the codes, and with fewer channels shown to the encoder.
 
 Shape letters: B batch, C channels, N samples, D features.
 """
@@ -44,11 +47,14 @@ from emeg.tokenizers.braintokenizer import (
 )
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser
 from emeg.tokenizers.braintokenizer.layers import SensorHarmonics
+from emeg.tokenizers.braintokenizer.quantization.residual import normalise_latents
 
 WINDOW = 512
 COMPONENTS = (16, 24, 32)
 DEGREES = (1, 3, 5)
 TRAINING_SEGMENTS, TEST_SEGMENTS = 8, 6
+PART_SEGMENTS = 2
+"""Segments for `parts`, which reconstructs them several times."""
 BETA_HZ = (13.0, 30.0)
 MORE_COMPONENTS = (16, 24, 32, 48, 64)
 PASS_BAND_HZ = 96.0
@@ -77,6 +83,8 @@ class Run(Config):
     """Seed of weights and draws."""
     every: int = 200
     """Steps between two measurements."""
+    weights: str = ""
+    """File for the weights; none if empty."""
 
 
 def read(corpus: Corpus, device: str, split: str, most: int | None = None) -> list[Segment]:
@@ -236,6 +244,31 @@ def train(corpus: Corpus, device: str, run: Run) -> None:
             network.train()
             line = {"run": run.model_dump(), "device": device, "step": step + 1, **found}
             print(json.dumps(line | {"cpu_s": round(time.process_time() - began)}), flush=True)
+    if run.weights:
+        torch.save(network.state_dict(), run.weights)
+
+
+def parts(corpus: Corpus, device: str, run: Run, weights: str) -> None:
+    """Print the correlations of validation subjects with parts of a trained network left out."""
+    network = BrainTokenizer(PRESETS["emeg-nano"].model_copy(update=run.network))
+    network.load_state_dict(torch.load(weights))
+    network.eval()
+    test = read(corpus, device, "validation", PART_SEGMENTS)
+    quantizer = network.quantizer
+    encode, decode = quantizer.encode, quantizer.decode
+    quantizer.encode, quantizer.decode = normalise_latents, torch.nn.Identity()  # type: ignore[method-assign]
+    print(json.dumps({"device": device, "part": "latents, not quantized", **measure(network, test)}), flush=True)
+    quantizer.encode, quantizer.decode = encode, decode  # type: ignore[method-assign]
+    print(json.dumps({"device": device, "part": "codes", **measure(network, test)}), flush=True)
+    rng = np.random.default_rng(0)
+    for shown in (96, 16):
+        found = []
+        for x, pos, types in test:
+            seen = torch.zeros(1, len(x), dtype=torch.bool)
+            seen[0, rng.permutation(len(x))[:shown]] = True
+            made = network.reconstruct(x[None], pos[None], types[None], seen=seen)[0].flatten(1)
+            found.append(by_type(made, x[:, : made.shape[-1]], types))
+        print(json.dumps({"device": device, "part": f"{shown} channels seen", **mean_of(found)}), flush=True)
 
 
 def draw(segments: list[Segment], shown: int, rng: np.random.Generator) -> Segment:
@@ -262,6 +295,9 @@ def main() -> None:
     corpus = Corpus.open(Store.open(root), None)
     if command == "ceiling":
         ceiling(corpus, devices)
+        return
+    if command == "parts":
+        parts(corpus, devices, Run.model_validate_json(sys.argv[4]), sys.argv[5])
         return
     if command == "train":
         train(corpus, devices, Run.model_validate_json(sys.argv[4]))
