@@ -200,6 +200,17 @@ class TokenizerModule(nn.Module, Tokenizer):
 
     # What is the same for most tokenizers
 
+    def code_edges(self) -> Tensor | None:
+        """Return the intervals of amplitude that codes stand for, if a code is a sample of a channel; None here.
+
+        Returns
+        -------
+        float32, shape (codes + 1,), or None
+            Edges in the scale of `normalise_signal`, dimensionless; −∞ first and ∞ last. Code k lies between the edges
+            k and k + 1.
+        """
+        return None
+
     @property
     def needs_regions(self) -> bool:
         """Whether positions need the brain region of each sensor as a seventh column."""

@@ -16,7 +16,7 @@ from emeg.errors import UserError
 from emeg.inference import Decoder, Embedder
 from emeg.inference.decoder import RunningStandardise
 from emeg.inference.input_windows import resample_windows
-from emeg.models import BrainOmni, pool
+from emeg.models import BrainOmni, load_encoder, pool
 from emeg.tokenizers.braintokenizer import normalise_signal
 
 
@@ -224,3 +224,20 @@ def test_microvolts_are_an_option_of_the_embedder(model):
 
 def test_the_name_at_the_top_is_the_same():
     assert emeg.Decoder is Decoder
+
+
+def test_every_registered_encoder_is_a_backbone(other_encoder, info, tmp_path):
+    decoder = decoder_of(other_encoder, info)
+    encoder = load_encoder(other_encoder)
+    x, pos, types = signal(2), decoder._pos.expand(2, -1, -1), torch.zeros(2, len(NAMES), dtype=torch.int64)
+    with torch.no_grad():
+        embedded = encoder.embed_differentiably(normalise_signal(x, types), pos, types, overlap=0.0)
+        found = decoder(x, return_features=True)["features"]
+    torch.testing.assert_close(found, pool(embedded, "log_std") / np.sqrt(1 + 1e-6))
+    decoder.train()(x).square().sum().backward()
+    trained = {name.split(".")[1] for name, p in decoder.named_parameters() if p.grad is not None and p.grad.any()}
+    assert trained & {"blocks", "scales"}
+    decoder.eval().save_pretrained(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(Decoder.from_pretrained(tmp_path)(x), decoder(x))
+    assert Decoder.from_config(decoder.get_config()).get_config() == decoder.get_config()

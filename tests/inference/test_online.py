@@ -9,9 +9,10 @@ from tests.messages import refusal
 from emeg.errors import UserError
 from emeg.inference import OnlineConfig, OnlineEncoder
 from emeg.inference.causal import CausalFilter, causal_sections
-from emeg.models import BrainOmni
+from emeg.models import BrainOmni, Sources, load_encoder
 from emeg.sensors import sensors_from_info
 from emeg.tokenizers.braintokenizer import normalise_signal
+from emeg.tokenizers.interface import Tokens
 
 SECONDS = 12
 
@@ -142,3 +143,21 @@ def test_faulty_streams_are_refused(network):
         OnlineEncoder(network, eeg_info(50.0))
     with refusal(UserError, "packet", "(3, 10)", action="(10, samples)"):
         OnlineEncoder(network, eeg_info(256.0)).push(np.zeros((3, 10)))
+
+
+def test_every_registered_encoder_reads_a_stream(other_encoder, stream):
+    """The first window has no context, so that its embedding is that of its tokens alone."""
+    encoder = OnlineEncoder.from_pretrained(other_encoder, eeg_info(256.0))
+    windows = [window for first, packet in packets_of(stream, 512) for window in encoder.push(packet)]
+    network = load_encoder(other_encoder)
+    codes = torch.from_numpy(windows[0].codes)[None]
+    sources = None
+    if network.tokenizer.sizes.n_sources is None:
+        types = torch.zeros(1, 10, dtype=torch.int64)
+        pos = torch.from_numpy(sensors_from_info(eeg_info(256.0)).sensors.model_positions())[None]
+        sources = Sources(pos, types, torch.ones_like(types, dtype=torch.bool))
+    with torch.no_grad():
+        tokens = Tokens(network.tokenizer.features_from_codes(codes), codes)
+        expected = network.embed_tokens(tokens, sources)
+    np.testing.assert_allclose(windows[0].embedding, expected[0].numpy(), atol=1e-6)
+    assert len(windows) > 3

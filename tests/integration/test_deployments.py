@@ -112,7 +112,8 @@ def write_settings(server: Server, **changes: Any) -> None:
 
 def test_everything_of_the_file_is_deployed_once(server: Server):
     deployments = server.deployments()
-    verbs = {"shard", "tokenize", "train-tokenizer", "pretrain", "finetune", "evaluate", "grow", "verify", "tidy"}
+    verbs = {"shard", "tokenize", "train-tokenizer", "pretrain", "finetune", "evaluate", "generate"}
+    verbs |= {"grow", "verify", "tidy"}
     assert set(deployments) == {"ingest/raw", "pretrain/nano", *(f"{verb}/main" for verb in verbs)}
     (schedule,) = deployments["ingest/raw"]["schedules"]
     assert schedule["schedule"]["cron"] == "15 2 * * *"

@@ -77,7 +77,17 @@ class MuLaw(TokenizerModule):
         *,
         overlap: float = 0.0,
     ) -> Tensor:
-        compressed = self.features_from_codes(codes)[..., 0]
-        expanded = torch.expm1(compressed.abs() * log(1 + self.config.mu)) / self.config.mu
-        made: Tensor = compressed.sign() * expanded * self.config.limit
+        made = self._expand(self.features_from_codes(codes)[..., 0])
         return made if channel_mask is None else made.masked_fill(~channel_mask[..., None], 0.0)
+
+    @override
+    def code_edges(self) -> Tensor:
+        """Return the edges of the intervals of all codes: float32, shape (codes + 1,), −∞ first and ∞ last."""
+        edges = self._expand(torch.linspace(-1.0, 1.0, self.config.n_codes + 1))
+        edges[0], edges[-1] = -torch.inf, torch.inf
+        return edges
+
+    def _expand(self, compressed: Tensor) -> Tensor:
+        """Return the amplitudes of compressed ones."""
+        expanded = torch.expm1(compressed.abs() * log(1 + self.config.mu)) / self.config.mu
+        return compressed.sign() * expanded * self.config.limit

@@ -1,6 +1,6 @@
 """A PyTorch module from signals to outputs, for packages that fine-tune networks: braindecode, skorch, OpenEEGBench.
 
-Shape letters: B batch, C channels, N samples, S latent sources, T latent steps, D features.
+Shape letters: B batch, C channels, N samples, D features.
 """
 
 import json
@@ -22,10 +22,12 @@ from emeg.inference.input_windows import (
     resample_windows,
     usable_sensors,
 )
-from emeg.models import POOLINGS, BrainOmni, BrainOmniConfig, Pooling, n_pooled, pool
+from emeg.models import POOLINGS, BrainOmniConfig, EncoderModule, Pooling, n_pooled, pool
 from emeg.models.hub import resolve
+from emeg.models.interface import DEFAULT_ENCODER, DEFAULT_TOKENIZER, build_encoder
+from emeg.plugins import role_of
 from emeg.sensors import positions_with_regions
-from emeg.tokenizers.braintokenizer import BrainTokenizerConfig, normalise_signal
+from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.tokenizers.braintokenizer.pretrained import CARD, WEIGHTS, load_strictly, load_weights, read_card
 from emeg.version import __version__
 
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     import mne
 
 KIND = "decoder"
-BACKBONE = "brainomni"
+BACKBONE = "encoder"
+"""Role of the models that a decoder begins from."""
 CHANNEL_FIELDS = ("ch_name", "kind", "coil_type", "unit", "coord_frame", "loc")
 """Entries of a channel in ``mne.Info["chs"]`` that decide its type and position."""
 _KIND_EEG, _UNIT_VOLT, _COIL_EEG, _FRAME_HEAD = 2, 107, 1, 4
@@ -87,11 +90,12 @@ class RunningStandardise(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Map windows of EEG or MEG to outputs: tokenizer encoder, transformer, pooling over time and a linear layer.
+    """Map windows of EEG or MEG to outputs: tokenizer, encoder of any kind, pooling over time and a linear layer.
 
     The arguments have braindecode's names and order. Windows are resampled to 256 Hz, normalised by sensor type, and
     encoded with the positions of their sensors, so any channels with known positions can be used. The quantizer and
-    the decoder of the tokenizer are not used; gradients reach all other weights.
+    the decoder of the tokenizer are not used; gradients reach all other weights, except those of the tokenizer if the
+    encoder reads codes, as the kind ``causal`` does.
 
     Parameters
     ----------
@@ -110,8 +114,9 @@ class Decoder(nn.Module):
         Rate of the input, Hz.
     config : BrainOmniConfig, mapping, str or Path
         Architecture: a model folder or ``organisation/name`` on a Hugging Face hub, of which only ``config.json`` is
-        read, or the mapping ``{"config": …, "tokenizer": …}``, or a configuration of BrainOmni with the tokenizer's
-        default sizes. Weights are random; `from_pretrained` loads them.
+        read, or the mapping ``{"config": …, "tokenizer": …}`` (with ``kind`` and ``tokenizer_kind`` unless they are
+        ``brainomni`` and ``braintokenizer``), or a configuration of BrainOmni with the tokenizer's default sizes.
+        Weights are random; `from_pretrained` loads them.
     unit : {"V", "mV", "uV", "nV"}
         Unit of EEG channels in the input. MEG is in T and T/m.
     montage : str, optional
@@ -181,10 +186,10 @@ class Decoder(nn.Module):
         self.layers = tuple(layers)
         self._resampling: dict[tuple[int, torch.device], Tensor] = {}
 
-        sizes, tokenizer = _architecture(config)
-        if wrong := [layer for layer in self.layers if not 0 <= layer <= sizes.lm_depth]:
-            raise UserError(f"layers has {wrong[0]}; choose from 0 to {sizes.lm_depth}, the number of blocks")
-        self.backbone = BrainOmni(sizes, tokenizer)
+        self.backbone: EncoderModule = _architecture(config)
+        depth = self.backbone.depth
+        if wrong := [layer for layer in self.layers if not 0 <= layer <= depth]:
+            raise UserError(f"layers has {wrong[0]}; choose from 0 to {depth}, the number of blocks")
         picked = usable_sensors(_info(self.chs_info, self.sfreq), montage)
         types = picked.sensors.types.astype(np.int64)
         self.register_buffer("_picks", torch.from_numpy(picked.picks.astype(np.int64)), persistent=False)
@@ -194,7 +199,7 @@ class Decoder(nn.Module):
         self.register_buffer("_factors", torch.from_numpy(factors), persistent=False)
         self._intracranial = bool(picked.sensors.is_intracranial.any())
         self._amplitude_checked = False
-        self.n_features = n_pooled(pooling, tokenizer.n_neuro, sizes.lm_dim)
+        self.n_features = n_pooled(pooling, self.backbone.n_sources, self.backbone.n_features)
         self.feature_scale = RunningStandardise(self.n_features)
         self.final_layer: nn.Module = nn.Linear(self.n_features, n_outputs)
 
@@ -240,13 +245,13 @@ class Decoder(nn.Module):
         signal_BCN = self._resampled(signal_BCN)
         n = len(signal_BCN)
         pos, types = self._pos.expand(n, -1, -1), self._types.expand(n, -1)
-        latents_BSTD = self.backbone.tokenizer.encode_latents(
+        embedded = self.backbone.embed_differentiably(
             normalise_signal(signal_BCN, types, intracranial=self._intracranial),
             pos,
             types,
             overlap=self.backbone.config.overlap_ratio,
+            layers=self.layers,
         )
-        embedded = self.backbone.embed_latents(latents_BSTD, layers=self.layers)
         return embedded.mean(dim=0) if self.layers else embedded
 
     def _resampled(self, signal_BCN: Tensor) -> Tensor:
@@ -305,10 +310,7 @@ class Decoder(nn.Module):
             "chs_info": self.chs_info,
             "n_times": self.n_times,
             "sfreq": self.sfreq,
-            "config": {
-                "config": self.backbone.config.model_dump(mode="json"),
-                "tokenizer": self.backbone.tokenizer.config.model_dump(mode="json"),
-            },
+            "config": _description(self.backbone),
             "unit": self.unit,
             "montage": self.montage,
             "pooling": self.pooling,
@@ -354,7 +356,7 @@ class Decoder(nn.Module):
         revision: str | None = None,
         **arguments: Any,  # noqa: ANN401 - the other arguments of the class
     ) -> Self:
-        """Load a pretrained BrainOmni with a new head, or a saved decoder with its head.
+        """Load a pretrained encoder with a new head, or a saved decoder with its head.
 
         Parameters
         ----------
@@ -380,7 +382,7 @@ class Decoder(nn.Module):
         given: dict[str, Any] = arguments | {"n_outputs": n_outputs, "chs_info": chs_info}
         given = {name: value for name, value in given.items() if value is not None}
         state = load_weights(folder)
-        if card["kind"] == BACKBONE:
+        if role_of(card) == BACKBONE:
             decoder = cls(config=folder, **given)
             load_strictly(decoder.backbone, state, source=str(folder))
             return decoder.eval()
@@ -425,22 +427,33 @@ def _n_times(sfreq: float, n_times: int | None, input_window_seconds: float | No
     return expected
 
 
-def _architecture(config: Architecture | None) -> tuple[BrainOmniConfig, BrainTokenizerConfig]:
-    """Return the configurations of transformer and tokenizer."""
+def _architecture(config: Architecture | None) -> EncoderModule:
+    """Return an encoder with initial weights."""
     if config is None:
         raise UserError(
             "config is missing; give a model folder, a repository on the hub, or the mapping of get_config()"
         )
     if isinstance(config, BrainOmniConfig):
-        return config, BrainTokenizerConfig()
+        return build_encoder({"config": config.model_dump(mode="json")}, source="config")
     if isinstance(config, (str, Path)):
         folder = resolve(config)
         card = read_card(folder, BACKBONE, KIND)
-        config, source = (card["config"]["config"] if card["kind"] == KIND else card), f"{folder}/{CARD}"
-    else:
-        source = "config"
-    sizes = BrainOmniConfig.checked(config.get("config", {}), source=f"{source}: config")
-    return sizes, BrainTokenizerConfig.checked(config.get("tokenizer", {}), source=f"{source}: tokenizer")
+        card = card["config"]["config"] if card["kind"] == KIND else card
+        return build_encoder(card, source=f"{folder}/{CARD}")
+    return build_encoder(config, source="config")
+
+
+def _description(encoder: EncoderModule) -> dict[str, Any]:
+    """Return what `build_encoder` reads."""
+    described: dict[str, Any] = {
+        "config": encoder.config.model_dump(mode="json"),
+        "tokenizer": encoder.tokenizer.config.model_dump(mode="json"),
+    }
+    if encoder.kind != DEFAULT_ENCODER:
+        described["kind"] = encoder.kind
+    if encoder.tokenizer.kind != DEFAULT_TOKENIZER:
+        described["tokenizer_kind"] = encoder.tokenizer.kind
+    return described
 
 
 def _plain_channel(channel: Mapping[str, Any]) -> dict[str, Any]:

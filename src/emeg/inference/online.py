@@ -17,9 +17,10 @@ from emeg.errors import UserError
 from emeg.inference.causal import CausalFilter, CausalResampler, causal_sections
 from emeg.inference.input_windows import SFREQ
 from emeg.inference.packets import PacketCounts, PacketOrder
-from emeg.models import BrainOmni
+from emeg.models import EncoderModule, Sources, load_encoder
 from emeg.sensors import Sensors, check_geometry, positions_with_regions, sensors_from_info
 from emeg.tokenizers.braintokenizer import normalise_signal
+from emeg.tokenizers.interface import Tokens
 
 if TYPE_CHECKING:
     import mne
@@ -71,7 +72,8 @@ class OnlineEncoder:
 
     Parameters
     ----------
-    network : BrainOmni
+    network : EncoderModule
+        Encoder of any kind, such as a BrainOmni.
     info : mne.Info
         Channels and rate of the stream, in V, T or T/m.
     config : OnlineConfig, optional
@@ -82,7 +84,7 @@ class OnlineEncoder:
         No channel of `info` has a known position, or the rate is too low.
     """
 
-    def __init__(self, network: BrainOmni, info: "mne.Info", config: OnlineConfig | None = None) -> None:
+    def __init__(self, network: EncoderModule, info: "mne.Info", config: OnlineConfig | None = None) -> None:
         self.config = config or OnlineConfig()
         self._network = network.eval()
         picked = sensors_from_info(info, montage=self.config.montage)
@@ -94,8 +96,7 @@ class OnlineEncoder:
         self.sensors: Sensors = picked.sensors
         self._picks, self._n_channels = picked.picks, len(info["ch_names"])
         sfreq = float(info["sfreq"])
-        sizes = network.tokenizer.config
-        self._length = sizes.window_length
+        self._length = network.tokenizer.sizes.window_length
         self._stride = round(self._length * (1.0 - network.config.overlap_ratio))
         self._order = PacketOrder(self._n_channels, patience=round(self.config.patience_s * sfreq))
         self._filter = CausalFilter(causal_sections(sfreq, self.config.mains_hz))
@@ -105,14 +106,14 @@ class OnlineEncoder:
         self._kept_first = 0
         self._next_window = 0
         self._held = np.zeros(len(self.sensors))
-        self._features: list[Tensor] = []
+        self._tokens: list[Tokens] = []
         self._pos = torch.from_numpy(positions_with_regions(self.sensors))[None]
         self._types = torch.from_numpy(self.sensors.types.astype(np.int64))[None]
 
     @classmethod
     def from_pretrained(cls, model: Path, info: "mne.Info", config: OnlineConfig | None = None) -> Self:
-        """Load the BrainOmni of a folder."""
-        return cls(BrainOmni.from_pretrained(Path(model)), info, config)
+        """Load the encoder of a folder."""
+        return cls(load_encoder(Path(model)), info, config)
 
     @property
     def lookahead_s(self) -> float:
@@ -173,7 +174,7 @@ class OnlineEncoder:
         end = start + self._length
         alive, bridged = self._raw.between(start / SFREQ, end / SFREQ)
         if bridged > self.config.max_bridged_share or not alive.any():
-            self._features.clear()  # an embedding's context has no holes
+            self._tokens.clear()  # an embedding's context has no holes
             return None
         first = max(self._kept_first, end - round(self.config.normalise_s * SFREQ))
         past = torch.from_numpy(self._kept[:, first - self._kept_first : end - self._kept_first])[None]
@@ -183,14 +184,19 @@ class OnlineEncoder:
                 ..., -self._length :
             ]
             tokens = self._network.tokenizer.tokenize(x, self._pos, self._types, channel_mask=mask)
-            embedding = self._embed(tokens.features) if self.config.embed else None
+            embedding = self._embed(tokens, mask) if self.config.embed else None
         return TokenWindow(start / SFREQ, end / SFREQ, tokens.codes[0].numpy(), embedding, alive, bridged)
 
-    def _embed(self, features_1QSD: Tensor) -> NDArray[np.float32]:
+    def _embed(self, tokens: Tokens, mask: Tensor | None) -> NDArray[np.float32]:
         n_context = max(1, 1 + int((self.config.context_s * SFREQ - self._length) // self._stride))
-        self._features = [*self._features, features_1QSD][-n_context:]
-        embedded = self._network.embed_latents(torch.cat(self._features, dim=2))
-        return np.asarray(embedded[0, :, -features_1QSD.shape[2] :].numpy())
+        self._tokens = [*self._tokens, tokens][-n_context:]
+        sources = None
+        if self._network.tokenizer.sizes.n_sources is None:
+            there = torch.ones_like(self._types, dtype=torch.bool) if mask is None else mask
+            sources = Sources(self._pos, self._types, there)
+        context = Tokens(*(torch.cat(parts, dim=2) for parts in zip(*self._tokens, strict=True)))
+        embedded = self._network.embed_tokens(context, sources)
+        return np.asarray(embedded[0, :, -tokens.codes.shape[2] :].numpy())
 
     def _forget(self) -> None:
         """Drop samples that no later window or scale needs."""

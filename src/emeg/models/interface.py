@@ -22,8 +22,10 @@ from emeg.plugins import ROLE_OF_KIND, find_plugin, load_network
 from emeg.tokenizers.braintokenizer.parameters import group_parameters
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
 from emeg.tokenizers.braintokenizer.windows import stride_of
-from emeg.tokenizers.interface import Tokenizer, build_tokenizer
+from emeg.tokenizers.interface import Tokenizer, Tokens, build_tokenizer
 
+DEFAULT_ENCODER = "brainomni"
+"""Kind of an encoder whose description states none."""
 DEFAULT_TOKENIZER = "braintokenizer"
 """Kind of the tokenizer inside a model whose ``config.json`` states none."""
 
@@ -251,6 +253,60 @@ class EncoderModule(nn.Module, Encoder):
         """
         return self.embed_latents(self._features(x, pos, sensor_type, channel_mask), layers=layers)
 
+    def embed_differentiably(
+        self,
+        x: Tensor,
+        pos: Tensor,
+        sensor_type: Tensor,
+        channel_mask: Tensor | None = None,
+        *,
+        overlap: float,
+        layers: Sequence[int] = (),
+        check_values: bool = True,
+    ) -> Tensor:
+        """Embed a signal without quantizing it, for fine-tuning: the gradient reaches the tokenizer's encoder too.
+
+        Parameters
+        ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes: 0 EEG, 1 magnetometer, 2 gradiometer.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
+        overlap : float
+            Share of a window that the next window repeats.
+        layers : sequence of int
+            Layers to return instead; see `embed_latents`.
+        check_values : bool
+            Whether to refuse values that are not finite, which synchronises the device.
+
+        Returns
+        -------
+        float32, shape (batch, sources, steps, n_features)
+        """
+        latents = self.tokenizer.encode_latents(
+            x, pos, sensor_type, overlap=overlap, channel_mask=channel_mask, check_values=check_values
+        )
+        return self.embed_latents(latents, layers=layers)
+
+    def embed_tokens(self, tokens: Tokens, sources: Sources | None = None, *, layers: Sequence[int] = ()) -> Tensor:
+        """Embed tokens: float32, shape (batch, sources, steps, n_features).
+
+        Parameters
+        ----------
+        tokens : Tokens
+            Codes and features of the tokenizer.
+        sources : Sources, optional
+            Sensors, if each channel is a source.
+        layers : sequence of int
+            Layers to return instead; see `embed_latents`.
+        """
+        del sources
+        return self.embed_latents(tokens.features, layers=layers)
+
     def _features(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None) -> Tensor:
         features: Tensor = self.tokenizer.tokenize(
             x, pos, sensor_type, overlap=self.config.overlap_ratio, channel_mask=channel_mask
@@ -350,11 +406,7 @@ class EncoderModule(nn.Module, Encoder):
             A file is missing or of another kind, or names or shapes do not match the configuration.
         """
         folder = resolve(folder, revision=revision)
-        card = read_card(folder, cls.kind)
-        source = f"{folder}/config.json"
-        config = find_plugin("encoder", cls.kind).config.checked(card["config"], source=f"{source}: config")
-        kind = card.get("tokenizer_kind", DEFAULT_TOKENIZER)
-        tokenizer = build_tokenizer(kind, card.get("tokenizer", {}), source=f"{source}: tokenizer")
+        config, tokenizer = _parts(read_card(folder, cls.kind), cls.kind, source=f"{folder}/config.json")
         model = cls(config, tokenizer)
         load_strictly(model, load_weights(folder), source=str(folder))
         return model.eval()
@@ -380,6 +432,35 @@ def build_objective(name: str, options: Mapping[str, Any], *, encoder: Any) -> O
     objective: Objective = load_network("objective", name)(config)
     objective.check(encoder)
     return objective
+
+
+def build_encoder(card: Mapping[str, Any], *, source: str) -> EncoderModule:
+    """Create an encoder and its tokenizer with initial weights.
+
+    Parameters
+    ----------
+    card : mapping
+        As in ``config.json``: ``config`` and ``tokenizer``, and ``kind`` and ``tokenizer_kind`` unless they are a
+        BrainOmni and a BrainTokenizer.
+    source : str
+        Where the mapping comes from, for errors.
+
+    Raises
+    ------
+    UserError
+        No package registers the encoder or the tokenizer, or a configuration is refused.
+    """
+    kind = str(card.get("kind", DEFAULT_ENCODER))
+    config, tokenizer = _parts(card, kind, source=source)
+    made: EncoderModule = load_network("encoder", kind)(config, tokenizer)
+    return made
+
+
+def _parts(card: Mapping[str, Any], kind: str, *, source: str) -> tuple[Config, Tokenizer]:
+    """Return the configuration of an encoder and its tokenizer with initial weights."""
+    config = find_plugin("encoder", kind).config.checked(dict(card.get("config", {})), source=f"{source}: config")
+    tokenizer_kind = str(card.get("tokenizer_kind", DEFAULT_TOKENIZER))
+    return config, build_tokenizer(tokenizer_kind, card.get("tokenizer", {}), source=f"{source}: tokenizer")
 
 
 def load_encoder(folder: Path) -> EncoderModule:

@@ -90,7 +90,7 @@ class Queues(Config):
     training: PositiveInt = 1
     """Runs of train-tokenizer and pretrain: one for each pool of GPUs."""
     evaluation: PositiveInt = 1
-    """Runs of finetune and evaluate."""
+    """Runs of finetune, evaluate and generate."""
 
 
 class Limits(Config):

@@ -22,6 +22,7 @@ FLOWS = {
     "pretrain": "emeg.flows.pretrain.pretrain_flow",
     "finetune": "emeg.flows.finetune.finetune_flow",
     "evaluate": "emeg.flows.evaluate.evaluate_flow",
+    "generate": "emeg.flows.generate.generate_flow",
     "grow": "emeg.flows.grow.grow_flow",
     "verify": "emeg.flows.verify.verify_flow",
     "tidy": "emeg.flows.tidy.tidy_flow",
@@ -41,6 +42,7 @@ QUEUE_OF = {
     "pipeline": "training",
     "finetune": "evaluation",
     "evaluate": "evaluation",
+    "generate": "evaluation",
 }
 """Flow -> the work queue of its runs."""
 
@@ -125,7 +127,7 @@ def _deployments(settings: ServiceConfig) -> Iterator[Resource]:
         )
     named = {(training.verb, name) for name, training in settings.trainings.items()}
     for store, root in settings.stores.items():
-        for verb in ("shard", "tokenize", "train-tokenizer", "pretrain", "finetune", "evaluate"):
+        for verb in ("shard", "tokenize", "train-tokenizer", "pretrain", "finetune", "evaluate", "generate"):
             if (verb, store) not in named:
                 yield _deployment(settings, verb, store, {"config": {"root": root}}, store=store)
         if settings.chains.shard_after:

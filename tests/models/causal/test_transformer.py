@@ -10,7 +10,8 @@ from tests.small_models import TINY
 from emeg.errors import UserError
 from emeg.models import BrainOmni, BrainOmniConfig, Sources, build_objective, load_encoder
 from emeg.models.causal.config import CausalConfig
-from emeg.models.causal.transformer import CausalTransformer, draw_codes
+from emeg.models.causal.drawing import draw_codes
+from emeg.models.causal.transformer import CausalTransformer
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
@@ -182,7 +183,7 @@ def test_signals_of_any_cap_are_embedded_with_one_source():
     some = network.embed(x, pos, types, mask)
     assert torch.allclose(some, network.embed(x[:, :3], pos[:, :3], types[:, :3]), atol=1e-5)
     assert not torch.allclose(some, whole, atol=1e-3)
-    with refusal(UserError, "causal", action="probe"):
+    with refusal(UserError, "causal", action="sensors"):
         network.embed_latents(network.tokenizer.encode_latents(x, pos, types))
 
 

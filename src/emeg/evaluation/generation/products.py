@@ -9,9 +9,13 @@
 
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from emeg.config import Config
 from emeg.errors import UserError
-from emeg.evaluation.comparisons import interval
+from emeg.evaluation.comparisons import LEVEL, MIN_SUBJECTS, N_RESAMPLES, interval
+from emeg.evaluation.generation.distances import CLOSE_DB
 from emeg.store import Store
 
 Source = Literal["model", "linear_model", "elsewhere", "target_swap", "prompt_swap"]
@@ -56,6 +60,10 @@ class PooledSpectrum(Config):
     """Source of the signals."""
     mean_db: float
     """Mean absolute difference of power over 1 to 45 Hz, dB."""
+    low_db: float | None = None
+    """Lower end of the 95 % bootstrap interval of the mean, over recordings; None for fewer than 5."""
+    high_db: float | None = None
+    """Upper end of the interval."""
     largest_db: float
     """Largest absolute difference, dB."""
     within_1_db: float
@@ -106,6 +114,33 @@ def score_of(source: Source, context_s: float, metric: str, values: list[float])
         low=None if found is None else found.low,
         high=None if found is None else found.high,
         n_recordings=len(values),
+    )
+
+
+def pooled_spectrum(source: Source, made_db: NDArray[np.float64], real_db: NDArray[np.float64]) -> PooledSpectrum:
+    """Compare the mean spectra of two sources, with a bootstrap interval over recordings.
+
+    Parameters
+    ----------
+    source : str
+        Source of `made_db`.
+    made_db, real_db : float64, shape (recordings, frequencies)
+        Power density, dB, averaged over channels.
+    """
+    difference = made_db - real_db
+    mean = np.abs(difference.mean(axis=0))
+    low = high = None
+    if len(difference) >= MIN_SUBJECTS:
+        drawn = np.random.default_rng(0).integers(len(difference), size=(N_RESAMPLES, len(difference)))
+        means = np.abs(difference[drawn].mean(axis=1)).mean(axis=1)
+        low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+    return PooledSpectrum(
+        source=source,
+        mean_db=float(mean.mean()),
+        low_db=low,
+        high_db=high,
+        largest_db=float(mean.max()),
+        within_1_db=float((mean <= CLOSE_DB).mean()),
     )
 
 

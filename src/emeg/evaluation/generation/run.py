@@ -17,12 +17,13 @@ from emeg.evaluation.generation.continuing import (
     continue_with_linear_model,
     continue_with_network,
 )
-from emeg.evaluation.generation.distances import CLOSE_DB, compare_signals, power_db
+from emeg.evaluation.generation.distances import compare_signals, power_db
 from emeg.evaluation.generation.products import (
     GenerationSummary,
     PooledSpectrum,
     Source,
     SourceScore,
+    pooled_spectrum,
     read_generation,
     score_of,
 )
@@ -207,8 +208,9 @@ def _pool(
     continued: Sequence[Continued], sfreq: float
 ) -> tuple[tuple[PooledSpectrum, ...], dict[str, NDArray[np.float64]]]:
     """Average spectra over channels and recordings, in dB."""
-    sums: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
+    rows: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     freqs: NDArray[np.float64] = np.zeros(0)
+    has_elsewhere = all(one.stretch.elsewhere is not None for one in continued)
     for one in continued:
         types = one.stretch.sensors.types
         signals = {
@@ -216,23 +218,16 @@ def _pool(
             "model": one.model,
             "linear_model": one.linear_model,
         }
+        if has_elsewhere and one.stretch.elsewhere is not None:
+            signals["elsewhere"] = average_reference(one.stretch.elsewhere, types)
         for name, signal in signals.items():
             freqs, decibels = power_db(signal, sfreq)
-            sums[name].append(decibels.mean(axis=0))
-    means = {name: np.mean(rows, axis=0) for name, rows in sums.items()}
-    sources: tuple[Source, ...] = ("model", "linear_model")
-    found = []
-    for source in sources:
-        difference = np.abs(means[source] - means["real"])
-        found.append(
-            PooledSpectrum(
-                source=source,
-                mean_db=float(difference.mean()),
-                largest_db=float(difference.max()),
-                within_1_db=float((difference <= CLOSE_DB).mean()),
-            )
-        )
-    return tuple(found), {"spectra/freqs": freqs} | {f"spectra/{name}": values for name, values in means.items()}
+            rows[name].append(decibels.mean(axis=0))
+    spectra = {name: np.stack(found) for name, found in rows.items()}
+    sources: tuple[Source, ...] = ("model", "linear_model", "elsewhere")
+    pooled = tuple(pooled_spectrum(name, spectra[name], spectra["real"]) for name in sources if name in spectra)
+    means = {f"spectra/{name}": found.mean(axis=0) for name, found in spectra.items()}
+    return pooled, {"spectra/freqs": freqs} | means
 
 
 def _example(one: Continued) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:

@@ -24,6 +24,9 @@ class CausalConfig(Config):
     across_sources: bool = True
     """Flatten time, source and level into one sequence, so that a source is predicted from all sources; false: each
     source is predicted from its own past, which is faster and allows a longer context."""
+    linear_taps: int = Field(0, ge=0)
+    """Past samples of a channel in a linear prediction that adapts to the recording, and that the network corrects; 0:
+    none. For tokens of single samples."""
     overlap_ratio: float = Field(0.0, ge=0.0, le=0.0)
     """Share of a window that the next window repeats. 0: a repeated window would reveal what is to be predicted."""
 
@@ -38,10 +41,10 @@ class CausalConfig(Config):
 
 PRESETS: dict[str, CausalConfig] = {
     "nano": CausalConfig(),
-    "nano-channels": CausalConfig(across_sources=False, context_tokens=256),
+    "nano-channels": CausalConfig(across_sources=False, context_tokens=256, linear_taps=32),
 }
 """Configurations by name. `nano` fits tokenizers with latent sources. `nano-channels` predicts each channel from its
-own past and fits tokens of single samples."""
+own past, by a linear prediction and its correction, and fits tokens of single samples."""
 
 PLUGIN = Plugin(
     CausalConfig, "emeg.models.causal.transformer:CausalTransformer", PRESETS, "Causal transformer", "next_token"

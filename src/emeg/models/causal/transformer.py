@@ -6,10 +6,13 @@ prompt ──blocks, cache of keys and values──▶ next token ──▶ … 
 The input of a token is the code before it and the identity (source, level) of the token itself; its own code is not
 part of it. After FlatGPT (ricsinaruto/brain-gen f785d74, arXiv 2601.20138).
 
+With `linear_taps`, each sample is first predicted linearly from its past (`emeg.models.causal.linear`). The network
+reads this prediction and the last innovation, shifts and widens the predicted distribution, and adds its logits to it.
+
 Shape letters: B batch, N tokens, S latent sources, T latent steps, D features, Q quantizer levels, K codes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +21,20 @@ from typing_extensions import override
 from emeg.errors import UserError
 from emeg.models.causal.blocks import CausalBlock, KeyValueCache
 from emeg.models.causal.config import CausalConfig
+from emeg.models.causal.drawing import Draws, mixing
+from emeg.models.causal.linear import AdaptiveLinear, LinearPrediction, LinearState
 from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
 from emeg.models.interface import EncoderModule, Sources
 from emeg.tokenizers.braintokenizer.initialise import initialise_linear
 from emeg.tokenizers.braintokenizer.layers import NORM_EPS, SensorEmbedding
-from emeg.tokenizers.interface import Tokenizer
+from emeg.tokenizers.interface import Tokenizer, Tokens
 
 IDENTITY_STD = 0.3
 """Standard deviation of the initial vectors of levels and sources. The code before a token tells more."""
+N_READ = 3
+"""Values of the linear prediction that the network reads: location, logarithm of the scale, last innovation."""
+MOST_INNOVATION = 5.0
+"""Innovations are read up to this value, so that an outlier does not dominate the input."""
 
 
 class CausalTransformer(EncoderModule):
@@ -43,6 +52,7 @@ class CausalTransformer(EncoderModule):
     """
 
     kind = "causal"
+    fitted = ("linear.gram", "linear.cross", "linear.power")
     config: CausalConfig
 
     def __init__(self, config: CausalConfig, tokenizer: Tokenizer) -> None:
@@ -59,6 +69,13 @@ class CausalTransformer(EncoderModule):
         )
         self.last_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
         self.predict_head = nn.Linear(config.width, sizes.n_codes)
+        self.linear = _linear_prediction(config, tokenizer)
+        if self.linear is not None:
+            self.read_linear = nn.Linear(N_READ, config.width, bias=False)
+            self.correct_linear = nn.Linear(config.width, 2)
+            nn.init.normal_(self.read_linear.weight, std=IDENTITY_STD)
+            nn.init.zeros_(self.correct_linear.weight)
+            nn.init.zeros_(self.correct_linear.bias)
         initialise_linear(self.blocks, "emeg")
         initialise_linear(self.predict_head, "release")
         nn.init.normal_(self.code_embedding.weight)  # as large as the embedding of a sensor, which has norm √width
@@ -88,12 +105,36 @@ class CausalTransformer(EncoderModule):
 
     # Training
 
+    @override
+    def prepare(self, batches: Iterable[Tensor]) -> None:
+        if self.linear is not None:
+            self.linear.fit_prior(self.tokenizer.quantize(features)[..., 0].flatten(0, 1) for features in batches)
+
+    def predict_linearly(self, codes: Tensor) -> LinearPrediction | None:
+        """Predict every sample linearly from its past, or return None if the network has no linear prediction.
+
+        Parameters
+        ----------
+        codes : int64, shape (batch, sources, steps, levels)
+            Codes of whole segments: the prediction adapts to all that is before a sample.
+
+        Returns
+        -------
+        LinearPrediction or None
+            Each part has shape (batch, sources, steps).
+        """
+        if self.linear is None:
+            return None
+        predicted = self.linear(codes[..., 0].flatten(0, 1))
+        return LinearPrediction(*(torch.unflatten(part, 0, codes.shape[:2]) for part in predicted))
+
     def logits(
         self,
         codes: Tensor,
         sources: Sources | None = None,
         *,
         inputs: Tensor | None = None,
+        linear: LinearPrediction | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, TokenSequence]:
         """Predict every token from those before it.
@@ -106,6 +147,8 @@ class CausalTransformer(EncoderModule):
             Sensors, if each channel is a source.
         inputs : int64, shape (batch, sources, steps, levels), optional
             Codes to read instead of `codes`.
+        linear : LinearPrediction, optional
+            Linear prediction of `codes`, if it was made of a longer past; computed from `codes` otherwise.
         generator : torch.Generator, optional
             Source of the dropout draws.
 
@@ -116,8 +159,9 @@ class CausalTransformer(EncoderModule):
         """
         sequence, identity = self._sequence(codes, sources)
         read = sequence if inputs is None else self._sequence(inputs, sources)[0]
-        hidden = self._run(self._inputs(read, identity), self._angles(sequence), generator=generator)
-        return self.predict_head(self.last_norm(hidden)), sequence
+        linear = self._in_order(self.predict_linearly(codes) if linear is None else linear, sequence)
+        hidden = self._run(self._inputs(read, identity, linear), self._angles(sequence), generator=generator)
+        return self._head(hidden, linear), sequence
 
     # Inference
 
@@ -137,13 +181,33 @@ class CausalTransformer(EncoderModule):
         return self.embed_codes(codes, sources, layers=layers)
 
     @override
+    def embed_differentiably(
+        self,
+        x: Tensor,
+        pos: Tensor,
+        sensor_type: Tensor,
+        channel_mask: Tensor | None = None,
+        *,
+        overlap: float,
+        layers: Sequence[int] = (),
+        check_values: bool = True,
+    ) -> Tensor:
+        # codes are inputs of this encoder: the gradient ends at its own weights
+        del overlap, check_values
+        return self.embed(x, pos, sensor_type, channel_mask, layers=layers)
+
+    @override
+    def embed_tokens(self, tokens: Tokens, sources: Sources | None = None, *, layers: Sequence[int] = ()) -> Tensor:
+        return self.embed_codes(tokens.codes, sources, layers=layers)
+
+    @override
     def embed_latents(
         self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
     ) -> Tensor:
         if self.tokenizer.sizes.n_sources is None:
             raise UserError(
-                "encoder 'causal': with a source for each channel it needs the sensors, which a full fine-tuning does"
-                " not pass; choose mode probe"
+                "encoder 'causal': each channel is a source, and latents alone do not tell its sensor; call embed or"
+                " embed_tokens with the sensors"
             )
         return self.embed_codes(self.tokenizer.quantize(latents), generator=generator, layers=layers)
 
@@ -177,20 +241,32 @@ class CausalTransformer(EncoderModule):
                 f"layers: {wrong[0]} is outside 0 to {self.depth}, the number of blocks of this model;"
                 " choose one of them"
             )
+        linear, length = self.predict_linearly(codes), self.context_steps(codes.shape[1])
         parts = [
-            self._embed_part(part, sources, generator, tuple(layers) or (self.depth,))
-            for part in torch.split(codes, self.context_steps(codes.shape[1]), dim=2)
+            self._embed_part(
+                codes[:, :, start : start + length],
+                None if linear is None else linear.cut(start, start + length),
+                sources,
+                generator,
+                tuple(layers) or (self.depth,),
+            )
+            for start in range(0, codes.shape[2], length)
         ]
         found = nn.functional.normalize(torch.cat(parts, dim=3).float(), dim=-1)
         return found if layers else found[0]
 
     def _embed_part(
-        self, codes: Tensor, sources: Sources | None, generator: torch.Generator | None, layers: tuple[int, ...]
+        self,
+        codes: Tensor,
+        linear: LinearPrediction | None,
+        sources: Sources | None,
+        generator: torch.Generator | None,
+        layers: tuple[int, ...],
     ) -> Tensor:
         """Return (layers, batch, sources, steps, width) of a part that fits into the context."""
         sequence, identity = self._sequence(codes, sources)
-        hidden, angles = self._inputs(sequence, identity), self._angles(sequence)
-        found = {0: hidden}
+        hidden = self._inputs(sequence, identity, self._in_order(linear, sequence))
+        angles, found = self._angles(sequence), {0: hidden}
         for number, block in enumerate(self.blocks, 1):
             hidden = block(hidden, angles, generator)
             found[number] = hidden
@@ -244,38 +320,50 @@ class CausalTransformer(EncoderModule):
         int64, shape (batch, sources, n_steps, levels)
         """
         n_prompt, limit = codes.shape[2], self.context_steps(codes.shape[1])
+        draws = Draws(generator, temperature, top_p)
+        linear = None if self.linear is None else LinearState(self.linear, codes)
+        if linear is not None and not self.config.across_sources:
+            draws = draws._replace(mixing=mixing(linear.innovations))
         grown = codes
         while grown.shape[2] < n_prompt + n_steps:
             start = max(0, grown.shape[2] - limit // 2)
             n_new = min(limit - (grown.shape[2] - start), n_prompt + n_steps - grown.shape[2])
-            new = self._continue_part(grown[:, :, start:], n_new, sources, generator, temperature, top_p)
+            new = self._continue_part(grown, start, n_new, sources, linear, draws)
             grown = torch.cat([grown, new], dim=2)
         return grown[:, :, n_prompt:]
 
     def _continue_part(
         self,
-        codes: Tensor,
+        grown: Tensor,
+        start: int,
         n_new: int,
         sources: Sources | None,
-        generator: torch.Generator,
-        temperature: float,
-        top_p: float,
+        linear: LinearState | None,
+        draws: Draws,
     ) -> Tensor:
+        """Draw `n_new` steps after all codes, of which the network reads those from `start` on."""
+        codes = grown[:, :, start:]
         batch, n_sources, n_before, n_levels = codes.shape
         blank = torch.cat([codes, codes.new_zeros(batch, n_sources, n_new, n_levels)], dim=2)
         sequence, identity = self._sequence(blank, sources)
-        of_step = n_levels * (n_sources if self.config.across_sources else 1)
+        in_step = n_sources if self.config.across_sources else 1
+        of_step = n_levels * in_step
         first, total = n_before * of_step, sequence.codes.shape[1]
         caches = [KeyValueCache(total) for _ in self.blocks]
         angles, filled = self._angles(sequence), sequence.codes.clone()
-        prompt = self._inputs(_cut(sequence, 0, first + 1), identity[:, : first + 1])
+        predicted = None if linear is None else linear.of_prompt(grown, start, in_step)
+        prompt = self._inputs(_cut(sequence, 0, first + 1), identity[:, : first + 1], predicted)
         hidden = self._run(prompt, angles[:, : first + 1], caches=caches)[:, -1:]
         for index in range(first, total):
-            logits = self.predict_head(self.last_norm(hidden))[:, 0]
-            filled[:, index] = draw_codes(logits, generator=generator, temperature=temperature, top_p=top_p)
+            here = None if linear is None else linear.predict(index % in_step, in_step)
+            drawn = draws.draw(self._head(hidden, here)[:, 0])
+            filled[:, index] = drawn
+            if linear is not None:
+                linear.add(drawn, index % in_step, in_step)
             if index + 1 < total:
-                here = self._token(filled[:, index], sequence.level[:, index], identity[:, index + 1])
-                hidden = self._run(here, angles[:, index + 1 : index + 2], caches=caches)
+                following = None if linear is None else linear.predict((index + 1) % in_step, in_step)
+                token = self._token(drawn, sequence.level[:, index], identity[:, index + 1], following)
+                hidden = self._run(token, angles[:, index + 1 : index + 2], caches=caches)
         grid = filled[:, first:]
         if self.config.across_sources:
             return torch.unflatten(grid, 1, (n_new, n_sources, n_levels)).transpose(1, 2)
@@ -309,18 +397,41 @@ class CausalTransformer(EncoderModule):
         embedded: Tensor = self.sensor_embedding(pos.to(self.level_embedding.weight.dtype), types)
         return embedded
 
-    def _inputs(self, sequence: TokenSequence, identity: Tensor) -> Tensor:
-        """Add the code before each token to its identity."""
+    def _in_order(self, linear: LinearPrediction | None, sequence: TokenSequence) -> LinearPrediction | None:
+        """Return a linear prediction in the order of a sequence: (sequences, tokens)."""
+        if linear is None:
+            return None
+        if not self.config.across_sources:
+            return LinearPrediction(*(part.flatten(0, 1) for part in linear))
+        return LinearPrediction(*(part.transpose(1, 2).flatten(1).gather(1, sequence.order) for part in linear))
+
+    def _head(self, hidden: Tensor, linear: LinearPrediction | None) -> Tensor:
+        """Return logits of hidden features, added to the corrected linear prediction."""
+        hidden = self.last_norm(hidden)
+        logits: Tensor = self.predict_head(hidden)
+        if linear is None or self.linear is None:
+            return logits
+        shift, widening = self.correct_linear(hidden).float().unbind(-1)
+        location = linear.location + shift * linear.scale
+        return logits.float() + self.linear.log_shares(location, linear.scale * widening.exp())
+
+    def _inputs(self, sequence: TokenSequence, identity: Tensor, linear: LinearPrediction | None = None) -> Tensor:
+        """Add the code before each token, and what the linear prediction says of it, to its identity."""
         sizes = self.tokenizer.sizes
         ids = sequence.level * sizes.n_codes + sequence.codes
         begin = torch.full_like(ids[:, :1], sizes.n_levels * sizes.n_codes)
         out: Tensor = self.code_embedding(torch.cat([begin, ids[:, :-1]], dim=1)) + identity
-        return out
+        return out if linear is None else out + self._read(linear)
 
-    def _token(self, code: Tensor, level: Tensor, identity: Tensor) -> Tensor:
+    def _token(self, code: Tensor, level: Tensor, identity: Tensor, linear: LinearPrediction | None) -> Tensor:
         """Return the input of one token from the code before it, (sequences, 1, width)."""
-        out: Tensor = self.code_embedding(level * self.tokenizer.sizes.n_codes + code) + identity
-        return out[:, None]
+        out: Tensor = (self.code_embedding(level * self.tokenizer.sizes.n_codes + code) + identity)[:, None]
+        return out if linear is None else out + self._read(linear)
+
+    def _read(self, linear: LinearPrediction) -> Tensor:
+        parts = [linear.location, linear.scale.log(), linear.innovation.clamp(-MOST_INNOVATION, MOST_INNOVATION)]
+        read: Tensor = self.read_linear(torch.stack(parts, dim=-1).to(self.read_linear.weight.dtype))
+        return read
 
     def _angles(self, sequence: TokenSequence) -> Tensor:
         head_dim = self.config.width // self.config.n_head
@@ -339,26 +450,19 @@ class CausalTransformer(EncoderModule):
         return hidden
 
 
-def draw_codes(logits_BK: Tensor, *, generator: torch.Generator, temperature: float, top_p: float) -> Tensor:
-    """Draw a code from each row of logits: int64, shape (batch,).
-
-    Parameters
-    ----------
-    logits_BK : float, shape (batch, codes)
-        Logits.
-    generator : torch.Generator
-        Source of the draws, on the CPU.
-    temperature : float
-        Divides the logits; 0 takes the most likely code.
-    top_p : float
-        Draw from the most likely codes whose probabilities together reach this value.
-    """
-    if temperature == 0:
-        return logits_BK.argmax(dim=-1)
-    shares, codes = (logits_BK.float() / temperature).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
-    is_kept = shares.cumsum(dim=-1) - shares < top_p  # the first code is always kept
-    drawn = torch.multinomial((shares * is_kept).cpu(), 1, generator=generator).to(codes.device)
-    return codes.gather(1, drawn)[:, 0]
+def _linear_prediction(config: CausalConfig, tokenizer: Tokenizer) -> AdaptiveLinear | None:
+    """Return the linear prediction that the configuration asks for."""
+    if not config.linear_taps:
+        return None
+    edges = getattr(tokenizer, "code_edges", lambda: None)()
+    if edges is None:
+        raise UserError(
+            f"linear_taps is {config.linear_taps}, but codes of tokenizer {getattr(tokenizer, 'kind', '')!r} are no"
+            " samples of channels; set linear_taps to 0, or choose tokens of single samples (recipe mulaw)"
+        )
+    codes = torch.arange(tokenizer.sizes.n_codes)[None, None, :, None]
+    centres = tokenizer.decode(codes, torch.zeros(1, 1, 6), torch.zeros(1, 1, dtype=torch.int64))[0, 0]
+    return AdaptiveLinear(config.linear_taps, edges, centres)
 
 
 def _cut(sequence: TokenSequence, start: int, stop: int) -> TokenSequence:

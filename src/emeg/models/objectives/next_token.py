@@ -33,7 +33,11 @@ class NextTokenPrediction(Objective):
 
     @override
     def check(self, encoder: Any) -> None:
-        missing = [name for name in ("logits", "context_steps", "continue_codes") if not hasattr(encoder, name)]
+        missing = [
+            name
+            for name in ("logits", "context_steps", "predict_linearly", "continue_codes")
+            if not hasattr(encoder, name)
+        ]
         if missing:
             raise UserError(
                 f"objective 'next_token': encoder {encoder.kind!r} has no {' and no '.join(missing)};"
@@ -56,10 +60,15 @@ class NextTokenPrediction(Objective):
         sources: Sources | None = None,
     ) -> PretrainingLosses:
         del features, draws
-        codes = self._crop(codes.long(), encoder.context_steps(codes.shape[1]), generator)
+        codes = codes.long()
+        linear = encoder.predict_linearly(codes)
+        starts, n_steps = self._starts(codes, encoder.context_steps(codes.shape[1]), generator)
+        if linear is not None:
+            linear = type(linear)(*(_crop(part, starts, n_steps) for part in linear))
+        codes = _crop(codes, starts, n_steps)
         inputs = self._corrupt(codes, encoder.tokenizer.sizes.n_codes, generator) if encoder.training else codes
         dropout = generator if codes.device.type == "cpu" else None
-        logits, sequence = encoder.logits(codes, sources, inputs=inputs, generator=dropout)
+        logits, sequence = encoder.logits(codes, sources, inputs=inputs, linear=linear, generator=dropout)
         lost = F.cross_entropy(logits.float().flatten(0, 1), sequence.codes.flatten(), reduction="none")
         valid = sequence.valid.flatten().to(lost)
         total = (lost * valid).sum() / valid.sum()
@@ -71,13 +80,13 @@ class NextTokenPrediction(Objective):
                 figures[metrics.level_accuracy(level)] = (right * own).sum() / own.sum().clamp(min=1)
         return PretrainingLosses(total, figures)
 
-    def _crop(self, codes: Tensor, n_steps: int, generator: torch.Generator | None) -> Tensor:
+    def _starts(self, codes: Tensor, n_steps: int, generator: torch.Generator | None) -> tuple[list[int], int]:
+        """Draw where each sample's stretch begins; return its length too."""
         spare = codes.shape[2] - n_steps
         if spare <= 0:
-            return codes
+            return [0] * len(codes), codes.shape[2]
         origin = codes.device if generator is None else generator.device
-        starts = torch.randint(spare + 1, (len(codes),), generator=generator, device=origin).tolist()
-        return torch.stack([row[:, start : start + n_steps] for row, start in zip(codes, starts, strict=True)])
+        return torch.randint(spare + 1, (len(codes),), generator=generator, device=origin).tolist(), n_steps
 
     def _corrupt(self, codes: Tensor, n_codes: int, generator: torch.Generator | None) -> Tensor:
         """Replace the codes of a share of the latent steps by random ones."""
@@ -88,3 +97,8 @@ class NextTokenPrediction(Objective):
         hit = torch.rand(shape, generator=generator, device=origin).to(codes.device) < self.config.corruption
         drawn = torch.randint(n_codes, codes.shape, generator=generator, device=origin).to(codes.device)
         return torch.where(hit, drawn, codes)
+
+
+def _crop(values: Tensor, starts: list[int], n_steps: int) -> Tensor:
+    """Cut a stretch out of each sample along the third dimension, that of steps."""
+    return torch.stack([row[:, start : start + n_steps] for row, start in zip(values, starts, strict=True)])

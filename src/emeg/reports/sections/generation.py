@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from emeg.evaluation.generation.products import TITLES, GenerationSummary, Source, SourceScore
+from emeg.evaluation.generation.products import TITLES, GenerationSummary, PooledSpectrum, Source, SourceScore
 from emeg.reports.plots import series, spectra, traces
 
 METRICS = {
@@ -44,7 +44,7 @@ def generation_context(summary: GenerationSummary, arrays: Mapping[str, NDArray[
         "pooled": [
             {
                 "title": TITLES[one.source],
-                "mean": f"{one.mean_db:.2f}",
+                "mean": _with_interval(one),
                 "largest": f"{one.largest_db:.2f}",
                 "within": f"{100 * one.within_1_db:.0f} %",
             }
@@ -77,6 +77,12 @@ def generation_context(summary: GenerationSummary, arrays: Mapping[str, NDArray[
         ],
         "provenance": json.dumps(summary.provenance, indent=1, ensure_ascii=False, sort_keys=True),
     }
+
+
+def _with_interval(one: PooledSpectrum) -> str:
+    if one.low_db is None or one.high_db is None:
+        return f"{one.mean_db:.2f}"
+    return f"{one.mean_db:.2f} [{one.low_db:.2f}, {one.high_db:.2f}]"
 
 
 def _power(decibels: NDArray[np.float64]) -> NDArray[np.float64]:

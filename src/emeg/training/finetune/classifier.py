@@ -82,15 +82,15 @@ class Classifier(nn.Module):
         batch = batch._replace(signal=signal)
         if kept is not None:
             batch = take_channels(batch, kept)
-        latents_BSTD = self.backbone.tokenizer.encode_latents(
+        embedding = self.backbone.embed_differentiably(
             batch.signal,
             batch.pos,
             batch.sensor_type,
-            overlap=self._recipe.overlap,
             channel_mask=batch.channel_mask,
+            overlap=self._recipe.overlap,
+            layers=self._recipe.layers,
             check_values=values_at_hand(batch.signal.device),  # for a GPU, the reader has checked them
         )
-        embedding = self.backbone.embed_latents(latents_BSTD, layers=self._recipe.layers)
         return embedding[0] if len(self._recipe.layers) == 1 else embedding
 
     def forward(self, batch: WindowBatch) -> Tensor:

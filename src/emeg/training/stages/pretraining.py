@@ -150,12 +150,18 @@ def training_features(tokens: TokenSet, corpus: Corpus, tokenizer: Tokenizer) ->
     Yields
     ------
     float32, shape (batch, sources, steps, n_dim)
-        Dimensionless.
+        Dimensionless. If each channel is a source, a batch is one segment with the channels that are there.
     """
+    channels = corpus.column("channels")
     rows = np.flatnonzero(corpus.column("split") == "train")
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, PREPARATION_SEGMENTS).round().astype(int))]
     for part in np.array_split(chosen, -(-len(chosen) // PREPARATION_BATCH)):
-        yield tokenizer.features_from_codes(torch.from_numpy(tokens.codes[part].astype(np.int64)))
+        features = tokenizer.features_from_codes(torch.from_numpy(tokens.codes[part].astype(np.int64)))
+        if not tokens.by_channel:
+            yield features
+            continue
+        for row, own in zip(part.tolist(), features, strict=True):
+            yield own[None, : int(channels[row])]
 
 
 def encoder_training(
