@@ -21,6 +21,8 @@ BLOCK = 64
 """Samples that share coefficients."""
 FLOOR = 1e-3
 """Probability that is spread evenly over all codes: a normal distribution makes outliers impossible."""
+FARTHEST = 1e4
+"""Amplitude in place of an infinite one."""
 RIDGE = 1e-6
 """Added to the diagonal of the prior, as a share of its mean."""
 ROWS = 64
@@ -67,7 +69,8 @@ class AdaptiveLinear(nn.Module):
         self.register_buffer("gram", torch.eye(n_taps, dtype=torch.float64))
         self.register_buffer("cross", torch.zeros(n_taps, dtype=torch.float64))
         self.register_buffer("power", torch.ones((), dtype=torch.float64))
-        self.register_buffer("edges", edges_K, persistent=False)
+        # infinite edges would make the gradient NaN
+        self.register_buffer("edges", edges_K.clamp(-FARTHEST, FARTHEST), persistent=False)
         self.register_buffer("centres", centres_K, persistent=False)
 
     @torch.no_grad()
