@@ -1,4 +1,4 @@
-"""Compare a model with chance, random weights and classical baselines, and write the report."""
+"""Compare a model with chance, random weights and classical baselines, judge its continuations; write the report."""
 
 import logging
 import os
@@ -8,7 +8,8 @@ from prefect import flow
 from prefect.artifacts import create_link_artifact
 
 from emeg import evaluation, reports
-from emeg.evaluation import EvaluateConfig, EvaluateResult, FinetuneConfig
+from emeg.evaluation import EvaluateConfig, EvaluateResult, FinetuneConfig, generation
+from emeg.evaluation.generation import GenerateConfig, GenerateResult
 from emeg.flows.engine import ArtifactProgress, publish, show, verb_flow, verb_task
 from emeg.flows.finetune import run_finetune
 from emeg.reports import ReportConfig, ReportResult
@@ -25,6 +26,13 @@ def run_evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Call the library with a progress artifact."""
     with ArtifactProgress("evaluate") as progress:
         return evaluation.evaluate(config, progress=progress)
+
+
+@verb_task("generate")
+def run_generate(config: GenerateConfig) -> GenerateResult:
+    """Call the library with a progress artifact."""
+    with ArtifactProgress("generate") as progress:
+        return generation.generate(config, progress=progress)
 
 
 @verb_task("report")
@@ -55,9 +63,23 @@ def evaluate_flow(config: EvaluateConfig, finetune: FinetuneConfig | None = None
         config = config.model_copy(update={"finetuned": tuned.model})
     result = run_evaluate(config)
     show("evaluate", config, result)
-    page = run_report(ReportConfig(root=config.root, evaluation=result.evaluation))
+    return _publish_page(config.root, result)
+
+
+@verb_flow
+@flow(name="generate")
+def generate_flow(config: GenerateConfig) -> ReportResult:
+    """Continue held-out recordings, compare them with what was recorded, and write the report."""
+    result = run_generate(config)
+    show("generate", config, result)
+    return _publish_page(config.root, result)
+
+
+def _publish_page(root: str, result: EvaluateResult | GenerateResult) -> ReportResult:
+    """Write the page of an evaluation, and publish both if one of them is new."""
+    page = run_report(ReportConfig(root=root, evaluation=result.evaluation))
     if not (result.done_before and page.done_before):
-        publish("evaluation", config.root, result.evaluation, report=page.report)
+        publish("evaluation", root, result.evaluation, report=page.report)
     return page
 
 

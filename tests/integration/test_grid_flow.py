@@ -11,8 +11,7 @@ from tests.evaluation.protocol.test_run import HANDS, config_of, write_recipe
 from tests.training.conftest import root  # noqa: F401 - a fixture
 
 from emeg.evaluation.generation import GenerateConfig, read_generation
-from emeg.flows.evaluate import evaluate_flow
-from emeg.flows.generate import generate_flow
+from emeg.flows.evaluate import evaluate_flow, generate_flow
 from emeg.store import Store
 
 

@@ -22,7 +22,7 @@ FLOWS = {
     "pretrain": "emeg.flows.pretrain.pretrain_flow",
     "finetune": "emeg.flows.finetune.finetune_flow",
     "evaluate": "emeg.flows.evaluate.evaluate_flow",
-    "generate": "emeg.flows.generate.generate_flow",
+    "generate": "emeg.flows.evaluate.generate_flow",
     "grow": "emeg.flows.grow.grow_flow",
     "verify": "emeg.flows.verify.verify_flow",
     "tidy": "emeg.flows.tidy.tidy_flow",
