@@ -144,6 +144,8 @@ class TokenizerModule(nn.Module, Tokenizer):
     """Name of the entry point, and ``kind`` in ``config.json``."""
     fitted: ClassVar[tuple[str, ...]] = ()
     """Names of the weights that `prepare` sets; another model may bring them."""
+    by_sensor_type: ClassVar[tuple[str, ...]] = ()
+    """Names of the weights with a row for each sensor type. A training may begin from a model with fewer types."""
     config: Any
 
     def __init__(self, config: Config) -> None:

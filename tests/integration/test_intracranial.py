@@ -18,15 +18,26 @@ from emeg.evaluation import EvaluateConfig, evaluate
 from emeg.export import ExportBidsConfig, export_bids
 from emeg.ingest import IngestConfig, ingest
 from emeg.models import BrainOmni
+from emeg.plugins import find_plugin
 from emeg.reports import ReportConfig, report
 from emeg.sensors import REGIONS, SensorType, positions_with_regions, sensor_regions
 from emeg.store import Store, open_recording, read_catalog, read_events
 from emeg.synthetic import SynthesizeConfig, synthesize
-from emeg.tokenizers.braintokenizer import normalise_signal
-from emeg.training import PretrainConfig, TokenizeConfig, TrainTokenizerConfig, pretrain, tokenize, train_tokenizer
+from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
+from emeg.training import (
+    PlanConfig,
+    PretrainConfig,
+    TokenizeConfig,
+    TrainTokenizerConfig,
+    plan_training,
+    pretrain,
+    tokenize,
+    train_tokenizer,
+)
 
 IMPLANTED = {"devices": ("seeg", "ecog"), "imagery_device": "seeg", "devices_per_subject": 1, "n_subjects": 5}
 CAPPED = {"devices": ("standard19",), "imagery_device": "standard19", "devices_per_subject": 0, "n_subjects": 3}
+SIX_TYPES = {"intracranial": True}
 PAGE = ROOT / "docs/how-to/intracranial.md"
 
 
@@ -148,6 +159,9 @@ def test_from_corpus_to_report_by_the_same_verbs(folder):
     corpus = Corpus.open(Store.open(root))
     assert corpus.has_intracranial
     assert set(corpus.column("modality")) == {"eeg", "ieeg"}
+    planned = plan_training(PlanConfig(root=root, recipe="braintokenizer-nano"))
+    network = BrainTokenizer(find_plugin("tokenizer", "braintokenizer").presets["nano"].model_copy(update=SIX_TYPES))
+    assert planned.parameters_m == pytest.approx(sum(p.numel() for p in network.parameters()) / 1e6)
     training = {"root": root, "launched": False, "device": "cpu", "tracking": "none"}
     sampling = SamplingConfig(budget_channel_seconds=200, crop_s=2.0, max_channels=16)
     tokenizer = train_tokenizer(

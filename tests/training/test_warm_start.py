@@ -15,7 +15,7 @@ from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
 from emeg.training import PretrainConfig, TrainTokenizerConfig
 from emeg.training.product_names import tokenizer_name
-from emeg.training.warm_start import begin_from
+from emeg.training.warm_start import begin_from, prepare_new
 
 
 @pytest.fixture
@@ -98,3 +98,30 @@ def test_product_names_follow_the_weights_and_not_the_path(store, tmp_path):
     assert len({plain, one, other}) == 3
     with refusal(UserError, "--from nowhere", action="import-reference"):
         tokenizer_name(config(store, corpus="c", from_model="nowhere"))
+
+
+def test_a_model_of_three_sensor_types_begins_a_training_with_six(store, tmp_path):
+    """Rows of known types are those of the model; rows of intracranial types are new, and fitted gains are fitted."""
+    sizes = {"equaliser": 0.75, "target": "signal"}
+    first = tokenizer(0, **sizes)
+    with torch.no_grad():
+        first.equaliser.gain.copy_(2.0 * torch.rand_like(first.equaliser.gain) + 0.1)
+    first.save_pretrained(tmp_path / "outer")
+    network = tokenizer(1, intracranial=True, **sizes)
+    before = network.sensor_embed.sensor_embedding_layer.weight.detach().clone()
+    lineage = begin_from(network, config(store, from_model=str(tmp_path / "outer")), store, role="tokenizer")
+    assert lineage["longer"] == {"sensor_embed.sensor_embedding_layer.weight": 3, "equaliser.gain": 3}
+    assert (lineage["missing"], lineage["unknown"], lineage["reshaped"]) == ([], [], [])
+    table = network.sensor_embed.sensor_embedding_layer.weight.detach()
+    assert torch.equal(table[:3], first.sensor_embed.sensor_embedding_layer.weight)
+    assert torch.equal(table[3:], before[3:])
+    noise = torch.randn(1, 5, 1024, generator=torch.Generator().manual_seed(0))
+    segment = (noise.cumsum(-1) - noise.cumsum(-1).mean(-1, keepdim=True), torch.zeros(1, 5, 6), torch.full((1, 5), 3))
+    prepare_new(network, lineage, lambda: network.prepare([segment]))
+    gain = network.equaliser.gain
+    assert torch.equal(gain[:3], first.equaliser.gain)
+    assert not torch.equal(gain[3], torch.ones_like(gain[3]))
+    with refusal(UserError, "sensor_embedding_layer", action="--transfer"):  # the other way round, rows would be lost
+        network.save_pretrained(tmp_path / "intracranial")
+        given = config(store, from_model=str(tmp_path / "intracranial"))
+        begin_from(tokenizer(2, **sizes), given, store, role="tokenizer")

@@ -78,6 +78,7 @@ class BrainTokenizer(TokenizerModule):
 
     kind = KIND
     fitted: ClassVar[tuple[str, ...]] = ("equaliser.gain",)
+    by_sensor_type: ClassVar[tuple[str, ...]] = ("sensor_embed.sensor_embedding_layer.weight", "equaliser.gain")
     config: BrainTokenizerConfig
 
     def __init__(self, config: BrainTokenizerConfig) -> None:

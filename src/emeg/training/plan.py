@@ -11,6 +11,7 @@ from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainTokenizerConfig, token_sampling
 from emeg.training.division import divide, fit_memory
+from emeg.training.product_names import with_sensor_kinds
 from emeg.training.recipes import kind_of
 from emeg.training.scaling import SEGMENT_S, GpuForecast, forecast_training
 
@@ -111,7 +112,7 @@ def plan_training(config: PlanConfig, *, progress: Progress = silent) -> PlanRes
         plan = SamplingPlan(corpus, training.sampling)
         found = forecast(corpus, plan, n_ranks=config.ranks)
     mib_per_step = found.n_bytes / found.n_steps / config.nodes / MIB
-    n_parameters = count_parameters(store, training, tokenizer)
+    n_parameters = count_parameters(store, with_sensor_kinds(store, training), tokenizer)
     state = state_memory(n_parameters, ranks=config.ranks, nodes=config.nodes, micro_batches=plan.config.micro_batches)
     strategy = state.choose(config.memory_gib * GIB, nodes=config.nodes)
     fastest = None if config.bandwidth_mib_s is None else mib_per_step / config.bandwidth_mib_s

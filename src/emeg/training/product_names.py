@@ -1,12 +1,17 @@
 """Names of models: a hash of everything that can change them. Loads no network library."""
 
+from typing import TypeVar
+
 from emeg.config import Config
+from emeg.data import Corpus
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
 from emeg.plugins import Role, find_plugin
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.version import __version__
+
+C = TypeVar("C", bound=TrainingConfig)
 
 
 def tokenizer_network(config: TrainTokenizerConfig) -> Config:
@@ -27,6 +32,24 @@ def _network(role: Role, name: str, config: TrainingConfig) -> Config:
         )
     sizes = {**plugin.presets[config.network].model_dump(), **config.overrides}
     return plugin.config.checked(sizes, source="overrides")
+
+
+def with_sensor_kinds(store: Store, config: C) -> C:
+    """Return the configuration with the sensor kinds of the corpus: intracranial ones need a larger tokenizer.
+
+    Parameters
+    ----------
+    store : Store
+    config : TrainTokenizerConfig or PretrainConfig
+        One of an encoder is not changed.
+    """
+    if not isinstance(config, TrainTokenizerConfig) or "intracranial" in config.overrides:
+        return config
+    if "intracranial" not in find_plugin("tokenizer", config.tokenizer).config.model_fields:
+        return config
+    if not Corpus.open(store, config.corpus).has_intracranial:
+        return config
+    return config.model_copy(update={"overrides": {**config.overrides, "intracranial": True}})
 
 
 def tokenizer_name(config: TrainTokenizerConfig) -> str:

@@ -9,8 +9,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from emeg.data import Corpus
-from emeg.plugins import find_plugin
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
@@ -20,7 +18,7 @@ from emeg.training.launch.jobs import JobNote, find_job, job_state, note_job
 from emeg.training.launch.launcher import count_nodes, count_ranks, is_launched, launch
 from emeg.training.launch.preflight import check_checkpoints, check_data, check_launch, find_gpu
 from emeg.training.loop.rank import find_run
-from emeg.training.product_names import encoder_name, finished, tokenizer_name
+from emeg.training.product_names import encoder_name, finished, tokenizer_name, with_sensor_kinds
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -74,7 +72,7 @@ def _train(
     """Find the model, or what it is trained on (`field`, in `kind`), and train."""
     store = Store.open(config.root)
     config = config.model_copy(update={field: store.only(kind, getattr(config, field))})
-    config = _knowing_sensors(store, config)
+    config = with_sensor_kinds(store, config)
     known = {child.name for made in ("models", "runs") for child in store.children(made)}
     gpu = None if is_launched(os.environ) else find_gpu(config)  # a launched process gets the division
     if gpu is not None:
@@ -96,17 +94,6 @@ def _train(
         if store.has("models", name):  # another process trained it in the meantime
             return finished(store, name)
         return _run(verb, config, name, progress)
-
-
-def _knowing_sensors(store: Store, config: C) -> C:
-    """Return the configuration with the sensor types of the corpus: intracranial ones need a larger tokenizer."""
-    if not isinstance(config, TrainTokenizerConfig) or "intracranial" in config.overrides:
-        return config
-    if "intracranial" not in find_plugin("tokenizer", config.tokenizer).config.model_fields:
-        return config
-    if not Corpus.open(store, config.corpus).has_intracranial:
-        return config
-    return config.model_copy(update={"overrides": {**config.overrides, "intracranial": True}})
 
 
 def _run(verb: str, config: TrainingConfig, name: str, progress: Progress) -> TrainResult:

@@ -5,10 +5,11 @@ model folder ──names and shapes compared──▶ weights in the new network
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from emeg.errors import UserError
@@ -34,9 +35,12 @@ class Differences(NamedTuple):
     """Names of the weights that the network lacks; they are not used."""
     reshaped: tuple[str, ...]
     """Names with another shape; they keep their initial values."""
+    longer: tuple[str, ...] = ()
+    """Tables with a row for each sensor type, of which the weights have fewer; the further rows keep their initial
+    values."""
 
     def __str__(self) -> str:
-        parts = zip(("missing", "unknown", "another shape"), self, strict=True)
+        parts = zip(("missing", "unknown", "another shape", "further sensor types"), self, strict=True)
         return "; ".join(f"{what}: {preview(names)}" for what, names in parts if names)
 
 
@@ -109,7 +113,8 @@ def begin_from(
     Raises
     ------
     UserError
-        There is no such model, or names or shapes differ and `transfer` is off; all of them are listed.
+        There is no such model, or names or shapes differ and `transfer` is off; all of them are listed. Tables that
+        lack rows of further sensor types are no reason: those rows keep their initial values.
     """
     if config.from_model is None:
         return {}
@@ -117,13 +122,16 @@ def begin_from(
     card = read_card(folder, *(("tokenizer", "encoder") if role == "tokenizer" else ("encoder",)))
     state = _of_role(load_weights(folder), role_of(card), role)
     expected = {name: value for name, value in network.state_dict().items() if _is_own(name, role)}
-    found = compare(expected, state)
-    if any(found) and not config.transfer:
+    found = compare(expected, state, by_sensor_type=getattr(network, "by_sensor_type", ()))
+    if any(found[:3]) and not config.transfer:
         raise UserError(
             f"--from {config.from_model}: its weights differ from the network of this recipe ({found}). Choose the"
             " sizes of that model with --network or --overrides, or pass --transfer to load what agrees."
         )
     agreeing = {name: value for name, value in state.items() if name in expected and name not in found.reshaped}
+    rows = {name: len(state[name]) for name in found.longer}
+    for name, n_rows in rows.items():
+        agreeing[name] = torch.cat([state[name].to(expected[name]), expected[name][n_rows:]])
     network.load_state_dict({name: value.to(expected[name]) for name, value in agreeing.items()}, strict=False)
     logger.info(
         "begin from %s: %d of %d names loaded; %s", folder, len(agreeing), len(expected), found or "no difference"
@@ -139,21 +147,57 @@ def begin_from(
         "transfer": config.transfer,
         "n_loaded": len(agreeing),
         **{name: list(names) for name, names in found._asdict().items()},
+        "longer": rows,
     }
 
 
-def compare(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Differences:
+def prepare_new(network: Any, lineage: Mapping[str, Any], prepare: Callable[[], None]) -> None:  # noqa: ANN401 - any
+    """Fit what is estimated before the first step, unless the weights that a training begins from bring it.
+
+    Rows of sensor types that the weights know are not changed.
+
+    Parameters
+    ----------
+    network : TokenizerModule or EncoderModule
+        Names in `fitted` what `prepare` sets.
+    lineage : mapping
+        Output of `begin_from`.
+    prepare : callable
+        Fits the network.
+    """
+    state = network.state_dict()
+    known = {name: state[name][:n].clone() for name, n in lineage.get("longer", {}).items() if name in network.fitted}
+    if not lineage or known or any(name in lineage["missing"] for name in network.fitted):
+        prepare()
+    for name, rows in known.items():
+        network.state_dict()[name][: len(rows)] = rows
+
+
+def compare(
+    expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, by_sensor_type: Sequence[str] = ()
+) -> Differences:
     """Compare names and shapes.
 
     Parameters
     ----------
     expected, state : mapping of tensors, any shape and dtype
         Weights of the network, and stored weights.
+    by_sensor_type : sequence of str
+        Tables with a row for each sensor type, which may have more rows than stored.
     """
+    reshaped = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    longer = [
+        name
+        for name in reshaped
+        if name in by_sensor_type
+        and state[name].shape[1:] == expected[name].shape[1:]
+        and len(state[name]) < len(expected[name])
+    ]
     return Differences(
         missing=tuple(name for name in expected if name not in state),
         unknown=tuple(name for name in state if name not in expected),
-        reshaped=tuple(name for name in expected if name in state and state[name].shape != expected[name].shape),
+        reshaped=tuple(name for name in reshaped if name not in longer),
+        longer=tuple(longer),
     )
 
 

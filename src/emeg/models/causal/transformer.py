@@ -25,6 +25,7 @@ from emeg.models.causal.drawing import Draws, mixing
 from emeg.models.causal.linear import AdaptiveLinear, LinearPrediction, LinearState
 from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
 from emeg.models.interface import EncoderModule, Sources
+from emeg.tokenizers.braintokenizer.config import N_TYPES
 from emeg.tokenizers.braintokenizer.initialise import initialise_linear
 from emeg.tokenizers.braintokenizer.layers import NORM_EPS, SensorEmbedding
 from emeg.tokenizers.interface import Tokenizer, Tokens
@@ -61,7 +62,7 @@ class CausalTransformer(EncoderModule):
         self.code_embedding = nn.Embedding(sizes.n_levels * sizes.n_codes + 1, config.width)
         self.level_embedding = nn.Embedding(sizes.n_levels, config.width)
         if sizes.n_sources is None:
-            self.sensor_embedding = SensorEmbedding(config.width, 0.0)
+            self.sensor_embedding = SensorEmbedding(config.width, 0.0, n_types=N_TYPES)
         else:
             self.source_embedding = nn.Embedding(sizes.n_sources, config.width)
         self.blocks = nn.ModuleList(

@@ -32,7 +32,7 @@ from emeg.training.loop.rank import find_run
 from emeg.training.loop.speed import brainomni_operations
 from emeg.training.product_names import encoder_name, encoder_network
 from emeg.training.tracking.probe import make_probes
-from emeg.training.warm_start import begin_from
+from emeg.training.warm_start import begin_from, prepare_new
 
 PREPARATION_SEGMENTS = 128
 """Most training segments that an encoder is fitted to before its first step."""
@@ -188,8 +188,7 @@ def encoder_training(
     objective = config.objective or find_plugin("encoder", config.encoder).objective
     network.objective = build_objective(objective, config.objective_options, encoder=network)
     lineage = begin_from(network, config, store, role="encoder")
-    if not lineage or any(name in lineage["missing"] for name in network.fitted):
-        network.prepare(training_features(tokens, corpus, tokenizer))
+    prepare_new(network, lineage, lambda: network.prepare(training_features(tokens, corpus, tokenizer)))
     adjust(network, config)
     tokenizer.eval()
     return EncoderTraining(

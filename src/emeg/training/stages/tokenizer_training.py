@@ -42,7 +42,7 @@ from emeg.training.loop.speed import n_windows_of, tokenizer_operations
 from emeg.training.product_names import tokenizer_name, tokenizer_network
 from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics, collapse_metrics, plateau
 from emeg.training.tracking.probe import make_probes
-from emeg.training.warm_start import begin_from
+from emeg.training.warm_start import begin_from, prepare_new
 
 PREPARATION_SEGMENTS = 32
 """Most training segments of each device that a tokenizer is fitted to before its first step."""
@@ -244,8 +244,7 @@ def tokenizer_training(
     torch.manual_seed(config.seed)
     network: TokenizerModule = build_tokenizer(config.tokenizer, tokenizer_network(config), source="overrides")
     lineage = begin_from(network, config, Store.open(config.root), role="tokenizer")
-    if not lineage or any(name in lineage["missing"] for name in network.fitted):
-        network.prepare(training_segments(corpus))
+    prepare_new(network, lineage, lambda: network.prepare(training_segments(corpus)))
     adjust(network, config)
     sizes = network.sizes
     devices, channels = corpus.column("device"), corpus.column("channels")
