@@ -1,7 +1,7 @@
 """Logistic regression for many features and few windows, with a penalty chosen on the validation subjects."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,48 @@ class RowSpace(NamedTuple):
             Features in the unit of the training windows.
         """
         return np.asarray(((features - self.mean) * self.scale) @ self.basis.T)
+
+
+class Space(Protocol):
+    """Anything that scales and rotates features."""
+
+    def apply(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scale and rotate features: float64, shape (windows, dimensions).
+
+        Parameters
+        ----------
+        features : float64, shape (windows, features)
+            Features in the unit of the training windows.
+        """
+
+
+class SharedSpace:
+    """A space that is applied once to each array, for models that differ in their penalty only.
+
+    Parameters
+    ----------
+    train : float64, shape (windows, features)
+        Features of the training windows in any unit.
+    """
+
+    def __init__(self, train: NDArray[np.float64]) -> None:
+        self._space = RowSpace.of(train)
+        self._done: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+
+    def apply(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scale and rotate features: float64, shape (windows, dimensions), the same object for the same array.
+
+        Parameters
+        ----------
+        features : float64, shape (windows, features)
+            Features in the unit of the training windows.
+        """
+        for array, made in self._done:
+            if array is features:
+                return made
+        found = self._space.apply(features)
+        self._done.append((features, found))
+        return found
 
 
 def fit_logistic(

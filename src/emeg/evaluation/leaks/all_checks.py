@@ -70,7 +70,7 @@ CHECKS: dict[str, Rule] = {
     "pretraining_datasets": Rule(
         "No tested dataset is among those that imported weights declare",
         datasets_of_pretraining,
-        action="use another task or other weights",
+        action="use another task or other weights; a model of an older version names no corpus, train it again",
     ),
     "label_in_channel": Rule(
         "No channel holds the label", label_in_channel, action="exclude the channel (`channels.exclude`)"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.data.tasks.folds import Fold
-from emeg.evaluation.classical.logistic import RowSpace
+from emeg.evaluation.classical.logistic import SharedSpace
 from emeg.evaluation.probes.erasure import LinearEraser
 from emeg.evaluation.probes.identity import IdentityProbe, divide_by_time, probe_identity
 from emeg.evaluation.probes.information import diffusion_entropy, diffusion_information
@@ -166,12 +166,12 @@ def score_task(
         if len(np.unique(labels[fold.train])) < 2:
             continue
         best: tuple[float, LogisticReadOut] | None = None
-        space = RowSpace.of(checked_features(own[fold.train]))  # the same for every penalty
+        judged = fold.validation if len(fold.validation) else fold.train
+        train_BD, judged_BD = checked_features(own[fold.train]), own[judged]
+        space = SharedSpace(train_BD)  # the same for every penalty
         for penalty in PENALTIES["logistic"]:
-            model = LogisticReadOut(penalty, n_classes=n_classes)
-            model.fit_in(space, own[fold.train], labels[fold.train])
-            judged = fold.validation if len(fold.validation) else fold.train
-            reached = balanced_accuracy(labels[judged], model.predict(own[judged]))
+            model = LogisticReadOut(penalty, n_classes=n_classes).fit_in(space, train_BD, labels[fold.train])
+            reached = balanced_accuracy(labels[judged], model.predict(judged_BD))
             if best is None or reached > best[0]:
                 best = reached, model
         if best is not None:

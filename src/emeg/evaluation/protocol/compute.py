@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emeg.evaluation.classical.logistic import RowSpace
+from emeg.evaluation.classical.logistic import SharedSpace
 from emeg.evaluation.embeddings import EmbeddingSpec
 from emeg.evaluation.leaks.isolation import Outcome, Procedure
 from emeg.evaluation.protocol.cells import Cell, CellOutcome
@@ -22,6 +22,7 @@ from emeg.evaluation.protocol.splits import CALIBRATION, Episode, Part, calibrat
 from emeg.evaluation.protocol.stimulus_inputs import previous_stimulus, time_in_recording
 from emeg.evaluation.protocol.task_data import TaskData
 from emeg.evaluation.rivals import PENALTIES, LogisticReadOut, RidgeReadOut, permuted_labels, read_out
+from emeg.evaluation.rivals.read_outs import checked_features
 
 CONTRASTIVE_SETTINGS: tuple[Setting, ...] = (
     {"regression": 1.0, "weight_decay": 0.01},
@@ -277,11 +278,12 @@ def _choose_and_predict(
     # what validation judged also predicts: a second fit on the same windows would be equal
     (judged,), (tested,) = part.choose, part.test
     best: tuple[tuple[float, float], int, Callable[[NDArray[Any]], NDArray[np.float64]]] | None = None
-    fitted = _fitted(case, case.inputs[tested.fit], case.targets[tested.fit], settings)
+    fitted = _fitted(case, _rows(case, tested.fit), case.targets[tested.fit], settings)
+    judged_input = _rows(case, judged.predict)
     for number, predict in enumerate(fitted):
         reached = (0.0, 0.0)
         if len(settings) > 1:
-            outcomes = case.tested(judged.predict, predict(case.inputs[judged.predict]))
+            outcomes = case.tested(judged.predict, predict(judged_input))
             reached = choice(case.data.recipe.kind, case.data.recipe.metric, outcomes)
         if best is None or reached > best[0]:
             best = reached, number, predict
@@ -311,8 +313,14 @@ def _fit_and_predict(
 ) -> Iterator[list[NDArray[np.float64]]]:
     """Yield the predictions of every setting for each episode."""
     for episode in episodes:
-        fit_input, predict_input = case.inputs[episode.fit], case.inputs[episode.predict]
+        fit_input, predict_input = _rows(case, episode.fit), _rows(case, episode.predict)
         yield [predict(predict_input) for predict in _fitted(case, fit_input, case.targets[episode.fit], settings)]
+
+
+def _rows(case: _Case, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the inputs of some windows; features as float64, which every setting uses as they are."""
+    found = case.inputs[rows]
+    return found.astype(np.float64) if found.ndim == 2 else found
 
 
 def _fitted(
@@ -320,7 +328,7 @@ def _fitted(
 ) -> Iterator[Callable[[NDArray[Any]], NDArray[np.float64]]]:
     recipe, data = case.data.recipe, case.data
     channels = data.signal.channels if case.compared.rival.input == "signal" and data.signal is not None else ()
-    space: RowSpace | None = None
+    space: SharedSpace | None = None
     for setting in settings:
         estimator = case.compared.rival.estimator(
             setting,
@@ -332,7 +340,7 @@ def _fitted(
         )
         if isinstance(estimator, LogisticReadOut | RidgeReadOut):
             # the decomposition of the training rows is the same for every penalty
-            space = RowSpace.of(np.asarray(fit_input, np.float64)) if space is None else space
+            space = SharedSpace(checked_features(fit_input)) if space is None else space
             estimator.fit_in(space, fit_input, fit_target)
         else:
             estimator.fit(fit_input, fit_target)

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.metadata_routing import UNUSED
 
 from emeg.errors import UserError
-from emeg.evaluation.classical.logistic import RowSpace
+from emeg.evaluation.classical.logistic import RowSpace, Space
 
 
 class LogisticReadOut(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -49,13 +49,13 @@ class LogisticReadOut(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self.fit_in(RowSpace.of(checked_features(X)), X, y)
 
-    def fit_in(self, space: RowSpace, X: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> Self:
+    def fit_in(self, space: Space, X: NDArray[np.floating[Any]], y: NDArray[np.int64]) -> Self:
         """Fit the regression in a space that several penalties share.
 
         Parameters
         ----------
-        space : RowSpace
-            ``RowSpace.of(X)``.
+        space : Space
+            ``RowSpace.of(X)``, or ``SharedSpace(X)``.
         X : float, shape (windows, features)
             Features in any unit.
         y : int64, shape (windows,)
@@ -132,13 +132,13 @@ class RidgeReadOut(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self.fit_in(RowSpace.of(checked_features(X)), X, y)
 
-    def fit_in(self, space: RowSpace, X: NDArray[np.floating[Any]], y: NDArray[Any]) -> Self:
+    def fit_in(self, space: Space, X: NDArray[np.floating[Any]], y: NDArray[Any]) -> Self:
         """Fit the regression in a space that several penalties share.
 
         Parameters
         ----------
-        space : RowSpace
-            ``RowSpace.of(X)``.
+        space : Space
+            ``RowSpace.of(X)``, or ``SharedSpace(X)``.
         X : float, shape (windows, features)
             Features in any unit.
         y : float64 or int64, shape (windows,) or (windows, targets)
