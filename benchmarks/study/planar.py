@@ -256,7 +256,7 @@ def parts(corpus: Corpus, device: str, run: Run, weights: str) -> None:
     test = read(corpus, device, "validation", PART_SEGMENTS)
     quantizer = network.quantizer
     encode, decode = quantizer.encode, quantizer.decode
-    quantizer.encode, quantizer.decode = normalise_latents, torch.nn.Identity()  # type: ignore[method-assign]
+    quantizer.encode, quantizer.decode = normalise_latents, lambda latents: latents  # type: ignore[method-assign]
     print(json.dumps({"device": device, "part": "latents, not quantized", **measure(network, test)}), flush=True)
     quantizer.encode, quantizer.decode = encode, decode  # type: ignore[method-assign]
     print(json.dumps({"device": device, "part": "codes", **measure(network, test)}), flush=True)
