@@ -75,8 +75,15 @@ def test_on_a_cpu_float32_agrees_with_itself_and_bf16_nearly(name):
     assert found["bitwise_bf16_deterministic"]
     if "codes_equal" in found:
         assert found["codes_equal"] == 1.0
-        assert 0 < found["codes_changed_bf16"] < 0.1  # bf16 moves latents across the borders between codes
-        assert found["cosine_bf16_smooth"] >= 0.99
+        nano, own = found["jumps"]["nano"], found["jumps"]["emeg-nano"]
+        assert found["cosine_bf16"] == nano["codes_free_with_angles"]["cosine"]
+        assert "codes_free_with_angles" not in own  # its spectral term has no angles
+        for jumps in (nano, own):
+            assert 0 < jumps["codes_changed"] < 0.1  # bf16 moves latents across the borders between codes
+            assert jumps["codes_fixed_without_angles"]["cosine"] > jumps["codes_free_without_angles"]["cosine"]
+            assert jumps["codes_fixed_without_angles"]["whole"] >= 0.99
+        assert nano["codes_fixed_without_angles"]["below"] == 0
+        assert own["codes_fixed_without_angles"]["below_share"] < 0.01  # biases of the first layers: sums that cancel
     else:
         assert found["cosine_bf16"] >= 0.99
 
