@@ -3,8 +3,10 @@
 Speed: both sides run in one process and one thread in float32, in alternating steps on the same synthetic batch of 2
 segments of 64 channels and 10 s. Times are medians of CPU seconds (user and system). Two network sizes are measured
 with the default allocator and, in a separate process, with jemalloc. `ratio` and `ratio_jemalloc` are the time of the
-plain step divided by emeg's, for the size with the smaller ratio. `--compiled` adds emeg's step with compiled
-convolutions; the compilation takes minutes.
+plain step divided by emeg's, for the size with the smaller ratio. `ratio_as_run` compares the paper's size as users
+run it: emeg's step in a process with the environment that `emeg train-tokenizer` gives its ranks, in which glibc keeps
+freed memory, and the plain step in a process without it. `--compiled` adds emeg's step with compiled convolutions; the
+compilation takes minutes.
 
 Losses: both sides train with the recipe's warm-up and ramp on new batches of latent sources mixed into sensors, with
 the same random draws.
@@ -23,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -31,6 +34,7 @@ from torch import Tensor
 
 from emeg.tokenizers.braintokenizer import PRESETS, BrainTokenizer, draw_tokenizer_step, parameter_groups
 from emeg.training import TrainTokenizerConfig
+from emeg.training.launch.launcher import ALLOCATOR
 from emeg.training.loop.schedule import loss_ramp, lr_factor
 
 BATCH, CHANNELS, SECONDS, RATE = 2, 64, 10, 256
@@ -128,6 +132,46 @@ def speed(preset: str, *, compiled: bool) -> dict[str, float]:
     return {"ours_s": our_s, "plain_s": plain_s, "ratio": plain_s / our_s, "kmeans_s": kmeans_s}
 
 
+def answer_steps(preset: str, side: str) -> None:
+    """Run one step of one side for every line of standard input, and print its CPU seconds."""
+    batch = next(batches(BATCH, CHANNELS, SECONDS))
+    ours, plain, _ = two_sides(preset, batch)
+    step = ours if side == "ours" else plain
+    for number, _ in enumerate(sys.stdin):
+        sys.stdout.write(f"{cpu_seconds(step, number, batch)}\n")
+        sys.stdout.flush()
+
+
+def as_run(preset: str) -> dict[str, float]:
+    """Time both sides in processes and environments of their own, in alternating steps; the first two warm up."""
+    command = [sys.executable, "-m", "benchmarks.train_step", "--preset", preset, "--part"]
+    with ExitStack() as stack:
+        sides = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [*command, side],
+                    env=plain_environment() | extra,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    bufsize=1,
+                )
+            )
+            for side, extra in (("ours", ALLOCATOR), ("plain", {}))
+        ]
+        times = [[next_step(side) for side in sides] for _ in range(ROUNDS[preset] + 2)][2:]
+    our_s, plain_s = (statistics.median(side) for side in zip(*times, strict=True))
+    return {"ours_s": our_s, "plain_s": plain_s, "ratio": plain_s / our_s}
+
+
+def next_step(side: subprocess.Popen[str]) -> float:
+    """Let a process of `answer_steps` run one step, and return its CPU seconds."""
+    if side.stdin is None or side.stdout is None:
+        raise RuntimeError("the process has no pipes")
+    side.stdin.write("\n")
+    return float(side.stdout.readline())
+
+
 def likeness(
     preset: str, n_steps: int, shape: tuple[int, int, int], *, dtype: torch.dtype = torch.float32
 ) -> dict[str, float]:
@@ -142,9 +186,14 @@ def likeness(
     return {"gap_10": float(gap), "mean_gap": float(apart), "first": float(losses[0, 1]), "last": float(means[-1, 1])}
 
 
+def plain_environment() -> dict[str, str]:
+    """Return this process's environment without settings of an allocator."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "LD_PRELOAD"))}
+
+
 def in_a_process(part: str, preset: str, *, jemalloc: bool, compiled: bool = False) -> dict[str, float]:
     """Run one part in a separate process, with jemalloc or the default allocator."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "LD_PRELOAD"))}
+    environment = plain_environment()
     if jemalloc:
         library = next(str(path) for path in JEMALLOC if path.exists())
         environment |= {"LD_PRELOAD": library, "MALLOC_CONF": KEEP_MEMORY}
@@ -152,18 +201,22 @@ def in_a_process(part: str, preset: str, *, jemalloc: bool, compiled: bool = Fal
     command += ["--compiled"] if compiled else []
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(part, preset, "jemalloc" if jemalloc else "default", "compiled" if compiled else "", answer, flush=True)
+    allocator = "jemalloc" if jemalloc else "default"
+    print(part, preset, allocator, "compiled" if compiled else "", answer, file=sys.stderr, flush=True)
     return answer
 
 
 def main() -> None:
     """Measure, and print the result as one JSON object."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--part", choices=("speed", "likeness"))
+    parser.add_argument("--part", choices=("speed", "likeness", "ours", "plain"))
     parser.add_argument("--preset", choices=tuple(ROUNDS))
     parser.add_argument("--compiled", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    if asked.part in {"ours", "plain"}:
+        answer_steps(asked.preset, asked.part)
+        return
     if asked.part == "speed":
         print(json.dumps(speed(asked.preset, compiled=asked.compiled)))
         return
@@ -192,6 +245,7 @@ def measure(*, compiled: bool) -> dict[str, object]:
         if compiled:
             side = in_a_process("speed", "paper", jemalloc=jemalloc, compiled=True)
             result[f"ratio_compiled_paper{name}"] = round(side["ratio"], 2)
+    result |= {f"{key}_as_run": round(value, 2) for key, value in as_run("paper").items()}
     alike = {preset: in_a_process("likeness", preset, jemalloc=False) for preset in ROUNDS}
     result["kmeans_s"] = result["kmeans_s_paper"]
     for gap in ("gap_10", "gap_10_float64"):
