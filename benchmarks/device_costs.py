@@ -45,6 +45,8 @@ COUNTS = Path(__file__).parents[1] / "src/emeg/training/gpu_counts.json"
 DEVICE = "cuda"
 SHAPES = ((1, 8), (2, 8), (3, 8), (1, 16))
 """Batches and steps of `recompiles`."""
+FINE_TUNING = "finetuning nano"
+"""Stage of the fine-tuned classifier."""
 
 
 class _LSTM(torch.autograd.Function):
@@ -355,26 +357,31 @@ def graph_breaks(size: str) -> int:
     return sum(counters["graph_break"].values())
 
 
-def measure(*, large: bool) -> Mapping[str, Mapping[str, Any]]:
-    """Return the costs of every stage; `large` adds the paper's network sizes."""
+def measure(*, large: bool, only: str | None = None) -> Mapping[str, Mapping[str, Any]]:
+    """Return the costs of every stage, or of one; `large` adds the larger network sizes."""
     works: dict[str, Callable[[], tuple[Training, Any]]] = {
         "tokenizer nano 16 channels": lambda: tokenizer_module("nano", 16),
+        "tokenizer emeg-nano 16 channels": lambda: tokenizer_module("emeg-nano", 16),
         "brainomni nano": lambda: brainomni_module("nano"),
     }
     if large:
         works |= {
             "tokenizer paper 64 channels": lambda: tokenizer_module("paper", 64),
+            "tokenizer emeg-base 64 channels": lambda: tokenizer_module("emeg-base", 64),
             "brainomni tiny": lambda: brainomni_module("tiny"),
             "brainomni base": lambda: brainomni_module("base"),
         }
     found: dict[str, Mapping[str, Any]] = {}
     with stand_ins():
         for name, make in works.items():
+            if only not in {None, name}:
+                continue
             with fake_gpu():
                 module, batch = make()
                 found[name] = {part: cost._asdict() for part, cost in costs(module, batch).items()}
-        with fake_gpu():
-            found["finetuning nano"] = {part: cost._asdict() for part, cost in finetuning_costs("nano").items()}
+        if only in {None, FINE_TUNING}:
+            with fake_gpu():
+                found[FINE_TUNING] = {part: cost._asdict() for part, cost in finetuning_costs("nano").items()}
     return found
 
 
@@ -393,12 +400,20 @@ def main() -> None:
     """Print the costs; with ``--write``, store them as the new budgets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="the paper's sizes too")
+    parser.add_argument("--only", metavar="STAGE", help="count one stage, for example 'brainomni nano'")
     parser.add_argument("--write", action="store_true", help="write the budgets")
     arguments = parser.parse_args()
-    found = measure(large=arguments.large)
+    if arguments.only and arguments.write:
+        parser.error("--write stores all budgets; leave out --only")
+    found = measure(large=arguments.large, only=arguments.only)
+    if not found:
+        parser.error(
+            f"--only: {arguments.only!r} is not a stage; see {BUDGETS.name}, and add --large for the larger sizes"
+        )
     graphs = recompiles("nano", SHAPES)
     report = {"costs": found, "graph_breaks": graph_breaks("nano"), "graphs_added": graphs}
-    report["attention_memory_mib"] = attention_memory("tiny")
+    if not arguments.only:
+        report["attention_memory_mib"] = attention_memory("tiny")
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
     if arguments.write:
         if arguments.large:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from benchmarks.device_costs import BUDGETS
 from tests.messages import refusal
 
 from emeg.errors import UserError
-from emeg.models import PRESETS
+from emeg.models import PRESETS, BrainOmni
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
+from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.training.scaling import (
     H100,
     collective_bytes,
@@ -25,6 +27,8 @@ from emeg.training.scaling import (
 
 ROOT = Path(__file__).parents[2]
 BASE = {"micro_batches": 16, "units": 16.0}
+TOKENIZER = {"micro_batches": 16, "units": 20_480.0, "bytes_per_unit": 512.0}
+"""Channel-seconds; a second of a channel is stored in 256 numbers of two bytes."""
 budgets = json.loads(BUDGETS.read_bytes())
 counts = read_counts()
 
@@ -42,6 +46,8 @@ def test_every_preset_was_counted():
         ("brainomni", "nano", "brainomni nano", 2.0),
         ("braintokenizer", "paper", "tokenizer paper 64 channels", 1280.0),
         ("braintokenizer", "nano", "tokenizer nano 16 channels", 320.0),
+        ("braintokenizer", "emeg-base", "tokenizer emeg-base 64 channels", 1280.0),
+        ("braintokenizer", "emeg-nano", "tokenizer emeg-nano 16 channels", 320.0),
     ],
 )
 def test_counts_are_those_of_the_fake_device(kind, network, stage, units):
@@ -51,6 +57,19 @@ def test_counts_are_those_of_the_fake_device(kind, network, stage, units):
     assert found.kernels_step == budgets[stage]["step"]["kernels"]
     assert found.fixed_ms + found.unit_ms * units == pytest.approx(counted["device_ms"], rel=0.1)
     assert found.fixed_mib + found.unit_mib * units == pytest.approx(counted["peak_mib"], rel=0.25)
+
+
+def test_counts_are_those_of_the_present_networks():
+    """Without this, counts from before a change of a network would stay unnoticed until they are taken again."""
+    for preset, config in TOKENIZERS.items():
+        network, counted = BrainTokenizer(config), counts["braintokenizer"][preset]
+        assert counted.parameters == sum(p.numel() for p in network.parameters() if p.requires_grad), preset
+        numbers = sum(len(book.embed) + 2 * book.embed.numel() for book in network.quantizer.codebooks)
+        assert counted.codebook_numbers == numbers, preset
+    for size, config in PRESETS.items():
+        tokenizer = BrainTokenizer(TOKENIZERS["nano" if size == "nano" else "paper"]).requires_grad_(False)
+        learning = [p for p in BrainOmni(config, tokenizer).parameters() if p.requires_grad]
+        assert counts["brainomni"][size].parameters == sum(p.numel() for p in learning), size
 
 
 def test_base_is_expected_to_reach_29_percent_of_the_peak_with_compiled_blocks():
@@ -82,6 +101,33 @@ def test_more_gpus_are_faster_and_less_efficient_until_the_host_or_the_network_i
     # a ring sends 2 (n - 1) / n of the bytes
     gradients = 4 * base.parameters
     assert found[2].exchange_ms >= 1e3 * 2 * 63 / 64 * gradients / H100.network
+
+
+PAGE = {
+    "base": ("brainomni", "base", {**BASE, "least_units": 1.0}),
+    "tiny": ("brainomni", "tiny", {"micro_batches": 8, "units": 32.0, "least_units": 1.0}),
+    "tokenizer": ("braintokenizer", "paper", TOKENIZER),
+    "emeg-base": ("braintokenizer", "emeg-base", TOKENIZER),
+}
+"""Names of the page's table: kind, preset, and the step of its recipe."""
+
+
+def test_the_table_of_the_page_is_the_forecast():
+    text = (ROOT / "docs/explanation/scaling.md").read_text()
+    rows = re.findall(
+        r"^\| ([\w-]+) \| (\d+) \| ([\d.]+), (\d+) %, ([\d.]+) \| ([\d.]+), (\d+) %, ([\d.]+) \|", text, re.M
+    )
+    assert {row[0] for row in rows} == set(PAGE)
+    for name, gpus, *written in rows:
+        kind, preset, step = PAGE[name]
+        for is_compiled, given in ((False, written[:3]), (True, written[3:])):
+            found = forecast_step(counts[kind][preset], gpus=int(gpus), compiled=is_compiled, **step)
+            ms, percent, efficiency = (float(value) for value in given)
+            place = f"{name}, {gpus} GPUs, compiled: {is_compiled}"
+            assert found.bound != "step", place
+            assert ms == pytest.approx(found.step_ms, rel=0.015), place
+            assert percent == pytest.approx(100 * found.mfu, abs=0.51), place
+            assert efficiency == pytest.approx(found.efficiency, abs=0.0051), place
 
 
 def test_a_step_with_fewer_segments_than_gpus_is_the_bound():
