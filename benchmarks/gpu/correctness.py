@@ -13,7 +13,7 @@ from benchmarks.gpu.device import Result, Setup
 from torch import Tensor
 from torch.nn import functional as F
 
-from emeg.tokenizers.braintokenizer import model
+from emeg.tokenizers.braintokenizer import losses
 from emeg.tokenizers.braintokenizer.quantization import kmeans, residual
 
 NEGLIGIBLE = 1e-6
@@ -135,13 +135,13 @@ def compare_jumps(setup: Setup, step: TokenizerStep) -> Result:
     found: Result = {}
     has_angles = step.network.config.spectral_loss == "angle"
     for angles in ("with_angles", "without_angles") if has_angles else ("without_angles",):
-        weight = model.PHASE_WEIGHT if angles == "with_angles" else 0.0
+        weight = losses.PHASE_WEIGHT if angles == "with_angles" else 0.0
         codes = RecordedCodes()
-        with mock.patch.object(residual, "nearest", codes), mock.patch.object(model, "PHASE_WEIGHT", weight):
+        with mock.patch.object(residual, "nearest", codes), mock.patch.object(losses, "PHASE_WEIGHT", weight):
             _, reference = step(torch.device("cpu"), torch.float32)
             codes.replay()
             _, fixed = step(setup.device, torch.bfloat16)
-        with mock.patch.object(model, "PHASE_WEIGHT", weight):
+        with mock.patch.object(losses, "PHASE_WEIGHT", weight):
             _, free = step(setup.device, torch.bfloat16)
         found[f"codes_free_{angles}"] = agreement(free, reference)
         found[f"codes_fixed_{angles}"] = agreement(fixed, reference)

@@ -186,7 +186,7 @@ def test_gradients_differ_in_the_three_faintest_frequency_bins_only(reference, p
         spectra.append(torch.fft.rfft(x * window, norm="ortho"))
         return spectra[-1].abs(), spectra[-1].angle()
 
-    monkeypatch.setattr("emeg.tokenizers.braintokenizer.model.spectrum", spectrum)
+    monkeypatch.setattr("emeg.tokenizers.braintokenizer.losses.spectrum", spectrum)
     exact = Step(reference, parity, torch.float64, keep_graph=True)
     output_F = spectra[0].flatten()
     pairs, exact_pairs = list(step.pairs("grad/")), list(exact.pairs("grad/"))
@@ -211,7 +211,7 @@ def test_gradients_differ_in_the_three_faintest_frequency_bins_only(reference, p
 
 def test_without_the_phase_term_rounding_is_no_matter(reference, parity, monkeypatch):
     """The wide tolerance of gradients is therefore needed for the phase term only."""
-    monkeypatch.setattr("emeg.tokenizers.braintokenizer.model.PHASE_WEIGHT", 0.0)
+    monkeypatch.setattr("emeg.tokenizers.braintokenizer.losses.PHASE_WEIGHT", 0.0)
     rounded, exact = Step(reference, parity), Step(reference, parity, torch.float64)
     for (name, one, _), (_, other, _) in zip(rounded.pairs("grad/"), exact.pairs("grad/"), strict=True):
         assert relative(one.grad, other.grad) < 1e-4, name

@@ -3,11 +3,34 @@
 Shape letters: B batch, C channels, W windows, L samples in a window.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 TARGET_FLOOR = 1e-6
 """Added to a window's standard deviation before dividing by it."""
+PHASE_WEIGHT = 0.5
+SPECTRAL_WEIGHT = 2.0
+"""Weight of the complex spectral term; with 2, it and the L1 term start at about the same size."""
+
+
+class TokenizerLosses(NamedTuple):
+    """Loss terms of one training step, scalars. Only `total` carries a gradient."""
+
+    total: Tensor
+    """ramp · (time + amplitude + 0.5 · phase) + exp(−pcc) + commitment; with `spectral_loss` complex,
+    ramp · (time + 2 · amplitude) + exp(−pcc) + commitment."""
+    time: Tensor
+    """Mean absolute difference."""
+    pcc: Tensor
+    """Pearson correlation of reconstruction and target per channel and window, averaged."""
+    amplitude: Tensor
+    """Mean absolute difference of the magnitudes of the spectra, or of complex spectra (`spectral_loss` complex)."""
+    phase: Tensor
+    """Mean absolute difference of the angles of the spectra, rad, not wrapped; 0 with `spectral_loss` complex."""
+    commitment: Tensor
+    """0.25 · mean squared distance of latents and code vectors."""
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -123,3 +146,46 @@ def spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
     window = torch.hamming_window(x.shape[-1], dtype=x.dtype, device=x.device)
     spectrum_complex = torch.fft.rfft(x * window, norm="ortho")
     return spectrum_complex.abs(), spectrum_complex.angle()
+
+
+def step_losses(
+    x_BCWL: Tensor,
+    target_BCWL: Tensor,
+    commitment: Tensor,
+    channel_mask: Tensor | None,
+    *,
+    ramp: float,
+    has_angles: bool,
+) -> TokenizerLosses:
+    """Compute the loss of a training step and its terms, in float32 under any autocast.
+
+    Parameters
+    ----------
+    x_BCWL, target_BCWL : float, shape (batch, channels, windows, samples)
+        Reconstruction and target, dimensionless.
+    commitment : float32, scalar
+        Loss of the quantizer, dimensionless.
+    channel_mask : bool, shape (batch, channels), optional
+        True for real channels. None: all are real.
+    ramp : float
+        Weight of the terms other than correlation and commitment.
+    has_angles : bool
+        Whether the spectral terms compare magnitudes and angles, or complex spectra.
+    """
+    with torch.autocast(x_BCWL.device.type, enabled=False):
+        x_BCWL = at_least_float32(x_BCWL)
+        # before the other terms: the order of the terms is that in which their gradients are added, bit for bit
+        spectra = [spectrum(x_BCWL), spectrum(target_BCWL)] if has_angles else []
+        time = mean_over_channels((x_BCWL - target_BCWL).abs(), channel_mask)
+        correlated = mean_over_channels(correlation(x_BCWL, target_BCWL), channel_mask)
+        if spectra:
+            (magnitude, angle), (target_magnitude, target_angle) = spectra
+            amplitude = mean_over_channels((magnitude - target_magnitude).abs(), channel_mask)
+            phase = mean_over_channels((angle - target_angle).abs(), channel_mask)
+            total = ramp * (time + amplitude + PHASE_WEIGHT * phase) + torch.exp(-correlated) + commitment
+        else:
+            amplitude = mean_over_channels(spectral_distance(x_BCWL, target_BCWL), channel_mask)
+            phase = torch.zeros_like(amplitude)
+            total = ramp * (time + SPECTRAL_WEIGHT * amplitude) + torch.exp(-correlated) + commitment
+    terms = (term.detach() for term in (time, correlated, amplitude, phase, commitment))
+    return TokenizerLosses(total, *terms)

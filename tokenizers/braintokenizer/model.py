@@ -6,7 +6,7 @@ D features, Q quantizer levels.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -20,14 +20,7 @@ from emeg.tokenizers.braintokenizer.draws import TokenizerDraws, draw_tokenizer_
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser, PowerSum, sum_power
 from emeg.tokenizers.braintokenizer.initialise import initialise_tokenizer
 from emeg.tokenizers.braintokenizer.layers import N_POSITION, SensorEmbedding, SensorHarmonics
-from emeg.tokenizers.braintokenizer.losses import (
-    at_least_float32,
-    correlation,
-    mean_over_channels,
-    spectral_distance,
-    spectrum,
-    target,
-)
+from emeg.tokenizers.braintokenizer.losses import TokenizerLosses, at_least_float32, step_losses, target
 from emeg.tokenizers.braintokenizer.parameters import parameter_groups
 from emeg.tokenizers.braintokenizer.precision import exact_float32
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card
@@ -38,27 +31,6 @@ from emeg.tokenizers.interface import TokenizerModule, TokenizerSizes
 from emeg.tokenizers.interface import Tokens as Tokens
 
 KIND = "braintokenizer"
-PHASE_WEIGHT = 0.5
-SPECTRAL_WEIGHT = 2.0
-"""Weight of the complex spectral term; with 2, it and the L1 term start at about the same size."""
-
-
-class TokenizerLosses(NamedTuple):
-    """Loss terms of one training step, scalars. Only `total` carries a gradient."""
-
-    total: Tensor
-    """ramp · (time + amplitude + 0.5 · phase) + exp(−pcc) + commitment; with `spectral_loss` complex,
-    ramp · (time + 2 · amplitude) + exp(−pcc) + commitment."""
-    time: Tensor
-    """Mean absolute difference."""
-    pcc: Tensor
-    """Pearson correlation of reconstruction and target per channel and window, averaged."""
-    amplitude: Tensor
-    """Mean absolute difference of the magnitudes of the spectra, or of complex spectra (`spectral_loss` complex)."""
-    phase: Tensor
-    """Mean absolute difference of the angles of the spectra, rad, not wrapped; 0 with `spectral_loss` complex."""
-    commitment: Tensor
-    """0.25 · mean squared distance of latents and code vectors."""
 
 
 class BrainTokenizer(TokenizerModule):
@@ -263,7 +235,14 @@ class BrainTokenizer(TokenizerModule):
         latents = self._encode_some(x_BCWL, sensor_BCD, channel_mask, region_BC, draws, generator)
         quantized = self.quantizer(latents, generator)
         reconstruction = self.decoder(quantized.features, sensor_BCD, generator)
-        losses = self._losses(reconstruction, self._target(x_BCWL), quantized.commitment, channel_mask, loss_ramp)
+        losses = step_losses(
+            reconstruction,
+            self._target(x_BCWL),
+            quantized.commitment,
+            channel_mask,
+            ramp=loss_ramp,
+            has_angles=self.config.spectral_loss == "angle",
+        )
         if follow:
             self.update_codebooks()
         return losses
@@ -307,27 +286,6 @@ class BrainTokenizer(TokenizerModule):
     @override
     def watch_on(self, watched: Mapping[str, Tensor]) -> None:
         self.quantizer.watch_on(watched)
-
-    def _losses(
-        self, x: Tensor, target_BCWL: Tensor, commitment: Tensor, channel_mask: Tensor | None, ramp: float
-    ) -> TokenizerLosses:
-        with torch.autocast(x.device.type, enabled=False):
-            x = at_least_float32(x)
-            # before the other terms: the order of the terms is that in which their gradients are added, bit for bit
-            spectra = [spectrum(x), spectrum(target_BCWL)] if self.config.spectral_loss == "angle" else []
-            time = mean_over_channels((x - target_BCWL).abs(), channel_mask)
-            pcc = mean_over_channels(correlation(x, target_BCWL), channel_mask)
-            if spectra:
-                (magnitude, angle), (target_magnitude, target_angle) = spectra
-                amplitude = mean_over_channels((magnitude - target_magnitude).abs(), channel_mask)
-                phase = mean_over_channels((angle - target_angle).abs(), channel_mask)
-                total = ramp * (time + amplitude + PHASE_WEIGHT * phase) + torch.exp(-pcc) + commitment
-            else:
-                amplitude = mean_over_channels(spectral_distance(x, target_BCWL), channel_mask)
-                phase = torch.zeros_like(amplitude)
-                total = ramp * (time + SPECTRAL_WEIGHT * amplitude) + torch.exp(-pcc) + commitment
-        terms = (term.detach() for term in (time, pcc, amplitude, phase, commitment))
-        return TokenizerLosses(total, *terms)
 
     # Parts
 
