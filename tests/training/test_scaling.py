@@ -47,7 +47,6 @@ def test_every_preset_was_counted():
         ("braintokenizer", "paper", "tokenizer paper 64 channels", 1280.0),
         ("braintokenizer", "nano", "tokenizer nano 16 channels", 320.0),
         ("braintokenizer", "emeg-base", "tokenizer emeg-base 64 channels", 1280.0),
-        ("braintokenizer", "emeg-nano", "tokenizer emeg-nano 16 channels", 320.0),
     ],
 )
 def test_counts_are_those_of_the_fake_device(kind, network, stage, units):
