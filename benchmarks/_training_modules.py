@@ -10,6 +10,7 @@ from emeg.models import PRESETS, BrainOmni, BrainOmniConfig, parameter_groups
 from emeg.tokenizers.braintokenizer import PRESETS as TOKENIZERS
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.tokenizers.braintokenizer import parameter_groups as tokenizer_groups
+from emeg.tokenizers.braintokenizer.windows import count_windows
 from emeg.training import PretrainConfig, TrainTokenizerConfig
 from emeg.training.loop.batches import SignalBatch, TokenBatch
 from emeg.training.loop.history import History
@@ -18,7 +19,8 @@ from emeg.training.stages.pretraining import EncoderTraining
 from emeg.training.stages.tokenizer_metrics import Group, ReconstructionMetrics
 from emeg.training.stages.tokenizer_training import TokenizerTraining
 
-N_SAMPLES, N_STEPS = 2560, 160
+N_SAMPLES, N_TOKENIZED = 2560, 7680
+"""Samples of a segment of a tokenizer's training (10 s), and of BrainOmni's (30 s)."""
 
 
 def tokenizer_module(
@@ -63,9 +65,11 @@ def brainomni_module(
     if dropout is not None:
         sizes = sizes.model_copy(update={"lm_dropout": dropout})
     with torch.device(device):
-        tokenizer = BrainTokenizer(TOKENIZERS["nano" if size == "nano" else "paper"]).requires_grad_(False)
+        tokenizer = BrainTokenizer(TOKENIZERS["nano" if size.startswith("nano") else "paper"]).requires_grad_(False)
         network = BrainOmni(sizes, tokenizer).train()
-        codes = torch.zeros(n, tokenizer.config.n_neuro, N_STEPS, tokenizer.config.num_quantizers, dtype=torch.long)
+        c = tokenizer.config
+        n_windows = count_windows(N_TOKENIZED, c.window_length, sizes.overlap_ratio)
+        codes = torch.zeros(n, c.n_neuro, n_windows * c.steps_per_window, c.num_quantizers, dtype=torch.long)
     network.tokenizer.eval()
     if compiled:
         network.compile_layers()
