@@ -192,8 +192,7 @@ class OnlineEncoder:
         self._tokens = [*self._tokens, tokens][-n_context:]
         sources = None
         if self._network.tokenizer.sizes.n_sources is None:
-            there = torch.ones_like(self._types, dtype=torch.bool) if mask is None else mask
-            sources = Sources(self._pos, self._types, there)
+            sources = Sources.of(self._pos, self._types, mask)
         context = Tokens(*(torch.cat(parts, dim=2) for parts in zip(*self._tokens, strict=True)))
         embedded = self._network.embed_tokens(context, sources)
         return np.asarray(embedded[0, :, -tokens.codes.shape[2] :].numpy())

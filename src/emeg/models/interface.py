@@ -51,6 +51,37 @@ class Sources(NamedTuple):
     mask: Tensor
     """bool (batch, sources): True for channels that are there."""
 
+    @classmethod
+    def of(cls, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Self:
+        """Create sources from the channels of a signal, all of which are there if there is no mask.
+
+        Parameters
+        ----------
+        pos : float, shape (batch, channels, 6 or 7)
+            Normalised positions and orientations, dimensionless.
+        sensor_type : int, shape (batch, channels)
+            Codes of `SensorType`.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
+        """
+        mask = torch.ones_like(sensor_type, dtype=torch.bool) if channel_mask is None else channel_mask
+        return cls(pos, sensor_type, mask)
+
+    def average(self, embedded: Tensor) -> Tensor:
+        """Average embeddings over the channels that are there, so that heads and probes fit every cap.
+
+        Parameters
+        ----------
+        embedded : float, shape (..., batch, sources, steps, features)
+            Dimensionless.
+
+        Returns
+        -------
+        float, shape (..., batch, 1, steps, features)
+        """
+        mask = self.mask[:, :, None, None].to(embedded)
+        return (embedded * mask).sum(dim=-3, keepdim=True) / mask.sum(dim=-3, keepdim=True)
+
 
 class Objective(Protocol):
     """What an encoder predicts in pretraining."""
@@ -197,6 +228,8 @@ class EncoderModule(nn.Module, Encoder):
 
     def hidden(self, features: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Run all blocks: float, shape (batch, sources, steps, n_features).
+
+        An encoder of tokens of channels takes a keyword ``sources`` as well, the sensors.
 
         Parameters
         ----------

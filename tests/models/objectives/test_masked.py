@@ -10,10 +10,13 @@ from tests.messages import refusal
 from tests.small_models import TINY
 
 from emeg.errors import UserError
-from emeg.models import BrainOmni, BrainOmniConfig, Sources
+from emeg.models import BrainOmni, BrainOmniConfig, Sources, build_objective
+from emeg.models.crossscale.config import CrossScaleConfig
+from emeg.models.crossscale.encoder import CrossScale
 from emeg.models.draws import draw_pretraining_step
 from emeg.models.objectives.configs import MaskedConfig
 from emeg.models.objectives.masked import MaskedPrediction, mask_regions
+from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 
 @given(
@@ -50,7 +53,7 @@ class ChannelEncoder:
         self.tokenizer = SimpleNamespace(sizes=SimpleNamespace(n_sources=n_sources), kind="stub")
         self.predict_head = torch.nn.Linear(2, 5)
 
-    def hidden(self, features, *, generator=None):
+    def hidden(self, features, *, generator=None, sources=None):
         self.seen = features
         return features
 
@@ -155,3 +158,48 @@ def test_masks_by_token_are_as_before(with_sources):
     )
     visible = draws.uniform_mask > 0.5
     assert torch.equal(encoder.seen[visible], features[visible])
+
+
+def test_an_encoder_of_channels_learns_from_regions_that_it_sees():
+    """The loss of masked regions does not depend on their codes' features, nor on absent channels."""
+    torch.manual_seed(0)
+    tokenizer = MuLaw(MuLawConfig(n_codes=16, window_length=64))
+    sizes = CrossScaleConfig(n_dim=32, n_head=2, depth=2, overlap_ratio=0.0, num_quantizers_used=1, dropout=0.0)
+    network = CrossScale(sizes, tokenizer)
+    network.objective = build_objective("masked", {"mask_by": "region"}, encoder=network)
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randint(16, (2, 6, 64, 1), generator=generator)
+    region = torch.tensor([1, 1, 2, 2, 3, 3]).expand(2, 6)
+    pos = torch.cat([torch.randn(2, 6, 6, generator=generator), region[..., None].float()], dim=-1)
+    sources = Sources.of(pos, torch.full((2, 6), 3), (torch.arange(6) < 5).expand(2, 6))
+    draws = draw_pretraining_step(generator, shape=(2, 6, 64), device=torch.device("cpu"))
+    masked = mask_regions(region, sources.mask, draws.uniform_mask[..., 0], 0.5)
+    assert masked.any(dim=1).all()
+
+    def loss_of(features):
+        return network.pretraining_loss(features, codes, draws=draws, sources=sources).total
+
+    features = tokenizer.features_from_codes(codes)
+    before = loss_of(features)
+    before.backward()
+    assert network.scales.region_kernels.maps[0].weight.grad.abs().sum() > 0
+    hidden = features.clone()
+    hidden[masked | ~sources.mask] = 7.0
+    assert torch.equal(loss_of(hidden), before)
+    seen = features.clone()
+    seen[~masked & sources.mask] *= -1.0
+    assert not torch.equal(loss_of(seen), before)
+
+
+def test_channels_of_any_cap_are_embedded_with_one_source():
+    torch.manual_seed(0)
+    sizes = CrossScaleConfig(n_dim=32, n_head=2, depth=2, overlap_ratio=0.0, num_quantizers_used=1)
+    network = CrossScale(sizes, MuLaw(MuLawConfig(window_length=64))).eval()
+    x, pos, types = torch.randn(2, 5, 128), torch.randn(2, 5, 6), torch.zeros(2, 5).long()
+    whole = network.embed(x, pos, types)
+    assert whole.shape == (2, network.n_sources, 128, 32)
+    mask = (torch.arange(5) < 3).expand(2, 5)
+    alone = network.embed(x[:, :3], pos[:, :3], types[:, :3])
+    assert torch.allclose(network.embed(x, pos, types, mask), alone, atol=1e-5)
+    order = torch.tensor([4, 2, 0, 1, 3])
+    assert torch.allclose(network.embed(x[:, order], pos[:, order], types[:, order]), whole, atol=1e-5)

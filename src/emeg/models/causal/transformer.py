@@ -177,8 +177,7 @@ class CausalTransformer(EncoderModule):
         layers: Sequence[int] = (),
     ) -> Tensor:
         codes = self.tokenizer.tokenize(x, pos, sensor_type, channel_mask=channel_mask).codes
-        mask = torch.ones_like(sensor_type, dtype=torch.bool) if channel_mask is None else channel_mask
-        sources = Sources(pos, sensor_type, mask) if self.tokenizer.sizes.n_sources is None else None
+        sources = Sources.of(pos, sensor_type, channel_mask) if self.tokenizer.sizes.n_sources is None else None
         return self.embed_codes(codes, sources, layers=layers)
 
     @override
@@ -281,8 +280,7 @@ class CausalTransformer(EncoderModule):
             grid = torch.unflatten(torch.unflatten(flat, 2, (n_steps, n_levels)).mean(dim=3), 1, (batch, n_sources))
         if sources is None:
             return grid
-        mask = sources.mask[None, :, :, None, None].to(grid)
-        return (grid * mask).sum(dim=2, keepdim=True) / mask.sum(dim=2, keepdim=True)
+        return sources.average(grid)
 
     # Generation
 

@@ -86,10 +86,14 @@ class MaskedPrediction(Objective):
         if _reads_windows(encoder):
             return _score_power(encoder, tokens, draws.uniform_mask <= ratio, drawn)
         masked_BST = draws.uniform_mask <= ratio
+        if sources is not None:
+            masked_BST = masked_BST & sources.mask[..., None]  # absent channels are not predicted
         if self.config.mask_by == "region":
             masked_BST = _masked_regions(sources, draws.uniform_mask, ratio)
             draws = draws._replace(uniform_mask_token=torch.zeros_like(draws.uniform_mask_token))  # no other token
-        hidden = encoder.hidden(mask_features(features, encoder.mask_token, masked_BST, draws), generator=drawn)
+        given = {} if sources is None else {"sources": sources}  # encoders of latent sources know no sensors
+        read = mask_features(features, encoder.mask_token, masked_BST, draws)
+        hidden = encoder.hidden(read, generator=drawn, **given)
         return _score(encoder, hidden, codes[..., : encoder.n_levels].long(), masked_BST)
 
 
