@@ -43,6 +43,15 @@ class Service:
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
+    def processes(self) -> dict[str, Any]:
+        """Processes that `emeg up` has noted, and the environment that they share."""
+        noted: dict[str, Any] = json.loads((self.folder / "emeg-service/processes.json").read_text())
+        return noted
+
+    def numbers(self) -> list[int]:
+        """Process numbers of server, worker, watcher and report server."""
+        return [entry["process"] for name, entry in self.processes().items() if name != "environment"]
+
     def run(self, deployment: str, **config: Any) -> str:
         found = self.ask("GET", f"/deployments/name/{deployment}")
         parameters = {"config": found["parameters"]["config"] | config}
@@ -96,13 +105,30 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         try:
             yield service
         finally:
-            service.emeg("down")
+            if any(map(psutil.pid_exists, service.numbers())):
+                service.emeg("down")
 
 
-def test_up_again_starts_nothing_and_status_finds_all_four(service: Service):
-    before = json.loads((service.folder / "emeg-service/processes.json").read_text())
-    service.emeg("up", "--port", str(service.port))
-    assert json.loads((service.folder / "emeg-service/processes.json").read_text()) == before
+def test_status_finds_all_four(service: Service):
+    status = service.emeg("status")
+    assert status.count("running (process") == 4
+    assert (service.folder / "emeg-service/password").read_text().strip() not in status
+    assert (service.folder / "emeg-service/password").stat().st_mode & 0o077 == 0
+
+
+def test_up_starts_what_was_killed_or_is_stopping_and_nothing_else(service: Service):
+    """The new server knows who holds a slot of a concurrency limit."""
+    service.ask("POST", "/v2/concurrency_limits/", name="slots", limit=1)
+    held = service.ask(
+        "POST", "/v2/concurrency_limits/increment-with-lease", names=["slots"], slots=1, mode="concurrency"
+    )
+    before = service.processes()
+    psutil.Process(before["worker"]["process"]).terminate()
+    psutil.Process(before["server"]["process"]).kill()
+    service.emeg("up", "--port", str(service.port), "--database", service.database)
+    after = service.processes()
+    assert {name for name in before if after[name] != before[name]} == {"server", "worker"}
+    assert all(map(psutil.pid_exists, service.numbers()))
     commands = [
         " ".join(process.info["cmdline"] or [])
         for process in psutil.process_iter(["cmdline", "environ"])
@@ -110,20 +136,6 @@ def test_up_again_starts_nothing_and_status_finds_all_four(service: Service):
     ]
     for started in ("prefect server start", "emeg.cli work", "emeg.cli watch", "report_server"):
         assert sum(started in command for command in commands) == 1
-    status = service.emeg("status")
-    assert status.count("running (process") == 4
-    assert (service.folder / "emeg-service/password").read_text().strip() not in status
-    assert (service.folder / "emeg-service/password").stat().st_mode & 0o077 == 0
-
-
-def test_a_server_that_was_killed_is_started_again_and_knows_who_holds_a_slot(service: Service):
-    service.ask("POST", "/v2/concurrency_limits/", name="slots", limit=1)
-    held = service.ask(
-        "POST", "/v2/concurrency_limits/increment-with-lease", names=["slots"], slots=1, mode="concurrency"
-    )
-    processes = json.loads((service.folder / "emeg-service/processes.json").read_text())
-    psutil.Process(processes["server"]["process"]).kill()
-    service.emeg("up", "--port", str(service.port), "--database", service.database)
     service.ask("POST", "/v2/concurrency_limits/decrement-with-lease", lease_id=held["lease_id"])
     assert service.ask("GET", "/v2/concurrency_limits/slots")["active_slots"] == 0
 
@@ -224,9 +236,8 @@ def test_two_pretrainings_are_each_evaluated_and_reported(service: Service, page
 
 
 def test_down_leaves_no_process(service: Service):
-    noted = json.loads((service.folder / "emeg-service/processes.json").read_text())
-    numbers = [entry["process"] for name, entry in noted.items() if name != "environment"]
-    assert all(psutil.pid_exists(number) for number in numbers)
+    numbers = service.numbers()
+    assert all(map(psutil.pid_exists, numbers))
     service.emeg("down")
-    assert not any(psutil.pid_exists(number) for number in numbers)
+    assert not any(map(psutil.pid_exists, numbers))
     service.emeg("status", code=1)
