@@ -191,10 +191,13 @@ FIELD = """(label => [...document.querySelectorAll('label')].find(
 def start_in_form(service: Service, page: Page, **texts: str) -> str:
     """Start a pretraining of the recipe brainomni-nano by the form of Prefect's page, and return the run."""
     found = service.ask("GET", "/deployments/name/pretrain/nano")
-    page.open(f"http://127.0.0.1:{service.port}/deployments/deployment/{found['id']}")
+    address = f"http://127.0.0.1:{service.port}"
+    page.open(f"{address}/login")
     click(page, "document.querySelector('input[type=password]')")
     page.call("Input.insertText", text=(service.folder / "emeg-service/password").read_text().strip())
     page.press("Enter")
+    wait_for(lambda: page.run("location.pathname !== '/login' || null"), "the page after the login")
+    page.open(f"{address}/deployments/deployment/{found['id']}")  # without the messages that cover its buttons
     click(page, named("button", "Run"))
     click(page, named("button", "Custom run"))
     choose(page, "Recipe", "brainomni-nano")
@@ -216,7 +219,10 @@ def test_two_pretrainings_are_each_evaluated_and_reported(service: Service, page
     """Each trains on two ranks; the first one is started by clicking in Prefect's form."""
     service.completed(service.run("train-tokenizer/tiny"))
     service.completed(service.run("tokenize/main"))
-    service.completed(start_in_form(service, page, Seed="0", Processes="2"))
+    clicked = start_in_form(service, page, Seed="0", Processes="2")
+    chosen = service.ask("GET", f"/flow_runs/{clicked}")["parameters"]["config"]
+    assert (chosen["recipe"], chosen["seed"], chosen["processes"]) == ("brainomni-nano", 0, 2)
+    service.completed(clicked)
     service.completed(service.run("pretrain/nano", recipe="brainomni-nano", seed=1, processes=2))
     wait_for(lambda: len(service.evaluations()) == 2 or None, "an evaluation of each")
     for run in service.evaluations():
