@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from sklearn.linear_model import LogisticRegression
 from tests.evaluation.conftest import add_person
@@ -25,8 +26,11 @@ from emeg.evaluation.protocol.products import read_grid, read_results, write_gri
 from emeg.evaluation.protocol.rows import PREDICTIONS, RESULTS, SPLITS
 from emeg.evaluation.protocol.run import compute_here, plan_grid
 from emeg.hashing import sha256_file
+from emeg.models.causal.config import CausalConfig
+from emeg.models.causal.transformer import CausalTransformer
 from emeg.progress import silent
-from emeg.store import Store, write_facts
+from emeg.store import Store, model_config, write_facts
+from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 HANDS = {
     "id": "hands",
@@ -100,6 +104,22 @@ def test_classification_is_measured_as_its_predictions_say(root, tmp_path):
     assert best.difference.mean < 0
     assert best.passed is False
     assert best.p_corrected == best.p, "one task needs no correction"
+
+
+def test_an_encoder_of_channels_is_evaluated(root, tmp_path):
+    """A causal network over samples has a row like any other, beside its random weights."""
+    store = Store.open(root)
+    provenance = model_config(store, "omni")["provenance"]
+    torch.manual_seed(0)
+    sizes = CausalConfig(width=16, n_head=2, depth=2, context_tokens=128, across_sources=False, linear_taps=4)
+    with store.publishing("models", "causal") as folder:
+        CausalTransformer(sizes, MuLaw(MuLawConfig(n_codes=16))).save_pretrained(folder, provenance=provenance)
+    task = write_recipe(tmp_path, HANDS)
+    result = evaluate(config_of(root, task, model="causal", rivals=("chance",), budget=1))
+    scores = read_grid(store, result.evaluation).scores
+    rows = {(s.key.model, s.key.weights): s.mean for s in scores if s.key.labels == "real"}
+    assert {("causal", "pretrained"), ("causal", "random"), ("chance", "")} <= set(rows)
+    assert all(0 <= value <= 1 for value in rows.values())
 
 
 def test_splits_are_frozen_and_saved(root, tmp_path):
