@@ -208,14 +208,11 @@ class Round:
             subprocess.run(command, env=self.service.environment, check=True)
         else:
             numbers = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "suspend": signal.SIGSTOP}
-            struck = [process for one in targets for process in self._processes(one)]
-            for process in struck:
+            for process in [process for one in targets for process in self._processes(one)]:
                 process.send_signal(numbers[verb])
                 if verb == "suspend":
                     time.sleep(SUSPENDED_S)
                     process.send_signal(signal.SIGCONT)
-            if targets[0] in ("server", "worker") and verb != "suspend":
-                psutil.wait_procs(struck, timeout=LIMIT_S)  # `emeg up` takes a service that is ending for a running one
         if target.startswith("server") and verb != "suspend":
             time.sleep(5)
             self.service.up()
