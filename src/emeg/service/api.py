@@ -23,7 +23,8 @@ class Api:
         settings = get_current_settings()
         if not settings.api.url:
             raise UserError(
-                "no Prefect server is configured; run `emeg up`, or set PREFECT_API_URL to the address of the server"
+                "no Prefect server is configured; start one with `emeg up` and export the lines that `emeg status`"
+                " prints, or set PREFECT_API_URL to the address of a server"
             )
         self.url = str(settings.api.url).rstrip("/")
         secret = settings.api.auth_string
@@ -69,7 +70,10 @@ class Api:
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
         if answer.status_code == httpx.codes.UNAUTHORIZED:
-            raise UserError(f"{self.url}: the server asks for a password; set PREFECT_API_AUTH_STRING=user:password")
+            raise UserError(
+                f"{self.url}: the server asks for a password; set PREFECT_API_AUTH_STRING=user:password,"
+                " as `emeg status` prints it"
+            )
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise TransientError(f"{self.url}{path}: the server answers {answer.status_code}; try again")
         if answer.is_error:
