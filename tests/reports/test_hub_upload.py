@@ -88,4 +88,4 @@ def test_imported_weights_that_declare_ids_alone_are_judged_by_the_registry(stor
     push(store, licence="mit", unknown_licences_checked=True)
     declared = yaml.safe_load(uploaded[0].split("---\n")[1])[FIELD]
     assert declared[0] == {"id": "openneuro:ds004504", "stage": "pretraining", "subjects": None, "hours": None,
-                           "licences": [], "doi": None}  # fmt: skip
+                           "licences": [], "doi": None, "corpus": None}  # fmt: skip
