@@ -38,5 +38,5 @@ def test_a_store_that_has_vanished_is_an_error(tmp_path: Path, monkeypatch: pyte
     run = SimpleNamespace(flow_run=SimpleNamespace(deployment_id=uuid4()))
     monkeypatch.setattr(missing_stores, "FlowRunContext", SimpleNamespace(get=lambda: run))
     monkeypatch.setattr(missing_stores, "was_found_before", lambda deployment, root: True)
-    with refusal(UserError, str(tmp_path / "store"), action="mount its disk"):
+    with refusal(UserError, str(tmp_path / "store"), action="mount"):
         missing_stores.skip_without_store(str(tmp_path / "store"))

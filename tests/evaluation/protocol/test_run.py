@@ -298,7 +298,7 @@ def test_a_subject_withdrawn_while_the_grid_runs_is_nowhere_afterwards(root, tmp
 
     if when == "publishing":
         monkeypatch.setattr(run, "write_grid", while_publishing)
-    with refusal(UserError, grid.name, subject, action="run the same command again"):
+    with refusal(UserError, grid.name, subject, action="same command"):
         evaluate(config, progress=during_cells if when == "cells" else silent)
     monkeypatch.undo()
     assert not store.has("evaluations", grid.name)
