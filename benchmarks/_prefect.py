@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-READY_S = 120.0
+READY_S = 300.0
 """Seconds that the server has to answer."""
 
 

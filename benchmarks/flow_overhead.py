@@ -70,9 +70,10 @@ class Stopwatch:
 def measure(archive: Path, store: Path, workers: int, server: psutil.Process) -> dict[str, Any]:
     """Run the flow once and return the shares and the server's memory."""
     from emeg import ingest
-    from emeg.flows.engine import ArtifactProgress
+    from emeg.flows.engine import ArtifactProgress, show_log_lines
     from emeg.flows.ingest import ingest_flow
 
+    show_log_lines()  # as in the run of a deployment
     library = Stopwatch()
     ingest.ingest = library.around(ingest.ingest, 1)
     ArtifactProgress.__call__ = library.around(ArtifactProgress.__call__, -1)
