@@ -39,7 +39,7 @@ demo: $(READY)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile \
-	  --no-loadscope-reorder $(TESTS)
+	  --no-loadscope-reorder --durations 25 $(TESTS)
 
 # braindecode, MOABB, skorch and OpenEEGBench run emeg's networks; they are installed beside .venv, not into it, with the
 # same versions and the same build of torch. The package index has torchaudio for the CUDA build of torch only: beside
