@@ -1,9 +1,18 @@
 """The flows of an evaluation over tasks and of continuations, end to end on a server."""
 
 import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.testing.utilities import prefect_test_harness
 from tests.evaluation.conftest import add_person
 from tests.evaluation.generation.test_run import CONFIG, store  # noqa: F401 - a fixture
@@ -11,7 +20,8 @@ from tests.evaluation.protocol.test_run import HANDS, config_of, write_recipe
 from tests.training.conftest import root  # noqa: F401 - a fixture
 
 from emeg.evaluation.generation import GenerateConfig, read_generation
-from emeg.flows.evaluate import evaluate_flow, generate_flow
+from emeg.flows.evaluate import REPORTS_URL, evaluate_flow, generate_flow
+from emeg.service.report_server import make_handler
 from emeg.store import Store
 
 
@@ -21,7 +31,31 @@ def server():
         yield
 
 
-def test_an_evaluation_over_tasks_runs_as_a_flow_and_ends_with_its_page(tmp_path):
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve the reports of a store in a folder, and yield the address."""
+    reports = ThreadingHTTPServer(("127.0.0.1", 0), make_handler([folder]))
+    thread = threading.Thread(target=reports.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{reports.server_port}"
+    finally:
+        reports.shutdown()
+        reports.server_close()
+        thread.join(10)
+
+
+def linked_page() -> str:
+    """Return the page behind the newest link that a run has left beside its result."""
+    links = ArtifactFilter(key=ArtifactFilterKey(any_=["report"]))
+    with get_client(sync_client=True) as client:
+        newest = client.read_artifacts(artifact_filter=links, sort=ArtifactSort.CREATED_DESC, limit=1)[0]
+    (address,) = re.findall(r"\((http://[^)]+)\)", str(newest.data))
+    with urlopen(address, timeout=30) as answer:
+        return answer.read().decode()
+
+
+def test_an_evaluation_over_tasks_runs_as_a_flow_and_ends_with_its_page(tmp_path, monkeypatch):
     folder = tmp_path / "store"
     opened = Store.open(folder, create=True)
     for k in range(3):
@@ -31,7 +65,10 @@ def test_an_evaluation_over_tasks_runs_as_a_flow_and_ends_with_its_page(tmp_path
         write_recipe(tmp_path, HANDS, id="loso", split={"rule": "leave_one_subject_out"}),
     )
     config = config_of(str(folder), *tasks, rivals=("chance", "band_power"), seeds=(0, 1), budget=1)
-    page = evaluate_flow(config)
+    with served(folder) as address:
+        monkeypatch.setenv(REPORTS_URL, address)
+        page = evaluate_flow(config)
+        assert linked_page() == Path(page.path).read_text()
     again = evaluate_flow(config)
     figures = json.loads((folder / "evaluations" / page.evaluation / "figures.json").read_text())
     assert [task["id"] for task in figures["tasks"]] == ["hands", "loso"]
