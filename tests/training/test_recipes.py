@@ -84,9 +84,12 @@ def test_a_value_stands_in_the_recipes_or_in_the_class_but_not_in_both(name):
         "steps",
         "epochs",
         "step_segments",
+        "late_channels",
     }
     assert all(
-        cls.model_fields[key].default is None for key in ("steps", "epochs", "step_segments") if key in cls.model_fields
+        cls.model_fields[key].default is None
+        for key in ("steps", "epochs", "step_segments", "late_channels")
+        if key in cls.model_fields
     )
 
 

@@ -4,9 +4,9 @@ Fields declared by `recipe_field` have no default here: their values stand in th
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from emeg.config import Config, option, runtime_field
 from emeg.data.sampling.plan import SamplingConfig
@@ -168,18 +168,8 @@ class TrainTokenizerConfig(TrainingConfig):
     ramp_steps: int = recipe_field(ge=0)
     """Steps over which the L1, amplitude and phase losses rise to full weight."""
     late_channels: PositiveInt | None = option(None, group="data")
-    """Channels of each training sample in the second half of the steps, instead of `sampling.max_channels`; a step then
-    shows fewer windows, so that it costs the same. Sensors that differ much from their neighbours need more of them."""
-
-    @model_validator(mode="after")
-    def _check_late_channels(self) -> Self:
-        first = self.sampling.max_channels
-        if self.late_channels is not None and (first is None or self.late_channels <= first):
-            raise ValueError(
-                f"late_channels: {self.late_channels} is not above sampling.max_channels ({first}); set it higher, or"
-                " leave it out"
-            )
-        return self
+    """Channels of each training sample in the second half of the steps, if they are more than `sampling.max_channels`.
+    A step then shows fewer windows, so that it costs the same. Planar gradiometers need more of their neighbours."""
 
     def product_fields(self) -> dict[str, Any]:
         """Return the fields that can change a result, without later ones that have their default."""

@@ -315,8 +315,14 @@ def test_later_steps_show_more_channels_of_fewer_windows(root):
         3, 0, torch.randn(5, 3, 512), torch.randn(5, 3, 6), torch.zeros(5, 3).long(), None, (0, 1, 2, 3, 4)
     )
     assert widen(few, 3, 6) is few
-    with pytest.raises(ValueError, match="late_channels"):
-        TrainTokenizerConfig(**{**config.model_dump(), "late_channels": 3})
+    shown.clear()
+    unchanged = TrainTokenizerConfig(**{**config.model_dump(), "late_channels": 2})
+    module = tokenizer_training(unchanged, Corpus.open(Store.open(root)), 4, History())
+    module.network.training_loss = lambda x, *rest, **more: (
+        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros(())] * 6)
+    )
+    module.training_step(SignalBatch(3, 0, signal, pos, torch.zeros(5, 8).long(), None, (0, 1, 2, 3, 4)), 0)
+    assert shown == [(5, 3)], "fewer channels than before change nothing"
 
 
 def test_budget_counts_the_channels_that_are_shown(root):

@@ -82,8 +82,9 @@ class TokenizerTraining(Training):
         batch = batch._replace(signal=self._normalised(batch))
         if self._max_channels is not None:
             shown = self._max_channels
-            if self._late_channels is not None and 2 * batch.step >= self._n_steps:
-                batch, shown = widen(batch, shown, self._late_channels), self._late_channels
+            late = self._late_channels or 0
+            if late > shown and 2 * batch.step >= self._n_steps:
+                batch, shown = widen(batch, shown, late), late
             batch = keep_channels(batch, shown, generator)
         with self.naming(batch.step, batch.segments):
             losses = cast("Any", self.network).training_loss(
