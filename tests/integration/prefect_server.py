@@ -14,6 +14,8 @@ from typing import Any
 from unittest.mock import patch
 
 import httpx
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from emeg.service import DeployConfig, deploy
@@ -102,7 +104,11 @@ class Server:
         """Let this process use the server during the block, which saves the start of another process."""
         here = {PREFECT_API_URL: self.url, PREFECT_HOME: self.home}
         with patch.dict(os.environ, self.environment), chdir(self.home), temporary_settings(here):
-            yield
+            try:
+                yield
+            finally:  # a service that lives on would send the events of later tests to this server
+                EventsWorker.drain_all()
+                APILogWorker.drain_all()
 
     def deploy(self, *, apply: bool = False) -> str:
         """Plan or apply ``emeg.yaml`` and return the text."""

@@ -12,7 +12,6 @@ import httpx
 import pytest
 import yaml
 from benchmarks._tiny import NETWORK, add_recording
-from prefect.events.worker import EventsWorker
 from tests.integration.postgres import find_binaries, running_postgres
 from tests.integration.prefect_server import PYTHON, Server, free_port, running_server, running_worker, wait_for
 from tests.integration.receivers import Mailbox, Slack, Webhook, mailbox, slack, webhook
@@ -193,7 +192,6 @@ def test_each_new_model_starts_an_evaluation_of_itself(server: Server):
         publish("model", root, "tokenizer", network="braintokenizer")
         publish("model", "/elsewhere", "foreign", network="brainomni")
         publish("model", root, "second-model", network="brainomni")
-        EventsWorker.instance().drain()
     runs = wait_for(lambda: found if len(found := server.runs_of("evaluate/main")) >= 2 else None, "two runs")
     assert {run["parameters"]["config"]["model"] for run in runs} == {"first-model", "second-model"}
     assert all(run["parameters"]["config"]["root"] == root for run in runs)

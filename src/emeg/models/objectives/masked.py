@@ -92,8 +92,10 @@ class MaskedPrediction(Objective):
             masked_BST = _masked_regions(sources, draws.uniform_mask, ratio)
             draws = draws._replace(uniform_mask_token=torch.zeros_like(draws.uniform_mask_token))  # no other token
         given = {} if sources is None else {"sources": sources}  # encoders of latent sources know no sensors
-        read = mask_features(features, encoder.mask_token, masked_BST, draws)
-        hidden = encoder.hidden(read, generator=drawn, **given)
+        # not bound to a name, so that it is freed after the first layer
+        hidden = encoder.hidden(
+            mask_features(features, encoder.mask_token, masked_BST, draws), generator=drawn, **given
+        )
         return _score(encoder, hidden, codes[..., : encoder.n_levels].long(), masked_BST)
 
 
