@@ -130,7 +130,7 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
             )
         except UserError as error:
             if "all" not in config.tasks:
-                raise
+                raise error if recipe.id in str(error) else UserError(f"task {recipe.id}: {error}") from error
             not_run[recipe.id] = str(error)
     if not tasks:
         reasons = "; ".join(not_run.values())
