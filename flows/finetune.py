@@ -21,5 +21,5 @@ def finetune_flow(config: FinetuneConfig) -> FinetuneResult:
     result = run_finetune(config)
     show("finetune", config, result)
     if not result.done_before:
-        publish("model", config.root, result.model, network="finetuned")
+        publish("model", config.root, result.model, role="classifier", network="finetuned")
     return result

@@ -25,5 +25,5 @@ def pretrain_flow(config: PretrainConfig) -> TrainResult:
         result = follow_job("pretrain", config, result)
     show("pretrain", config, result)
     if not result.done_before:
-        publish("model", config.root, result.model, network="brainomni")
+        publish("model", config.root, result.model, role="encoder", network=config.encoder)
     return result

@@ -25,5 +25,5 @@ def train_tokenizer_flow(config: TrainTokenizerConfig) -> TrainResult:
         result = follow_job("train-tokenizer", config, result)
     show("train-tokenizer", config, result)
     if not result.done_before:
-        publish("model", config.root, result.model, network="braintokenizer")
+        publish("model", config.root, result.model, role="tokenizer", network=config.tokenizer)
     return result

@@ -188,10 +188,10 @@ def test_each_new_model_starts_an_evaluation_of_itself(server: Server):
     """As two pretrainings one after another would: both events, one run each, with the model by name."""
     root = str(server.home / "store")
     with server.in_this_process():
-        publish("model", root, "first-model", network="brainomni")
-        publish("model", root, "tokenizer", network="braintokenizer")
-        publish("model", "/elsewhere", "foreign", network="brainomni")
-        publish("model", root, "second-model", network="brainomni")
+        publish("model", root, "first-model", role="encoder", network="brainomni")
+        publish("model", root, "tokenizer", role="tokenizer", network="braintokenizer")
+        publish("model", "/elsewhere", "foreign", role="encoder", network="brainomni")
+        publish("model", root, "second-model", role="encoder", network="causal")
     runs = wait_for(lambda: found if len(found := server.runs_of("evaluate/main")) >= 2 else None, "two runs")
     assert {run["parameters"]["config"]["model"] for run in runs} == {"first-model", "second-model"}
     assert all(run["parameters"]["config"]["root"] == root for run in runs)

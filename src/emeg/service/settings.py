@@ -77,7 +77,7 @@ class Chains(Config):
     """Flows that start automatically when a product is published."""
 
     evaluate_models: bool = True
-    """Evaluate every new BrainOmni and write its report."""
+    """Evaluate every new encoder and write its report."""
     shard_after: NonNegativeInt = 0
     """Cut a new corpus and tokenize it when this many recordings are in no corpus yet; 0: never."""
 

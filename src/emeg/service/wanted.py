@@ -225,7 +225,7 @@ def _chains(settings: ServiceConfig) -> Iterator[Resource]:
         if settings.chains.evaluate_models:
             model = "{{ event.resource['prefect.resource.name'] }}"
             config = {"root": _template(ROOT), "model": _template(model)}
-            trigger = _event("emeg.model.published", {"emeg.root": root, "emeg.network": "brainomni"})
+            trigger = _event("emeg.model.published", {"emeg.root": root, "emeg.role": "encoder"})
             yield Resource(
                 "automation",
                 automation_name(settings, f"evaluate new models of {store}"),

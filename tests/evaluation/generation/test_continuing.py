@@ -55,6 +55,9 @@ def test_nothing_of_the_future_is_used(stretch):
     assert np.array_equal(made, continue_with_network(network, other, 256, 256, **SETTINGS))
     assert not np.array_equal(made, continue_with_network(network, stretch, 256, 256, **SETTINGS | {"seed": 1}))
     assert 0.01 < made.std() / stretch.before.std() < 100
+    several = continue_with_network(network, stretch, 256, 256, n_draws=3, **SETTINGS)
+    assert several.shape == (3, 5, 256)
+    assert not np.array_equal(several[0], several[1])
 
 
 def test_latent_sources_are_continued_in_whole_windows(stretch):
@@ -62,6 +65,6 @@ def test_latent_sources_are_continued_in_whole_windows(stretch):
     tokenizer = BrainTokenizer(TINY.model_copy(update={"target": "signal"}))
     network = CausalTransformer(CausalConfig(width=32, n_head=2, depth=2, context_tokens=480), tokenizer).eval()
     made = continue_with_network(network, stretch, 256, 256, **SETTINGS)
-    assert made.shape == (5, 256)
+    assert made.shape == (1, 5, 256)
     assert np.isfinite(made).all()
     assert made.std() > 0

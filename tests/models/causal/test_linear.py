@@ -12,6 +12,7 @@ from emeg.errors import UserError
 from emeg.models import Sources
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.drawing import Draws, mixing
+from emeg.models.causal.linear import LinearState
 from emeg.models.causal.transformer import CausalTransformer
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
@@ -97,6 +98,22 @@ def test_continuations_have_the_spectrum_and_the_correlations_of_the_process(acr
         assert np.allclose(coefficients[:, :2].mean(0), RESONANCE, atol=0.15)
         assert float(torch.corrcoef(innovations)[0, 1]) == pytest.approx(0.8, abs=0.1)
         assert abs(float(torch.corrcoef(innovations)[0, 2])) < 0.15
+
+
+@pytest.mark.parametrize("starts", [(0, 64, 500, 1900), (1, 130, 1999)])
+def test_later_parts_of_a_continuation_have_the_prediction_of_the_whole_past(starts):
+    """Sums are kept between the parts; nothing may be counted twice or left out."""
+    network = make()
+    codes, _ = codes_of(network, process(2048, 5))
+    state = LinearState(network.linear, codes[:, :, :1024])
+    whole = network.predict_linearly(codes)
+    for start in starts:
+        so_far = codes[:, :, : max(start + 40, 1024)]
+        found = state.of_prompt(so_far, start, 1)
+        for part, expected in zip(found, whole, strict=True):
+            n = so_far.shape[2] - start
+            torch.testing.assert_close(part[:, :n], expected[0, :, start : start + n], rtol=1e-6, atol=1e-6)
+            assert part.shape[1] == n + 1
 
 
 def test_draws_of_channels_are_correlated_and_keep_their_distributions():

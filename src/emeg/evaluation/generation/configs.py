@@ -8,7 +8,7 @@ from emeg.config import Config, option, runtime_field
 
 
 class GenerateConfig(Config):
-    """Continue held-out recordings and compare the continuations with what was recorded."""
+    """Continue recordings of unseen subjects and compare the continuations with what was recorded."""
 
     option_group: ClassVar[str] = "generation"
 
@@ -17,9 +17,13 @@ class GenerateConfig(Config):
     model: str | None = option(None, group="model")
     """Model that predicts the next token; default: the only encoder of the store."""
     corpus: str | None = option(None, group="data")
-    """Corpus whose held-out subjects are used; default: the corpus the model was trained on."""
+    """Corpus whose subjects are used; default: the corpus the model was trained on."""
     recordings: PositiveInt = option(8, group="data")
-    """Most recordings to continue, spread over the held-out subjects."""
+    """Most recordings to continue, spread over the subjects."""
+    split: Literal["held_out", "validation"] = option("held_out", group="data")
+    """Subjects whose recordings are continued; choose temperature and top_p on those of validation."""
+    datasets: tuple[str, ...] = option((), group="data")
+    """Datasets whose recordings are continued; default: all of the corpus."""
     prompt_s: PositiveFloat = 10.0
     """Length of the prompt, s; rounded up to whole windows of the tokenizer."""
     continuation_s: PositiveFloat = 10.0
@@ -32,6 +36,9 @@ class GenerateConfig(Config):
     """Draw from the most likely codes whose probabilities together reach this value."""
     ar_order: PositiveInt = 20
     """Largest order of the autoregressive linear model that is fitted to each prompt."""
+    draws: PositiveInt = 1
+    """Continuations of each prompt. Power, bursts and covariances are averaged over them before they are compared, so
+    that chance makes smaller differences."""
     seed: int = Field(0, ge=0)
     """Seed of all draws."""
     examples: int = Field(2, ge=0)

@@ -41,8 +41,9 @@ def continue_with_network(
     top_p: float,
     seed: int,
     device: "torch.device",
+    n_draws: int = 1,
 ) -> NDArray[np.float64]:
-    """Continue the last samples of a stretch's past with a network.
+    """Continue the last samples of a stretch's past with a network, several times.
 
     The prompt alone is normalised, so that nothing of the future is used. Prompt and continuation are decoded together.
 
@@ -57,10 +58,12 @@ def continue_with_network(
         See `GenerateConfig`.
     seed : int
     device : torch.device
+    n_draws : int
+        Continuations.
 
     Returns
     -------
-    float64, shape (channels, n_after)
+    float64, shape (n_draws, channels, n_after)
         V, T or T/m, average reference.
     """
     import torch
@@ -74,7 +77,8 @@ def continue_with_network(
     pos = torch.from_numpy(sensors.model_positions())[None].to(device)
     with torch.inference_mode():
         x_BCN = normalise_signal(torch.from_numpy(prompt)[None].to(device), types)
-        codes = tokenizer.tokenize(x_BCN, pos, types).codes
+        codes = tokenizer.tokenize(x_BCN, pos, types).codes.expand(n_draws, -1, -1, -1)
+        pos, types = pos.expand(n_draws, -1, -1), types.expand(n_draws, -1)
         sources = None
         if tokenizer.sizes.n_sources is None:
             sources = Sources(pos, types, torch.ones_like(types, dtype=torch.bool))
@@ -86,7 +90,7 @@ def continue_with_network(
             top_p=top_p,
             sources=sources,
         )
-        decoded = tokenizer.decode(torch.cat([codes, made], dim=2), pos, types)[0, :, n_prompt : n_prompt + n_after]
+        decoded = tokenizer.decode(torch.cat([codes, made], dim=2), pos, types)[..., n_prompt : n_prompt + n_after]
     scale = _scale(prompt, x_BCN[0].double().cpu().numpy(), sensors.types)
     return np.asarray(decoded.double().cpu().numpy() * scale[:, None])
 
@@ -105,9 +109,9 @@ def _scale(
 
 
 def continue_with_linear_model(
-    stretch: Stretch, n_prompt: int, n_after: int, *, order: int, seed: int
+    stretch: Stretch, n_prompt: int, n_after: int, *, order: int, seed: int, n_draws: int = 1
 ) -> NDArray[np.float64]:
-    """Continue the same prompt with a vector autoregression that is fitted to it, for each sensor type.
+    """Continue the same prompt with a vector autoregression that is fitted to it, for each sensor type, several times.
 
     Parameters
     ----------
@@ -117,19 +121,22 @@ def continue_with_linear_model(
     order : int
         Largest order.
     seed : int
+    n_draws : int
+        Continuations.
 
     Returns
     -------
-    float64, shape (channels, n_after)
+    float64, shape (n_draws, channels, n_after)
         V, T or T/m, average reference.
     """
     types = stretch.sensors.types
     prompt = average_reference(stretch.before[:, -n_prompt:], types)
-    made = np.empty((len(types), n_after))
+    made = np.empty((n_draws, len(types), n_after))
     generator = np.random.default_rng(seed)
     for kind in np.unique(types):
         own = types == kind
         unit = float(prompt[own].std()) or 1.0
         model = fit_linear_model(prompt[own] / unit, order)
-        made[own] = continue_linearly(model, prompt[own] / unit, n_after, generator) * unit
+        for draw in range(n_draws):
+            made[draw, own] = continue_linearly(model, prompt[own] / unit, n_after, generator) * unit
     return made

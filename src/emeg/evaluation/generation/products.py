@@ -3,14 +3,16 @@
 ``evaluations/<evaluation>/``
     ``figures.json``  `GenerationSummary`
     ``arrays.npz``    ``spectra/freqs`` (Hz) and ``spectra/<source>`` (dB, mean over channels and recordings);
-                      ``continuations/<k>`` float32 (channels, samples) of recording k, in V, T or T/m;
+                      ``continuations/<k>`` float32 (channels, samples) of recording k, the first draw, in V, T or T/m;
                       ``examples/<k>/signal`` and ``examples/<k>/continuation``
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from emeg.config import Config
 from emeg.errors import UserError
@@ -18,15 +20,16 @@ from emeg.evaluation.comparisons import LEVEL, MIN_SUBJECTS, N_RESAMPLES, interv
 from emeg.evaluation.generation.distances import CLOSE_DB
 from emeg.store import Store
 
-Source = Literal["model", "linear_model", "elsewhere", "target_swap", "prompt_swap"]
-"""What is compared with the recorded continuation: the network's continuation; that of the linear model; another
-stretch of the same recording (real against real); the network's continuation of another recording's prompt (prompt
-swap). In the target swap, the network's continuation is compared with the recorded continuation of another recording.
-"""
+Source = Literal["model", "linear_model", "prompt", "elsewhere", "target_swap", "prompt_swap"]
+"""What is compared with the recorded continuation: the network's continuation; that of the linear model; the prompt
+itself and another stretch of the same recording (real against real); the network's continuation of another recording's
+prompt (prompt swap). In the target swap, the network's continuation is compared with the recorded continuation of
+another recording."""
 
 TITLES: dict[Source, str] = {
     "model": "network",
     "linear_model": "linear model",
+    "prompt": "the prompt itself",
     "elsewhere": "the recording elsewhere",
     "target_swap": "network, against another recording",
     "prompt_swap": "network, with another recording's prompt",
@@ -44,24 +47,26 @@ class SourceScore(Config):
     metric: str
     """Name of the metric; see `emeg.evaluation.generation.distances.compare_signals`."""
     mean: float
-    """Mean over recordings."""
+    """Mean over subjects, of the means over their recordings."""
     low: float | None
-    """Lower end of the 95 % bootstrap interval over recordings; None for fewer than 5."""
+    """Lower end of the 95 % bootstrap interval over subjects; None for fewer than 5."""
     high: float | None
     """Upper end of the interval."""
     n_recordings: int
     """Number of recordings."""
+    by_subject: dict[str, float] = Field(default_factory=dict)
+    """Mean over the recordings of each subject."""
 
 
 class PooledSpectrum(Config):
-    """Spectrum averaged over channels and recordings, against the recorded one."""
+    """Spectrum averaged over channels, recordings and subjects, against the recorded one."""
 
     source: Source
     """Source of the signals."""
     mean_db: float
     """Mean absolute difference of power over 1 to 45 Hz, dB."""
     low_db: float | None = None
-    """Lower end of the 95 % bootstrap interval of the mean, over recordings; None for fewer than 5."""
+    """Lower end of the 95 % bootstrap interval of the mean, over subjects; None for fewer than 5."""
     high_db: float | None = None
     """Upper end of the interval."""
     largest_db: float
@@ -103,29 +108,31 @@ class GenerationSummary(Config):
         return {one.metric: one for one in self.scores if (one.source, one.context_s) == (source, context_s)}
 
 
-def score_of(source: Source, context_s: float, metric: str, values: list[float]) -> SourceScore:
-    """Average one value for each recording, with its interval."""
-    found = interval(values)
+def score_of(source: Source, context_s: float, metric: str, values: Mapping[str, Sequence[float]]) -> SourceScore:
+    """Average the values of each subject's recordings, and these over subjects, with an interval over subjects."""
+    by_subject = {subject: sum(own) / len(own) for subject, own in values.items()}
+    found = interval(list(by_subject.values()))
     return SourceScore(
         source=source,
         context_s=context_s,
         metric=metric,
-        mean=sum(values) / len(values),
+        mean=sum(by_subject.values()) / len(by_subject),
         low=None if found is None else found.low,
         high=None if found is None else found.high,
-        n_recordings=len(values),
+        n_recordings=sum(map(len, values.values())),
+        by_subject=by_subject,
     )
 
 
 def pooled_spectrum(source: Source, made_db: NDArray[np.float64], real_db: NDArray[np.float64]) -> PooledSpectrum:
-    """Compare the mean spectra of two sources, with a bootstrap interval over recordings.
+    """Compare the mean spectra of two sources, with a bootstrap interval over subjects.
 
     Parameters
     ----------
     source : str
         Source of `made_db`.
-    made_db, real_db : float64, shape (recordings, frequencies)
-        Power density, dB, averaged over channels.
+    made_db, real_db : float64, shape (subjects, frequencies)
+        Power density, dB, averaged over channels and recordings.
     """
     difference = made_db - real_db
     mean = np.abs(difference.mean(axis=0))

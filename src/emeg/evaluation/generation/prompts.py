@@ -1,4 +1,4 @@
-"""Choose stretches of held-out recordings: a prompt of any length, its true continuation, and another stretch.
+"""Choose stretches of unseen recordings: a prompt of any length, its true continuation, and another stretch.
 
 Shape letters: C channels, N samples.
 """
@@ -34,9 +34,17 @@ class Stretch(NamedTuple):
 
 
 def choose_stretches(
-    store: Store, corpus: Corpus, *, n_recordings: int, contexts: Sequence[int], n_after: int, seed: int
+    store: Store,
+    corpus: Corpus,
+    *,
+    n_recordings: int,
+    contexts: Sequence[int],
+    n_after: int,
+    seed: int,
+    split: str = "held_out",
+    datasets: Sequence[str] = (),
 ) -> list[Stretch]:
-    """Choose a stretch in each of up to `n_recordings` recordings of held-out subjects.
+    """Choose a stretch in each of up to `n_recordings` recordings of subjects of a split.
 
     Subjects take turns, in an order that depends on the seed. A recording needs the shortest context, the continuation,
     and no interruption between them; the longest context that fits is read.
@@ -51,14 +59,26 @@ def choose_stretches(
     n_after : int
         Length of the continuation, samples.
     seed : int
+    split : str
+        ``held_out`` or ``validation``.
+    datasets : sequence of str
+        Datasets to choose from; empty: all.
 
     Raises
     ------
     UserError
-        No held-out recording is long enough.
+        A dataset has no subjects of the split, or no recording is long enough.
     """
-    held_out = corpus.column("split") == "held_out"
-    names, subjects = corpus.column("recording")[held_out], corpus.column("subject")[held_out]
+    chosen = corpus.column("split") == split
+    of_dataset = np.array([str(name).split("/")[0] for name in corpus.column("subject")])
+    if missing := sorted(set(datasets) - set(of_dataset[chosen].tolist())):
+        raise UserError(
+            f"datasets: corpus {corpus.name} has no {split} subjects of {missing[0]!r}; choose from"
+            f" {sorted(set(of_dataset[chosen].tolist()))}"
+        )
+    if datasets:
+        chosen &= np.isin(of_dataset, datasets)
+    names, subjects = corpus.column("recording")[chosen], corpus.column("subject")[chosen]
     subject_of = dict(zip(names.tolist(), subjects.tolist(), strict=True))
     queues = [
         hash_order([name for name, of in subject_of.items() if of == subject], "generation", seed)
@@ -73,7 +93,7 @@ def choose_stretches(
     if not found:
         seconds = (min(contexts) + n_after) / corpus.sfreq
         raise UserError(
-            f"corpus {corpus.name}: no held-out recording has {seconds:g} s without interruption; lower prompt_s,"
+            f"corpus {corpus.name}: no {split} recording has {seconds:g} s without interruption; lower prompt_s,"
             " contexts_s or continuation_s, or hold out more subjects"
         )
     return found

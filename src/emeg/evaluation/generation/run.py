@@ -1,4 +1,4 @@
-"""The verb ``generate``: continue held-out recordings, and compare the continuations with what was recorded."""
+"""The verb ``generate``: continue recordings of unseen subjects, and compare with what was recorded."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ from emeg.evaluation.generation.continuing import (
     continue_with_linear_model,
     continue_with_network,
 )
-from emeg.evaluation.generation.distances import compare_signals, power_db
+from emeg.evaluation.generation.distances import SPECTRUM_S, compare_signals, power_db
 from emeg.evaluation.generation.products import (
     GenerationSummary,
     PooledSpectrum,
@@ -44,16 +44,21 @@ EXAMPLE_CHANNELS = 6
 
 
 class Continued(NamedTuple):
-    """A stretch and its continuations at one length of the prompt; (channels, samples), V, T or T/m."""
+    """A stretch and its continuations at one length of the prompt; (draws, channels, samples), V, T or T/m."""
 
     stretch: Stretch
     context_s: float
     model: NDArray[np.float64]
     linear_model: NDArray[np.float64]
 
+    def prompt(self) -> NDArray[np.float64]:
+        """Return the prompt with the average reference: (channels, samples), V, T or T/m."""
+        n = round(self.context_s * self.stretch.sfreq)
+        return average_reference(self.stretch.before[:, -n:], self.stretch.sensors.types)
+
 
 def generate(config: GenerateConfig, *, progress: Progress = silent) -> GenerateResult:
-    """Continue recordings of held-out subjects with a network and with a linear model, and judge both.
+    """Continue recordings of unseen subjects with a network and with a linear model, and judge both.
 
     Raises
     ------
@@ -91,21 +96,22 @@ def generate(config: GenerateConfig, *, progress: Progress = silent) -> Generate
 def _judge(
     store: Store, config: GenerateConfig, model: str, corpus: Corpus, progress: Progress
 ) -> tuple[GenerationSummary, dict[str, NDArray[Any]]]:
-    from emeg.models import load_encoder
     from emeg.training.device import pick_device
 
     device = pick_device(config.device)
-    network: Any = load_encoder(store.local_copy("models", model)).to(device).eval()
-    if not hasattr(network, "continue_codes"):
-        raise UserError(
-            f"model {model}: a {network.kind} cannot continue signals; choose one that was trained with the objective"
-            " next_token, such as the recipe nexttoken-nano trains"
-        )
+    network = _load_network(store, model, device)
     window = network.tokenizer.sizes.window_length
     main, n_after = (_whole_windows(s, corpus.sfreq, window) for s in (config.prompt_s, config.continuation_s))
     contexts = sorted({main, *(_whole_windows(s, corpus.sfreq, window) for s in config.contexts_s)})
     stretches = choose_stretches(
-        store, corpus, n_recordings=config.recordings, contexts=contexts, n_after=n_after, seed=config.seed
+        store,
+        corpus,
+        n_recordings=config.recordings,
+        contexts=contexts,
+        n_after=n_after,
+        seed=config.seed,
+        split=config.split,
+        datasets=config.datasets,
     )
     continued: list[Continued] = []
     jobs = [(stretch, n) for n in contexts for stretch in stretches if stretch.before.shape[1] >= n]
@@ -115,10 +121,12 @@ def _judge(
     prompt_s = main / corpus.sfreq
     at_main = [one for one in continued if one.context_s == prompt_s]
     if not at_main:
-        raise UserError(f"prompt_s: no held-out recording has {prompt_s:g} s before the continuation; lower prompt_s")
+        raise UserError(
+            f"prompt_s: no {config.split} recording has {prompt_s:g} s before the continuation; lower prompt_s"
+        )
     pooled, spectra = _pool(at_main, corpus.sfreq)
     arrays: dict[str, NDArray[Any]] = {**spectra}
-    arrays |= {f"continuations/{k}": one.model.astype(np.float32) for k, one in enumerate(at_main)}
+    arrays |= {f"continuations/{k}": one.model[0].astype(np.float32) for k, one in enumerate(at_main)}
     examples = []
     for k, one in enumerate(at_main[: config.examples]):
         example, found = _example(one)
@@ -145,6 +153,18 @@ def _judge(
     return summary, arrays
 
 
+def _load_network(store: Store, model: str, device: Any) -> Any:  # noqa: ANN401 - torch is not loaded here
+    from emeg.models import load_encoder
+
+    network: Any = load_encoder(store.local_copy("models", model)).to(device).eval()
+    if not hasattr(network, "continue_codes"):
+        raise UserError(
+            f"model {model}: a {network.kind} cannot continue signals; choose one that was trained with the objective"
+            " next_token, such as the recipe nexttoken-nano trains"
+        )
+    return network
+
+
 def _whole_windows(seconds: float, sfreq: float, window: int) -> int:
     return -(-round(seconds * sfreq) // window) * window
 
@@ -167,14 +187,17 @@ def _continue(
         top_p=config.top_p,
         seed=seed,
         device=device,
+        n_draws=config.draws,
     )
-    linear = continue_with_linear_model(stretch, n_prompt, n_after, order=config.ar_order, seed=seed)
+    linear = continue_with_linear_model(
+        stretch, n_prompt, n_after, order=config.ar_order, seed=seed, n_draws=config.draws
+    )
     return Continued(stretch, n_prompt / stretch.sfreq, made, linear)
 
 
 def _scores(continued: Sequence[Continued], sfreq: float) -> list[SourceScore]:
-    """Compare every source with the recorded continuation, and average over recordings."""
-    values: dict[tuple[Source, float, str], list[float]] = defaultdict(list)
+    """Compare every source with the recorded continuation, and average over subjects."""
+    values: dict[tuple[Source, float, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in continued:
         types = one.stretch.sensors.types.astype(np.int64)
         real = average_reference(one.stretch.after, types)
@@ -182,6 +205,7 @@ def _scores(continued: Sequence[Continued], sfreq: float) -> list[SourceScore]:
         pairs: dict[Source, tuple[NDArray[np.float64], NDArray[np.float64]]] = {
             "model": (one.model, real),
             "linear_model": (one.linear_model, real),
+            "prompt": (one.prompt(), real),
         }
         if one.stretch.elsewhere is not None:
             pairs["elsewhere"] = (average_reference(one.stretch.elsewhere, types), real)
@@ -190,7 +214,7 @@ def _scores(continued: Sequence[Continued], sfreq: float) -> list[SourceScore]:
             pairs["prompt_swap"] = (partner.model, real)
         for source, (made, target) in pairs.items():
             for metric, value in compare_signals(made, target, types, sfreq).items():
-                values[source, one.context_s, metric].append(value)
+                values[source, one.context_s, metric][one.stretch.subject].append(value)
     return [score_of(source, context_s, metric, found) for (source, context_s, metric), found in values.items()]
 
 
@@ -207,8 +231,8 @@ def _partner(one: Continued, continued: Sequence[Continued]) -> Continued | None
 def _pool(
     continued: Sequence[Continued], sfreq: float
 ) -> tuple[tuple[PooledSpectrum, ...], dict[str, NDArray[np.float64]]]:
-    """Average spectra over channels and recordings, in dB."""
-    rows: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
+    """Average spectra over channels, recordings and subjects, in dB."""
+    rows: dict[str, dict[str, list[NDArray[np.float64]]]] = defaultdict(lambda: defaultdict(list))
     freqs: NDArray[np.float64] = np.zeros(0)
     has_elsewhere = all(one.stretch.elsewhere is not None for one in continued)
     for one in continued:
@@ -218,13 +242,15 @@ def _pool(
             "model": one.model,
             "linear_model": one.linear_model,
         }
+        if one.prompt().shape[1] >= round(SPECTRUM_S * sfreq):
+            signals["prompt"] = one.prompt()  # a shorter one has other frequencies
         if has_elsewhere and one.stretch.elsewhere is not None:
             signals["elsewhere"] = average_reference(one.stretch.elsewhere, types)
         for name, signal in signals.items():
             freqs, decibels = power_db(signal, sfreq)
-            rows[name].append(decibels.mean(axis=0))
-    spectra = {name: np.stack(found) for name, found in rows.items()}
-    sources: tuple[Source, ...] = ("model", "linear_model", "elsewhere")
+            rows[name][one.stretch.subject].append(decibels.mean(axis=0))
+    spectra = {name: np.stack([np.mean(own, axis=0) for own in found.values()]) for name, found in rows.items()}
+    sources: tuple[Source, ...] = ("model", "linear_model", "prompt", "elsewhere")
     pooled = tuple(pooled_spectrum(name, spectra[name], spectra["real"]) for name in sources if name in spectra)
     means = {f"spectra/{name}": found.mean(axis=0) for name, found in spectra.items()}
     return pooled, {"spectra/freqs": freqs} | means
@@ -234,7 +260,7 @@ def _example(one: Continued) -> tuple[dict[str, Any], dict[str, NDArray[np.float
     sensors = one.stretch.sensors
     picks = np.unique(np.linspace(0, len(sensors) - 1, min(EXAMPLE_CHANNELS, len(sensors))).round().astype(int))
     real = average_reference(one.stretch.after, sensors.types)
-    arrays = {"signal": real[picks].astype(np.float32), "continuation": one.model[picks].astype(np.float32)}
+    arrays = {"signal": real[picks].astype(np.float32), "continuation": one.model[0, picks].astype(np.float32)}
     about = {
         "recording": one.stretch.recording,
         "subject": one.stretch.subject,

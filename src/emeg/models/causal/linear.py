@@ -27,6 +27,8 @@ RIDGE = 1e-6
 """Added to the diagonal of the prior, as a share of its mean."""
 ROWS = 64
 """Channels whose sums are computed at once, which limits memory."""
+BLOCKS_AT_ONCE = 16
+"""Blocks of a long past whose sums are computed at once, which limits memory."""
 
 
 class LinearPrediction(NamedTuple):
@@ -42,6 +44,23 @@ class LinearPrediction(NamedTuple):
     def cut(self, start: int, stop: int) -> "LinearPrediction":
         """Return the samples from `start` to `stop`."""
         return LinearPrediction(*(part[..., start:stop] for part in self))
+
+
+class LinearSums(NamedTuple):
+    """Sums over samples with a whole past, from which coefficients follow. Float64; the last dimensions are given."""
+
+    gram: Tensor
+    """(..., taps, taps): products of past samples."""
+    cross: Tensor
+    """(..., taps): products of past samples and the sample."""
+    power: Tensor
+    """(...): squares of the sample."""
+    n: Tensor
+    """(...): number of samples; 1 in place of the number of channels."""
+
+    def add(self, other: "LinearSums") -> "LinearSums":
+        """Return the sums over the samples of both."""
+        return LinearSums(*(own + more for own, more in zip(self, other, strict=True)))
 
 
 class AdaptiveLinear(nn.Module):
@@ -150,19 +169,53 @@ class AdaptiveLinear(nn.Module):
         return torch.log((1 - FLOOR) * share + FLOOR / share.shape[-1])
 
     def _predict(self, codes_BT: Tensor) -> LinearPrediction:
-        n = codes_BT.shape[1]
-        n_blocks = -(-n // BLOCK)
-        samples = nn.functional.pad(self.centres[codes_BT].double(), (0, n_blocks * BLOCK - n))
-        lags = torch.unflatten(self._lags(samples), 1, (n_blocks, BLOCK))
-        now = torch.unflatten(samples, 1, (n_blocks, BLOCK))
-        is_whole = (torch.arange(n_blocks * BLOCK, device=now.device) >= self.n_taps).view(n_blocks, BLOCK).double()
-        weighted = lags * is_whole[..., None]
-        coefficients, scale = self._solve(
-            _before(torch.einsum("bktp,bktq->bkpq", weighted, lags)),
-            _before(torch.einsum("bktp,bkt->bkp", weighted, now)),
-            _before((now.square() * is_whole).sum(2)),
-            _before(is_whole.sum(1)[None]),
-        )
+        return self.predict_after(self.centres[codes_BT].double(), 0, self.no_sums(len(codes_BT)))
+
+    def no_sums(self, n_channels: int) -> LinearSums:
+        """Return the sums over no samples.
+
+        Parameters
+        ----------
+        n_channels : int
+            Number of channels.
+        """
+        shapes = ((n_channels, self.n_taps, self.n_taps), (n_channels, self.n_taps), (n_channels,), (1,))
+        return LinearSums(*(self.gram.new_zeros(shape) for shape in shapes))
+
+    @torch.no_grad()
+    def sum_up(self, samples_BN: Tensor, start: int, stop: int) -> LinearSums:
+        """Return the sums over the samples of whole blocks.
+
+        Parameters
+        ----------
+        samples_BN : float64, shape (channels, samples)
+            Samples from the first one on, in the scale of `normalise_signal`, dimensionless.
+        start, stop : int
+            Range of samples, multiples of `BLOCK`.
+        """
+        total = self.no_sums(len(samples_BN))
+        for first in range(start, stop, BLOCKS_AT_ONCE * BLOCK):
+            last = min(first + BLOCKS_AT_ONCE * BLOCK, stop)
+            total = total.add(LinearSums(*(part.sum(1) for part in self._block_sums(samples_BN[:, :last], first)[2])))
+        return total
+
+    @torch.no_grad()
+    def predict_after(self, samples_BN: Tensor, start: int, before: LinearSums) -> LinearPrediction:
+        """Predict the samples from a block on, given the sums over the blocks before it.
+
+        Parameters
+        ----------
+        samples_BN : float64, shape (channels, samples)
+            Samples from the first one on, in the scale of `normalise_signal`, dimensionless.
+        start : int
+            First sample to predict, a multiple of `BLOCK`.
+        before : LinearSums
+            Sums over the samples before `start`.
+        """
+        n = samples_BN.shape[1] - start
+        lags, now, sums = self._block_sums(samples_BN, start)
+        earlier = (part.cumsum(1) - part for part in sums)  # each block without itself
+        coefficients, scale = self._solve(*(part + given[:, None] for part, given in zip(earlier, before, strict=True)))
         location = torch.einsum("bktp,bkp->bkt", lags, coefficients)
         scales = scale[..., None].expand_as(location)
         innovation = ((now - location) / scales).flatten(1)[:, : n - 1]
@@ -171,6 +224,25 @@ class AdaptiveLinear(nn.Module):
             scales.flatten(1)[:, :n].float(),
             nn.functional.pad(innovation, (1, 0)).float(),
         )
+
+    def _block_sums(self, samples_BN: Tensor, start: int) -> tuple[Tensor, Tensor, LinearSums]:
+        """Return past samples, samples and sums of each block from `start` on; the last block is padded with zeros."""
+        n = samples_BN.shape[1] - start
+        n_blocks = -(-n // BLOCK)
+        missing = max(0, self.n_taps - start)
+        begun = nn.functional.pad(samples_BN[:, max(0, start - self.n_taps) :], (missing, n_blocks * BLOCK - n))
+        lags = begun[:, :-1].unfold(1, self.n_taps, 1).flip(-1)
+        lags, now = (torch.unflatten(part, 1, (n_blocks, BLOCK)) for part in (lags, begun[:, self.n_taps :]))
+        index = torch.arange(start, start + n_blocks * BLOCK, device=now.device)
+        is_whole = (index >= self.n_taps).view(n_blocks, BLOCK).to(now)
+        weighted = lags * is_whole[..., None]
+        sums = LinearSums(
+            torch.einsum("bktp,bktq->bkpq", weighted, lags),
+            torch.einsum("bktp,bkt->bkp", weighted, now),
+            (now.square() * is_whole).sum(2),
+            is_whole.sum(1)[None],
+        )
+        return lags, now, sums
 
     def _solve(self, gram: Tensor, cross: Tensor, power: Tensor, n: Tensor) -> tuple[Tensor, Tensor]:
         """Return coefficients and scale of sums over n samples together with the prior."""
@@ -200,6 +272,7 @@ class LinearState:
     def __init__(self, linear: AdaptiveLinear, codes_BSTQ: Tensor) -> None:
         self._linear = linear
         self._shape = codes_BSTQ.shape[:2]
+        self._summed, self._sums = 0, linear.no_sums(self._shape.numel())
         samples = linear.centres[codes_BSTQ[..., 0].flatten(0, 1)].double()
         self._coefficients, self._scale, innovations = linear.fit(samples)
         self.innovations = torch.unflatten(innovations, 0, self._shape)
@@ -209,6 +282,8 @@ class LinearState:
 
     def of_prompt(self, codes_BSTQ: Tensor, start: int, in_step: int) -> LinearPrediction:
         """Return the prediction of the codes from a step on, and of the next token: shape (sequences, tokens).
+
+        Successive calls have the same start or later ones, so that sums over the earlier past are computed once.
 
         Parameters
         ----------
@@ -220,8 +295,12 @@ class LinearState:
             Tokens of a step in a sequence: all channels, or 1 if each channel is a sequence.
         """
         codes = torch.cat([codes_BSTQ, codes_BSTQ[:, :, -1:]], dim=2)[..., 0]  # no prediction uses the appended code
-        whole: LinearPrediction = self._linear(codes.flatten(0, 1))
-        predicted = whole.cut(start, codes.shape[2])
+        samples = self._linear.centres[codes.flatten(0, 1)].double()
+        # the innovation of the sample before is known too; sums of earlier calls are kept
+        first = max(self._summed, (start - 1) // BLOCK * BLOCK)
+        self._sums = self._sums.add(self._linear.sum_up(samples, self._summed, first))
+        self._summed = first
+        predicted = self._linear.predict_after(samples, first, self._sums).cut(start - first, codes.shape[2] - first)
         if in_step == 1:
             return predicted
         n_tokens = (codes.shape[2] - 1 - start) * in_step + 1
@@ -250,8 +329,3 @@ class LinearState:
         expected = (last * self._coefficients[rows]).sum(1)
         self._last[rows] = torch.cat([sample[:, None], last[:, :-1]], dim=1)
         self._innovation[rows] = (sample - expected) / self._scale[rows]
-
-
-def _before(sums: Tensor) -> Tensor:
-    """Add up blocks along the second dimension, each without itself."""
-    return sums.cumsum(1) - sums

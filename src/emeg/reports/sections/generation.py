@@ -12,6 +12,7 @@ from emeg.reports.plots import series, spectra, traces
 
 METRICS = {
     "spectrum_db": "difference of power, 1–45 Hz, dB",
+    "expected_db": "the same, expected by chance, dB",
     "within_1_db": "share of frequencies within 1 dB",
     "map_correlation": "correlation of band maps",
     "burst_rate_error": "error of the rate of alpha bursts",
