@@ -267,7 +267,7 @@ class CausalTransformer(EncoderModule):
         sequence, identity = self._sequence(codes, sources)
         hidden = self._inputs(sequence, identity, self._in_order(linear, sequence))
         angles, found = self._angles(sequence), {0: hidden}
-        for number, block in enumerate(self.blocks, 1):
+        for number, block in enumerate(self.blocks[: max(layers)], 1):  # later blocks are not asked for
             hidden = block(hidden, angles, generator)
             found[number] = hidden
         stacked = torch.stack([found[layer] for layer in layers])
