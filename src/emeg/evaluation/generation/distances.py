@@ -119,7 +119,7 @@ def compare_signals(
     made_BCN : float64, shape (channels, samples) or (batch, channels, samples)
         V, T or T/m, or any other unit. Power, bursts and covariance are averaged over a batch.
     real_CN : float64, shape (channels, samples)
-        Unit as above; its length may differ.
+        Same unit (V, T or T/m, or any other); its length may differ.
     types : int64, shape (channels,)
         Codes of sensor types, which have different units.
     sfreq : float
@@ -228,7 +228,7 @@ def covariance_distance(made_BCN: NDArray[np.float64], real_CN: NDArray[np.float
     made_BCN : float64, shape (channels, samples) or (batch, channels, samples)
         V, T or T/m, or any other unit. Covariances are averaged over a batch.
     real_CN : float64, shape (channels, samples)
-        Unit as above.
+        Same unit (V, T or T/m, or any other).
     """
     scale = real_CN.std(axis=1, keepdims=True)
     scale = np.where(scale > 0, scale, 1.0)

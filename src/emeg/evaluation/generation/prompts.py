@@ -73,7 +73,7 @@ def choose_stretches(
     of_dataset = np.array([str(name).split("/")[0] for name in corpus.column("subject")])
     if missing := sorted(set(datasets) - set(of_dataset[chosen].tolist())):
         raise UserError(
-            f"datasets: corpus {corpus.name} has no {split} subjects of {missing[0]!r}; choose from"
+            f"datasets: corpus {corpus.name} has no {split.replace('_', '-')} subjects of {missing[0]!r}; choose from"
             f" {sorted(set(of_dataset[chosen].tolist()))}"
         )
     if datasets:
@@ -93,8 +93,8 @@ def choose_stretches(
     if not found:
         seconds = (min(contexts) + n_after) / corpus.sfreq
         raise UserError(
-            f"corpus {corpus.name}: no {split} recording has {seconds:g} s without interruption; lower prompt_s,"
-            " contexts_s or continuation_s, or hold out more subjects"
+            f"corpus {corpus.name}: no {split.replace('_', '-')} recording has {seconds:g} s without interruption;"
+            " lower prompt_s, contexts_s or continuation_s, or hold out more subjects"
         )
     return found
 
