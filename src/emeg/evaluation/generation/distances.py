@@ -211,7 +211,7 @@ def expected_difference(made_BCN: NDArray[np.float64], real_CN: NDArray[np.float
 
 def _segment_length(signal: NDArray[np.float64], sfreq: float) -> int:
     """Return the samples of a Welch segment of a signal."""
-    return min(signal.shape[-1], round(SPECTRUM_S * sfreq))
+    return min(int(signal.shape[-1]), round(SPECTRUM_S * sfreq))
 
 
 def _independent_averages(n_samples: int, length: int) -> float:
