@@ -5,7 +5,7 @@ import logging
 from emeg.config import Config, runtime_field
 from emeg.evaluation.generation.products import read_generation
 from emeg.evaluation.products import kind_of, read_arrays, read_summary
-from emeg.evaluation.protocol.cells import check_not_running
+from emeg.evaluation.protocol.grid.cells import check_not_running
 from emeg.hashing import hash_json
 from emeg.progress import Progress, silent
 from emeg.reports.page import page_context

@@ -15,8 +15,8 @@ from emeg.errors import UserError
 from emeg.evaluation import EvaluateConfig, evaluate
 from emeg.evaluation.protocol.compute import compute_cell
 from emeg.evaluation.protocol.fine_tuned import FineTunedNetwork
+from emeg.evaluation.protocol.grid.planning import plan_grid
 from emeg.evaluation.protocol.products import read_grid, read_results
-from emeg.evaluation.protocol.run import plan_grid
 from emeg.evaluation.protocol.splits import TEST, TRAIN
 from emeg.store import Store
 from emeg.training import FinetuneRecipe

@@ -20,11 +20,13 @@ from emeg.data.tasks.recipes import TaskRecipe, known_tasks
 from emeg.errors import UserError
 from emeg.evaluation import EvaluateConfig, evaluate
 from emeg.evaluation.metrics import score
-from emeg.evaluation.protocol import run
-from emeg.evaluation.protocol.cells import check_not_running
+from emeg.evaluation.protocol.grid import execution, planning, publication
+from emeg.evaluation.protocol.grid.cells import check_not_running
+from emeg.evaluation.protocol.grid.execution import compute_here
+from emeg.evaluation.protocol.grid.planning import plan_grid
 from emeg.evaluation.protocol.products import read_grid, read_results, write_grid
 from emeg.evaluation.protocol.rows import PREDICTIONS, RESULTS, SPLITS
-from emeg.evaluation.protocol.run import compute_here, plan_grid
+from emeg.evaluation.rivals import RIVALS
 from emeg.hashing import sha256_file
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.transformer import CausalTransformer
@@ -187,8 +189,8 @@ def test_an_interrupted_grid_resumes_with_what_is_missing(root, tmp_path, monkey
         computed.append(cell.name)
         return original(data, one, cell, **settings)
 
-    original = run.compute_cell
-    monkeypatch.setattr(run, "compute_cell", dying)
+    original = execution.compute_cell
+    monkeypatch.setattr(execution, "compute_cell", dying)
     with pytest.raises(KeyboardInterrupt):
         evaluate(config)
     finished = sorted(computed)
@@ -196,7 +198,7 @@ def test_an_interrupted_grid_resumes_with_what_is_missing(root, tmp_path, monkey
         check_not_running(store, grid.name)
     assert sorted(set(grid.cells) - set(finished))[0] in str(refused.value) or "more" in str(refused.value)
     computed.clear()
-    monkeypatch.setattr(run, "compute_cell", lambda *a, **k: computed.append(a[2].name) or original(*a, **k))
+    monkeypatch.setattr(execution, "compute_cell", lambda *a, **k: computed.append(a[2].name) or original(*a, **k))
     result = evaluate(config)
     assert sorted([*finished, *computed]) == sorted(grid.cells), "finished cells are not computed again"
     check_not_running(store, result.evaluation)
@@ -297,7 +299,7 @@ def test_a_subject_withdrawn_while_the_grid_runs_is_nowhere_afterwards(root, tmp
         write_grid(*content)
 
     if when == "publishing":
-        monkeypatch.setattr(run, "write_grid", while_publishing)
+        monkeypatch.setattr(publication, "write_grid", while_publishing)
     with refusal(UserError, grid.name, subject, action="same command"):
         evaluate(config, progress=during_cells if when == "cells" else silent)
     monkeypatch.undo()
@@ -432,7 +434,7 @@ def test_paper_compat_uses_the_folds_of_the_release(root, tmp_path):
 
 def test_all_runs_what_can_run_and_lists_the_rest(root, tmp_path, monkeypatch):
     recipes = {"hands": TaskRecipe.model_validate(HANDS), "pd31": known_tasks()["pd31"]}
-    monkeypatch.setattr(run, "known_tasks", lambda: recipes)
+    monkeypatch.setattr(planning, "known_tasks", lambda: recipes)
     result = evaluate(config_of(root, "all", rivals=("chance",), random_weights=False))
     summary = read_grid(Store.open(root), result.evaluation)
     assert [task.id for task in summary.tasks] == ["hands"]
@@ -442,8 +444,8 @@ def test_all_runs_what_can_run_and_lists_the_rest(root, tmp_path, monkeypatch):
 def test_published_weights_are_not_tested_on_what_they_were_trained_on(root, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    rival = replace(run.RIVALS["band_power"], name="seen", pretraining_datasets=("openneuro:D@1.0", "tuab"))
-    monkeypatch.setitem(run.RIVALS, "seen", rival)
+    rival = replace(RIVALS["band_power"], name="seen", pretraining_datasets=("openneuro:D@1.0", "tuab"))
+    monkeypatch.setitem(RIVALS, "seen", rival)
     grid = plan_grid(Store.open(root), config_of(root, write_recipe(tmp_path, HANDS), rivals=("seen", "chance")))
     ((task, name, reason),) = grid.models_not_run
     assert (task, name) == ("hands", "seen")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from emeg.evaluation.classical.logistic import SharedSpace
 from emeg.evaluation.embeddings import EmbeddingSpec
 from emeg.evaluation.leaks.isolation import Outcome, Procedure
-from emeg.evaluation.protocol.cells import Cell, CellOutcome
 from emeg.evaluation.protocol.contrastive import ContrastiveReadOut
+from emeg.evaluation.protocol.grid.cells import Cell, CellOutcome
 from emeg.evaluation.protocol.interfaces import Channel, Estimator, Family, Input, Kind, Rival, Setting
 from emeg.evaluation.protocol.scoring import Outcomes, choice, figures, ranks
 from emeg.evaluation.protocol.splits import CALIBRATION, Episode, Part, calibration_windows
