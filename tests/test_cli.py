@@ -10,16 +10,17 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import pytest
+import yaml
 from pydantic import Field
 from tests.messages import check_message, refusal
 
 from emeg.cli import VERB_GROUPS, VERBS, Verb, main, parse_config
 from emeg.config import Config, option, runtime_field
 from emeg.errors import UserError
-from emeg.options import list_options
+from emeg.options import list_options, nullable_names
 
 
 class Inner(Config):
@@ -301,6 +302,56 @@ def test_a_switch_takes_a_value():
     for flags in (["--fast", "false"], ["--fast=false"], ["--no-fast"]):
         assert parse_config("switch", Switch, flags) == Switch(fast=False)
     assert parse_config("switch", Switch, ["--fast"]) == Switch(fast=True)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_that_may_be_null_takes_null_as_a_file_does(verb: str, tmp_path: Path):
+    config = getattr(importlib.import_module(VERBS[verb].module), VERBS[verb].config)
+    options = list_options(config)
+    values = {"repo": "a/b", "task.name": "t", "task.classes": '{"a": ["1"], "b": ["2"]}', "task.window-s": "1"}
+
+    def flags_of(*names: str) -> list[str]:
+        return [part for name in names for part in (f"--{name}", values.get(name, "1"))]
+
+    needed = flags_of(*(option.name for option in options if option.required))
+    nullable = list(nullable_names(config))
+    listed = {option.name for option in options}
+    single = [name for name in nullable if name in listed]
+    for names in (single, *([name] for name in nullable if name not in listed)):
+        fields: dict[str, Any] = {}
+        for name in names:
+            *sections, last = name.replace("-", "_").split(".")
+            inside = fields
+            for section in sections:
+                inside = inside.setdefault(section, {})
+            inside[last] = None
+        file = tmp_path / "settings.yaml"
+        file.write_text(yaml.safe_dump(fields))
+        group = [o.name for o in options if o.group == "task" and o.needed_in_group and names is single]
+        given = [*needed, *flags_of(*group)]
+        from_file = parse_config(verb, config, [*given, "--config", str(file)])
+        assert parse_config(verb, config, [*given, *(p for n in names for p in (f"--{n}", "null"))]) == from_file
+        assert parse_config(verb, config, [*(f"--{name}=null" for name in names), *given]) == from_file
+
+
+def test_null_wins_over_a_file_and_is_refused_beside_a_value_and_where_none_is_no_value(tmp_path: Path):
+    class Nullable(Example):
+        count: int | None = 3
+        """Number, or not."""
+
+    file = tmp_path / "settings.yaml"
+    file.write_text("count: 4\nmaybe: {l_freq: 0.3}\n")
+    given = ["--archive", "x", "--config", str(file)]
+    assert parse_config("nullable", Nullable, [*given, "--count", "null"]) == Nullable(
+        archive="x", count=None, maybe=Inner(l_freq=0.3)
+    )
+    assert parse_config("nullable", Nullable, ["--archive", "x", "--maybe", "null"]).maybe is None
+    with refusal(UserError, "--count", action="leave one"):
+        parse_config("nullable", Nullable, [*given, "--count", "null", "--count", "5"])
+    with refusal(UserError, "--maybe", "--maybe.l-freq", action="leave one"):
+        parse_config("nullable", Nullable, [*given, "--maybe", "null", "--maybe.l-freq", "2"])
+    with refusal(UserError, "workers", action="emeg nullable --help"):
+        parse_config("nullable", Nullable, [*given, "--workers", "null"])
 
 
 def test_help_of_the_command_lists_every_verb_under_a_heading(capsys: pytest.CaptureFixture[str]):

@@ -245,6 +245,7 @@ def parse_config(name: str, config_class: type[Config], flags: list[str]) -> Con
     from emeg.config import describe_faults
 
     flags, files = _take_config_file(flags)
+    flags, nulls = _take_nulls(flags, config_class)
     built: list[Config] = []
 
     def receive(*, config: Any) -> None:  # noqa: ANN401 - the class is known at run time only
@@ -258,8 +259,11 @@ def parse_config(name: str, config_class: type[Config], flags: list[str]) -> Con
         help_flags=[],
         version_flags=[],
         config=[
-            cyclopts.config.Dict(_read_file(file, config_class), source=file, use_commands_as_keys=False)
-            for file in files
+            cyclopts.config.Dict(nulls, source="null", use_commands_as_keys=False),
+            *(
+                cyclopts.config.Dict(_read_file(file, config_class), source=file, use_commands_as_keys=False)
+                for file in files
+            ),
         ],
         result_action="return_value",
     )
@@ -270,6 +274,50 @@ def parse_config(name: str, config_class: type[Config], flags: list[str]) -> Con
         reason = describe_faults(error.__cause__) if isinstance(error.__cause__, ValidationError) else str(error)
         raise UserError(f"{' '.join(reason.split())} (see emeg {name} --help)") from error
     return built[0]
+
+
+def _take_nulls(flags: list[str], config_class: type[Config]) -> tuple[list[str], dict[str, Any]]:
+    """Split ``--option null`` off the flags, for options that may be null.
+
+    Returns
+    -------
+    list of str
+        The other flags.
+    dict
+        None for each of these options, nested like the fields.
+
+    Raises
+    ------
+    UserError
+        An option is null and has a value, too.
+    """
+    from emeg.options import nullable_names
+
+    nullable = {f"--{name}" for name in nullable_names(config_class)}
+    rest: list[str] = []
+    nulls: dict[str, Any] = {}
+    taken: list[str] = []
+    for flag in flags:
+        before = rest[-1].replace("_", "-") if rest else ""
+        name, joined, value = flag.replace("_", "-").partition("=")
+        if flag == "null" and before in nullable:
+            rest.pop()
+            taken.append(before)
+        elif joined and value == "null" and name in nullable:
+            taken.append(name)
+        else:
+            rest.append(flag)
+    for option in taken:
+        others = [*rest, *(f"{name}=null" for name in taken if name != option)]
+        given = next((f for f in others if re.match(rf"{re.escape(option)}(?![\w-])", f.replace("_", "-"))), None)
+        if given is not None:
+            raise UserError(f"{option} is null, and {given} is given, too; leave one of them out")
+        *sections, last = option.removeprefix("--").replace("-", "_").split(".")
+        inside = nulls
+        for section in sections:
+            inside = inside.setdefault(section, {})
+        inside[last] = None
+    return rest, nulls
 
 
 def _checked_flags(flags: list[str], config_class: type[Config]) -> list[str]:

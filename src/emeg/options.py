@@ -90,6 +90,17 @@ def _walk(
             yield from _walk(inner, given, f"{dotted}.", dotted, whole=whole and default is not None)
 
 
+def nullable_names(config_class: type[Config], prefix: str = "") -> Iterator[str]:
+    """Yield the names of the options that may be null, and of the nested configurations that may."""
+    for name, field in config_class.model_fields.items():
+        dotted = f"{prefix}{name.replace('_', '-')}"
+        if type(None) in get_args(field.annotation):
+            yield dotted
+        inner = _inner(field.annotation)
+        if inner is not None:
+            yield from nullable_names(inner, f"{dotted}.")
+
+
 def _option(name: str, group: str, field: FieldInfo, default: Any, *, whole: bool) -> Option:  # noqa: ANN401
     kind = _type_text(field.annotation)
     return Option(

@@ -11,6 +11,10 @@ from emeg.training.configs import FinetuneFromRecipe
 
 Mode = Literal["full", "lora", "probe"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
+SplitMode = Literal["strict", "paper_compat"]
+
+SEEDS = (0, 1, 2)
+"""Seeds of an evaluation over tasks."""
 
 
 class FinetuneConfig(FinetuneFromRecipe):
@@ -109,7 +113,7 @@ class EvaluateConfig(FinetuneFromRecipe):
     tasks: tuple[str, ...] = option((), group="tasks")
     """Tasks to compare models on: names (`emeg tasks` lists them), YAML files, or all for every task that can run on
     the store. If given, the options below apply, and those of the fine-tuned model and its reconstruction do not."""
-    seeds: tuple[int, ...] = option((0, 1, 2), group="tasks", min_length=1)
+    seeds: tuple[int, ...] = option(SEEDS, group="tasks", min_length=1)
     """Seeds of folds, random weights and fits."""
     modes: tuple[Literal["frozen", "lora", "full"], ...] = option(("frozen",), group="tasks", min_length=1)
     """Ways to use a network. frozen: read out its features; lora: train the head and small factors beside the linear
@@ -122,7 +126,7 @@ class EvaluateConfig(FinetuneFromRecipe):
     those that predict responses from the stimuli: chance, low_level, previous_stimulus, time."""
     budget: PositiveInt = option(6, group="tasks")
     """Largest number of settings that each model may choose from on validation."""
-    split_mode: Literal["strict", "paper_compat"] = option("strict", group="tasks")
+    split_mode: SplitMode = option("strict", group="tasks")
     """strict: the split rule of each task; paper_compat: the folds of the reference release."""
     pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power"] = option("log_std", group="tasks")
     """Features of an embedding that the read-out sees."""

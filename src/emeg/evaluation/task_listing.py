@@ -1,12 +1,13 @@
 """The verb ``tasks``: list and explain task recipes, and say which can run on a store."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
 
 from emeg.config import Config, option, runtime_field
 from emeg.data.tasks.recipes import TaskRecipe, known_tasks, load_task
 from emeg.errors import UserError
+from emeg.evaluation.configs import SEEDS, SplitMode
 from emeg.progress import Progress, silent
 from emeg.store import Store
 
@@ -19,7 +20,14 @@ class TasksConfig(Config):
     kind: str | None = option(None, group="tasks")
     """List only tasks of this kind: classification, diagnosis, regression, retrieval or encoding."""
     root: str | None = runtime_field(None, group="data")
-    """Store: also say which tasks can run on it, and why the others cannot."""
+    """Store: also list which tasks can run on it, and why the others cannot."""
+    model: str | None = option(None, group="model")
+    """Network that `emeg evaluate` would evaluate: subjects that it was trained on are not tested. Default: the only
+    one of the store, if there is any."""
+    seeds: tuple[int, ...] = option(SEEDS, group="tasks", min_length=1)
+    """Seeds of the folds."""
+    split_mode: SplitMode = option("strict", group="tasks")
+    """strict: the split rule of each task; paper_compat: the folds of the reference release."""
 
 
 class RunnableTask(Config):
@@ -61,41 +69,41 @@ class TasksResult(Config):
 
 
 def list_tasks(config: TasksConfig, *, progress: Progress = silent) -> TasksResult:
-    """List the task recipes of emeg, or explain one; with a store, cut the windows and folds of each.
+    """List the task recipes of emeg, or explain one; with a store, prepare each as `emeg evaluate` does.
 
     Raises
     ------
     UserError
-        There is no such task, or no store.
+        There is no such task, store or network, or the store holds several networks and none is named.
     """
     chosen = [load_task(config.name)] if config.name is not None else list(known_tasks().values())
     tasks = [recipe for recipe in chosen if config.kind in (None, recipe.kind)]
     if not tasks:
         raise UserError(f"kind: no task is of kind {config.kind}; leave kind out to see all tasks")
-    on_store = []
-    if config.root is not None:
-        store = Store.open(config.root)
-        for number, recipe in enumerate(tasks):
-            progress(number, len(tasks), recipe.id)
-            on_store.append(try_recipe(store, recipe))
-        progress(len(tasks), len(tasks), "tasks")
-    return TasksResult(tasks=tuple(tasks), whole=config.name is not None, on_store=tuple(on_store))
+    on_store = () if config.root is None else tuple(_on_store(config.root, config, tasks, progress))
+    return TasksResult(tasks=tuple(tasks), whole=config.name is not None, on_store=on_store)
 
 
-def try_recipe(store: Store, recipe: TaskRecipe) -> RunnableTask:
-    """Return what a task finds on a store, or the reason why it cannot run."""
-    from emeg.evaluation.protocol.task_data import make_task_data
+def _on_store(
+    root: str, config: TasksConfig, recipes: Sequence[TaskRecipe], progress: Progress
+) -> Iterator[RunnableTask]:
+    """Yield what each task finds on a store, or the reason why it cannot run."""
+    from emeg.evaluation.protocol.grid.planning import evaluated_model, prepare_tasks
 
-    try:
-        data = make_task_data(store, recipe, seeds=(0,))
-    except UserError as error:
-        return RunnableTask(id=recipe.id, reason=str(error))
-    return RunnableTask(
-        id=recipe.id,
-        n_subjects=len(set(data.windows.subjects.tolist())),
-        n_windows=len(data.windows),
-        n_folds=len(next(iter(data.manifests.values()))),
-    )
+    store = Store.open(root)
+    model = evaluated_model(store, config.model)
+    prepared = prepare_tasks(store, recipes, model=model, seeds=config.seeds, split_mode=config.split_mode)
+    for number, (recipe, data, reason) in enumerate(prepared):
+        progress(number + 1, len(recipes), recipe.id)
+        if data is None:
+            yield RunnableTask(id=recipe.id, reason=reason)
+        else:
+            yield RunnableTask(
+                id=recipe.id,
+                n_subjects=len(set(data.windows.subjects.tolist())),
+                n_windows=len(data.windows),
+                n_folds=len(next(iter(data.manifests.values()))),
+            )
 
 
 def _state(one: RunnableTask) -> str:

@@ -14,23 +14,21 @@ from sklearn.linear_model import LogisticRegression
 from tests.evaluation.conftest import add_person
 from tests.messages import refusal
 
-from emeg.curation import WithdrawConfig, withdraw
 from emeg.curation.unfinished_runs import find_runs
 from emeg.data.tasks.recipes import TaskRecipe, known_tasks
 from emeg.errors import UserError
 from emeg.evaluation import EvaluateConfig, evaluate
 from emeg.evaluation.metrics import score
-from emeg.evaluation.protocol.grid import execution, planning, publication
+from emeg.evaluation.protocol.grid import execution, planning
 from emeg.evaluation.protocol.grid.cells import check_not_running
 from emeg.evaluation.protocol.grid.execution import compute_here
 from emeg.evaluation.protocol.grid.planning import plan_grid
-from emeg.evaluation.protocol.products import read_grid, read_results, write_grid
+from emeg.evaluation.protocol.products import read_grid, read_results
 from emeg.evaluation.protocol.rows import PREDICTIONS, RESULTS, SPLITS
 from emeg.evaluation.rivals import RIVALS
 from emeg.hashing import sha256_file
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.transformer import CausalTransformer
-from emeg.progress import silent
 from emeg.store import Store, model_config, write_facts
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
@@ -280,34 +278,6 @@ def test_diagnosis_has_figures_by_window_and_by_person(root, tmp_path):
     score_of_age = next(s for s in summary.scores if s.task == "age" and s.key.weights == "pretrained")
     assert score_of_age.subject_metric == "mae"
     assert ("age", "band_power") not in {(t, m) for t, m, _ in summary.models_not_run}
-
-
-@pytest.mark.parametrize("when", ["cells", "publishing"])
-def test_a_subject_withdrawn_while_the_grid_runs_is_nowhere_afterwards(root, tmp_path, monkeypatch, when):
-    config = config_of(root, write_recipe(tmp_path, HANDS))
-    store = Store.open(root)
-    grid = plan_grid(store, config)
-    subject = grid.tasks["hands"].windows.subjects[0]
-    gone = WithdrawConfig(root=root, dataset="d", subject=subject.partition("/")[2])
-
-    def during_cells(done, total, text):
-        if "seed0-fold" in text and not store.children("catalog", "withdrawn"):
-            withdraw(gone)
-
-    def while_publishing(*content):
-        withdraw(gone)
-        write_grid(*content)
-
-    if when == "publishing":
-        monkeypatch.setattr(publication, "write_grid", while_publishing)
-    with refusal(UserError, grid.name, subject, action="same command"):
-        evaluate(config, progress=during_cells if when == "cells" else silent)
-    monkeypatch.undo()
-    assert not store.has("evaluations", grid.name)
-    assert not store.exists("runs", grid.name)
-    assert withdraw(gone).done_before, "nothing about the subject is left"
-    again = evaluate(config)
-    assert subject not in set(read_results(store, again.evaluation)["subject"].to_pylist())
 
 
 def plant_stimuli(root: str, folder: Path) -> str:

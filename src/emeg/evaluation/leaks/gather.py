@@ -30,6 +30,7 @@ def gather_setup(
     model: str | None,
     groups: Mapping[str, str],
     fits: Sequence[FitRecord] = (),
+    with_fingerprints: bool = True,
     progress: Progress = silent,
 ) -> Setup:
     """Collect windows, sides, fingerprints of recordings, and what a model was trained on.
@@ -56,13 +57,15 @@ def gather_setup(
         Key shared by names of one person or family.
     fits : sequence of FitRecord
         Windows that something is fitted on.
+    with_fingerprints : bool
+        Whether recordings are compared by content.
     """
     pretraining = {} if model is None else ancestry(store, model).corpora
     seen = {name for splits in pretraining.values() for name, split in splits.items() if split != HELD_OUT}
     tested = set(windows.recordings.tolist())
     rows = [row for row in read_catalog(store) if row.recording in tested or f"{row.dataset}/{row.subject}" in seen]
     fingerprints = {}
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows if with_fingerprints else ()):
         progress(number, len(rows), f"{row.source}: fingerprint")
         fingerprints[row.recording] = recording_fingerprint(store, row)
     datasets = np.unique(windows.datasets).tolist()

@@ -1,6 +1,6 @@
 """Run the leak checks of every task before the first cell, and keep what they found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from emeg.data.corpus.registered import person_groups
 from emeg.evaluation.leaks import check_isolation, run_checks, stop_on_leaks
 from emeg.evaluation.leaks.gather import gather_setup
-from emeg.evaluation.leaks.setup import Sides
+from emeg.evaluation.leaks.setup import Setup, Sides
 from emeg.evaluation.protocol.compute import Compared, procedure_of
 from emeg.evaluation.protocol.splits import (
     CALIBRATION,
@@ -28,6 +28,27 @@ QUICK = ("band_power", "aperiodic", "tangent_space")
 """Models whose fitting is tested, the quickest first."""
 N_SETTINGS = 2
 """Settings among which the tested fitting chooses."""
+
+
+def check_division(store: Store, data: TaskData, model: str | None, groups: Mapping[str, str]) -> None:
+    """Run the leak checks of a task that read no signals.
+
+    Parameters
+    ----------
+    store : Store
+    data : TaskData
+    model : str, optional
+        Network that is evaluated.
+    groups : mapping
+        Key shared by names of one person or family.
+
+    Raises
+    ------
+    UserError
+        A check failed that stops an evaluation and that the task does not accept.
+    """
+    setup = _setup(store, data, model, groups, with_signal=False, with_fingerprints=False)
+    stop_on_leaks(run_checks(setup), task=data.recipe.id, accepted=data.recipe.accepted_checks)
 
 
 def check_task(
@@ -50,22 +71,36 @@ def check_task(
     UserError
         A check failed that stops an evaluation and that the task does not accept.
     """
-    windows = data.windows
-    setup = gather_setup(
+    groups = person_groups(store, read_catalog(store))
+    setup = _setup(store, data, model, groups, with_signal=with_signal, progress=progress)
+    checks = run_checks(setup)
+    stop_on_leaks(checks, task=data.recipe.id, accepted=data.recipe.accepted_checks)
+    return [{"task": data.recipe.id, **check._asdict()} for check in checks]
+
+
+def _setup(
+    store: Store,
+    data: TaskData,
+    model: str | None,
+    groups: Mapping[str, str],
+    *,
+    with_signal: bool,
+    with_fingerprints: bool = True,
+    progress: Progress = silent,
+) -> Setup:
+    return gather_setup(
         store,
         data.as_windows(with_signal=with_signal),
         [side for manifest in data.manifests.values() for side in _folds(manifest)],
         rule=data.rule,
-        n_samples=windows.n_samples,
-        layouts=windows.layouts,
+        n_samples=data.windows.n_samples,
+        layouts=data.windows.layouts,
         has_classes=bool(data.n_classes),
         model=model,
-        groups=person_groups(store, read_catalog(store)),
+        groups=groups,
+        with_fingerprints=with_fingerprints,
         progress=progress,
     )
-    checks = run_checks(setup)
-    stop_on_leaks(checks, task=data.recipe.id, accepted=data.recipe.accepted_checks)
-    return [{"task": data.recipe.id, **check._asdict()} for check in checks]
 
 
 def check_procedure(data: TaskData, compared: Sequence[Compared]) -> list[dict[str, Any]]:

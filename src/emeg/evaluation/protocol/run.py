@@ -10,7 +10,7 @@ from emeg.evaluation.embeddings import embedding_names
 from emeg.evaluation.protocol.grid.execution import compute_grid, stop_on_withdrawal
 from emeg.evaluation.protocol.grid.planning import Grid, plan_grid
 from emeg.evaluation.protocol.grid.publication import publish_grid
-from emeg.evaluation.protocol.grid.withdrawals import explained_by_withdrawal
+from emeg.evaluation.protocol.grid.withdrawals import explained_by_withdrawal, explained_while_planning
 from emeg.evaluation.protocol.leak_checks import check_procedure, check_task
 from emeg.evaluation.protocol.products import GridScore, GridSummary
 from emeg.progress import Progress, silent
@@ -32,11 +32,12 @@ def evaluate_tasks(config: EvaluateConfig, *, progress: Progress = silent) -> Ev
         No task can run on the store, a name is unknown, or a subject was withdrawn meanwhile.
     """
     store = Store.open(config.root)
-    grid = plan_grid(store, config)
+    with explained_while_planning(store):
+        grid = plan_grid(store, config)
     done_before = store.has("evaluations", grid.name)
     if not done_before:
         began = time.monotonic()
-        with explained_by_withdrawal(lambda: stop_on_withdrawal(store, config, grid)):
+        with explained_by_withdrawal(store, grid.name, lambda: stop_on_withdrawal(store, config, grid)):
             _prepare(store, grid)
             _check(store, grid, progress)
             compute_grid(store, config, grid, progress)

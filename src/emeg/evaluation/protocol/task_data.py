@@ -16,7 +16,7 @@ from emeg.data.tasks.recipes import StimulusTable, TaskRecipe
 from emeg.data.tasks.spans import read_user_table, task_recordings
 from emeg.data.tasks.windows import TaskWindows, task_windows
 from emeg.errors import UserError
-from emeg.evaluation.classical.channels import common_channels
+from emeg.evaluation.classical.channels import CommonChannels, common_channels
 from emeg.evaluation.embeddings import EmbeddingSpec, embed
 from emeg.evaluation.protocol.interfaces import Channel, Windows
 from emeg.evaluation.protocol.splits import SplitManifest, make_paper_splits, make_splits
@@ -133,30 +133,38 @@ class TaskData:
         return self.windows.labels if self.windows.targets is None else self.windows.targets
 
     @cached_property
-    def signal(self) -> Signal | None:
-        """Signals of all windows; None if the recordings share no channel."""
+    def shared_channels(self) -> CommonChannels:
+        """Channels that all recordings of the task share, those of the sensors that the recipe asks for."""
         recordings = sorted(set(self.windows.recordings.tolist()))
         shared = common_channels(self.store, recordings)
-        kinds = shared.sensor_type
-        kept = np.arange(len(shared.names))
-        if self.recipe.sensors is not None:
-            wanted = {"eeg": (SensorType.EEG,), "meg": MEG_TYPES, "ieeg": INTRACRANIAL_TYPES}[self.recipe.sensors]
-            kept = np.flatnonzero(np.isin(kinds, wanted))
-        if not len(kept):
+        if self.recipe.sensors is None:
+            return shared
+        wanted = {"eeg": (SensorType.EEG,), "meg": MEG_TYPES, "ieeg": INTRACRANIAL_TYPES}[self.recipe.sensors]
+        kept = np.flatnonzero(np.isin(shared.sensor_type, wanted))
+        return shared._replace(
+            names=tuple(shared.names[k] for k in kept),
+            sensor_type=shared.sensor_type[kept],
+            picks={recording: picks[kept] for recording, picks in shared.picks.items()},
+        )
+
+    @cached_property
+    def signal(self) -> Signal | None:
+        """Signals of all windows; None if the recordings share no channel."""
+        shared = self.shared_channels
+        if not shared.names:
             return None
         n_samples = self.windows.n_samples
-        signal_BCN = np.empty((len(self.windows), len(kept), n_samples), np.float32)
-        for recording in recordings:
+        signal_BCN = np.empty((len(self.windows), len(shared.names), n_samples), np.float32)
+        for recording, picks in shared.picks.items():
             opened = open_recording(self.store, recording)
-            picks = shared.picks[recording][kept]
             for row in np.flatnonzero(self.windows.recordings == recording).tolist():
                 start = int(self.windows.starts[row])
                 signal_BCN[row] = opened.read(start, start + n_samples)[picks]
-        first = open_recording(self.store, recordings[0])
-        positions = first.sensors.positions[shared.picks[recordings[0]][kept]]
+        recording, picks = next(iter(shared.picks.items()))
+        positions = open_recording(self.store, recording).sensors.positions[picks]
         channels = tuple(
-            Channel(shared.names[k], SensorType(int(kinds[k])), (float(x), float(y), float(z)))
-            for k, (x, y, z) in zip(kept.tolist(), positions.tolist(), strict=True)
+            Channel(name, SensorType(kind), (float(x), float(y), float(z)))
+            for name, kind, (x, y, z) in zip(shared.names, shared.sensor_type.tolist(), positions.tolist(), strict=True)
         )
         return Signal(signal_BCN, channels)
 
@@ -178,8 +186,7 @@ class TaskData:
     @cached_property
     def responses(self) -> NDArray[np.float64]:
         """Mean signal of every channel in bins of `BIN_S`, float64 of shape (windows, channels · bins), scaled."""
-        if self.signal is None:
-            raise UserError(f"task {self.recipe.id}: encoding needs channels that all recordings share; set device")
+        assert self.signal is not None, "make_task_data refuses encoding without shared channels"
         signal_BCN = self.signal.signal_BCN
         n_bin = max(1, round(BIN_S * self.windows.sfreq))
         n_bins = max(1, signal_BCN.shape[2] // n_bin)
@@ -221,6 +228,7 @@ def make_task_data(
     seeds: Sequence[int],
     split_mode: str = "strict",
     seen: frozenset[str] = frozenset(),
+    withdrawn: frozenset[str] = frozenset(),
     groups: Mapping[str, str] | None = None,
 ) -> TaskData:
     """Cut the windows of a task and divide them.
@@ -234,6 +242,8 @@ def make_task_data(
         strict: the rule of the recipe; paper_compat: the folds of the reference release.
     seen : frozenset of str
         Global names of subjects that a model of the comparison was trained on; they are left out.
+    withdrawn : frozenset of str
+        Global names of subjects who were withdrawn from the store; they are left out.
     groups : mapping, optional
         Key shared by names of the same person.
 
@@ -244,12 +254,16 @@ def make_task_data(
     """
     stimuli = read_stimuli(recipe.stimulus) if recipe.stimulus is not None else None
     rows = task_recordings(store, recipe)
-    everybody = {f"{row.dataset}/{row.subject}" for row in rows}
+    everybody = {f"{row.dataset}/{row.subject}" for row in rows} - withdrawn
+    if not everybody:
+        raise UserError(
+            f"task {recipe.id}: all its subjects were withdrawn from the store; ingest a dataset with other subjects"
+        )
     unseen = sorted(everybody - seen)
     if not unseen:
         raise UserError(
-            f"task {recipe.id}: a model of the comparison was trained on all {len(everybody)} subjects; hold subjects"
-            " out with `emeg shard --held-out`, or ingest a dataset that was not trained on"
+            f"task {recipe.id}: a model of the comparison was trained on all {len(everybody)} subjects; run"
+            " `emeg shard --held-out` and train on that corpus, or ingest a dataset that was not trained on"
         )
     windows = task_windows(store, recipe, unseen, stimuli=() if stimuli is None else stimuli.names)
     manifests: dict[tuple[int, int | None], SplitManifest] = {}
@@ -262,4 +276,10 @@ def make_task_data(
                 manifests[seed, k] = make_splits(windows, recipe.split, seed=seed, examples=k, groups=groups)
         else:
             manifests[seed, None] = make_splits(windows, recipe.split, seed=seed, groups=groups)
-    return TaskData(store, recipe, windows, stimuli, manifests, n_seen=len(everybody) - len(unseen))
+    data = TaskData(store, recipe, windows, stimuli, manifests, n_seen=len(everybody) - len(unseen))
+    if recipe.kind == "encoding" and not data.shared_channels.names:
+        raise UserError(
+            f"task {recipe.id}: encoding needs channels that all recordings share, and there are none; set device, or"
+            " include to the recordings of one"
+        )
+    return data

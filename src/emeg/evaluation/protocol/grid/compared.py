@@ -100,7 +100,7 @@ def _unfit(name: str, data: TaskData) -> str:
         raise UserError(f"rivals: there is no rival {name!r}; use one of {', '.join(RIVALS)}")
     if data.recipe.kind not in rival.kinds:
         return f"it cannot do tasks of kind {data.recipe.kind}"
-    if rival.input == "signal" and data.signal is None:
+    if rival.input == "signal" and not data.shared_channels.names:
         return "the recordings share no channel"
     if rival.input == "low_level" and (data.stimuli is None or data.stimuli.low_level_BD is None):
         return "the task names no low-level features; set stimulus.low_level to their columns"

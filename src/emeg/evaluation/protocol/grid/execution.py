@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from emeg.errors import TransientError
+from emeg.errors import TransientError, UserError
 from emeg.evaluation.configs import EvaluateConfig
 from emeg.evaluation.embeddings import EmbeddingSpec, embedding_names
 from emeg.evaluation.protocol.compute import Compared, compute_cell
@@ -29,7 +29,7 @@ POLL_S = 1.0
 
 def compute_grid(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
     """Embed the windows, then compute and probe what is missing in `config.workers` processes."""
-    _embed(config, grid, progress)
+    _embed(store, config, grid, progress)
     n_missing = len(missing_cells(store, grid.name, list(grid.cells)))
     n_workers = min(config.workers or os.cpu_count() or 1, n_missing)
     if n_workers < 2:
@@ -39,7 +39,7 @@ def compute_grid(store: Store, config: EvaluateConfig, grid: Grid, progress: Pro
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(n_workers, mp_context=context, initializer=end_with_parent) as pool:
         threads = max(1, (os.cpu_count() or 1) // n_workers)
-        futures = [pool.submit(_work, config, threads) for _ in range(n_workers)]
+        futures = [pool.submit(_work, config, threads, grid.name) for _ in range(n_workers)]
         while True:
             done, pending = wait(futures, timeout=POLL_S)
             for future in done:
@@ -67,11 +67,12 @@ def _raise_failure(config: EvaluateConfig, future: "Future[None]") -> None:
         ) from error
 
 
-def _embed(config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
+def _embed(store: Store, config: EvaluateConfig, grid: Grid, progress: Progress) -> None:
     """Embed the windows of every task with every network once, before any cell is computed."""
     for name, data in grid.tasks.items():
         for spec in _specs(config, grid.compared[name]):
             data.features(spec, config.device, progress)
+            stop_on_withdrawal(store, config, grid)
 
 
 def _specs(config: EvaluateConfig, compared: Sequence[Compared]) -> list[EmbeddingSpec]:
@@ -86,13 +87,24 @@ def _specs(config: EvaluateConfig, compared: Sequence[Compared]) -> list[Embeddi
     )
 
 
-def _work(config: EvaluateConfig, threads: int) -> None:
-    """Compute cells in a worker process until all are finished."""
+def _work(config: EvaluateConfig, threads: int, evaluation: str) -> None:
+    """Compute cells in a worker process until all are finished.
+
+    Raises
+    ------
+    UserError
+        The store has changed since the evaluation was planned, so that it is another one now.
+    """
     import torch
 
     torch.set_num_threads(threads)
     store = Store.open(config.root)
     grid = plan_grid(store, config)
+    if grid.name != evaluation:
+        raise UserError(
+            f"evaluation {evaluation}: the recordings or labels of its tasks changed while it ran, as `emeg ingest` and"
+            " `emeg withdraw` change them; run the same command again to evaluate what the store holds now"
+        )
     compute_here(store, config, grid, silent)
     _probe_missing(store, config, grid, silent)
 
@@ -129,9 +141,9 @@ def _probe_missing(store: Store, config: EvaluateConfig, grid: Grid, progress: P
 
 
 def stop_on_withdrawal(store: Store, config: EvaluateConfig, grid: Grid) -> None:
-    """Remove everything about the grid and raise an error if one of its subjects was withdrawn."""
+    """Remove everything about the grid and raise an error if a subject of its tasks or its network was withdrawn."""
 
-    def embeddings_of(subjects: set[str]) -> list[str]:
+    def embeddings_of(recordings: set[str]) -> list[str]:
         return [
             embedding
             for name, data in grid.tasks.items()
@@ -139,8 +151,7 @@ def stop_on_withdrawal(store: Store, config: EvaluateConfig, grid: Grid) -> None
             for recording, embedding in zip(
                 np.unique(data.windows.recordings), embedding_names(data.windows, spec), strict=True
             )
-            if data.windows.subjects[data.windows.recordings == recording][0] in subjects
+            if recording in recordings
         ]
 
-    everybody = {name for data in grid.tasks.values() for name in data.windows.subjects.tolist()}
-    stop_if_withdrawn(store, grid.name, everybody, embeddings_of)
+    stop_if_withdrawn(store, grid.name, grid.recordings_of, embeddings_of)

@@ -1,7 +1,8 @@
 """Plan a grid: tasks with their windows and splits, the models compared on each, and the cells."""
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emeg.data.corpus.registered import person_groups
@@ -11,6 +12,8 @@ from emeg.evaluation.configs import EvaluateConfig
 from emeg.evaluation.protocol.compute import Compared
 from emeg.evaluation.protocol.grid.cells import Cell
 from emeg.evaluation.protocol.grid.compared import models_compared
+from emeg.evaluation.protocol.grid.withdrawals import withdrawn_subjects
+from emeg.evaluation.protocol.leak_checks import check_division
 from emeg.evaluation.protocol.task_data import Stimuli, TaskData, make_task_data
 from emeg.evaluation.task import HELD_OUT, ancestry
 from emeg.hashing import hash_json
@@ -32,6 +35,17 @@ class Grid(NamedTuple):
     model: str | None
     tasks_not_run: dict[str, str]
     models_not_run: tuple[tuple[str, str, str], ...]
+    recordings_of: dict[str, tuple[str, ...]]
+    """Recordings of every subject who is in a task or in a corpus of the network, by global name."""
+
+
+class PreparedTask(NamedTuple):
+    """A task with its windows and splits on a store, or the reason why it cannot run there."""
+
+    recipe: TaskRecipe
+    data: TaskData | None
+    reason: str
+    """Begins with the name of the task and ends with the next action; empty if the task can run."""
 
 
 def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
@@ -42,36 +56,36 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
     UserError
         No task can run, a name is unknown, or a model is missing.
     """
-    model = _model(store, config)
+    model = evaluated_model(store, config.model)
     if model is None and set(config.modes) != {"frozen"}:
         raise UserError(
             f"modes {', '.join(config.modes)}: {config.root} holds no network to train; run `emeg pretrain` first, or"
             " leave modes out to compare other models"
         )
-    seen = frozenset[str]()
-    if model is not None:
-        corpora = ancestry(store, model).corpora.values()
-        seen = frozenset(name for splits in corpora for name, split in splits.items() if split != HELD_OUT)
-    groups = person_groups(store, read_catalog(store))
     recipes = chosen_recipes(config.tasks)
     tasks: dict[str, TaskData] = {}
+    compared: dict[str, list[Compared]] = {}
     not_run: dict[str, str] = {}
-    for recipe in recipes:
-        try:
-            tasks[recipe.id] = make_task_data(
-                store, recipe, seeds=config.seeds, split_mode=config.split_mode, seen=seen, groups=groups
-            )
-        except UserError as error:
-            if "all" not in config.tasks:
-                raise error if recipe.id in str(error) else UserError(f"task {recipe.id}: {error}") from error
-            not_run[recipe.id] = str(error)
+    models_not_run: list[tuple[str, str, str]] = []
+    for recipe, data, reason in prepare_tasks(
+        store, recipes, model=model, seeds=config.seeds, split_mode=config.split_mode
+    ):
+        if data is not None:
+            unfit: list[tuple[str, str, str]] = []
+            models = list(models_compared(config, data, model, unfit))
+            if models:
+                tasks[recipe.id], compared[recipe.id] = data, models
+                models_not_run += unfit
+                continue
+            reason = _no_model(recipe, unfit)
+        if "all" not in config.tasks:
+            raise UserError(reason)
+        not_run[recipe.id] = reason
     if not tasks:
         reasons = "; ".join(not_run.values())
         raise UserError(
             f"none of {len(recipes)} tasks can run on this store (`emeg tasks --root` lists why): {reasons}"
         )
-    models_not_run: list[tuple[str, str, str]] = []
-    compared = {name: list(models_compared(config, data, model, models_not_run)) for name, data in tasks.items()}
     cells: dict[str, Cell] = {}
     by_cell: dict[str, Compared] = {}
     for task, one, cell in _cells(tasks, compared):
@@ -89,7 +103,65 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
             "versions": package_versions(),
         }
     )
-    return Grid(name, tasks, compared, cells, by_cell, model, not_run, tuple(models_not_run))
+    recordings_of = _recordings_of(store, tasks, model)
+    return Grid(name, tasks, compared, cells, by_cell, model, not_run, tuple(models_not_run), recordings_of)
+
+
+def prepare_tasks(
+    store: Store, recipes: Sequence[TaskRecipe], *, model: str | None, seeds: Sequence[int], split_mode: str
+) -> Iterator[PreparedTask]:
+    """Cut the windows of tasks, divide them, and run the leak checks that read no signals.
+
+    Subjects of pretraining and withdrawn subjects are left out. An evaluation of a task that has a reason here is
+    refused before anything is computed.
+
+    Parameters
+    ----------
+    store : Store
+    recipes : sequence of TaskRecipe
+    model : str, optional
+        Network that is evaluated.
+    seeds : sequence of int
+        Seeds of the splits.
+    split_mode : str
+        See `make_task_data`.
+    """
+    seen = frozenset[str]()
+    if model is not None:
+        corpora = ancestry(store, model).corpora.values()
+        seen = frozenset(name for splits in corpora for name, split in splits.items() if split != HELD_OUT)
+    withdrawn = withdrawn_subjects(store)
+    groups = person_groups(store, read_catalog(store))
+    for recipe in recipes:
+        try:
+            data = make_task_data(
+                store, recipe, seeds=seeds, split_mode=split_mode, seen=seen, withdrawn=withdrawn, groups=groups
+            )
+            check_division(store, data, model, groups)
+        except UserError as error:
+            start, text = f"task {recipe.id}: ", str(error)
+            yield PreparedTask(recipe, None, text if text.startswith(start) else start + text)
+        else:
+            yield PreparedTask(recipe, data, "")
+
+
+def _no_model(recipe: TaskRecipe, unfit: Sequence[tuple[str, str, str]]) -> str:
+    """Return the reason why a task without models to compare cannot run."""
+    reasons = "; ".join(f"{name}: {reason}" for _, name, reason in unfit) or "no model is named"
+    return f"task {recipe.id}: no model can run on it ({reasons}); name others with --rivals, such as chance"
+
+
+def _recordings_of(store: Store, tasks: Mapping[str, TaskData], model: str | None) -> dict[str, tuple[str, ...]]:
+    """Return the recordings of the subjects of tasks and of the corpora of a network."""
+    subjects = {name for data in tasks.values() for name in data.windows.subjects.tolist()}
+    if model is not None:
+        subjects |= {name for splits in ancestry(store, model).corpora.values() for name in splits}
+    subjects -= withdrawn_subjects(store)
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in read_catalog(store):
+        if (name := f"{row.dataset}/{row.subject}") in subjects:
+            found[name].append(row.recording)
+    return {name: tuple(own) for name, own in sorted(found.items())}
 
 
 def chosen_recipes(names: tuple[str, ...]) -> list[TaskRecipe]:
@@ -109,11 +181,17 @@ def chosen_recipes(names: tuple[str, ...]) -> list[TaskRecipe]:
     return list(found.values())
 
 
-def _model(store: Store, config: EvaluateConfig) -> str | None:
-    """Return the network to evaluate; None where the store holds none and none was named."""
-    if config.model is None and not models_of(store, "encoder"):
+def evaluated_model(store: Store, name: str | None) -> str | None:
+    """Return the network to evaluate: the one named, or the only one; None if the store holds none and none is named.
+
+    Raises
+    ------
+    UserError
+        There is no such network, or there are several and none is named.
+    """
+    if name is None and not models_of(store, "encoder"):
         return None
-    return find_model(store, "encoder", config.model)
+    return find_model(store, "encoder", name)
 
 
 def _identity(data: TaskData) -> dict[str, Any]:
