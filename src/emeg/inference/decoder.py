@@ -23,8 +23,9 @@ from emeg.inference.input_windows import (
     usable_sensors,
 )
 from emeg.models import POOLINGS, BrainOmniConfig, EncoderModule, Pooling, n_pooled, pool
+from emeg.models.building import build_encoder
+from emeg.models.encoder_module import DEFAULT_ENCODER, DEFAULT_TOKENIZER
 from emeg.models.hub import resolve
-from emeg.models.interface import DEFAULT_ENCODER, DEFAULT_TOKENIZER, build_encoder
 from emeg.plugins import role_of
 from emeg.sensors import positions_with_regions
 from emeg.tokenizers.braintokenizer import normalise_signal

@@ -1,13 +1,13 @@
 from .brainomni import BrainOmni as BrainOmni
+from .building import load_encoder as load_encoder
+from .encoder_module import EncoderModule as EncoderModule
 from .interface import (
     Encoder as Encoder,
-    EncoderModule as EncoderModule,
     Objective as Objective,
     PretrainingLosses as PretrainingLosses,
     Sources as Sources,
-    build_objective as build_objective,
-    load_encoder as load_encoder,
 )
+from .objectives.building import build_objective as build_objective
 from .config import BrainOmniConfig as BrainOmniConfig, PRESETS as PRESETS
 from .draws import PretrainingDraws as PretrainingDraws, draw_pretraining_step as draw_pretraining_step
 from .heads import HeadPooling as HeadPooling, TaskHead as TaskHead

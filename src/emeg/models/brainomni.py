@@ -17,8 +17,8 @@ from typing_extensions import override
 from emeg.errors import UserError
 from emeg.models.blocks import Block
 from emeg.models.config import BrainOmniConfig
+from emeg.models.encoder_module import MaskedEncoder
 from emeg.models.hub import upload
-from emeg.models.interface import EncoderModule
 from emeg.models.parameters import parameter_groups
 from emeg.models.reference import read_reference
 from emeg.models.rotary import Rotary, rotary_tables
@@ -34,7 +34,7 @@ SOURCE_STD = 0.3
 """Standard deviation of the initial vectors of the sources, where tokens are windows."""
 
 
-class BrainOmni(EncoderModule):
+class BrainOmni(MaskedEncoder):
     """Predict masked codes, and embed signals (arXiv 2505.18185, section 3.2).
 
     Sources are the latent sources of the tokenizer; steps are its latent steps at the overlap of this model, or its
@@ -59,11 +59,6 @@ class BrainOmni(EncoderModule):
             raise UserError(
                 "encoder 'brainomni': the tokenizer has a source for each channel, and this encoder needs the same"
                 " number of sources for every device; choose another tokenizer, or the encoder 'causal'"
-            )
-        if config.num_quantizers_used > sizes.n_levels:
-            raise UserError(
-                f"num_quantizers_used is {config.num_quantizers_used}, but the tokenizer has {sizes.n_levels}."
-                " Set it to at most that number."
             )
         super().__init__(config, tokenizer)
         self.window_power = WindowPower(sizes) if config.token == "window" else None
@@ -100,11 +95,6 @@ class BrainOmni(EncoderModule):
     def depth(self) -> int:
         return self.config.lm_depth
 
-    @property
-    @override
-    def n_levels(self) -> int:
-        return self.config.num_quantizers_used
-
     # Inference
 
     def logits(self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Tensor:
@@ -133,7 +123,10 @@ class BrainOmni(EncoderModule):
         """
         if self.window_power is not None:
             raise UserError("logits: a model with token 'window' predicts power, not codes; use `embed`")
-        hidden = self._enter(self._features(x, pos, sensor_type, channel_mask))
+        tokens = self.tokenizer.tokenize(
+            x, pos, sensor_type, overlap=self.config.overlap_ratio, channel_mask=channel_mask
+        )
+        hidden = self._enter(tokens.features)
         out: Tensor = self.predict_head(self._run(hidden, range(self.config.lm_depth), None))
         return out
 
@@ -142,14 +135,10 @@ class BrainOmni(EncoderModule):
         self, latents: Tensor, *, generator: torch.Generator | None = None, layers: Sequence[int] = ()
     ) -> Tensor:
         self._check_latents(latents)
-        depth = self.config.lm_depth
-        if wrong := [layer for layer in layers if not 0 <= layer <= depth]:
-            raise UserError(
-                f"layers: {wrong[0]} is outside 0 to {depth}, the number of blocks of this model; choose one of them"
-            )
+        self.check_layers(layers)
         hidden = self._enter(latents)
         if not layers:
-            return F.normalize(self._run(hidden, range(depth - 1), generator).float(), dim=-1)
+            return F.normalize(self._run(hidden, range(self.depth - 1), generator).float(), dim=-1)
         found: dict[int, Tensor] = {}
         reached = 0
         for layer in sorted(set(layers)):

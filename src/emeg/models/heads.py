@@ -8,7 +8,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor, nn
 
-from emeg.models.interface import EncoderModule
+from emeg.models.encoder_module import EncoderModule
 from emeg.models.pooling import n_pooled, pool
 from emeg.tokenizers.braintokenizer.draws import dropout
 from emeg.tokenizers.braintokenizer.initialise import initialise_linear

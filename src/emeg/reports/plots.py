@@ -204,15 +204,16 @@ def confusion(matrix: NDArray[np.int64], classes: Sequence[str]) -> str:
         return as_svg(figure)
 
 
-def scores(names: Sequence[str], folds: Sequence[Sequence[float]], chance: float, label: str) -> str:
-    """Draw one row per model: a dot for each fold or subject, a bar at their mean, a line at chance.
+def scores(names: Sequence[str], folds: Sequence[Sequence[float]], chance: float | None, label: str) -> str:
+    """Draw one row per model: a dot for each fold or subject, a bar at their mean, a line at chance if it is known.
 
     The axis goes from 0 to 1 if all values do.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.6 + 0.065 * max(map(len, names), default=0), 0.32 * len(names) + 0.75))
         axes = figure.subplots()
-        axes.axvline(chance, color=QUIET, lw=0.8, ls=":")
+        if chance is not None:
+            axes.axvline(chance, color=QUIET, lw=0.8, ls=":")
         everything = []
         for row, values in enumerate(folds):
             finite = [value for value in values if np.isfinite(value)]

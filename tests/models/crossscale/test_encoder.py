@@ -10,7 +10,7 @@ from emeg.models import load_encoder
 from emeg.models.crossscale.config import CrossScaleConfig
 from emeg.models.crossscale.encoder import CrossScale
 from emeg.models.crossscale.source_positions import imagine_cap, locate_sources
-from emeg.models.interface import build_objective
+from emeg.models.objectives.building import build_objective
 from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig
 from emeg.training import PretrainConfig
 from emeg.training.product_names import encoder_network

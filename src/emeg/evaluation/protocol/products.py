@@ -156,7 +156,7 @@ class GridComparison(Config):
     p: float | None
     """Two-sided p-value of a sign-flip test over subjects."""
     p_corrected: float | None
-    """The same, corrected over the tasks by Holm's method."""
+    """The same, corrected by Holm's method over all tests of this network and question."""
     passed: bool | None
     """Whether the model is better and the corrected p-value is below 0.05; null if not decided."""
 

@@ -198,8 +198,8 @@ def compare(scores: Sequence[GridScore]) -> list[GridComparison]:
 
     The controls are random weights and permuted labels.
 
-    The best rival is chosen on the test subjects, in favour of the rival. p-values of one model and question are
-    corrected over the tasks.
+    The best rival is chosen on the test subjects, in favour of the rival. p-values are corrected over all
+    tests of one network and question: over tasks, read-outs, modes, conditions and numbers of examples.
     """
     pairs: list[tuple[GridScore, GridScore, Question]] = []
     for score in scores:
@@ -216,10 +216,10 @@ def compare(scores: Sequence[GridScore]) -> list[GridComparison]:
         pairs += [(score, rival, question) for question in _QUESTIONS if (rival := _rival(score, same, question))]
     tests = [_paired(score, rival) for score, rival, _ in pairs]
     corrected: dict[int, float] = {}
-    families: dict[tuple[ModelKey, str], list[int]] = defaultdict(list)
+    families: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, (score, _, question) in enumerate(pairs):
         if tests[number].p is not None:
-            families[score.key, question].append(number)
+            families[score.key.model, question].append(number)
     for numbers in families.values():
         corrected |= dict(zip(numbers, holm([tests[k].p or 0.0 for k in numbers]), strict=True))
     return [

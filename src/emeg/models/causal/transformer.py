@@ -24,7 +24,8 @@ from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.drawing import Draws, mixing
 from emeg.models.causal.linear import AdaptiveLinear, LinearPrediction, LinearState
 from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
-from emeg.models.interface import EncoderModule, Sources
+from emeg.models.encoder_module import EncoderModule
+from emeg.models.interface import Sources
 from emeg.tokenizers.braintokenizer.config import N_TYPES
 from emeg.tokenizers.braintokenizer.initialise import initialise_linear
 from emeg.tokenizers.braintokenizer.layers import NORM_EPS, SensorEmbedding
@@ -94,11 +95,6 @@ class CausalTransformer(EncoderModule):
     def depth(self) -> int:
         return self.config.depth
 
-    @property
-    def n_sources(self) -> int:
-        """Sources of an embedding; 1 if each channel is a source, because channels are averaged then."""
-        return int(self.tokenizer.sizes.n_sources or 1)
-
     def context_steps(self, n_sources: int) -> int:
         """Return the number of latent steps that are read together."""
         of_step: int = self.tokenizer.sizes.n_levels * (n_sources if self.config.across_sources else 1)
@@ -167,20 +163,6 @@ class CausalTransformer(EncoderModule):
     # Inference
 
     @override
-    def embed(
-        self,
-        x: Tensor,
-        pos: Tensor,
-        sensor_type: Tensor,
-        channel_mask: Tensor | None = None,
-        *,
-        layers: Sequence[int] = (),
-    ) -> Tensor:
-        codes = self.tokenizer.tokenize(x, pos, sensor_type, channel_mask=channel_mask).codes
-        sources = Sources.of(pos, sensor_type, channel_mask) if self.tokenizer.sizes.n_sources is None else None
-        return self.embed_codes(codes, sources, layers=layers)
-
-    @override
     def embed_differentiably(
         self,
         x: Tensor,
@@ -236,11 +218,7 @@ class CausalTransformer(EncoderModule):
         -------
         float32, shape (batch, sources, steps, width) or (layers, batch, sources, steps, width)
         """
-        if wrong := [layer for layer in layers if not 0 <= layer <= self.depth]:
-            raise UserError(
-                f"layers: {wrong[0]} is outside 0 to {self.depth}, the number of blocks of this model;"
-                " choose one of them"
-            )
+        self.check_layers(layers)
         linear, length = self.predict_linearly(codes), self.context_steps(codes.shape[1])
         parts = [
             self._embed_part(

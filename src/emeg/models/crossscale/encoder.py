@@ -4,7 +4,6 @@ Shape letters: B batch, C channels, S latent sources, T latent steps, D features
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +14,13 @@ from emeg.errors import UserError
 from emeg.models.crossscale.config import CrossScaleConfig
 from emeg.models.crossscale.network import CrossScaleBlocks
 from emeg.models.crossscale.source_positions import locate_sources
-from emeg.models.interface import EncoderModule, Sources
+from emeg.models.encoder_module import MaskedEncoder
+from emeg.models.interface import Sources
 from emeg.tokenizers.braintokenizer.initialise import RELEASE_STD, initialise_linear
-from emeg.tokenizers.braintokenizer.parameters import group_parameters
 from emeg.tokenizers.interface import Tokenizer, Tokens
 
 
-class CrossScale(EncoderModule):
+class CrossScale(MaskedEncoder):
     """Predict masked codes, and embed signals, with kernels and attention over steps, windows and regions.
 
     Parameters
@@ -37,16 +36,12 @@ class CrossScale(EncoderModule):
     """
 
     kind = "crossscale"
+    decayed = "scales."
     config: CrossScaleConfig
     source_pos: Tensor | None
 
     def __init__(self, config: CrossScaleConfig, tokenizer: Tokenizer) -> None:
         sizes = tokenizer.sizes
-        if config.num_quantizers_used > sizes.n_levels:
-            raise UserError(
-                f"num_quantizers_used is {config.num_quantizers_used}, but the tokenizer has {sizes.n_levels}."
-                " Set it to at most that number."
-            )
         super().__init__(config, tokenizer)
         self.mask_token = nn.Parameter(torch.empty(sizes.n_dim))
         self.projection = nn.Linear(sizes.n_dim, config.n_dim)
@@ -73,29 +68,6 @@ class CrossScale(EncoderModule):
     def depth(self) -> int:
         return self.config.depth
 
-    @property
-    @override
-    def n_sources(self) -> int:
-        return int(self.tokenizer.sizes.n_sources or 1)
-
-    @property
-    @override
-    def n_levels(self) -> int:
-        return self.config.num_quantizers_used
-
-    @override
-    def embed(
-        self,
-        x: Tensor,
-        pos: Tensor,
-        sensor_type: Tensor,
-        channel_mask: Tensor | None = None,
-        *,
-        layers: Sequence[int] = (),
-    ) -> Tensor:
-        features = self._features(x, pos, sensor_type, channel_mask)
-        return self._embed(features, self._channels(pos, sensor_type, channel_mask), layers)
-
     @override
     def embed_differentiably(
         self,
@@ -111,7 +83,7 @@ class CrossScale(EncoderModule):
         latents = self.tokenizer.encode_latents(
             x, pos, sensor_type, overlap=overlap, channel_mask=channel_mask, check_values=check_values
         )
-        return self._embed(latents, self._channels(pos, sensor_type, channel_mask), layers)
+        return self._embed(latents, self.channel_sources(pos, sensor_type, channel_mask), layers)
 
     @override
     def embed_tokens(self, tokens: Tokens, sources: Sources | None = None, *, layers: Sequence[int] = ()) -> Tensor:
@@ -130,11 +102,7 @@ class CrossScale(EncoderModule):
         layers: Sequence[int],
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        if wrong := [layer for layer in layers if not 0 <= layer <= self.depth]:
-            raise UserError(
-                f"layers: {wrong[0]} is outside 0 to {self.depth}, the number of blocks of this model; choose one of"
-                " them"
-            )
+        self.check_layers(layers)
         hidden, reached = self._enter(latents), 0
         found: dict[int, Tensor] = {}
         for layer in sorted(set(layers or (self.depth - 1,))):
@@ -148,19 +116,6 @@ class CrossScale(EncoderModule):
         self, features: Tensor, *, generator: torch.Generator | None = None, sources: Sources | None = None
     ) -> Tensor:
         return self._run(self._enter(features), range(self.depth), generator, sources)
-
-    @override
-    def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-        decayed = {name for name, value in self.named_parameters() if value.ndim > 1 and name.startswith("scales.")}
-        groups = group_parameters(
-            self,
-            [
-                ("tokenizer", lambda name: name.startswith("tokenizer."), learning_rate, 0.0),
-                ("decayed", lambda name: name in decayed, learning_rate, weight_decay),
-                ("plain", lambda _: True, learning_rate, 0.0),
-            ],
-        )
-        return [group for group in groups if group["name"] != "tokenizer"]
 
     @override
     def checkpoint_activations(self) -> None:
@@ -177,10 +132,6 @@ class CrossScale(EncoderModule):
         sources_S1D = self.tokenizer.source_features.to(features.device)[:, None]
         out: Tensor = self.projection(features + sources_S1D)
         return out
-
-    def _channels(self, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None) -> Sources | None:
-        """Return the sensors of a signal, if each channel is a source."""
-        return Sources.of(pos, sensor_type, channel_mask) if self.source_pos is None else None
 
     def _run(
         self, hidden: Tensor, blocks: range, generator: torch.Generator | None, sources: Sources | None = None

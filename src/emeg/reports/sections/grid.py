@@ -187,6 +187,15 @@ def _note(task: GridTask) -> str:
     )
 
 
+def _chance_of_subjects(drawn: Sequence[Shown], task: GridTask) -> float | None:
+    """Return what chance reaches in the metric of single subjects; None if that is not known."""
+    if drawn[0].score.subject_metric == task.metric:
+        return chance_of(drawn, task)
+    of_chance = next((one.score.subjects for one in drawn if one.score.key.model == "chance"), {})
+    values = [value for value in of_chance.values() if value is not None]
+    return float(np.mean(values)) if values else None
+
+
 def _subjects(task: GridTask, own: Sequence[Shown]) -> Picture | None:
     """Draw the metric of every subject for all models with all labels."""
     drawn = [one for one in fullest(own) if any(value is not None for value in one.score.subjects.values())]
@@ -194,9 +203,10 @@ def _subjects(task: GridTask, own: Sequence[Shown]) -> Picture | None:
         return None
     metric = drawn[0].score.subject_metric
     values = [[np.nan if value is None else value for value in one.score.subjects.values()] for one in drawn]
-    svg = scores([one.name for one in drawn], values, chance_of(own, task), f"{metric} (dots: subjects)")
+    chance = _chance_of_subjects(drawn, task)
+    svg = scores([one.name for one in drawn], values, chance, f"{metric} (dots: subjects)")
     alt = f"{metric} of every subject for {len(drawn)} models on {task.id}; the table above has means and intervals."
-    return Picture(svg, alt, "Dots: subjects; red: their mean; dotted: chance.")
+    return Picture(svg, alt, f"Dots: subjects; red: their mean{'' if chance is None else '; dotted: chance'}.")
 
 
 def _training(store: Store, grids: Mapping[str, GridSummary]) -> tuple[list[dict[str, Any]], str]:

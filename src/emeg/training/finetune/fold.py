@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from emeg.errors import UserError
 from emeg.models import EncoderModule, load_encoder
-from emeg.models.interface import with_random_weights
+from emeg.models.building import with_random_weights
 from emeg.progress import Progress, silent
 from emeg.training.configs import FinetuneRecipe
 from emeg.training.device import pick_device

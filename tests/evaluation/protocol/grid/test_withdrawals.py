@@ -55,9 +55,14 @@ def of_subject(config: EvaluateConfig, name: str) -> WithdrawConfig:
     return WithdrawConfig(root=config.root, dataset=dataset, subject=subject)
 
 
+def small_config(root: str, folder: Path) -> EvaluateConfig:
+    task = write_recipe(folder, HANDS)
+    return config_of(root, task, rivals=("chance",), random_weights=False, permuted_labels=False)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_subject_withdrawn_while_the_grid_runs_is_nowhere_afterwards(root, tmp_path, monkeypatch, stage):
-    config = config_of(root, write_recipe(tmp_path, HANDS))
+    config = small_config(root, tmp_path)
     store = Store.open(root)
     grid = plan_grid(store, config)
     subject = grid.tasks["hands"].windows.subjects[0]
@@ -77,7 +82,7 @@ def test_a_subject_withdrawn_while_the_grid_runs_is_nowhere_afterwards(root, tmp
 
 def test_a_subject_of_pretraining_who_is_withdrawn_stops_the_grid(root, tmp_path, monkeypatch):
     """The network and the work in progress on it name the subject's corpus, so that `withdraw` removes them."""
-    config = config_of(root, write_recipe(tmp_path, HANDS))
+    config = small_config(root, tmp_path)
     store = Store.open(root)
     splits = Corpus.open(store, None).subjects
     trained = next(name for name, split in sorted(splits.items()) if split == "train")
@@ -89,7 +94,7 @@ def test_a_subject_of_pretraining_who_is_withdrawn_stops_the_grid(root, tmp_path
 
 
 def test_a_process_that_joins_after_a_withdrawal_computes_nothing_of_another_grid(root, tmp_path):
-    config = config_of(root, write_recipe(tmp_path, HANDS))
+    config = small_config(root, tmp_path)
     store = Store.open(root)
     grid = plan_grid(store, config)
     subject = grid.tasks["hands"].windows.subjects[0]
@@ -102,7 +107,7 @@ def test_a_process_that_joins_after_a_withdrawal_computes_nothing_of_another_gri
 
 
 def test_a_withdrawal_that_was_interrupted_leaves_the_subject_out(root, tmp_path):
-    config = config_of(root, write_recipe(tmp_path, HANDS), rivals=("chance",), random_weights=False)
+    config = small_config(root, tmp_path)
     store = Store.open(root)
     subject = plan_grid(store, config).tasks["hands"].windows.subjects[0]
     note_withdrawn(store, [Withdrawn(dataset="d", subject=subject[2:])])
@@ -139,7 +144,7 @@ def test_a_folder_into_which_others_still_write_is_removed(root, monkeypatch):
 
 
 def test_a_run_that_was_removed_meanwhile_is_named(root, tmp_path, monkeypatch):
-    config = config_of(root, write_recipe(tmp_path, HANDS), rivals=("chance",), random_weights=False)
+    config = small_config(root, tmp_path)
     store = Store.open(root)
     name = plan_grid(store, config).name
     once_after(monkeypatch, "embedding", lambda: store.remove("runs", name))

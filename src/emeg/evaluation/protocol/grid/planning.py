@@ -56,6 +56,7 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
     UserError
         No task can run, a name is unknown, or a model is missing.
     """
+    recordings_of = _recordings_of(store)  # first: a subject who is withdrawn during planning has to be in it
     model = evaluated_model(store, config.model)
     if model is None and set(config.modes) != {"frozen"}:
         raise UserError(
@@ -103,7 +104,10 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
             "versions": package_versions(),
         }
     )
-    recordings_of = _recordings_of(store, tasks, model)
+    used = {name for data in tasks.values() for name in data.windows.subjects.tolist()}
+    if model is not None:
+        used |= {name for splits in ancestry(store, model).corpora.values() for name in splits}
+    recordings_of = {subject: own for subject, own in recordings_of.items() if subject in used}
     return Grid(name, tasks, compared, cells, by_cell, model, not_run, tuple(models_not_run), recordings_of)
 
 
@@ -151,15 +155,12 @@ def _no_model(recipe: TaskRecipe, unfit: Sequence[tuple[str, str, str]]) -> str:
     return f"task {recipe.id}: no model can run on it ({reasons}); name others with --rivals, such as chance"
 
 
-def _recordings_of(store: Store, tasks: Mapping[str, TaskData], model: str | None) -> dict[str, tuple[str, ...]]:
-    """Return the recordings of the subjects of tasks and of the corpora of a network."""
-    subjects = {name for data in tasks.values() for name in data.windows.subjects.tolist()}
-    if model is not None:
-        subjects |= {name for splits in ancestry(store, model).corpora.values() for name in splits}
-    subjects -= withdrawn_subjects(store)
+def _recordings_of(store: Store) -> dict[str, tuple[str, ...]]:
+    """Return the recordings of all subjects who were not withdrawn, by global name."""
+    withdrawn = withdrawn_subjects(store)
     found: dict[str, list[str]] = defaultdict(list)
     for row in read_catalog(store):
-        if (name := f"{row.dataset}/{row.subject}") in subjects:
+        if (name := f"{row.dataset}/{row.subject}") not in withdrawn:
             found[name].append(row.recording)
     return {name: tuple(own) for name, own in sorted(found.items())}
 

@@ -1,0 +1,51 @@
+"""Create encoders of any kind, load them, and give them initial weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from emeg.models.encoder_module import DEFAULT_ENCODER, EncoderModule, encoder_parts
+from emeg.plugins import load_network
+from emeg.tokenizers.braintokenizer.pretrained import read_card
+from emeg.tokenizers.interface import build_tokenizer
+
+
+def build_encoder(card: Mapping[str, Any], *, source: str) -> EncoderModule:
+    """Create an encoder and its tokenizer with initial weights.
+
+    Parameters
+    ----------
+    card : mapping
+        As in ``config.json``: ``config`` and ``tokenizer``, and ``kind`` and ``tokenizer_kind`` unless they are a
+        BrainOmni and a BrainTokenizer.
+    source : str
+        Where the mapping comes from, for errors.
+
+    Raises
+    ------
+    UserError
+        No package registers the encoder or the tokenizer, or a configuration is refused.
+    """
+    kind = str(card.get("kind", DEFAULT_ENCODER))
+    config, tokenizer = encoder_parts(card, kind, source=source)
+    made: EncoderModule = load_network("encoder", kind)(config, tokenizer)
+    return made
+
+
+def load_encoder(folder: Path) -> EncoderModule:
+    """Load an encoder of any kind, with its tokenizer, in evaluation mode.
+
+    Raises
+    ------
+    UserError
+        The folder holds no encoder, or the package of its kind is not installed.
+    """
+    kind = str(read_card(folder, "encoder")["kind"])
+    loaded: EncoderModule = load_network("encoder", kind).from_pretrained(folder)
+    return loaded
+
+
+def with_random_weights(encoder: EncoderModule) -> EncoderModule:
+    """Return an encoder and a tokenizer of the same sizes with initial weights, in evaluation mode."""
+    tokenizer = build_tokenizer(encoder.tokenizer.kind, encoder.tokenizer.config, source="tokenizer")
+    return type(encoder)(encoder.config, tokenizer).eval()
