@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from emeg.config import Config, option, runtime_field
 from emeg.data.tasks.definition import TaskConfig
@@ -113,7 +113,7 @@ class EvaluateConfig(FinetuneFromRecipe):
     tasks: tuple[str, ...] = option((), group="tasks")
     """Tasks to compare models on: names (`emeg tasks` lists them), YAML files, or all for every task that can run on
     the store. If given, the options below apply, and those of the fine-tuned model and its reconstruction do not."""
-    seeds: tuple[int, ...] = option(SEEDS, group="tasks", min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = option(SEEDS, group="tasks", min_length=1)
     """Seeds of folds, random weights and fits."""
     modes: tuple[Literal["frozen", "lora", "full"], ...] = option(("frozen",), group="tasks", min_length=1)
     """Ways to use a network. frozen: read out its features; lora: train the head and small factors beside the linear
@@ -130,7 +130,7 @@ class EvaluateConfig(FinetuneFromRecipe):
     """strict: the split rule of each task; paper_compat: the folds of the reference release."""
     pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power"] = option("log_std", group="tasks")
     """Features of an embedding that the read-out sees."""
-    layers: tuple[int, ...] = option((), group="tasks")
+    layers: tuple[NonNegativeInt, ...] = option((), group="tasks")
     """Numbers of blocks behind the embeddings to average; empty: the last but one."""
     random_weights: bool = option(True, group="tasks")
     """Also evaluate the same network with random weights."""

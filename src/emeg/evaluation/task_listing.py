@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 import yaml
+from pydantic import NonNegativeInt
 
 from emeg.config import Config, option, runtime_field
 from emeg.data.tasks.recipes import TaskRecipe, known_tasks, load_task
@@ -24,7 +25,7 @@ class TasksConfig(Config):
     model: str | None = option(None, group="model")
     """Network that `emeg evaluate` would evaluate: subjects that it was trained on are not tested. Default: the only
     one of the store, if there is any."""
-    seeds: tuple[int, ...] = option(SEEDS, group="tasks", min_length=1)
+    seeds: tuple[NonNegativeInt, ...] = option(SEEDS, group="tasks", min_length=1)
     """Seeds of the folds."""
     split_mode: SplitMode = option("strict", group="tasks")
     """strict: the split rule of each task; paper_compat: the folds of the reference release."""

@@ -56,6 +56,12 @@ def test_numbers_of_yaml_are_texts_and_order_is_kept():
         ({"classes": {"left": ["left"]}}, "classes"),
         ({"classes": {"left": ["a"], "right": ["a"]}}, "classes"),
         ({"kind": "regression"}, "classes"),
+        ({"window": {"length_s": float("inf")}}, "length_s"),
+        ({"window": {"length_s": 2, "offset_s": float("nan")}}, "offset_s"),
+        ({"split": {"gap_s": float("inf")}}, "gap_s"),
+        ({"split": {"official_test": "("}}, "official_test"),
+        ({"paper": {"official_test": "*"}}, "official_test"),
+        ({"labels": {"source": "path", "pattern": "["}}, "pattern"),
         ({"kind": "retrieval", "classes": {}}, "stimulus"),
         ({"labels": {"source": "participants"}}, "column"),
         ({"labels": {"source": "path", "pattern": "("}}, "pattern"),
@@ -95,3 +101,9 @@ def test_intracranial_tasks_are_split_in_time_unless_they_say_otherwise():
     assert TaskRecipe(**HANDS, modality="ieeg", split={"rule": "cross_subject"}).split.rule == "cross_subject"
     again = TaskRecipe.checked(json.loads(json.dumps(implanted.model_dump(mode="json"))), source="json")
     assert again == implanted
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "t.yaml").write_bytes(b"id: t\xff")
+    with refusal(UserError, "t.yaml", action="UTF-8"):
+        load_task(str(tmp_path / "t.yaml"))

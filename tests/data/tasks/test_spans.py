@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from tests.messages import refusal
 
 from emeg.data.tasks.recipes import TaskRecipe
@@ -122,3 +123,33 @@ def test_a_dataset_is_found_by_its_registry_entry(store, add_recording):
         task_windows(store, recipe(dataset="ds002778"))
     store.write_json({"entry": "ds002778"}, "catalog", "datasets", "downloads.json")
     assert len(task_windows(store, recipe(dataset="ds002778"))) == 2
+
+
+@pytest.mark.parametrize("value", ["{label.size}", "{label[x]}", "{label:d}", "{0}", "{"])
+def test_a_text_of_labels_that_cannot_be_made_is_refused(store, add_recording, value):
+    add_recording("01", events=[(0.0, 2.0, "a", "")])
+    with refusal(UserError, value, action="trial_type"):
+        task_windows(store, recipe(labels={"source": "events", "value": value}))
+
+
+@pytest.mark.parametrize("onset", ["n/a", "soon", "NaN", "inf"])
+def test_a_row_of_a_table_without_a_time_is_named(store, add_recording, tmp_path, onset):
+    add_recording("01")
+    (tmp_path / "l.csv").write_text(f"subject,onset,score\n01,1.5,2\n01,{onset},3\n")
+    own = regression(source="table", table=str(tmp_path / "l.csv"), column="score", onset="onset")
+    with refusal(UserError, "l.csv", "onset", action="remove the row"):
+        task_windows(store, own)
+
+
+def test_targets_that_are_not_finite_and_subjects_without_a_row_are_left_out(store, add_recording, tmp_path):
+    for subject in ("01", "02", "03", "04"):
+        add_recording(subject)
+    (tmp_path / "l.csv").write_text("subject,score\n01,1.5\n02,NaN\n03,inf\n")
+    windows = task_windows(store, regression(source="table", table=str(tmp_path / "l.csv"), column="score"))
+    assert set(windows.subjects.tolist()) == {"d/01"}
+
+
+def test_windows_without_samples_are_refused(store, add_recording):
+    add_recording("01", events=[(0.0, 2.0, "a", ""), (4.0, 2.0, "b", "")])
+    with refusal(UserError, "0.001 s", action="length"):
+        task_windows(store, recipe(window={"length_s": 0.001}))

@@ -28,6 +28,7 @@ from emeg.errors import UserError
 from emeg.evaluation.protocol.products import GridSummary, write_grid
 from emeg.evaluation.protocol.rows import PREDICTIONS, SPLITS
 from emeg.reports import ReportConfig, report
+from emeg.reports.sections import grid as grid_section
 from emeg.store import Store
 from emeg.store.catalog.parquet import parquet_bytes
 
@@ -223,6 +224,20 @@ def test_subjects_as_units_have_an_interval(store):
     rows = pq.read_table(folder / "figures.parquet").to_pylist()
     (row,) = [one for one in rows if one["item"] == "subjects as units"]
     assert (row["value"], row["low"], row["high"], row["n"]) == (0.8125, 0.625, 0.9375, 6)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_chance_is_drawn_in_the_metric_of_single_subjects_or_not_at_all(store, monkeypatch, known):
+    """The primary metric of a regression is not defined for one subject: chance of another metric says nothing."""
+    scores = grid("aaaaaaaa11", 0.7, tasks=("t1",)).model_dump(mode="json")["scores"]
+    for one in scores:
+        one |= {"subject_metric": "mae", "subjects": dict.fromkeys(one["subjects"], 3.0)}
+    publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",), scores=scores if known else scores[1:])
+    lines = []
+    monkeypatch.setattr(grid_section, "scores", lambda names, values, chance, label: lines.append(chance) or "<svg/>")
+    text = text_of(made(store)[0])
+    assert lines == [3.0 if known else None]
+    assert ("red: their mean; dotted: chance." in text) is known
 
 
 def test_an_older_evaluation_is_shown_with_a_line_for_each_missing_file(store):

@@ -7,7 +7,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, field_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    field_serializer,
+    model_validator,
+)
 
 from emeg.config import Config, runtime_field
 from emeg.errors import UserError
@@ -35,6 +44,25 @@ METRICS: dict[Kind, str] = {
 """Primary metric of each kind."""
 
 
+def _is_pattern(text: str) -> str:
+    """Return a regular expression that compiles.
+
+    Raises
+    ------
+    ValueError
+        It does not compile.
+    """
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}; correct it") from error
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_is_pattern)]
+"""Regular expression."""
+
+
 class LabelSource(Config):
     """Source of the labels of a task."""
 
@@ -46,7 +74,7 @@ class LabelSource(Config):
     value: str = "{label}"
     """Text of a label of events, with {label} (trial type, else value), {trial_type}, {value}, {run}, {task},
     {session} and {subject}; run numbers have no leading zeros."""
-    pattern: str | None = None
+    pattern: Pattern | None = None
     """Regular expression searched in the path; the label is its first group, or the whole match without one."""
     table: str | None = runtime_field(None, group="data")
     """File with a header, .csv, .tsv or .parquet, relative to the recipe. Rows belong to recordings by those columns
@@ -62,11 +90,6 @@ class LabelSource(Config):
         missing = [field for field in needed if getattr(self, field) is None]
         if missing:
             raise ValueError(f"source {self.source} needs {' and '.join(missing)}; add it to labels")
-        if self.pattern is not None:
-            try:
-                re.compile(self.pattern)
-            except re.error as error:
-                raise ValueError(f"pattern {self.pattern!r} is not a regular expression: {error}") from error
         return self
 
     @property
@@ -77,6 +100,8 @@ class LabelSource(Config):
 
 class WindowRule(Config):
     """Windows of a task."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     length_s: PositiveFloat
     """Length of a window, s."""
@@ -92,12 +117,14 @@ class PaperSplit(Config):
 
     subjects_as: Literal["text", "integer"] = "text"
     """Order of the subject labels before they are shuffled."""
-    official_test: str | None = None
+    official_test: Pattern | None = None
     """Regular expression on the source path of recordings that are the test set of every fold."""
 
 
 class SplitRule(Config):
     """How windows are divided into training, validation and test."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     rule: Rule = "cross_subject"
     """cross_subject: folds of subjects, stratified by label; leave_one_subject_out; within_subject_blocks: blocks of
@@ -112,7 +139,7 @@ class SplitRule(Config):
     """Labelled examples of each class and subject, for few_shot."""
     calibration_s: PositiveFloat = 60.0
     """Unlabelled signal of each subject, s, for calibration."""
-    official_test: str | None = None
+    official_test: Pattern | None = None
     """Regular expression on the source path of recordings that are the test set of every fold of cross_subject."""
 
 
@@ -253,7 +280,11 @@ def load_task(name: str) -> TaskRecipe:
     file = Path(name)
     if not file.is_file():
         raise UserError(f"task {name}: there is no such file; give the path of a YAML file")
-    recipe = TaskRecipe.from_yaml(file.read_text(encoding="utf-8"), source=name)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"task {name}: not readable as YAML; save it as UTF-8: {error}") from error
+    recipe = TaskRecipe.from_yaml(text, source=name)
     return _beside(recipe, file.parent)
 
 

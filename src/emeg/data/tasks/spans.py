@@ -96,7 +96,7 @@ def _of_events(store: Store, row: CatalogRow, labels: LabelSource) -> list[Span]
         texts = {"label": event_label(event), "trial_type": event.trial_type, "value": event.value}
         try:
             value = labels.value.format(**about, **texts)
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             raise UserError(
                 f"labels.value {labels.value!r}: {error} is not known; use {', '.join((*texts, *about))} in braces"
             ) from error
@@ -130,11 +130,31 @@ def _of_table(rows: Sequence[CatalogRow], recipe: TaskRecipe) -> dict[str, list[
         if value is None or (isinstance(value, float) and not np.isfinite(value)):
             continue
         for row in by_key.get(tuple(_key(cells[key], key) for key in keys), ()):
-            onset_s = 0.0 if labels.onset is None else float(cells[labels.onset])
+            onset_s = 0.0 if labels.onset is None else _seconds(cells, labels.onset, labels.table)
             whole = row.duration_s if labels.onset is None else 0.0
-            duration_s = whole if labels.duration is None else float(cells[labels.duration])
+            duration_s = whole if labels.duration is None else _seconds(cells, labels.duration, labels.table)
             found[row.recording].append(Span(onset_s, duration_s, label_text(value)))
     return dict(found)
+
+
+def _seconds(cells: Mapping[str, Any], column: str, table: str | None) -> float:
+    """Return a time of a row of a table, s.
+
+    Raises
+    ------
+    UserError
+        It is missing or no number.
+    """
+    try:
+        value = float(cells[column])
+    except (TypeError, ValueError):
+        value = np.nan
+    if not np.isfinite(value):
+        raise UserError(
+            f"{table}: {column} is {cells[column]!r} in the row {dict(cells)}; write a time in seconds, or remove the"
+            " row"
+        )
+    return value
 
 
 def _key(value: Any, key: str) -> str:  # noqa: ANN401 - a cell

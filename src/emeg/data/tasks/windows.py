@@ -20,6 +20,9 @@ from emeg.store import CatalogRow, Store, find_labels, read_catalog, read_events
 MAX_BAD_CHANNELS = 0.5
 """Largest share of channels that may be flat or NaN in any second of a window."""
 
+FEWEST_SAMPLES = 2
+"""Samples of the shortest window: a single one has no spectrum and no deviation."""
+
 
 @dataclass(frozen=True, eq=False)
 class TaskWindows:
@@ -229,6 +232,11 @@ def _cut(
         recording = opened[number]
         rates.add(recording.sfreq)
         n_samples = round(cutting.length_s * recording.sfreq)
+        if n_samples < FEWEST_SAMPLES:
+            raise UserError(
+                f"task {cutting.name}: a window of {cutting.length_s:g} s has {n_samples} samples at"
+                f" {recording.sfreq:g} Hz; set a length of at least {FEWEST_SAMPLES / recording.sfreq:g} s"
+            )
         starts = [(start, label) for label, span in labelled for start in _starts(span, cutting, recording.sfreq)]
         if cutting.merge:
             n_all = len(starts)

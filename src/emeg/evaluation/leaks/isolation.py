@@ -24,6 +24,9 @@ class Outcome(NamedTuple):
     """Text of the setting that was chosen."""
 
 
+ISOLATION = "isolation"
+"""Name of the check."""
+
 Procedure = Callable[[NDArray[Any], NDArray[Any]], Outcome]
 """Function of all windows and all labels that fits on training windows, chooses on validation windows and predicts the
 test windows. Which windows are which must be fixed inside."""
@@ -69,7 +72,7 @@ def check_isolation(procedure: Procedure, X: NDArray[Any], labels: NDArray[Any],
     if _differ(moved.predictions[0::2], base.predictions[0::2]):
         found.append("predictions of test windows depend on other test windows")
     title = "Test windows influence nothing but their own predictions"
-    return Check("isolation", title, not found, stops=True, found=tuple(found))
+    return Check(ISOLATION, title, not found, stops=True, found=tuple(found))
 
 
 def _differ(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.data.corpus.registered import person_groups
-from emeg.evaluation.leaks import check_isolation, run_checks, stop_on_leaks
+from emeg.errors import UserError
+from emeg.evaluation.leaks import CHECKS, ISOLATION, check_isolation, run_checks, stop_on_leaks
 from emeg.evaluation.leaks.gather import gather_setup
 from emeg.evaluation.leaks.setup import Setup, Sides
 from emeg.evaluation.protocol.compute import Compared, procedure_of
@@ -47,6 +48,12 @@ def check_division(store: Store, data: TaskData, model: str | None, groups: Mapp
     UserError
         A check failed that stops an evaluation and that the task does not accept.
     """
+    unknown = sorted(set(data.recipe.accepted_checks) - {*CHECKS, ISOLATION})
+    if unknown:
+        raise UserError(
+            f"task {data.recipe.id}: accepted_checks names {', '.join(unknown)}, which is no leak check; use names"
+            f" among {', '.join((*CHECKS, ISOLATION))}"
+        )
     setup = _setup(store, data, model, groups, with_signal=False, with_fingerprints=False)
     stop_on_leaks(run_checks(setup), task=data.recipe.id, accepted=data.recipe.accepted_checks)
 

@@ -19,6 +19,7 @@ from emeg.errors import UserError
 from emeg.evaluation.classical.channels import CommonChannels, common_channels
 from emeg.evaluation.embeddings import EmbeddingSpec, embed
 from emeg.evaluation.protocol.interfaces import Channel, Windows
+from emeg.evaluation.protocol.scoring import OF_KIND
 from emeg.evaluation.protocol.splits import SplitManifest, make_paper_splits, make_splits
 from emeg.progress import Progress, silent
 from emeg.sensors import SensorType
@@ -252,6 +253,7 @@ def make_task_data(
     UserError
         The task cannot run on this store; the message gives the reason and the next action.
     """
+    _check_metric(recipe)
     stimuli = read_stimuli(recipe.stimulus) if recipe.stimulus is not None else None
     rows = task_recordings(store, recipe)
     everybody = {f"{row.dataset}/{row.subject}" for row in rows} - withdrawn
@@ -266,6 +268,7 @@ def make_task_data(
             " `emeg shard --held-out` and train on that corpus, or ingest a dataset that was not trained on"
         )
     windows = task_windows(store, recipe, unseen, stimuli=() if stimuli is None else stimuli.names)
+    _check_classes(windows, recipe)
     manifests: dict[tuple[int, int | None], SplitManifest] = {}
     for seed in seeds:
         if split_mode == "paper_compat":
@@ -283,3 +286,23 @@ def make_task_data(
             " include to the recordings of one"
         )
     return data
+
+
+def _check_metric(recipe: TaskRecipe) -> None:
+    if recipe.metric not in OF_KIND[recipe.kind]:
+        raise UserError(
+            f"task {recipe.id}: metric {recipe.metric!r} is none of kind {recipe.kind}; use one of"
+            f" {', '.join(OF_KIND[recipe.kind])}"
+        )
+
+
+def _check_classes(windows: TaskWindows, recipe: TaskRecipe) -> None:
+    """Raise an error if a class has no window: its texts may be misspelt, and chance would be counted with it."""
+    there = set(windows.labels.tolist())
+    for number, (name, texts) in enumerate(recipe.classes.items()):
+        if number not in there:
+            raise UserError(
+                f"task {recipe.id}: class {name} ({', '.join(texts)}) has no window among"
+                f" {len(set(windows.subjects.tolist()))} subjects; correct its texts, remove the class, or add subjects"
+                " who have it"
+            )

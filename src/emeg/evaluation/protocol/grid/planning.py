@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emeg.data.corpus.registered import person_groups
@@ -96,7 +96,7 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
         {
             "kind": "grid",
             "version": __version__,
-            "config": config.product_fields(),
+            "config": grid_fields(config, [recipe.id for recipe in recipes]),
             "model": model,
             "tasks": {name: _identity(data) for name, data in tasks.items()},
             "cells": sorted(cells),
@@ -147,6 +147,18 @@ def prepare_tasks(
             yield PreparedTask(recipe, None, text if text.startswith(start) else start + text)
         else:
             yield PreparedTask(recipe, data, "")
+
+
+def grid_fields(config: EvaluateConfig, tasks: Iterable[str]) -> dict[str, Any]:
+    """Return the settings that can change a result; tasks by name, because their files may be in any folder.
+
+    Parameters
+    ----------
+    config : EvaluateConfig
+    tasks : iterable of str
+        Names of the tasks.
+    """
+    return config.product_fields() | {"tasks": sorted(tasks)}
 
 
 def _no_model(recipe: TaskRecipe, unfit: Sequence[tuple[str, str, str]]) -> str:

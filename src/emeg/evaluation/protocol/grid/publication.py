@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from emeg.evaluation.configs import EvaluateConfig
 from emeg.evaluation.protocol.grid.cells import read_cells
-from emeg.evaluation.protocol.grid.planning import Grid, package_versions
+from emeg.evaluation.protocol.grid.planning import Grid, grid_fields, package_versions
 from emeg.evaluation.protocol.products import GridSummary, write_grid
 from emeg.evaluation.protocol.rows import SPLITS
 from emeg.evaluation.protocol.splits import split_rows
@@ -51,7 +51,7 @@ def publish_grid(store: Store, config: EvaluateConfig, grid: Grid) -> None:
         provenance={
             "model": grid.model,
             "trained_on": [] if grid.model is None else sorted(ancestry(store, grid.model).corpora),
-            "config": config.product_fields(),
+            "config": grid_fields(config, (*grid.tasks, *grid.tasks_not_run)),
             "recordings": sorted({one for data in grid.tasks.values() for one in data.windows.recordings.tolist()}),
             "versions": {"emeg": __version__} | package_versions(),
             "notes": notes,

@@ -1,0 +1,65 @@
+"""What a grid is made of: its name, its tasks, and the models that can run."""
+
+from pathlib import Path
+
+import pytest
+from tests.evaluation.conftest import add_person
+from tests.evaluation.protocol.test_run import HANDS, config_of, write_recipe
+from tests.messages import refusal
+
+from emeg.errors import UserError
+from emeg.evaluation.protocol.grid.planning import plan_grid
+from emeg.store import Store
+
+
+def test_the_name_depends_neither_on_folders_nor_on_the_order_of_tasks(root, tmp_path, monkeypatch):
+    """The same command from another folder, or on a copy of the store, continues the same evaluation."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    paths = [write_recipe(folder, HANDS, id=name) for name in ("a", "b") for folder in (tmp_path, elsewhere)]
+    store = Store.open(root)
+    expected = plan_grid(store, config_of(root, paths[0], paths[2])).name
+    assert plan_grid(store, config_of(root, paths[3], paths[1])).name == expected
+    monkeypatch.chdir(tmp_path)
+    assert plan_grid(store, config_of(root, "a.yaml", "./b.yaml")).name == expected
+    Path(root).rename(elsewhere / "store")
+    moved = str(elsewhere / "store")
+    assert plan_grid(Store.open(moved), config_of(moved, paths[0], paths[2])).name == expected
+
+
+def test_two_tasks_of_one_name_are_refused_unless_they_are_equal(root, tmp_path):
+    (tmp_path / "other").mkdir()
+    first = write_recipe(tmp_path, HANDS)
+    same = write_recipe(tmp_path / "other", HANDS)
+    assert list(plan_grid(Store.open(root), config_of(root, first, same)).tasks) == ["hands"]
+    write_recipe(tmp_path / "other", HANDS, window={"length_s": 1})
+    with refusal(UserError, "hands", action="another id"):
+        plan_grid(Store.open(root), config_of(root, first, same))
+
+
+def test_a_task_on_which_no_model_can_run_is_refused(tmp_path):
+    """Without a network and without shared channels, models that read signals cannot run."""
+    root = str(tmp_path / "store")
+    store = Store.open(root, create=True)
+    for k in range(4):
+        add_person(store, f"{k:02d}", names=("C3", "C4", "Cz") if k % 2 else ("A", "B", "C"), seconds=20.0)
+    task = write_recipe(tmp_path, HANDS)
+    assert plan_grid(store, config_of(root, task)).cells, "chance can run"
+    with refusal(UserError, "hands", "band_power", "share no channel", action="--rivals"):
+        plan_grid(store, config_of(root, task, rivals=("band_power",)))
+    Path(tmp_path / "s.csv").write_text("name,a,b\nleft,1,2\nright,2,1\nup,0,0\n")
+    encoding = {"kind": "encoding", "id": "encode", "stimulus": {"table": "s.csv", "key": "name"}}
+    changes = {key: value for key, value in HANDS.items() if key != "classes"} | encoding
+    with refusal(UserError, "encode", action="device"):
+        plan_grid(store, config_of(root, write_recipe(tmp_path, changes, split={"rule": "within_subject_blocks"})))
+
+
+@pytest.mark.parametrize("field", ["seeds", "layers"])
+def test_negative_numbers_are_refused(root, field):
+    with pytest.raises(ValueError, match=field):
+        config_of(root, "ssvep", **{field: (-1,)})
+
+
+def test_checks_that_a_task_accepts_are_known(root, tmp_path):
+    with refusal(UserError, "blocks_appart", action="blocks_apart"):
+        plan_grid(Store.open(root), config_of(root, write_recipe(tmp_path, HANDS, accepted_checks=["blocks_appart"])))
