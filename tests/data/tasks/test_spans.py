@@ -137,7 +137,7 @@ def test_a_row_of_a_table_without_a_time_is_named(store, add_recording, tmp_path
     add_recording("01")
     (tmp_path / "l.csv").write_text(f"subject,onset,score\n01,1.5,2\n01,{onset},3\n")
     own = regression(source="table", table=str(tmp_path / "l.csv"), column="score", onset="onset")
-    with refusal(UserError, "l.csv", "onset", action="remove the row"):
+    with refusal(UserError, "l.csv", "onset", action="row"):
         task_windows(store, own)
 
 

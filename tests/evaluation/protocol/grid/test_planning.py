@@ -45,7 +45,7 @@ def test_a_task_on_which_no_model_can_run_is_refused(tmp_path):
         add_person(store, f"{k:02d}", names=("C3", "C4", "Cz") if k % 2 else ("A", "B", "C"), seconds=20.0)
     task = write_recipe(tmp_path, HANDS)
     assert plan_grid(store, config_of(root, task)).cells, "chance can run"
-    with refusal(UserError, "hands", "band_power", "share no channel", action="--rivals"):
+    with refusal(UserError, "hands", "band_power", action="--rivals"):
         plan_grid(store, config_of(root, task, rivals=("band_power",)))
     Path(tmp_path / "s.csv").write_text("name,a,b\nleft,1,2\nright,2,1\nup,0,0\n")
     encoding = {"kind": "encoding", "id": "encode", "stimulus": {"table": "s.csv", "key": "name"}}
