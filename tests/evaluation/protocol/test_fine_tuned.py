@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.evaluation.protocol.test_run import HANDS, config_of, write_recipe
 from tests.messages import refusal
 
@@ -18,7 +19,12 @@ from emeg.evaluation.protocol.fine_tuned import FineTunedNetwork
 from emeg.evaluation.protocol.grid.planning import plan_grid
 from emeg.evaluation.protocol.products import read_grid, read_results
 from emeg.evaluation.protocol.splits import TEST, TRAIN
-from emeg.store import Store
+from emeg.models import load_encoder
+from emeg.models.causal.config import CausalConfig
+from emeg.models.causal.transformer import CausalTransformer
+from emeg.models.lora import merge_lora
+from emeg.store import Store, model_config
+from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 from emeg.training import FinetuneRecipe
 
 QUICK = FinetuneRecipe.of(epochs=1, backbone_learning_rates=(3e-3, 1e-3))
@@ -149,6 +155,38 @@ def test_a_killed_grid_resumes_with_its_trained_networks(root, tmp_path):
     assert paired == {(mode, mode) for mode in ("frozen", "lora", "full")}, "each mode against its own random weights"
     titles = {s.title for s in summary.scores if s.key.mode == "lora"}
     assert titles == {"Pretrained, low-rank fine-tuning", "Random weights, low-rank fine-tuning"}
+
+
+@pytest.mark.parametrize("tokens", ["channels", "latent sources"])
+@pytest.mark.parametrize("mode", ["lora", "full"])
+def test_causal_networks_are_trained(root, tmp_path, tokens, mode):
+    """Codes are their input, so that their own weights change and those of the tokenizer do not."""
+    store = Store.open(root)
+    is_channels = tokens == "channels"
+    tokenizer = MuLaw(MuLawConfig(n_codes=16)) if is_channels else load_encoder(store.local_copy("models", "omni")).tokenizer
+    sizes = CausalConfig(
+        width=16, n_head=2, depth=2, context_tokens=128, across_sources=not is_channels, linear_taps=4 * is_channels
+    )
+    torch.manual_seed(0)
+    with store.publishing("models", "causal") as folder:
+        CausalTransformer(sizes, tokenizer).save_pretrained(
+            folder, provenance=model_config(store, "omni")["provenance"]
+        )
+    config = modes_config(root, write_recipe(tmp_path, HANDS), modes=(mode,), model="causal", seeds=(0,))
+    data, one, cell = cell_of(root, "", config=config, mode=mode, weights="pretrained")
+    rows = compute_cell(data, one, cell, budget=1, device="cpu").results
+    assert {row["metric"] for row in rows} >= {"balanced_accuracy"}
+    assert all(0 <= row["value"] <= 1 for row in rows if row["metric"] == "balanced_accuracy")
+    estimator = one.rival.estimator(
+        {"learning_rate": 3e-3, "epochs": 1}, kind="classification", n_classes=2, channels=(), sfreq=256.0, seed=0
+    )
+    trained = data.manifests[0, None].rows(0, TRAIN)
+    estimator.fit(trained, data.truth[trained])
+    before = load_encoder(store.local_copy("models", "causal")).state_dict()
+    after = merge_lora(dict(estimator._fitted.classifier.backbone.state_dict()))
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert any(name.startswith("blocks.") for name in changed)
+    assert not any(name.startswith("tokenizer.") for name in changed)
 
 
 def test_what_cannot_be_trained_is_listed_with_the_reason(root, tmp_path):

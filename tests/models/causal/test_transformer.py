@@ -13,6 +13,7 @@ from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.drawing import draw_codes
 from emeg.models.causal.transformer import CausalTransformer
 from emeg.tokenizers.braintokenizer import BrainTokenizer
+from emeg.tokenizers.braintokenizer.config import PRESETS
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 SIZES = {"width": 32, "n_head": 2, "depth": 2, "context_tokens": 240}
@@ -58,6 +59,22 @@ def test_a_change_of_the_future_changes_no_past_logit(kind, across):
     first = int((sequence.time[0] == 5).nonzero()[0])
     assert torch.equal(before[:, : first + 1], after[:, : first + 1])
     assert not torch.equal(before[:, first + 1 :], after[:, first + 1 :])
+
+
+@pytest.mark.parametrize("tokenizer", [BrainTokenizer(PRESETS["emeg-nano"]).eval(), MuLaw(MuLawConfig())])
+def test_a_change_of_later_windows_changes_no_earlier_code(tokenizer):
+    """Otherwise a network that predicts codes could read the future from the codes of its prompt."""
+    length = tokenizer.sizes.window_length
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 5, 4 * length, generator=generator)
+    pos, types = torch.randn(1, 5, 6, generator=generator), torch.zeros(1, 5).long()
+    changed = x.clone()
+    changed[..., 2 * length :] *= -3
+    with torch.no_grad():
+        before, after = (tokenizer.tokenize(signal, pos, types).codes for signal in (x, changed))
+    step = tokenizer.steps_of(2 * length)
+    assert torch.equal(before[:, :, :step], after[:, :, :step])
+    assert not torch.equal(before[:, :, step:], after[:, :, step:])
 
 
 def test_levels_and_sources_of_a_step_are_in_order_too():
