@@ -163,7 +163,9 @@ def test_causal_networks_are_trained(root, tmp_path, tokens, mode):
     """Codes are their input, so that their own weights change and those of the tokenizer do not."""
     store = Store.open(root)
     is_channels = tokens == "channels"
-    tokenizer = MuLaw(MuLawConfig(n_codes=16)) if is_channels else load_encoder(store.local_copy("models", "omni")).tokenizer
+    tokenizer = (
+        MuLaw(MuLawConfig(n_codes=16)) if is_channels else load_encoder(store.local_copy("models", "omni")).tokenizer
+    )
     sizes = CausalConfig(
         width=16, n_head=2, depth=2, context_tokens=128, across_sources=not is_channels, linear_taps=4 * is_channels
     )
