@@ -58,6 +58,8 @@ def test_numbers_of_yaml_are_texts_and_order_is_kept():
         ({"kind": "regression"}, "classes"),
         ({"window": {"length_s": float("inf")}}, "length_s"),
         ({"window": {"length_s": 2, "offset_s": float("nan")}}, "offset_s"),
+        ({"split": {"rule": "unseen_stimuli"}}, "unseen_stimuli"),
+        ({"kind": "encoding", "classes": {}, "stimulus": {"table": "t.csv", "key": "k"}}, "cross_subject"),
         ({"split": {"gap_s": float("inf")}}, "gap_s"),
         ({"split": {"official_test": "("}}, "official_test"),
         ({"paper": {"official_test": "*"}}, "official_test"),

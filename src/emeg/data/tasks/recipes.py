@@ -34,6 +34,8 @@ Rule = Literal[
 ]
 OF_RECORDINGS = frozenset({"participants", "sessions", "scans", "path"})
 """Sources of labels that hold for a whole recording, so that windows tile it."""
+OF_EACH_SUBJECT = frozenset({"within_subject_blocks", "cross_session", "unseen_stimuli"})
+"""Split rules with training windows of every tested subject."""
 METRICS: dict[Kind, str] = {
     "classification": "balanced_accuracy",
     "diagnosis": "balanced_accuracy",
@@ -217,6 +219,15 @@ class TaskRecipe(Config):
             raise ValueError(f"kind {self.kind} has no classes; remove them")
         if (self.kind in ("retrieval", "encoding")) != (self.stimulus is not None):
             raise ValueError("stimulus is needed by retrieval and encoding and by no other kind; add or remove it")
+        if self.kind == "encoding" and self.split.rule not in OF_EACH_SUBJECT:
+            raise ValueError(
+                f"kind encoding fits each subject alone, which split.rule {self.split.rule} leaves without training;"
+                f" use one of {', '.join(sorted(OF_EACH_SUBJECT))}"
+            )
+        if self.split.rule == "unseen_stimuli" and self.stimulus is None:
+            raise ValueError(
+                f"split.rule unseen_stimuli divides stimuli, and kind {self.kind} has none; use cross_subject"
+            )
         texts = [text for own in self.classes.values() for text in own]
         doubled = sorted({text for text in texts if texts.count(text) > 1})
         if doubled:

@@ -279,6 +279,7 @@ def make_task_data(
                 manifests[seed, k] = make_splits(windows, recipe.split, seed=seed, examples=k, groups=groups)
         else:
             manifests[seed, None] = make_splits(windows, recipe.split, seed=seed, groups=groups)
+    _check_parts(windows, recipe, manifests)
     data = TaskData(store, recipe, windows, stimuli, manifests, n_seen=len(everybody) - len(unseen))
     if recipe.kind == "encoding" and not data.shared_channels.names:
         raise UserError(
@@ -306,3 +307,22 @@ def _check_classes(windows: TaskWindows, recipe: TaskRecipe) -> None:
                 f" {len(set(windows.subjects.tolist()))} subjects; correct its texts, remove the class, or add subjects"
                 " who have it"
             )
+
+
+def _check_parts(
+    windows: TaskWindows, recipe: TaskRecipe, manifests: Mapping[tuple[int, int | None], SplitManifest]
+) -> None:
+    """Raise an error if something would be fitted on no window, or predicted for none."""
+    for manifest in manifests.values():
+        for fold in range(len(manifest)):
+            for part in manifest.parts(fold, windows.subjects, alone=recipe.kind == "encoding"):
+                for episode in (*part.choose, *part.test):
+                    if len(episode.fit) and len(episode.predict):
+                        continue
+                    rows = np.concatenate([episode.fit, episode.predict])
+                    subjects = ", ".join(np.unique(windows.subjects[rows]).tolist()[:6]) or "a subject"
+                    what = "predict" if len(episode.fit) else "fit"
+                    raise UserError(
+                        f"task {recipe.id}: split rule {manifest.rule}: fold {fold + 1} has no windows of {subjects} to"
+                        f" {what}; use another rule or fewer folds, or leave the subject out with subjects"
+                    )
