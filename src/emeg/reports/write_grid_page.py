@@ -13,6 +13,7 @@ from emeg.reports.moabb_table import moabb_table
 from emeg.reports.render import render
 from emeg.reports.sections.evaluated import Evaluated
 from emeg.reports.sections.grid import grid_page
+from emeg.reports.withdrawals import stop_if_outdated
 from emeg.store import Store
 from emeg.store.catalog.parquet import parquet_bytes
 from emeg.uri import locate
@@ -36,6 +37,11 @@ def write_grid_page(store: Store, report: str, evaluations: Sequence[Evaluated],
         Name of the product.
     evaluations : sequence of Evaluated
     progress : Progress
+
+    Raises
+    ------
+    UserError
+        An evaluation was removed, or a subject withdrawn, while the page was drawn.
     """
     page = grid_page(store, evaluations, progress)
     html = render(page.context, "grid.html.j2")
@@ -55,6 +61,8 @@ def write_grid_page(store: Store, report: str, evaluations: Sequence[Evaluated],
         (folder / "figures.parquet").write_bytes(parquet_bytes(figure_table(page.figures)))
         (folder / "results.parquet").write_bytes(parquet_bytes(everything))
         (folder / "moabb.csv").write_bytes(moabb_csv(evaluations))
+    subjects = {name for one in evaluations for name in one.results["subject"].unique().to_pylist() if name}
+    stop_if_outdated(store, report, [one.name for one in evaluations], subjects)
     progress(1, 1, "written")
     logger.info("wrote reports/%s: %d kB", report, len(html) // 1000)
 

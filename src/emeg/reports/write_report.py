@@ -12,6 +12,7 @@ from emeg.reports.page import page_context
 from emeg.reports.render import PAGE_VERSION, render
 from emeg.reports.sections.evaluated import read_evaluated
 from emeg.reports.sections.generation import generation_context
+from emeg.reports.withdrawals import stop_if_outdated
 from emeg.reports.write_grid_page import write_grid_page
 from emeg.store import Store, read_catalog, read_quarantine
 from emeg.version import __version__
@@ -51,8 +52,8 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
     Raises
     ------
     UserError
-        There is no such evaluation, or it compares models on tasks and is not finished; the message names the cells
-        that are missing.
+        There is no such evaluation, it was removed while its page was drawn, or it compares models on tasks and is not
+        finished; the message names the cells that are missing.
     """
     store = Store.open(config.root)
     check_not_running(store, config.evaluation)
@@ -92,6 +93,7 @@ def report(config: ReportConfig, *, progress: Progress = silent) -> ReportResult
         (folder / "index.html").write_text(html, encoding="utf-8")
         for file in files:
             (folder / file).write_bytes(store.location("evaluations", evaluation, file).read_bytes())
+    stop_if_outdated(store, name, [evaluation])
     progress(2, 2, "written")
     logger.info("wrote %s: %d kB", result.path, len(html) // 1000)
     return result
