@@ -235,9 +235,9 @@ def test_chance_is_drawn_in_the_metric_of_single_subjects_or_not_at_all(store, m
     publish(store, "e1", "aaaaaaaa11", 0.7, tasks=("t1",), scores=scores if known else scores[1:])
     lines = []
     monkeypatch.setattr(grid_section, "scores", lambda names, values, chance, label: lines.append(chance) or "<svg/>")
-    text = text_of(made(store)[0])
+    html, _ = made(store)
     assert lines == [3.0 if known else None]
-    assert ("red: their mean; dotted: chance." in text) is known
+    assert ("Dots: subjects; red: their mean; dotted: chance." in html) is known
 
 
 def test_an_older_evaluation_is_shown_with_a_line_for_each_missing_file(store):
