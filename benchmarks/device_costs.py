@@ -291,8 +291,7 @@ def _scaling_counts(
             operations = module.operations(batch) / n
             parameters = sum(p.numel() for p in module.parameters() if p.requires_grad)
             if isinstance(module, TokenizerTraining):
-                books = module.network.quantizer.codebooks
-                codebooks = sum(len(book.embed) + 2 * book.embed.numel() for book in books)
+                codebooks = module.network.quantizer.exchanged_numbers
     few, many = by_size
     n_few, n_more = sizes[0] * units, (sizes[1] - sizes[0]) * units
 

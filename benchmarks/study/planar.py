@@ -47,7 +47,7 @@ from emeg.tokenizers.braintokenizer import (
 )
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser
 from emeg.tokenizers.braintokenizer.layers import SensorHarmonics
-from emeg.tokenizers.braintokenizer.quantization.residual import normalise_latents
+from emeg.tokenizers.braintokenizer.quantization.interface import normalise_latents
 
 WINDOW = 512
 COMPONENTS = (16, 24, 32)

@@ -33,7 +33,7 @@ from emeg.evaluation.reconstruction import correlate_in_bands
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import PRESETS, BrainTokenizer, normalise_signal, parameter_groups
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser
-from emeg.tokenizers.braintokenizer.quantization.residual import Quantized, normalise_latents
+from emeg.tokenizers.braintokenizer.quantization.interface import Quantized, normalise_latents
 
 WINDOW = 512
 SFREQ = 256.0

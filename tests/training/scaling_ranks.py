@@ -56,7 +56,7 @@ def main(scratch: Path) -> None:
     codes = fork_ranks(work, world=2, port=free_port(), log=log).wait()
     assert codes == [0, 0], log.read_text()[-4000:]
     network = BrainTokenizer(BrainTokenizerConfig(**tokenizer_network(config).model_dump()))
-    numbers = sum(len(book.embed) + 2 * book.embed.numel() for book in network.quantizer.codebooks)
+    numbers = network.quantizer.exchanged_numbers
     sizes = [math.prod(shape[0]) if shape else 0 for shape in json.loads(answer.read_text())]
     report = {
         "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),

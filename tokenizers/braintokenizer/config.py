@@ -7,6 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
 from emeg.plugins import Plugin
+from emeg.tokenizers.braintokenizer.quantization.sizes import numbers_per_level
 from emeg.tokenizers.sizes import TokenizerSizes
 
 N_OUTER_TYPES = 3
@@ -26,6 +27,8 @@ LATER_OPTIONS = (
     "intracranial",
     "regions",
     "hidden_by",
+    "quantizer",
+    "scalar_values",
 )
 """Options that the published network does not have. Those that are off stay out of product names, so that models keep
 the names that they had before the option existed."""
@@ -59,6 +62,13 @@ class BrainTokenizerConfig(Config):
     """Code vectors in a codebook."""
     num_quantizers: PositiveInt = 4
     """Codebooks. Each quantizes the residual of those before it."""
+    quantizer: Literal["residual", "scalar"] = "residual"
+    """How latents become codes: `residual` searches the nearest vector of each codebook, as in the paper; `scalar`
+    projects latents to a few numbers and rounds each to one of `scalar_values` values (arXiv 2309.15505). A level then
+    has `codebook_size` codes as well, but no codebook: `codebook_dim`, `rotation_trick` and `projections` have no
+    effect."""
+    scalar_values: int = Field(4, ge=2, le=256)
+    """Values of each number of the `scalar` quantizer. A power of it must be `codebook_size`."""
     rotation_trick: bool = True
     """Pass the gradient through the quantizer by rotation (arXiv 2410.06424); otherwise straight through."""
     hidden_ratio: float = Field(0.25, ge=0, lt=1)
@@ -113,6 +123,11 @@ class BrainTokenizerConfig(Config):
             )
         if self.n_dim % self.n_head:
             raise ValueError(f"n_dim {self.n_dim} must be a multiple of n_head {self.n_head}")
+        if self.quantizer == "scalar" and numbers_per_level(self.codebook_size, self.scalar_values) is None:
+            raise ValueError(
+                f"with quantizer 'scalar', codebook_size {self.codebook_size} must be a power of scalar_values"
+                f" {self.scalar_values}"
+            )
         if self.target == "window" and (self.equaliser is not None or self.crossfade):
             raise ValueError(
                 "equaliser and crossfade need target 'signal', because windows scaled to 1 cannot be joined"

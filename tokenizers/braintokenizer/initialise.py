@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from emeg.tokenizers.braintokenizer.quantization.scalar import ScalarQuantizer
 from emeg.tokenizers.braintokenizer.seanet import Conv, TransposedConv
 
 RELEASE_STD = 0.02
@@ -46,6 +47,10 @@ def initialise_tokenizer(tokenizer: nn.Module, scheme: Scheme) -> None:
             elif isinstance(part, TransposedConv):
                 fan_in = part.convtr.in_channels * part.convtr.kernel_size[0] // part.convtr.stride[0]
                 _start_conv(part.convtr, fan_in)
+        quantizer = tokenizer.get_submodule("quantizer")
+        if isinstance(quantizer, ScalarQuantizer):
+            # Features of codes should be as long as latents, whose length is 1, and not have a mean square of 1.
+            quantizer.project_out.weight.div_(sqrt(quantizer.project_out.out_features))
         # Quantised latents have length 1, not a mean square of 1: without this factor, attention starts uniform.
         key_value = tokenizer.get_submodule("decoder.forwardsolution.kv")
         if isinstance(key_value, nn.Linear):

@@ -24,7 +24,9 @@ from emeg.tokenizers.braintokenizer.losses import TokenizerLosses, at_least_floa
 from emeg.tokenizers.braintokenizer.parameters import parameter_groups
 from emeg.tokenizers.braintokenizer.precision import exact_float32
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card
-from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer, normalise_latents
+from emeg.tokenizers.braintokenizer.quantization.interface import normalise_latents
+from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer
+from emeg.tokenizers.braintokenizer.quantization.scalar import ScalarQuantizer
 from emeg.tokenizers.braintokenizer.spatial import SpatialDecoder, SpatialEncoder
 from emeg.tokenizers.braintokenizer.windows import cut_windows, join_windows, stride_of
 from emeg.tokenizers.interface import TokenizerModule, TokenizerSizes
@@ -60,14 +62,7 @@ class BrainTokenizer(TokenizerModule):
         )
         self.sensor_harmonics = SensorHarmonics(config.gain_harmonics) if config.gain_harmonics else None
         self.encoder = SpatialEncoder(config)
-        self.quantizer = ResidualQuantizer(
-            config.n_dim,
-            config.codebook_dim,
-            config.codebook_size,
-            config.num_quantizers,
-            rotation_trick=config.rotation_trick,
-            projections=config.projections,
-        )
+        self.quantizer = _quantizer(config)
         self.decoder = SpatialDecoder(config)
         self.equaliser = None if config.equaliser is None else Equaliser(config.n_types)
         initialise_tokenizer(self, config.initialisation)
@@ -385,6 +380,19 @@ class BrainTokenizer(TokenizerModule):
         model = cls(cls.config_of(folder))
         load_strictly(model, load_weights(folder), source=str(folder))
         return model.eval()
+
+
+def _quantizer(config: BrainTokenizerConfig) -> ResidualQuantizer | ScalarQuantizer:
+    if config.quantizer == "scalar":
+        return ScalarQuantizer(config.n_dim, config.codebook_size, config.num_quantizers, n_values=config.scalar_values)
+    return ResidualQuantizer(
+        config.n_dim,
+        config.codebook_dim,
+        config.codebook_size,
+        config.num_quantizers,
+        rotation_trick=config.rotation_trick,
+        projections=config.projections,
+    )
 
 
 def _or_all(mask: Tensor | None, like: Tensor) -> Tensor:

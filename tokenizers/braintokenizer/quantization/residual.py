@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from emeg.tokenizers.braintokenizer.losses import at_least_float32
 from emeg.tokenizers.braintokenizer.quantization import ranks
+from emeg.tokenizers.braintokenizer.quantization.interface import Quantized, Quantizer, normalise_latents, sum_latents
 from emeg.tokenizers.braintokenizer.quantization.kmeans import (
     FIXED_POINT,
     cluster,
@@ -28,17 +29,6 @@ SMOOTHING = 1e-6
 COMMITMENT_WEIGHT = 0.25
 DEAD_COUNT = 2.0
 """A code is replaced if its running count falls below this, or below half of an equal share if that is less."""
-
-
-class Quantized(NamedTuple):
-    """Quantized latents of shape (…, D)."""
-
-    features: Tensor
-    """float32 (…, D): sums of code vectors. In training they carry the gradient of the latents."""
-    codes: Tensor
-    """int64 (…, Q)."""
-    commitment: Tensor
-    """float32 scalar: 0.25 · mean squared distance, averaged over the codebooks."""
 
 
 class Observed(NamedTuple):
@@ -228,7 +218,7 @@ class Codebook(nn.Module):
         self.embed.copy_(torch.where(dead, candidates_KD, self.embed))
 
 
-class ResidualQuantizer(nn.Module):
+class ResidualQuantizer(Quantizer):
     """Quantize latents of length 1 by several codebooks, each of which quantizes the residual of those before it."""
 
     def __init__(
@@ -260,19 +250,14 @@ class ResidualQuantizer(nn.Module):
         """The codebooks in order."""
         return [layer for layer in self.layers if isinstance(layer, Codebook)]
 
+    @property
+    @override
+    def exchanged_numbers(self) -> int:
+        return sum(len(book.embed) + 2 * book.embed.numel() for book in self.codebooks)
+
     @torch.no_grad()
+    @override
     def encode(self, latents: Tensor) -> Tensor:
-        """Return the codes of latents, computed in float32, without updating the codebooks.
-
-        Parameters
-        ----------
-        latents : float, shape (..., n_dim)
-            Dimensionless features.
-
-        Returns
-        -------
-        int64, shape (..., levels)
-        """
         with torch.autocast(latents.device.type, enabled=False):
             residual_BD = self._enter(latents)
             codes = []
@@ -282,18 +267,8 @@ class ResidualQuantizer(nn.Module):
                 residual_BD = residual_BD - codebook.leave(F.embedding(codes[-1], embed))
             return torch.stack(codes, dim=-1).reshape(*latents.shape[:-1], -1)
 
+    @override
     def decode(self, codes: Tensor) -> Tensor:
-        """Sum the code vectors in the order of the levels, and project the sum to the size of the latents.
-
-        Parameters
-        ----------
-        codes : int, shape (..., levels)
-            Codes.
-
-        Returns
-        -------
-        float32, shape (..., n_dim)
-        """
         with torch.autocast(codes.device.type, enabled=False):
             total = self.codebooks[0].embed.new_zeros((*codes.shape[:-1], self._inner_dim))
             for codebook, codes_of_level in zip(self.codebooks, codes.unbind(-1), strict=True):
@@ -301,20 +276,12 @@ class ResidualQuantizer(nn.Module):
             features: Tensor = self.project_out(total)
             return features
 
+    @override
     def forward(self, latents: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """Replace latents by sums of code vectors. In training mode, codebooks observe the latents.
-
-        Parameters
-        ----------
-        latents : float, shape (..., n_dim)
-            Dimensionless features.
-        generator : torch.Generator, optional
-            Source of the draws.
-        """
         with torch.autocast(latents.device.type, enabled=False):
             residual_BD = self._enter(latents)
             if self.training:
-                self._see(latents)
+                self._latents = sum_latents(latents, self._latents)
             total_BD = torch.zeros_like(residual_BD)
             codes, distances = [], []
             for codebook in self.codebooks:
@@ -330,12 +297,6 @@ class ResidualQuantizer(nn.Module):
                 torch.stack(codes, dim=-1).reshape(*shape, -1),
                 COMMITMENT_WEIGHT * torch.stack(distances).mean(),
             )
-
-    @torch.no_grad()
-    def _see(self, latents: Tensor) -> None:
-        whole_BD = fixed_point(normalise_latents(latents.detach()).flatten(0, -2))
-        seen = torch.cat([whole_BD.sum(dim=0), whole_BD.new_full((1,), len(whole_BD))])
-        self._latents = seen if self._latents is None else self._latents + seen
 
     def _enter(self, latents: Tensor) -> Tensor:
         normalised = normalise_latents(latents)
@@ -360,8 +321,8 @@ class ResidualQuantizer(nn.Module):
         return x_BD + (quantized_BD - x_BD).detach()
 
     @torch.no_grad()
+    @override
     def follow(self) -> None:
-        """Update every codebook from its observations since the last call."""
         counts = [n for codebook in self.codebooks for n in (codebook.n_observed, len(codebook.embed))]
         ranks.check_alike(counts, "micro-batches that codebooks observed, and their sizes")
         seen = [(codebook, codebook.take_observed()) for codebook in self.codebooks]
@@ -373,42 +334,17 @@ class ResidualQuantizer(nn.Module):
         for codebook, observed in found:
             codebook.follow(observed)
 
+    @override
     def watched(self) -> dict[str, Tensor]:
-        """Return codebook usage and latent statistics since the last call of `watch_on`.
-
-        Returns
-        -------
-        dict
-            ``used``, shape (levels, codes): latents of each code, over all ranks. ``replaced``, shape (levels,): codes
-            replaced, over all ranks. ``latents``, int64, shape (features + 1,): fixed-point sum of the normalised
-            latents of this rank, and their number. Empty before the first call of `follow`.
-        """
         used = [codebook.used for codebook in self.codebooks if codebook.used is not None]
         replaced = [codebook.replaced for codebook in self.codebooks if codebook.replaced is not None]
         if not used or self._latents is None:
             return {}
         return {"used": torch.stack(used), "replaced": torch.stack(replaced), "latents": self._latents}
 
+    @override
     def watch_on(self, watched: Mapping[str, Tensor]) -> None:
-        """Restore the statistics that `watched` returned, or reset them.
-
-        Parameters
-        ----------
-        watched : mapping of int or float tensors, shape as `watched` returns
-            Counts of latents and codes. Empty: reset the statistics.
-        """
         for level, codebook in enumerate(self.codebooks):
             codebook.used = watched["used"][level] if watched else None
             codebook.replaced = watched["replaced"][level] if watched else None
         self._latents = watched["latents"] if watched else None
-
-
-def normalise_latents(latents: Tensor) -> Tensor:
-    """Scale latents to length 1, in float32.
-
-    Parameters
-    ----------
-    latents : float, shape (..., features)
-        Dimensionless features.
-    """
-    return F.normalize(at_least_float32(latents), dim=-1)
