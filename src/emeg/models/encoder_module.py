@@ -19,6 +19,7 @@ from emeg.models.hub import resolve
 from emeg.models.interface import Encoder, Objective, PretrainingLosses, Sources
 from emeg.models.objectives.building import build_objective
 from emeg.models.parameters import groups_beside_tokenizer
+from emeg.models.pooling import Pooling
 from emeg.plugins import ROLE_OF_KIND, find_plugin
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
 from emeg.tokenizers.braintokenizer.windows import stride_of
@@ -47,6 +48,8 @@ class EncoderModule(nn.Module, Encoder):
 
     kind: ClassVar[str] = ""
     """Name of the entry point, and ``kind`` in ``config.json``."""
+    default_pooling: Pooling = "log_std"
+    """Pooling over time that suits the features; that of the latents, whose mean is near 0 whatever their power."""
     fitted: ClassVar[tuple[str, ...]] = ()
     """Names of buffers that `prepare` fits. Weights that lack them, in a transfer, are fitted again."""
     decayed: ClassVar[str] = "blocks."

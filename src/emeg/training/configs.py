@@ -315,16 +315,17 @@ class FinetuneRecipe(AdamWConfig):
     """Standardise the head's input over the training windows before training."""
     backbone_dropout: bool = recipe_field()
     """Use dropout in the backbone too; its noise swamps the nano networks."""
-    pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power", "attention"] = recipe_field()
+    pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power", "attention"] | None = recipe_field()
     """Features of an embedding that the classifier reads: mean over time, mean and standard deviation, logarithm of the
-    standard deviation, log power over time in 8 bands, mean and power, or (full only) learned attention."""
+    standard deviation, log power over time in 8 bands, mean and power, or (full only) learned attention. null: what suits
+    the encoder, mean if its steps are windows and log_std otherwise."""
     layers: tuple[int, ...] = recipe_field()
     """Number of blocks behind each embedding to use. Several are averaged, with learned weights in full. Empty: the
     last but one."""
     penalties: tuple[PositiveFloat, ...] = recipe_field()
     """Inverse strengths C of the probe's penalty to try on the validation subjects."""
-    overlap: float = recipe_field(ge=0.0, lt=1.0)
-    """Share of a tokenizer window that the next window contains too."""
+    overlap: float | None = recipe_field(ge=0.0, lt=1.0)
+    """Share of a tokenizer window that the next window contains too. null: as the encoder was pretrained."""
     seed: int = Field(0, ge=0)
     """Seed of the head's weights, the order of windows and dropout."""
 

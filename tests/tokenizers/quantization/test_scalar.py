@@ -74,7 +74,9 @@ def test_training_counts_codes_and_sums_latents_until_it_is_told_to_begin_again(
         assert watched["used"][level].tolist() == torch.bincount(codes[:, level], minlength=16).tolist()
     assert watched["replaced"].tolist() == [0, 0, 0]
     unit = torch.nn.functional.normalize(parts.flatten(0, 1), dim=-1)
-    torch.testing.assert_close(watched["latents"][:-1].double() / FIXED_POINT, unit.double().sum(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        watched["latents"][:-1].double() / FIXED_POINT, unit.double().sum(0), rtol=1e-5, atol=1e-5
+    )
     assert watched["latents"][-1] == 12
     again = quantizer().train()
     again.watch_on(watched)

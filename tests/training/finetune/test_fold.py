@@ -8,12 +8,13 @@ from tests.messages import refusal
 from emeg.data.batch import Sample
 from emeg.errors import UserError
 from emeg.metrics import balanced_accuracy
-from emeg.models import BrainOmni
+from emeg.models import BrainOmni, BrainOmniConfig
 from emeg.tokenizers.braintokenizer import normalise_signal
 from emeg.training import FinetuneRecipe, FoldIndices, embed_task, finetune_fold, in_memory
 from emeg.training.finetune import window_batches
 from emeg.training.finetune.classifier import Classifier
 from emeg.training.finetune.labelled_windows import InMemoryWindows, class_weights
+from emeg.training.finetune.probe import standardised_batches
 from emeg.training.finetune.window_batches import WindowLoader, WindowReader
 from emeg.training.loop import batches as batches_module
 from emeg.training.loop.batches import SignalBatch, SpreadChannels, signal_batch, take_channels
@@ -105,11 +106,30 @@ def test_the_head_sees_training_windows_with_mean_zero_and_spread_one(model, win
     x = normalise_signal(batch.signal, batch.sensor_type, batch.channel_mask)
     with torch.no_grad():
         latents = network.tokenizer.encode_latents(
-            x, batch.pos, batch.sensor_type, overlap=recipe.overlap, channel_mask=batch.channel_mask
+            x, batch.pos, batch.sensor_type, overlap=network.config.overlap_ratio, channel_mask=batch.channel_mask
         )
         features = network.embed_latents(latents).mean(dim=2).flatten(1).numpy()
     np.testing.assert_allclose(state["head.mean"], features.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(state["head.scale"], features.std(axis=0), rtol=1e-2, atol=1e-5)
+
+
+def test_windows_are_cut_and_pooled_as_the_encoder_was_pretrained(model, windows, tmp_path):
+    """Models of windows of 2 s were once read with another overlap than their own, by a pooling made for latents."""
+    torch.manual_seed(0)
+    tokenizer = BrainOmni.from_pretrained(model).tokenizer
+    network = BrainOmni(BrainOmniConfig(lm_dim=16, lm_head=2, lm_depth=2, token="window", overlap_ratio=0.0), tokenizer)
+    network.save_pretrained(tmp_path, provenance={})
+    recipe = FinetuneRecipe.of(backbone_learning_rates=(1e-3,), epochs=1)
+    state = finetune_fold(tmp_path, windows, FOLD, recipe, device="cpu", keep_state=True).state
+    found = embed_task(tmp_path, windows, recipe, device="cpu")
+    x, pos, types, mask = next(standardised_batches(windows, len(windows.labels), torch.device("cpu")))
+    network = BrainOmni.from_pretrained(tmp_path)
+    with torch.inference_mode():
+        expected = network.embed(x, pos, types, channel_mask=mask).mean(dim=2).flatten(1)
+        latents = network.tokenizer.encode_latents(x, pos, types, overlap=0.0, channel_mask=mask)[FOLD.train]
+        trained = network.embed_latents(latents).mean(dim=2).flatten(1)  # without codes, which have no gradient
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(state["head.mean"], trained.mean(0), rtol=1e-3, atol=1e-4)
 
 
 def test_channels_kept_lie_evenly_and_are_real():

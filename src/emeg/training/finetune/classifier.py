@@ -55,10 +55,11 @@ class Classifier(nn.Module):
             backbone,
             n_outputs,
             dropout=recipe.head_dropout,
-            pooling=recipe.pooling,
+            pooling=recipe.pooling or backbone.default_pooling,
             n_layers=max(1, len(recipe.layers)),
         )
         self._recipe = recipe
+        self._overlap = backbone.config.overlap_ratio if recipe.overlap is None else recipe.overlap
 
     def train(self, mode: bool = True) -> Self:
         """Switch dropout on or off; in the backbone only if the recipe sets it."""
@@ -87,7 +88,7 @@ class Classifier(nn.Module):
             batch.pos,
             batch.sensor_type,
             channel_mask=batch.channel_mask,
-            overlap=self._recipe.overlap,
+            overlap=self._overlap,
             layers=self._recipe.layers,
             check_values=values_at_hand(batch.signal.device),  # for a GPU, the reader has checked them
         )

@@ -35,6 +35,7 @@ def embed_windows(
         raise UserError(
             "pooling: attention is learned with the network and fits no probe; choose from " + ", ".join(POOLINGS)
         )
+    pooling = recipe.pooling or network.default_pooling
     network = network.to(device).eval()
     rows = []
     with torch.inference_mode():
@@ -42,7 +43,7 @@ def embed_windows(
             embedding = network.embed(x, pos, types, channel_mask=mask, layers=recipe.layers)
             if recipe.layers:
                 embedding = embedding.mean(dim=0)
-            rows.append(pool(embedding, recipe.pooling).cpu().double().numpy())
+            rows.append(pool(embedding, pooling).cpu().double().numpy())
     return np.concatenate(rows)
 
 
