@@ -317,8 +317,8 @@ class FinetuneRecipe(AdamWConfig):
     """Use dropout in the backbone too; its noise swamps the nano networks."""
     pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power", "attention"] | None = recipe_field()
     """Features of an embedding that the classifier reads: mean over time, mean and standard deviation, logarithm of the
-    standard deviation, log power over time in 8 bands, mean and power, or (full only) learned attention. null: what suits
-    the encoder, mean if its steps are windows and log_std otherwise."""
+    standard deviation, log power over time in 8 bands, mean and power, or (full only) learned attention. null: what
+    suits the encoder, mean if its steps are windows and log_std otherwise."""
     layers: tuple[int, ...] = recipe_field()
     """Number of blocks behind each embedding to use. Several are averaged, with learned weights in full. Empty: the
     last but one."""
