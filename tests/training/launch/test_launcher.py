@@ -107,6 +107,23 @@ def test_worker_answers_with_result_or_error(tmp_path):
     assert json.loads(answer.read_text()) == {"error": {"kind": "UserError", "message": "no such corpus"}}
 
 
+@pytest.mark.parametrize(("rank", "expected"), [("0", ["loss 1", "slow"]), ("1", ["slow"])])
+def test_ranks_do_not_repeat_the_lines_of_the_first(tmp_path, rank, expected):
+    code = (
+        "import logging, sys\nfrom emeg.config import Config\nfrom emeg.training.launch import worker\n"
+        "class Empty(Config):\n    pass\n"
+        "def verb(config, *, progress):\n"
+        "    logging.getLogger('emeg').info('loss 1')\n    logging.getLogger('emeg').warning('slow')\n"
+        "    return Empty()\n"
+        "worker.find_verb = lambda name: (Empty, verb)\nworker.attend = lambda folder: None\n"
+        "sys.exit(worker.main(sys.argv[1:]))\n"
+    )
+    (tmp_path / "config.json").write_text("{}")
+    command = [sys.executable, "-c", code, "verb", str(tmp_path / "config.json"), str(tmp_path / "answer.json")]
+    done = subprocess.run(command, env=os.environ | {"RANK": rank}, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == expected
+
+
 def test_torchrun_is_recognised():
     assert is_launched({"RANK": "0", "WORLD_SIZE": "2"})
     assert not is_launched({"SLURM_NTASKS": "2"})

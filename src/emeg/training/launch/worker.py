@@ -50,8 +50,9 @@ def report_progress(done: int, total: int, message: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run one verb, write its result or error, and return the exit code."""
     verb, config_file, result_file = arguments
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("lightning").setLevel(logging.WARNING)
+    # every rank has the metrics of all ranks, so the other ranks would only repeat the lines of the first
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     config_class, function = find_verb(verb)
     attend(Path(config_file).parent)
     stop_at_once(result_file)

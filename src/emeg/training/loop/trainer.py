@@ -241,10 +241,11 @@ def best_weights(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress Lightning's advice on workers and samplers, which this loader does not have."""
-    lightning = logging.getLogger("lightning.pytorch")
-    level = lightning.level
-    lightning.setLevel(logging.WARNING)
+    """Suppress Lightning's lines about its ranks, and its advice on workers and samplers, which are not used."""
+    lightning = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [one.level for one in lightning]
+    for one in lightning:
+        one.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for text in (
             ".*isinstance\\(treespec, LeafSpec\\).*",
@@ -259,4 +260,5 @@ def quiet() -> Iterator[None]:
         try:
             yield
         finally:
-            lightning.setLevel(level)
+            for one, level in zip(lightning, levels, strict=True):
+                one.setLevel(level)
