@@ -45,6 +45,9 @@ logger = logging.getLogger(__name__)
 MOST_RANKS = 2
 """Ranks up to which a training gives the same model bit for bit as one rank."""
 
+FINAL_SEGMENTS = 8
+"""Segments of each device and channel count that a training reconstructs at its end; the evaluation reconstructs more."""
+
 C = TypeVar("C", bound=TrainingConfig)
 
 
@@ -63,7 +66,7 @@ class PipelineConfig(Config):
     """Share of subjects kept for the task."""
     tokenizer: str = option("braintokenizer-emeg-nano", group="model")
     """Recipe of the tokenizer: a name or a .yaml file."""
-    brainomni: str = option("brainomni-window-nano", group="model")
+    brainomni: str = option("brainomni-emeg-nano", group="model")
     """Recipe of the encoder, BrainOmni by default: a name or a .yaml file."""
     task: str | None = option(None, group="tasks")
     """Task to fine-tune and compare on: a name of `emeg tasks`, or a YAML file. Default: inferred from the events.
@@ -98,7 +101,12 @@ def pipeline_flow(config: PipelineConfig) -> ReportResult:
     corpus = run_shard(ShardConfig(root=root, segment_s=config.segment_s, held_out=config.held_out, seed=seed)).corpus
     workers = max(1, config.workers)
     of_tokenizer = TrainTokenizerConfig(
-        root=root, corpus=corpus, recipe=config.tokenizer, seed=seed, **_given(steps=config.tokenizer_steps)
+        root=root,
+        corpus=corpus,
+        recipe=config.tokenizer,
+        seed=seed,
+        final_segments=FINAL_SEGMENTS,
+        **_given(steps=config.tokenizer_steps),
     )
     tokenizer = run_train_tokenizer(_shared_by_ranks(of_tokenizer, workers)).model
     of_model = PretrainConfig(root=root, recipe=config.brainomni, seed=seed, **_given(steps=config.pretrain_steps))

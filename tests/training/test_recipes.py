@@ -85,6 +85,7 @@ def test_a_value_stands_in_the_recipes_or_in_the_class_but_not_in_both(name):
         "epochs",
         "step_segments",
         "late_channels",
+        "late_from",
     }
     assert all(
         cls.model_fields[key].default is None

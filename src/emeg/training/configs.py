@@ -168,12 +168,14 @@ class TrainTokenizerConfig(TrainingConfig):
     ramp_steps: int = recipe_field(ge=0)
     """Steps over which the L1, amplitude and phase losses rise to full weight."""
     late_channels: PositiveInt | None = option(None, group="data")
-    """Channels of each training sample in the second half of the steps, if they are more than `sampling.max_channels`.
-    A step then shows fewer windows, so that it costs the same. Planar gradiometers need more of their neighbours."""
+    """Channels of each training sample in the later steps, if they are more than `sampling.max_channels`. A step then
+    shows fewer windows, so that it costs the same. Planar gradiometers need more of their neighbours."""
+    late_from: float = option(0.5, ge=0.0, le=1.0, group="data")
+    """Share of the steps after which `late_channels` applies."""
 
     def product_fields(self) -> dict[str, Any]:
         """Return the fields that can change a result, without later ones that have their default."""
-        return without_defaults(self, super().product_fields(), ("tokenizer", "late_channels"))
+        return without_defaults(self, super().product_fields(), ("tokenizer", "late_channels", "late_from"))
 
 
 class PretrainConfig(TrainingConfig):

@@ -316,6 +316,15 @@ def test_later_steps_show_more_channels_of_fewer_windows(root):
     )
     assert widen(few, 3, 6) is few
     shown.clear()
+    earlier = TrainTokenizerConfig(**{**config.model_dump(), "late_from": 0.25})
+    module = tokenizer_training(earlier, Corpus.open(Store.open(root)), 4, History())
+    module.network.training_loss = lambda x, *rest, **more: (
+        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros(())] * 6)
+    )
+    for step in range(4):
+        module.training_step(SignalBatch(step, 0, signal, pos, torch.zeros(5, 8).long(), None, (0, 1, 2, 3, 4)), 0)
+    assert shown == [(5, 3), (2, 6), (2, 6), (2, 6)]
+    shown.clear()
     unchanged = TrainTokenizerConfig(**{**config.model_dump(), "late_channels": 2})
     module = tokenizer_training(unchanged, Corpus.open(Store.open(root)), 4, History())
     module.network.training_loss = lambda x, *rest, **more: (

@@ -5,6 +5,7 @@ D features.
 """
 
 import logging
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -65,6 +66,7 @@ class TokenizerTraining(Training):
         ramp_steps: int,
         max_channels: int | None,
         late_channels: int | None = None,
+        late_step: int = 0,
         **rest: Any,  # noqa: ANN401 - of `Training`
     ) -> None:
         super().__init__(network, **rest)
@@ -74,6 +76,7 @@ class TokenizerTraining(Training):
         self._ramp_steps = ramp_steps
         self._max_channels = max_channels
         self._late_channels = late_channels
+        self._late_step = late_step
 
     def training_step(self, batch: SignalBatch, batch_idx: int) -> Tensor:
         """Compute the loss of one micro-batch."""
@@ -83,7 +86,7 @@ class TokenizerTraining(Training):
         if self._max_channels is not None:
             shown = self._max_channels
             late = self._late_channels or 0
-            if late > shown and 2 * batch.step >= self._n_steps:
+            if late > shown and batch.step >= self._late_step:
                 batch, shown = widen(batch, shown, late), late
             batch = keep_channels(batch, shown, generator)
         with self.naming(batch.step, batch.segments):
@@ -259,6 +262,7 @@ def tokenizer_training(
         ramp_steps=0 if lineage and not config.transfer else config.ramp_steps,  # what was learned needs no ramp
         max_channels=config.sampling.max_channels,
         late_channels=config.late_channels,
+        late_step=math.ceil(config.late_from * n_steps),
         groups=network.parameter_groups(
             learning_rate=config.optimiser.learning_rate,
             quantizer_learning_rate=config.optimiser.quantizer_learning_rate,
