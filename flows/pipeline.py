@@ -46,7 +46,7 @@ MOST_RANKS = 2
 """Ranks up to which a training gives the same model bit for bit as one rank."""
 
 FINAL_SEGMENTS = 8
-"""Segments of each device and channel count that a training reconstructs at its end; the evaluation reconstructs more."""
+"""Segments of each device that a training reconstructs at its end; the evaluation reconstructs more."""
 
 C = TypeVar("C", bound=TrainingConfig)
 
