@@ -95,10 +95,19 @@ CHECKS: dict[str, Rule] = {
 """Checks by name. Those that do not stop an evaluation describe its data, which no split can mend."""
 
 
-def run_checks(setup: Setup) -> list[Check]:
-    """Run all checks on an evaluation before its first fit."""
+def run_checks(setup: Setup, *, only_stopping: bool = False) -> list[Check]:
+    """Run the checks on an evaluation before its first fit.
+
+    Parameters
+    ----------
+    setup : Setup
+    only_stopping : bool
+        Leave out those that only describe the data.
+    """
     done = []
     for name, rule in CHECKS.items():
+        if only_stopping and not rule.stops:
+            continue
         found = rule.find(setup)
         listed = tuple(found[:MOST_LISTED])
         if len(found) > MOST_LISTED:

@@ -3,8 +3,6 @@
 Shape letters: B batch, C channels, N samples, D features.
 """
 
-from collections import defaultdict
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,13 +20,14 @@ SCREEN = 0.8
 def windows_on_two_sides(setup: Setup) -> list[str]:
     """List windows, by recording and first sample, that are on two sides of a fold."""
     found = []
-    keys = list(zip(setup.recordings.tolist(), setup.starts.tolist(), strict=True))
+    names, keys = _keys(setup)
     for number, fold in enumerate(setup.folds):
         for one, other, first, second in fold.pairs():
-            shared = {keys[i] for i in first} & {keys[i] for i in second}
+            shared = np.intersect1d(keys[first], keys[second])
             found += [
-                f"fold {number + 1}: window at sample {start} of {recording} in {one} and {other}"
-                for recording, start in sorted(shared)
+                f"fold {number + 1}: window at sample {key % _span(setup)} of {names[key // _span(setup)]} in {one} and"
+                f" {other}"
+                for key in shared.tolist()
             ]
     return found
 
@@ -36,25 +35,37 @@ def windows_on_two_sides(setup: Setup) -> list[str]:
 def overlapping_windows(setup: Setup) -> list[str]:
     """List windows of different sides of a fold that share samples of a recording."""
     found = []
+    _, keys = _keys(setup)
     for number, fold in enumerate(setup.folds):
         for one, other, first, second in fold.pairs():
-            there: dict[str, list[int]] = defaultdict(list)
-            for i in second.tolist():
-                there[str(setup.recordings[i])].append(int(setup.starts[i]))
-            starts = {recording: np.sort(own) for recording, own in there.items()}
-            for i in first.tolist():
-                recording, start = str(setup.recordings[i]), int(setup.starts[i])
-                if recording not in starts:
-                    continue
-                own = starts[recording]
-                at = int(np.searchsorted(own, start))
-                near = [int(k) for k in own[max(at - 1, 0) : at + 2] if 0 < abs(int(k) - start) < setup.n_samples]
+            if not len(first) or not len(second):
+                continue
+            there = second[np.argsort(keys[second], kind="stable")]
+            position = np.searchsorted(keys[there], keys[first])
+            for step in (-1, 0, 1):
+                near = np.clip(position + step, 0, len(there) - 1)
+                distance = np.abs(keys[there[near]] - keys[first])
+                is_near = (near == position + step) & (distance > 0) & (distance < setup.n_samples)
                 found += [
-                    f"fold {number + 1}: samples {start} and {k} of {recording}, windows of {setup.n_samples}, in {one}"
-                    f" and {other}"
-                    for k in near
+                    f"fold {number + 1}: samples {setup.starts[i]} and {setup.starts[k]} of {setup.recordings[i]},"
+                    f" windows of {setup.n_samples}, in {one} and {other}"
+                    for i, k in zip(first[is_near].tolist(), there[near[is_near]].tolist(), strict=True)
                 ]
     return found
+
+
+def _span(setup: Setup) -> int:
+    """Return a number of samples that is larger than any recording and a window together."""
+    return int(setup.starts.max(initial=0)) + 2 * setup.n_samples
+
+
+def _keys(setup: Setup) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the names of the recordings, and for each window an integer: index of its recording · span + start.
+
+    Windows of different recordings are at least two windows apart.
+    """
+    names, index = np.unique(setup.recordings, return_inverse=True)
+    return names.tolist(), index.astype(np.int64) * _span(setup) + setup.starts
 
 
 def copied_recordings(setup: Setup) -> list[str]:

@@ -55,7 +55,7 @@ def check_division(store: Store, data: TaskData, model: str | None, groups: Mapp
             f" among {', '.join((*CHECKS, ISOLATION))}"
         )
     setup = _setup(store, data, model, groups, with_signal=False, with_fingerprints=False)
-    stop_on_leaks(run_checks(setup), task=data.recipe.id, accepted=data.recipe.accepted_checks)
+    stop_on_leaks(run_checks(setup, only_stopping=True), task=data.recipe.id, accepted=data.recipe.accepted_checks)
 
 
 def check_task(
