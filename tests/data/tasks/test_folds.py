@@ -52,7 +52,7 @@ def test_training_always_has_every_class():
 
 def test_impossible_is_refused_with_counts():
     labels, subjects = windows({"d/0": [0, 1], "d/1": [0], "d/2": [0], "d/3": [0]})
-    with refusal(UserError, "fold 0", "{0: 4, 1: 1}", action="fewer folds"):
+    with refusal(UserError, "fold 1", "{0: 4, 1: 1}", action="fewer folds"):
         subject_folds(labels, subjects, 3, 0)
     labels, subjects = windows({"d/0": [0, 1], "d/1": [0, 1]})
     with refusal(UserError, "d/0, d/1", action="`emeg shard --held-out`"):

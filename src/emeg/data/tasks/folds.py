@@ -136,6 +136,6 @@ def _fold(
                 return Fold(tuple(sorted(train)), tuple(sorted(validation)), tuple(sorted(test)))
     held = {c: sum(c in own for own in classes.values()) for c in sorted(everything)}
     raise UserError(
-        f"fold {number}: a class is missing from training whichever subject validates; subjects by class: {held}."
+        f"fold {number + 1}: a class is missing from training whichever subject validates; subjects by class: {held}."
         " Use more subjects or fewer folds, or remove the rare class"
     )
