@@ -262,6 +262,9 @@ def test_the_help_shows_groups_choices_and_the_defaults_of_the_verb(capsys, monk
     text = capsys.readouterr().out
     assert "Upper edge of the pass band" in text
     assert "default: 96" in text
+    assert "null: allowed" not in text
+    main(["finetune", "--help", "fit.max-channels"])
+    assert "null: allowed" in capsys.readouterr().out
 
 
 def test_a_group_is_declared_beside_its_field():

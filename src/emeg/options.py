@@ -45,6 +45,8 @@ class Option:
     """Whether it must be given with any other option of its group."""
     is_switch: bool
     """Whether the option alone means yes."""
+    may_be_null: bool
+    """Whether ``null`` stands for no value."""
 
     @property
     def takes_several(self) -> bool:
@@ -113,6 +115,7 @@ def _option(name: str, group: str, field: FieldInfo, default: Any, *, whole: boo
         required=default is ... and whole,
         needed_in_group=default is ... and not whole,
         is_switch=kind == "BOOL",
+        may_be_null=type(None) in get_args(field.annotation),
     )
 
 
@@ -243,5 +246,6 @@ def option_text(name: str, option: Option, *, width: int | None = None) -> str:
     width = width or shutil.get_terminal_size((120, 24)).columns
     facts = [f"type: {option.type}", f"group: {option.group}"]
     facts += [f"choices: {', '.join(option.choices)}"] if option.choices else []
+    facts += ["null: allowed, for no value"] if option.may_be_null else []
     facts.append("required" if option.required else f"default: {option.default or 'none'}")
     return "\n".join([f"emeg {name} --{option.name}", *textwrap.wrap(_plain(option.description), width), *facts]) + "\n"
