@@ -128,8 +128,9 @@ class EvaluateConfig(FinetuneFromRecipe):
     """Largest number of settings that each model may choose from on validation."""
     split_mode: SplitMode = option("strict", group="tasks")
     """strict: the split rule of each task; paper_compat: the folds of the reference release."""
-    pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power"] = option("log_std", group="tasks")
-    """Features of an embedding that the read-out sees."""
+    pooling: Literal["mean", "mean_std", "log_std", "power", "mean_power"] | None = option(None, group="tasks")
+    """Features of an embedding that the read-out sees. null: what suits the network, mean if its steps are windows and
+    log_std otherwise."""
     layers: tuple[NonNegativeInt, ...] = option((), group="tasks")
     """Numbers of blocks behind the embeddings to average; empty: the last but one."""
     random_weights: bool = option(True, group="tasks")

@@ -62,8 +62,6 @@ class BrainOmni(MaskedEncoder):
             )
         super().__init__(config, tokenizer)
         self.window_power = WindowPower(sizes) if config.token == "window" else None
-        if self.window_power is not None:
-            self.default_pooling = "mean"  # log powers: their mean over windows is not near 0
         n_entry = sizes.n_dim if self.window_power is None else self.window_power.n_values
         self.mask_token = nn.Parameter(torch.empty(sizes.n_dim if self.window_power is None else config.lm_dim))
         same = n_entry == config.lm_dim

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from emeg.models.encoder_module import DEFAULT_ENCODER, EncoderModule, encoder_parts
+from emeg.models.pooling_kinds import Pooling, pooling_of
 from emeg.plugins import load_network
 from emeg.tokenizers.braintokenizer.pretrained import read_card
 from emeg.tokenizers.interface import build_tokenizer
@@ -43,6 +44,19 @@ def load_encoder(folder: Path) -> EncoderModule:
     kind = str(read_card(folder, "encoder")["kind"])
     loaded: EncoderModule = load_network("encoder", kind).from_pretrained(folder)
     return loaded
+
+
+def default_pooling(folder: Path) -> Pooling:
+    """Return the pooling over time that suits the encoder of a folder, without loading its weights.
+
+    Raises
+    ------
+    UserError
+        The folder holds no encoder, or the package of its kind is not installed.
+    """
+    card = read_card(folder, "encoder")
+    config, _ = encoder_parts(card, str(card["kind"]), source=f"{folder}/config.json")
+    return pooling_of(config)
 
 
 def with_random_weights(encoder: EncoderModule) -> EncoderModule:

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
+from emeg.models.pooling_kinds import LATENT_POOLING, Pooling
 from emeg.plugins import Plugin
 
 
@@ -35,6 +36,11 @@ class BrainOmniConfig(Config):
     """What the transformer reads of each source: the features of every latent step, as in the paper (`step`), or the
     log power of the features in every window of the tokenizer (`window`). Power changes slowly and has no phase, so it
     can be predicted where codes cannot; masked prediction then predicts it instead of codes."""
+
+    @property
+    def default_pooling(self) -> Pooling:
+        """Pooling over time that suits the features. Log powers of windows have no phase: their mean is not near 0."""
+        return "mean" if self.token == "window" else LATENT_POOLING
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

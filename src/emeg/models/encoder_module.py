@@ -19,7 +19,7 @@ from emeg.models.hub import resolve
 from emeg.models.interface import Encoder, Objective, PretrainingLosses, Sources
 from emeg.models.objectives.building import build_objective
 from emeg.models.parameters import groups_beside_tokenizer
-from emeg.models.pooling import Pooling
+from emeg.models.pooling_kinds import Pooling, pooling_of
 from emeg.plugins import ROLE_OF_KIND, find_plugin
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
 from emeg.tokenizers.braintokenizer.windows import stride_of
@@ -48,14 +48,17 @@ class EncoderModule(nn.Module, Encoder):
 
     kind: ClassVar[str] = ""
     """Name of the entry point, and ``kind`` in ``config.json``."""
-    default_pooling: Pooling = "log_std"
-    """Pooling over time that suits the features; that of the latents, whose mean is near 0 whatever their power."""
     fitted: ClassVar[tuple[str, ...]] = ()
     """Names of buffers that `prepare` fits. Weights that lack them, in a transfer, are fitted again."""
     decayed: ClassVar[str] = "blocks."
     """Beginning of the names of parameters whose matrices have weight decay."""
     config: Any
     tokenizer: Any
+
+    @property
+    def default_pooling(self) -> Pooling:
+        """Pooling over time that suits the features; see `pooling_of`."""
+        return pooling_of(self.config)
 
     def __init__(self, config: Config, tokenizer: Tokenizer) -> None:
         super().__init__()

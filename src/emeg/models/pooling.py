@@ -6,19 +6,13 @@ poolings that square the features first keep its power (docs/explanation/study.m
 Shape letters: B batch, S latent sources, T latent steps, D features.
 """
 
-from typing import Literal, get_args
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from emeg.errors import UserError
+from emeg.models.pooling_kinds import POOLINGS, Pooling
 
-Pooling = Literal["mean", "mean_std", "log_std", "power", "mean_power"]
-POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-"""`mean` over steps; `mean_std`: mean and standard deviation; `log_std`: logarithm of the
-standard deviation; `power`: log power of every feature over time in `N_BINS`
-bands; `mean_power`: mean and power. All of them keep the sources apart."""
 N_BINS = 8
 """Frequency bands of `power`, of equal width, from above 0 to half the rate of the latent steps."""
 STD_FLOOR = 1e-3

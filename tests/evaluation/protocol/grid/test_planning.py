@@ -9,7 +9,9 @@ from tests.messages import refusal
 
 from emeg.errors import UserError
 from emeg.evaluation.protocol.grid.planning import plan_grid
+from emeg.models import BrainOmni, load_encoder
 from emeg.store import Store
+from emeg.tokenizers.braintokenizer.pretrained import read_card
 
 
 def test_the_name_depends_neither_on_folders_nor_on_the_order_of_tasks(root, tmp_path, monkeypatch):
@@ -35,6 +37,27 @@ def test_two_tasks_of_one_name_are_refused_unless_they_are_equal(root, tmp_path)
     write_recipe(tmp_path / "other", HANDS, window={"length_s": 1})
     with refusal(UserError, "hands", action="another id"):
         plan_grid(Store.open(root), config_of(root, first, same))
+
+
+def test_features_are_pooled_as_suits_the_network_unless_a_pooling_is_named(root, tmp_path):
+    """Features of windows of 2 s have no phase: their standard deviation over a few windows says little."""
+    store = Store.open(root)
+    task = write_recipe(tmp_path, HANDS)
+    network = load_encoder(store.local_copy("models", "omni"))
+    windows = BrainOmni(network.config.model_copy(update={"token": "window", "overlap_ratio": 0.0}), network.tokenizer)
+    with store.publishing("models", "windows") as folder:
+        provenance = read_card(store.local_copy("models", "omni"), "encoder")["provenance"]
+        windows.save_pretrained(folder, provenance=provenance)
+
+    def poolings(model: str, **changes: str) -> set[str]:
+        grid = plan_grid(store, config_of(root, task, model=model, **changes))
+        return {one.spec.pooling for one in grid.by_cell.values() if one.spec is not None} | {grid.pooling}
+
+    assert poolings("omni") == {"log_std"}
+    assert poolings("windows") == {"mean"}
+    assert poolings("windows", pooling="power") == {"power"}
+    named = plan_grid(store, config_of(root, task, model="omni", pooling="log_std")).name
+    assert plan_grid(store, config_of(root, task, model="omni")).name == named
 
 
 def test_a_task_on_which_no_model_can_run_is_refused(tmp_path):

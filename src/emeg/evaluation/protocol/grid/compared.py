@@ -79,7 +79,7 @@ def _fine_tuned(
 
 def _frozen(config: EvaluateConfig, model: str, read_out: str, condition: str) -> Iterator[Compared]:
     rival = FeatureReadOut(read_out)
-    pretrained = EmbeddingSpec(model, "pretrained", 0, config.pooling, config.layers)
+    pretrained = EmbeddingSpec(model, "pretrained", 0, str(config.pooling), config.layers)
     specs = [(pretrained, "real")]
     specs += [(pretrained, "permuted")] if config.permuted_labels else []
     specs += [(pretrained._replace(weights="random"), "real")] if config.random_weights else []

@@ -126,7 +126,7 @@ def _probe_missing(store: Store, config: EvaluateConfig, grid: Grid, progress: P
     """Probe the network's features on every task, sharing the tasks with other processes; return when all are done."""
     if grid.model is None or not config.probes:
         return
-    spec = EmbeddingSpec(grid.model, "pretrained", 0, config.pooling, config.layers)
+    spec = EmbeddingSpec(grid.model, "pretrained", 0, grid.pooling, config.layers)
     claims = {f"{grid.name}-probes-{name}": name for name in grid.tasks}
 
     def make(claim: str) -> None:

@@ -17,6 +17,7 @@ from emeg.evaluation.protocol.leak_checks import check_division
 from emeg.evaluation.protocol.task_data import Stimuli, TaskData, make_task_data
 from emeg.evaluation.task import HELD_OUT, ancestry
 from emeg.hashing import hash_json
+from emeg.models.pooling_kinds import LATENT_POOLING
 from emeg.store import Store, find_model, models_of, read_catalog
 from emeg.version import __version__
 
@@ -33,6 +34,7 @@ class Grid(NamedTuple):
     cells: dict[str, Cell]
     by_cell: dict[str, Compared]
     model: str | None
+    pooling: str
     tasks_not_run: dict[str, str]
     models_not_run: tuple[tuple[str, str, str], ...]
     recordings_of: dict[str, tuple[str, ...]]
@@ -58,6 +60,8 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
     """
     recordings_of = _recordings_of(store)  # first: a subject who is withdrawn during planning has to be in it
     model = evaluated_model(store, config.model)
+    if config.pooling is None:
+        config = config.model_copy(update={"pooling": _pooling_of_model(store, model)})
     if model is None and set(config.modes) != {"frozen"}:
         raise UserError(
             f"modes {', '.join(config.modes)}: {config.root} holds no network to train; run `emeg pretrain` first, or"
@@ -108,7 +112,9 @@ def plan_grid(store: Store, config: EvaluateConfig) -> Grid:
     if model is not None:
         used |= {name for splits in ancestry(store, model).corpora.values() for name in splits}
     recordings_of = {subject: own for subject, own in recordings_of.items() if subject in used}
-    return Grid(name, tasks, compared, cells, by_cell, model, not_run, tuple(models_not_run), recordings_of)
+    return Grid(
+        name, tasks, compared, cells, by_cell, model, str(config.pooling), not_run, tuple(models_not_run), recordings_of
+    )
 
 
 def prepare_tasks(
@@ -205,6 +211,14 @@ def evaluated_model(store: Store, name: str | None) -> str | None:
     if name is None and not models_of(store, "encoder"):
         return None
     return find_model(store, "encoder", name)
+
+
+def _pooling_of_model(store: Store, model: str | None) -> str:
+    if model is None:
+        return LATENT_POOLING
+    from emeg.models.building import default_pooling  # loads PyTorch
+
+    return default_pooling(store.local_copy("models", model))
 
 
 def _identity(data: TaskData) -> dict[str, Any]:
