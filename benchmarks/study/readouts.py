@@ -16,7 +16,7 @@ from benchmarks.study.pretraining import score, tasks_of
 from benchmarks.study.variants import load
 from numpy.typing import NDArray
 
-from emeg.models.pooling import pool
+from emeg.models.readout.pooling import pool
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 
 POOLINGS = ("mean", "log_std", "mean_std", "power")

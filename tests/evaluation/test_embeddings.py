@@ -11,7 +11,7 @@ from emeg.evaluation.embeddings import EmbeddingSpec, embed, embedding_names
 from emeg.models import BrainOmni
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.transformer import CausalTransformer
-from emeg.models.pooling import STD_FLOOR
+from emeg.models.readout.pooling import STD_FLOOR
 from emeg.store import Store, verify
 from emeg.store.verification import VerifyConfig
 from emeg.tokenizers.braintokenizer import normalise_signal

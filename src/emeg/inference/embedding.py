@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import mne
 
 EmbedderPooling = Literal["mean", "mean_std", "log_std", "power", "mean_power", "none"]
-"""Poolings of `emeg.models.pooling`, and none at all."""
+"""Poolings of `emeg.models.readout.pooling`, and none at all."""
 
 
 class Embedder(TransformerMixin, BaseEstimator):  # type: ignore[misc]

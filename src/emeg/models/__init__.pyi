@@ -10,9 +10,9 @@ from .interface import (
 from .objectives.building import build_objective as build_objective
 from .config import BrainOmniConfig as BrainOmniConfig, PRESETS as PRESETS
 from .draws import PretrainingDraws as PretrainingDraws, draw_pretraining_step as draw_pretraining_step
-from .heads import HeadPooling as HeadPooling, TaskHead as TaskHead
-from .pooling import n_pooled as n_pooled, pool as pool, pooled_names as pooled_names
-from .pooling_kinds import POOLINGS as POOLINGS, Pooling as Pooling
+from .readout.heads import HeadPooling as HeadPooling, TaskHead as TaskHead
+from .readout.pooling import n_pooled as n_pooled, pool as pool, pooled_names as pooled_names
+from .readout.kinds import POOLINGS as POOLINGS, Pooling as Pooling
 from .parameters import parameter_groups as parameter_groups
 from .reference_import import (
     ImportReferenceConfig as ImportReferenceConfig,

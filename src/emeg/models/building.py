@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from emeg.models.encoder_module import DEFAULT_ENCODER, EncoderModule, encoder_parts
-from emeg.models.pooling_kinds import Pooling, pooling_of
+from emeg.models.readout.kinds import Pooling, pooling_of
 from emeg.plugins import load_network
 from emeg.tokenizers.braintokenizer.pretrained import read_card
 from emeg.tokenizers.interface import build_tokenizer

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from emeg.config import Config
-from emeg.models.pooling_kinds import LATENT_POOLING, Pooling
+from emeg.models.readout.kinds import LATENT_POOLING, Pooling
 from emeg.plugins import Plugin
 
 

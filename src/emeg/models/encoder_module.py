@@ -19,7 +19,7 @@ from emeg.models.hub import resolve
 from emeg.models.interface import Encoder, Objective, PretrainingLosses, Sources
 from emeg.models.objectives.building import build_objective
 from emeg.models.parameters import groups_beside_tokenizer
-from emeg.models.pooling_kinds import Pooling, pooling_of
+from emeg.models.readout.kinds import Pooling, pooling_of
 from emeg.plugins import ROLE_OF_KIND, find_plugin
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
 from emeg.tokenizers.braintokenizer.windows import stride_of

@@ -17,7 +17,7 @@ from emeg.evaluation.protocol.leak_checks import check_division
 from emeg.evaluation.protocol.task_data import Stimuli, TaskData, make_task_data
 from emeg.evaluation.task import HELD_OUT, ancestry
 from emeg.hashing import hash_json
-from emeg.models.pooling_kinds import LATENT_POOLING
+from emeg.models.readout.kinds import LATENT_POOLING
 from emeg.store import Store, find_model, models_of, read_catalog
 from emeg.version import __version__
 

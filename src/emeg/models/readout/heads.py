@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from emeg.models.encoder_module import EncoderModule
-from emeg.models.pooling import n_pooled, pool
+from emeg.models.readout.pooling import n_pooled, pool
 from emeg.tokenizers.braintokenizer.draws import dropout
 from emeg.tokenizers.braintokenizer.initialise import initialise_linear
 
 HeadPooling = Literal["mean", "mean_std", "log_std", "power", "mean_power", "attention"]
-"""Poolings of a trained head: those of `emeg.models.pooling`, and attention with learned queries."""
+"""Poolings of a trained head: those of `emeg.models.readout.pooling`, and attention with learned queries."""
 N_QUERIES = 4
 """Learned queries of attention pooling."""
 
@@ -34,7 +34,7 @@ class TaskHead(nn.Module):
     dropout : float
         Share of the pooled features set to 0 in training.
     pooling : str
-        See `emeg.models.pooling`; ``attention`` pools tokens by learned queries.
+        See `emeg.models.readout.pooling`; ``attention`` pools tokens by learned queries.
     n_layers : int
         Layers of the embedding that are averaged with learned weights; 1 for an embedding of one layer.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emeg.errors import UserError
-from emeg.models.pooling_kinds import POOLINGS, Pooling
+from emeg.models.readout.kinds import POOLINGS, Pooling
 
 N_BINS = 8
 """Frequency bands of `power`, of equal width, from above 0 to half the rate of the latent steps."""

@@ -1,0 +1,1 @@
+"""Read-out of embeddings: pooling over time, and classification heads."""
