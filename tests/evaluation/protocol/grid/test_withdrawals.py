@@ -151,3 +151,16 @@ def test_a_run_that_was_removed_meanwhile_is_named(root, tmp_path, monkeypatch):
     once_after(monkeypatch, "embedding", lambda: store.remove("runs", name))
     with refusal(UserError, name, "runs/", action="same command"):
         evaluate(config)
+
+
+def test_a_withdrawal_that_breaks_planning_is_named(root, tmp_path, monkeypatch):
+    """What the withdrawal removed is missing in the middle of planning."""
+    store = Store.open(root)
+
+    def fail(*_: object, **__: object) -> None:
+        note_withdrawn(store, [Withdrawn(dataset="d", subject="07")])
+        raise FileNotFoundError("corpora/c/manifest.json")
+
+    monkeypatch.setattr(planning, "make_task_data", fail)
+    with refusal(UserError, "d/07", action="same command"):
+        evaluate(small_config(root, tmp_path))
