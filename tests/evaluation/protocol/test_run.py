@@ -388,6 +388,8 @@ def test_sessions_and_blocks_run_without_a_network(tmp_path):
     summary = read_grid(store, result.evaluation)
     assert {s.key.model for s in summary.scores} == {"chance", "band_power"}
     assert "no pretrained network" in summary.provenance["notes"][1]
+    assert summary.provenance["config"]["tasks"] == ["blocks"], "the name of the task, not the path of its file"
+    assert summary.provenance["config"]["pooling"], "what is chosen by default is recorded"
     band_power = next(s for s in summary.scores if s.key.model == "band_power")
     assert band_power.mean > 0.9
     assert band_power.interval is None, "three subjects are too few for an interval"

@@ -51,7 +51,7 @@ def publish_grid(store: Store, config: EvaluateConfig, grid: Grid) -> None:
         provenance={
             "model": grid.model,
             "trained_on": [] if grid.model is None else sorted(ancestry(store, grid.model).corpora),
-            "config": grid_fields(config, (*grid.tasks, *grid.tasks_not_run)),
+            "config": grid_fields(config, (*grid.tasks, *grid.tasks_not_run)) | {"pooling": grid.pooling},
             "recordings": sorted({one for data in grid.tasks.values() for one in data.windows.recordings.tolist()}),
             "versions": {"emeg": __version__} | package_versions(),
             "notes": notes,
