@@ -104,7 +104,7 @@ def measure(name: str, archive: Path, root: Path) -> dict[str, Any]:
         found |= {f"{prefix}_{band}": round(value, 4) for band, value in device.bands.items()}
     rows = [row for own in chosen.values() for row in own]
     sizes = tokenizer.config
-    bits_per_second = sizes.bits_per_step * corpus.sfreq / sizes.samples_per_step
+    bits_per_second = sizes.bits_per_second(corpus.sfreq)
     for kind, own in chosen.items():
         prefix = name if name != "synthetic" else f"{name}_{kind}"
         found |= limits(prefix, tokenizer, corpus, own, bits_per_second)

@@ -182,7 +182,7 @@ def ceiling(corpus: Corpus, device: str) -> None:
     training, test = read(corpus, device, "train"), read(corpus, device, "validation")
     equaliser = fitted_equaliser(training, config.equaliser or 0.0)
     kinds = training[0][2].unique().tolist()
-    bits = config.bits_per_step * corpus.sfreq / config.samples_per_step
+    bits = config.bits_per_second(corpus.sfreq)
     for name, codes in [("all", kinds)] + [(f"type {code}", [code]) for code in kinds]:
         chosen = [
             tuple(part[torch.isin(types, torch.tensor(codes))] for part in (x, pos, types))

@@ -98,10 +98,19 @@ def test_options_that_do_not_fit_together_are_refused(tiny_config):
             type(tiny_config).model_validate({**tiny_config.model_dump(), **wrong})
 
 
+def test_shared_samples_of_windows_count_in_the_rate(tiny_config):
+    """Codes have 5 bits; windows of 128 samples that share 16 begin every 112 samples."""
+    plain = tiny_config.model_copy(update={"target": "signal"})
+    bits = plain.n_neuro * plain.num_quantizers * 5 * 256 / plain.samples_per_step
+    assert plain.bits_per_second(256.0) == pytest.approx(bits)
+    shared = plain.model_copy(update={"crossfade": 16})
+    assert shared.bits_per_second(256.0) == pytest.approx(bits * 128 / 112)
+
+
 def test_options_that_are_off_stay_out_of_product_names():
     assert "equaliser" not in PRESETS["paper"].product_fields()
     assert {"equaliser", "target", "spectral_loss"} <= PRESETS["emeg-nano"].product_fields().keys()
-    assert "crossfade" not in PRESETS["emeg-nano"].product_fields()
+    assert "hidden_by" not in PRESETS["emeg-nano"].product_fields()
 
 
 def test_projections_by_level_quantize_by_their_formula(tiny_config):

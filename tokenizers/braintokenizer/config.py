@@ -90,8 +90,9 @@ class BrainTokenizerConfig(Config):
     """Spectral term of the loss: `angle` compares magnitudes and unwrapped angles, as the paper does; `complex` is the
     L1 distance of the complex spectra."""
     crossfade: int = Field(0, ge=0)
-    """Samples that successive windows of `reconstruct` share and over which it fades from one to the next. 0: windows
-    are reconstructed side by side. Needs `target` signal."""
+    """Samples that successive windows of `reconstruct` share and over which it fades from one to the next, because the
+    first and last three samples of a window are reconstructed worst. 0: windows are reconstructed side by side. Needs
+    `target` signal."""
     sensor_gain: bool = False
     """Multiply the features of a channel, on the way to the latent sources and back, by a learned function of its
     sensor. Attention weights are positive: without it, the orientation of a sensor cannot change a sign."""
@@ -173,6 +174,17 @@ class BrainTokenizerConfig(Config):
         """Bits of the codes of one latent step."""
         return self.n_neuro * self.num_quantizers * log2(self.codebook_size)
 
+    def bits_per_second(self, sfreq: float) -> float:
+        """Return the bits of the codes that `reconstruct` needs for one second, windows that share samples included.
+
+        Parameters
+        ----------
+        sfreq : float
+            Sampling rate of the signal, Hz.
+        """
+        repeated = self.window_length / (self.window_length - self.crossfade)
+        return repeated * self.bits_per_step * sfreq / self.samples_per_step
+
     @property
     def steps_per_window(self) -> int:
         """Latent steps in a window."""
@@ -192,6 +204,7 @@ EVERY_BAND: dict[str, Any] = {
     "spectral_loss": "complex",
     "signed_weights": True,
     "gain_harmonics": 5,
+    "crossfade": 16,
 }
 """Options with which the codes hold every band; chosen on validation subjects (docs/explanation/study.md)."""
 
