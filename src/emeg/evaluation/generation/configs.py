@@ -32,7 +32,7 @@ class GenerateConfig(Config):
     """Lengths of further prompts for the controls, s. A length is left out where a recording is too short for it."""
     temperature: float = Field(1.0, ge=0)
     """Divides the logits before a code is drawn; 0 takes the most likely code."""
-    top_p: float = Field(0.99, gt=0, le=1)
+    top_p: float = Field(1.0, gt=0, le=1)
     """Draw from the most likely codes whose probabilities together reach this value."""
     ar_order: PositiveInt = 20
     """Largest order of the autoregressive linear model that is fitted to each prompt."""
