@@ -60,11 +60,12 @@ def training(store: Path, *, seed: int, steps: int, **slurm: object) -> TrainTok
     )
 
 
-def kill_ranks() -> list[int]:
-    """Kill the training processes of the job; their launcher then fails, and the job with it."""
+def kill_ranks(job: str) -> list[int]:
+    """Kill the training processes of a job, and no other training; their launcher then fails, and the job with it."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if "emeg.training.launch.worker" in (process.info["cmdline"] or []):
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        is_rank = "emeg.training.launch.worker" in (process.info["cmdline"] or [])
+        if is_rank and (process.info["environ"] or {}).get("SLURM_JOB_ID") == job:
             process.kill()
             found.append(process.pid)
     return found
@@ -82,7 +83,7 @@ def test_a_job_with_killed_ranks_is_queued_again_and_followed_to_its_model(slurm
     def listen(done: int, total: int, message: str) -> None:
         heard.append(message)
         if read_standing(run).step >= 11 and not killed:
-            killed.extend(kill_ranks())
+            killed.extend(kill_ranks(submitted.job))
 
     result = follow("train-tokenizer", config, submitted, progress=listen, poll_s=1.0)
     assert killed
