@@ -300,6 +300,7 @@ def test_later_steps_show_more_channels_of_fewer_windows(root):
         overrides=SMALL,
         steps=4,
         late_channels=6,
+        late_from=0.5,
         sampling=SamplingConfig(budget_channel_seconds=60, crop_s=2.0, max_channels=3),
     )
     module = tokenizer_training(config, Corpus.open(Store.open(root)), 4, History())
