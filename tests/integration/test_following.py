@@ -83,7 +83,7 @@ def test_a_job_with_killed_ranks_is_queued_again_and_followed_to_its_model(slurm
     def listen(done: int, total: int, message: str) -> None:
         heard.append(message)
         if read_standing(run).step >= 11 and not killed:
-            killed.extend(kill_ranks(submitted.job))
+            killed.extend(kill_ranks(find_job(run.folder).job))
 
     result = follow("train-tokenizer", config, submitted, progress=listen, poll_s=1.0)
     assert killed
