@@ -33,13 +33,11 @@ from emeg.evaluation.reconstruction import correlate_in_bands
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import PRESETS, BrainTokenizer, normalise_signal, parameter_groups
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser
-from emeg.tokenizers.braintokenizer.quantization.interface import Quantized, normalise_latents
 
 WINDOW = 512
 SFREQ = 256.0
-SCALAR_SHAPE = (32, 4)
-"""Dimensions and values of each: 64 bits."""
-LOOKUP_FREE_SHAPE = (64, 2)
+SCALAR_VALUES = {"scalar": 4, "lookup_free": 2}
+"""Values of each number of a scalar quantizer; eight levels of 256 codes have 32 and 64 numbers."""
 CROSSOVER_HZ = 8.0
 CROSSOVER_OCTAVES = 0.5
 """Width of the transition, a raised cosine over the logarithm of frequency."""
@@ -69,71 +67,6 @@ class Run(Config):
     """Windows of a step."""
     seed: int = 0
     """Seed of weights and draws."""
-
-
-class ScalarQuantizer(nn.Module):
-    """Project latents to a few bounded dimensions and round each to one of a few values.
-
-    Parameters
-    ----------
-    n_dim : int
-        Features of a latent.
-    n_scalars, n_values : int
-        Dimensions, and values of each.
-    """
-
-    def __init__(self, n_dim: int, n_scalars: int, n_values: int) -> None:
-        super().__init__()
-        self.enter, self.leave = nn.Linear(n_dim, n_scalars), nn.Linear(n_scalars, n_dim)
-        self.n_values = n_values
-        nn.init.normal_(self.enter.weight, std=1 / math.sqrt(n_dim))
-        nn.init.normal_(self.leave.weight, std=1 / (8 * math.sqrt(n_scalars)))
-        nn.init.zeros_(self.enter.bias)
-
-    def encode(self, latents: Tensor) -> Tensor:
-        """Return the rounded values, from -1 to 1, through which gradients pass straight.
-
-        Parameters
-        ----------
-        latents : float, shape (..., n_dim)
-            Dimensionless features.
-
-        Returns
-        -------
-        float32, shape (..., n_scalars)
-        """
-        scaled = normalise_latents(latents).float() * math.sqrt(latents.shape[-1])
-        bounded = torch.tanh(self.enter(scaled))
-        half = (self.n_values - 1) / 2
-        rounded = ((bounded + 1) * half).round() / half - 1
-        return bounded + (rounded - bounded).detach()
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """Return features of rounded values: float32, shape (..., n_dim).
-
-        Parameters
-        ----------
-        codes : float32, shape (..., n_scalars)
-            Output of `encode`, dimensionless.
-        """
-        features: Tensor = self.leave(codes)
-        return features
-
-    def forward(self, latents: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """Quantize, without any commitment loss.
-
-        Parameters
-        ----------
-        latents : float, shape (..., n_dim)
-            Dimensionless features.
-        generator : torch.Generator, optional
-            Not used.
-        """
-        codes = self.encode(latents)
-        return Quantized(self.decode(codes), codes.detach(), torch.zeros(()))
-
-    def follow(self) -> None:
-        """Do nothing: there are no codebooks."""
 
 
 class Levels:
@@ -226,11 +159,10 @@ def build(run: Run) -> BrainTokenizer | TwoRates:
     torch.manual_seed(run.seed)
     if run.quantizer == "two_rates":
         return TwoRates(run.network)
-    network = BrainTokenizer(PRESETS["emeg-nano"].model_copy(update={**run.network, "equaliser": None}))
-    shapes = {"scalar": SCALAR_SHAPE, "lookup_free": LOOKUP_FREE_SHAPE}
-    if run.quantizer in shapes:
-        network.quantizer = ScalarQuantizer(network.config.n_dim, *shapes[run.quantizer])  # type: ignore[assignment]
-    return network
+    options = {**run.network, "equaliser": None}
+    if run.quantizer in SCALAR_VALUES:
+        options |= {"quantizer": "scalar", "scalar_values": SCALAR_VALUES[run.quantizer]}
+    return BrainTokenizer(PRESETS["emeg-nano"].model_copy(update=options))
 
 
 def fit(network: BrainTokenizer | TwoRates, run: Run, equalised: Signals) -> None:

@@ -1,6 +1,5 @@
 """The verb ``evaluate``: metrics of all models compared, and the tokenizer's reconstruction of unseen subjects."""
 
-import importlib.metadata
 import logging
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from emeg.evaluation.classical.baselines import expected_chance
 from emeg.evaluation.classical.folds import BaselineRun, run_baselines
 from emeg.evaluation.codebook import count_codes, summarise_codebooks
 from emeg.evaluation.configs import EvaluateConfig, EvaluateResult, FinetuneConfig
+from emeg.evaluation.package_versions import package_versions
 from emeg.evaluation.predictions import NETWORKS, Outcome, predictions, summarise_model
 from emeg.evaluation.products import (
     PREDICTIONS,
@@ -36,9 +36,6 @@ from emeg.training.threads import n_threads, torch_threads
 from emeg.version import __version__
 
 logger = logging.getLogger(__name__)
-
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "pyriemann")
-"""Packages whose versions are recorded in the provenance."""
 
 
 class Evaluated(NamedTuple):
@@ -158,7 +155,7 @@ def _name(config: EvaluateConfig, evaluated: Evaluated) -> str:
         "tokens": evaluated.tokens,
         "missing": evaluated.missing_reason,
         # versions are part of the product, and a baseline that was not installed may be installed later
-        "versions": _versions(),
+        "versions": package_versions(),
     }
     return hash_json({"kind": "evaluation", "version": __version__, "config": fields})
 
@@ -184,7 +181,7 @@ def _evaluate_and_publish(
             "corpus": evaluated.corpus.name,
             "trained_on": sorted(evaluated.made_from.corpora),
             "config": config.product_fields(),
-            "versions": {"emeg": __version__} | _versions(),
+            "versions": {"emeg": __version__} | package_versions(),
             "codebook_counts_of": "tokens" if evaluated.tokens else "reconstructed segments",
             "notes": [] if evaluated.made_from.corpora else ["the training subjects of the model are not recorded"],
         },
@@ -304,13 +301,3 @@ def _headline(summary: EvaluationSummary) -> dict[str, float]:
     scores = {f"{c.name}/balanced_accuracy": c.metrics["balanced_accuracy"].mean for c in summary.models if c.metrics}
     pcc = {f"reconstruction/{d.device}/{d.sensor_type}/pcc": d.pcc for d in summary.reconstruction}
     return {name: value for name, value in (scores | pcc).items() if value is not None}
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found

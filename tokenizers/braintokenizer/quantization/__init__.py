@@ -1,1 +1,1 @@
-"""Residual vector quantization: codebooks as running means of latents, k-means, ranks."""
+"""Quantizers: residual codebooks as running means of latents, with k-means and ranks, and scalar codes."""

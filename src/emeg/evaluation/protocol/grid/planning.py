@@ -1,6 +1,5 @@
 """Plan a grid: tasks with their windows and splits, the models compared on each, and the cells."""
 
-import importlib.metadata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +8,7 @@ from emeg.data.corpus.registered import person_groups
 from emeg.data.tasks.recipes import TaskRecipe, known_tasks, load_task
 from emeg.errors import UserError
 from emeg.evaluation.configs import EvaluateConfig
+from emeg.evaluation.package_versions import package_versions
 from emeg.evaluation.protocol.compute import Compared
 from emeg.evaluation.protocol.grid.cells import Cell
 from emeg.evaluation.protocol.grid.compared import models_compared
@@ -20,9 +20,6 @@ from emeg.hashing import hash_json
 from emeg.models.readout.kinds import LATENT_POOLING
 from emeg.store import Store, find_model, models_of, read_catalog
 from emeg.version import __version__
-
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "pyriemann")
-"""Packages whose versions are recorded."""
 
 
 class Grid(NamedTuple):
@@ -243,14 +240,3 @@ def _cells(
             for (seed, examples), manifest in data.manifests.items():
                 for fold in range(len(manifest)):
                     yield task, one, one.cell(task, examples, seed, fold)
-
-
-def package_versions() -> dict[str, str | None]:
-    """Return the versions of the packages that results depend on; None for those that are not installed."""
-    found: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found

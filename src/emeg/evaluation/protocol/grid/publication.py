@@ -3,8 +3,9 @@
 import pyarrow as pa
 
 from emeg.evaluation.configs import EvaluateConfig
+from emeg.evaluation.package_versions import package_versions
 from emeg.evaluation.protocol.grid.cells import read_cells
-from emeg.evaluation.protocol.grid.planning import Grid, grid_fields, package_versions
+from emeg.evaluation.protocol.grid.planning import Grid, grid_fields
 from emeg.evaluation.protocol.products import GridSummary, write_grid
 from emeg.evaluation.protocol.rows import SPLITS
 from emeg.evaluation.protocol.splits import split_rows
