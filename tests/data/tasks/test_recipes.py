@@ -63,6 +63,7 @@ def test_numbers_of_yaml_are_texts_and_order_is_kept():
         ({"split": {"gap_s": float("inf")}}, "gap_s"),
         ({"split": {"official_test": "("}}, "official_test"),
         ({"paper": {"official_test": "*"}}, "official_test"),
+        ({"paper": {"subject_names": [{"pattern": "S1", "to": r"\1"}]}}, "subject_names"),
         ({"labels": {"source": "path", "pattern": "["}}, "pattern"),
         ({"kind": "retrieval", "classes": {}}, "stimulus"),
         ({"labels": {"source": "participants"}}, "column"),

@@ -114,6 +114,23 @@ class WindowRule(Config):
     side by side where a label holds for a recording."""
 
 
+class SubjectName(Config):
+    """Name of the subject of some files in the reference release."""
+
+    pattern: Pattern
+    """Regular expression on the source path."""
+    to: str
+    """Name; ``\\1`` inserts a group."""
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        try:
+            re.sub(self.pattern, self.to, "")
+        except re.error as error:
+            raise ValueError(f"to {self.to!r} does not fit pattern {self.pattern!r}: {error}; correct to") from error
+        return self
+
+
 class PaperSplit(Config):
     """The folds of the reference release, for split mode paper_compat."""
 
@@ -121,6 +138,11 @@ class PaperSplit(Config):
     """Order of the subject labels before they are shuffled."""
     official_test: Pattern | None = None
     """Regular expression on the source path of recordings that are the test set of every fold."""
+    subject_names: tuple[SubjectName, ...] = ()
+    """Names of subjects by source path where those of the release differ from those of the store; the first pattern
+    that matches counts. A file that none matches keeps the store's name."""
+    accepted_checks: tuple[str, ...] = ()
+    """Leak checks that the folds of the release do not pass; accepted in split mode paper_compat only."""
 
 
 class SplitRule(Config):

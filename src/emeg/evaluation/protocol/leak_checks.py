@@ -48,14 +48,14 @@ def check_division(store: Store, data: TaskData, model: str | None, groups: Mapp
     UserError
         A check failed that stops an evaluation and that the task does not accept.
     """
-    unknown = sorted(set(data.recipe.accepted_checks) - {*CHECKS, ISOLATION})
+    unknown = sorted(set(data.accepted_checks) - {*CHECKS, ISOLATION})
     if unknown:
         raise UserError(
             f"task {data.recipe.id}: accepted_checks names {', '.join(unknown)}, which is no leak check; use names"
             f" among {', '.join((*CHECKS, ISOLATION))}"
         )
     setup = _setup(store, data, model, groups, with_signal=False, with_fingerprints=False)
-    stop_on_leaks(run_checks(setup, only_stopping=True), task=data.recipe.id, accepted=data.recipe.accepted_checks)
+    stop_on_leaks(run_checks(setup, only_stopping=True), task=data.recipe.id, accepted=data.accepted_checks)
 
 
 def check_task(
@@ -81,7 +81,7 @@ def check_task(
     groups = person_groups(store, read_catalog(store))
     setup = _setup(store, data, model, groups, with_signal=with_signal, progress=progress)
     checks = run_checks(setup)
-    stop_on_leaks(checks, task=data.recipe.id, accepted=data.recipe.accepted_checks)
+    stop_on_leaks(checks, task=data.recipe.id, accepted=data.accepted_checks)
     return [{"task": data.recipe.id, **check._asdict()} for check in checks]
 
 
@@ -126,7 +126,7 @@ def check_procedure(data: TaskData, compared: Sequence[Compared]) -> list[dict[s
     if len(test) < 2:
         return []
     check = check_isolation(procedure, inputs, data.truth, test)
-    stop_on_leaks([check], task=data.recipe.id, accepted=data.recipe.accepted_checks)
+    stop_on_leaks([check], task=data.recipe.id, accepted=data.accepted_checks)
     return [{"task": data.recipe.id, **check._asdict()}]
 
 

@@ -124,6 +124,12 @@ class TaskData:
         return next(iter(self.manifests.values())).rule
 
     @property
+    def accepted_checks(self) -> tuple[str, ...]:
+        """Leak checks that the task cannot pass by its design, or by the folds of the release in that split mode."""
+        of_paper = self.recipe.paper.accepted_checks if self.rule == "paper_compat" else ()
+        return (*self.recipe.accepted_checks, *of_paper)
+
+    @property
     def n_classes(self) -> int:
         """Number of classes; 0 without classes."""
         return len(self.recipe.classes)

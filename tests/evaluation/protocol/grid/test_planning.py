@@ -86,3 +86,20 @@ def test_negative_numbers_are_refused(root, field):
 def test_checks_that_a_task_accepts_are_known(root, tmp_path):
     with refusal(UserError, "blocks_appart", action="blocks_apart"):
         plan_grid(Store.open(root), config_of(root, write_recipe(tmp_path, HANDS, accepted_checks=["blocks_appart"])))
+
+
+def test_folds_of_the_release_that_divide_a_subject_need_an_accepted_check(tmp_path):
+    """The recording of device z counts as a subject of its own; with six names the folds differ from those of five."""
+    store = Store.open(tmp_path / "store", create=True)
+    for subject in range(5):
+        add_person(store, f"{subject:02d}", names=("C3", "C4", "Cz"))
+    add_person(store, "04", names=("C3", "C4", "Cz"), device="z")
+    paper = {"subject_names": [{"pattern": "d(04)z", "to": r"\1z"}]}
+    fields = {key: value for key, value in HANDS.items() if key != "device"} | {"split": {"n_folds": 5}}
+    task = write_recipe(tmp_path, fields | {"paper": paper})
+    config = config_of(str(store.root), task, split_mode="paper_compat", rivals=("chance",), model=None)
+    with refusal(UserError, "subjects_apart", "d/04", action="accepted_checks"):
+        plan_grid(store, config)
+    accepted = write_recipe(tmp_path, fields | {"paper": paper | {"accepted_checks": ["subjects_apart"]}})
+    (manifest,) = plan_grid(store, config.model_copy(update={"tasks": (accepted,)})).tasks["hands"].manifests.values()
+    assert manifest.notice.endswith("d/04")
