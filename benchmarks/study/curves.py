@@ -16,6 +16,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from benchmarks.study.report import best_read_out, read_results
+from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
@@ -76,6 +77,16 @@ def fit(amounts: Sequence[float], by_run: Sequence[list[NDArray[Any]]]) -> dict[
     }
 
 
+def draw(panel: Axes, found: dict[str, Any]) -> None:
+    """Draw a fitted line with its interval and the runs."""
+    amounts = found["amounts"]
+    panel.fill_between(found["grid"], found["low"], found["high"], alpha=0.2, linewidth=0)
+    panel.plot(found["grid"], found["line"])
+    panel.plot(amounts, found["gain"], "o", color="black")
+    panel.axhline(0, color="grey", linewidth=0.8)
+    panel.set(xscale="log", xlim=(min(amounts) / 2, max(amounts) * 30))
+
+
 def main() -> None:
     """Fit both axes and draw them."""
     folder, picture, variant, base = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -95,11 +106,8 @@ def main() -> None:
         if len(set(amounts)) < 2:
             continue
         found = fit(amounts, [gains(run, key, random) for run in chosen])
-        panel.fill_between(found["grid"], found["low"], found["high"], alpha=0.2, linewidth=0)
-        panel.plot(found["grid"], found["line"])
-        panel.plot(amounts, found["gain"], "o", color="black")
-        panel.axhline(0, color="grey", linewidth=0.8)
-        panel.set(xscale="log", xlabel=label, xlim=(min(amounts) / 2, max(amounts) * 30), ylim=(-0.1, 0.25))
+        draw(panel, found)
+        panel.set(xlabel=label, ylim=(-0.1, 0.25))
         print(json.dumps({"axis": axis} | {k: v for k, v in found.items() if k not in ("grid", "line", "low", "high")}))
     panels[0].set_ylabel("balanced accuracy minus random weights")
     figure.savefig(picture, metadata={"Date": None} if picture.suffix == ".svg" else None)

@@ -27,8 +27,8 @@ from emeg.metrics import balanced_accuracy
 from emeg.models import BrainOmni
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 
-GROUPED = ("joint-synth", "demo-archive")
-"""Simulated datasets, whose subjects also have a group: every second one is slowed."""
+GROUPED = {"joint-synth": "", "demo-archive": "64", "new-standard19": "", "new-biosemi64": "64"}
+"""Simulated datasets with the suffix of their tasks. Their subjects also have a group: every second one is slowed."""
 MOST_FOLDS = 10
 """With more subjects, six groups of subjects take turns instead of single subjects."""
 REPORT_EVERY = 100
@@ -90,7 +90,7 @@ def tasks_of(data: Data, kinds: tuple[str, ...]) -> dict[str, tuple[str, NDArray
         split = dict(str(line).split("\t") for line in own["split_of"])
         kept = np.flatnonzero(np.isin([split[one] for one in own["task_subject"]], kinds))
         subjects = own["task_subject"][kept]
-        suffix = "64" if name == "demo-archive" else ""
+        suffix = GROUPED.get(name, "")
         title = f"imagery{suffix}" if name in GROUPED else name
         found[title] = (name, kept, own["task_label"][kept], subjects)
         if name in GROUPED:

@@ -1,9 +1,10 @@
 """Compare pretrained models, random weights and classical baselines on subjects of one split, with label budgets.
 
-`python -m benchmarks.study.report FOLDER SPLITS VARIANT:RANDOM[,VARIANT:RANDOM…] [BUDGETS]`, e.g. `report . held_out
-published:random 1,5,20,all`. Each name is averaged over the seeds in FOLDER/results.jsonl, each with a draw of labels
-of its own. The read-out of each is the one that was best on training and validation subjects. Prints one JSON line
-for each task and budget and appends it to FOLDER/report.jsonl.
+`python -m benchmarks.study.report FOLDER SPLITS VARIANT:RANDOM[,VARIANT:RANDOM…] [BUDGETS [LABELLED]]`, e.g. `report .
+held_out published:random 1,5,20,all`. LABELLED names the folder with the labelled windows, tok0 if it is not given. Each
+name is averaged over the seeds in FOLDER/results.jsonl, each with a draw of labels of its own. The read-out of each is
+the one that was best on training and validation subjects. Prints one JSON line for each task and budget and appends it
+to FOLDER/report.jsonl.
 """
 
 import json
@@ -82,7 +83,7 @@ def main() -> None:
     budgets = [None if one == "all" else int(one) for one in asked]
     results = read_results(folder)
     tokenizer = BrainTokenizer.from_pretrained(folder / "tokenizer").requires_grad_(False)
-    data = load(folder / "tok0")
+    data = load(folder / (sys.argv[5] if len(sys.argv) > 5 else "tok0"))
     pooled: dict[str, dict[str, list[NDArray[Any]]]] = {}
     for title, (name, kept, labels, subjects) in tasks_of(data, splits).items():
         if name not in pooled:

@@ -76,7 +76,8 @@ class Variant(Config):
     power_from: Literal["mean", "log_std"] = "log_std"
     """Pooling over the steps of a window from which a linear layer predicts its log power."""
     contrast: float = 0.0
-    """Weight of the contrast between the two halves of a crop and those of other crops of the same recording."""
+    """Weight of the contrast between the two halves of a crop and those of other crops of the same recording; only
+    without `slow`."""
     fraction: float = 1.0
     """Share of the training subjects."""
     extra: str = ""
@@ -247,10 +248,6 @@ class SlowPretraining(nn.Module):
             last = self.network.inner._run(inner, range(variant.depth - 1, variant.depth), None)
             loss = F.mse_loss(self.self_head(last[masked]), tokens[masked])
             total, terms["itself"] = total + variant.itself * loss, loss.item()
-        if variant.contrast:
-            pooled = embedding.transpose(1, 2).flatten(2)
-            total_c = self._contrast(pooled, drawn)
-            total, terms["contrast"] = total + variant.contrast * total_c, total_c.item()
         return total, terms
 
 
