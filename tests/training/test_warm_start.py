@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.messages import refusal
 from tests.small_models import SMALL
 
@@ -98,6 +98,57 @@ def test_product_names_follow_the_weights_and_not_the_path(store, tmp_path):
     assert len({plain, one, other}) == 3
     with refusal(UserError, "--from nowhere", action="import-reference"):
         tokenizer_name(config(store, corpus="c", from_model="nowhere"))
+
+
+@pytest.fixture
+def segment() -> tuple[torch.Tensor, ...]:
+    """Return signal of five electrodes with a steep spectrum, positions and types."""
+    noise = torch.randn(1, 5, 1024, generator=torch.Generator().manual_seed(0)).cumsum(-1)
+    return noise - noise.mean(-1, keepdim=True), torch.zeros(1, 5, 6), torch.zeros(1, 5, dtype=torch.long)
+
+
+@pytest.mark.parametrize("lack", ["nothing", "gain", "shape"])
+def test_a_warm_start_fits_only_what_the_weights_lack(store, tmp_path, segment, lack):
+    """The equaliser of the source stays as it is; one that is absent or of another length is fitted to the new data."""
+    sizes = {"equaliser": 0.75, "target": "signal"}
+    first = tokenizer(0, **sizes if lack != "gain" else {})
+    if lack == "nothing":
+        with torch.no_grad():
+            first.equaliser.gain.fill_(1.5)
+    first.save_pretrained(tmp_path / "first")
+    if lack == "shape":
+        weights = load_file(tmp_path / "first" / "model.safetensors")
+        save_file(weights | {"equaliser.gain": torch.full((6, 3), 1.5)}, tmp_path / "first" / "model.safetensors")
+    network = tokenizer(1, **sizes)
+    given = config(store, from_model=str(tmp_path / "first"), transfer=True)
+    prepare_new(network, begin_from(network, given, store, role="tokenizer"), lambda: network.prepare([segment]))
+    fresh = tokenizer(2, **sizes)
+    prepare_new(fresh, {}, lambda: fresh.prepare([segment]))
+    wanted = first.equaliser.gain if lack == "nothing" else fresh.equaliser.gain
+    assert torch.equal(network.equaliser.gain, wanted)
+    assert fresh.equaliser.gain[0].std() > 0.1
+
+
+def test_a_buffer_that_is_absent_does_not_refit_the_others(store):
+    """An encoder with two fitted buffers, one of them loaded."""
+
+    class Two(torch.nn.Module):
+        fitted = ("first", "second")
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("first", torch.zeros(3))
+            self.register_buffer("second", torch.zeros(3))
+
+        def prepare(self) -> None:
+            self.first.fill_(7.0)
+            self.second.fill_(7.0)
+
+    network = Two()
+    network.first.fill_(1.0)
+    prepare_new(network, {"missing": ["second"], "reshaped": [], "longer": {}}, network.prepare)
+    assert network.first.tolist() == [1.0] * 3
+    assert network.second.tolist() == [7.0] * 3
 
 
 def test_a_model_of_three_sensor_types_begins_a_training_with_six(store, tmp_path):

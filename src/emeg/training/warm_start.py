@@ -154,7 +154,7 @@ def begin_from(
 def prepare_new(network: Any, lineage: Mapping[str, Any], prepare: Callable[[], None]) -> None:  # noqa: ANN401 - any
     """Fit what is estimated before the first step, unless the weights that a training begins from bring it.
 
-    Rows of sensor types that the weights know are not changed.
+    What the weights bring is not changed: whole tables, or the rows of the sensor types that they know.
 
     Parameters
     ----------
@@ -165,9 +165,11 @@ def prepare_new(network: Any, lineage: Mapping[str, Any], prepare: Callable[[], 
     prepare : callable
         Fits the network.
     """
-    state = network.state_dict()
-    known = {name: state[name][:n].clone() for name, n in lineage.get("longer", {}).items() if name in network.fitted}
-    if not lineage or known or any(name in lineage["missing"] for name in network.fitted):
+    state, longer = network.state_dict(), lineage.get("longer", {})
+    fitted = [name for name in network.fitted if name in state]
+    absent = {*lineage["missing"], *lineage["reshaped"]} if lineage else set(fitted)
+    known = {name: state[name][: longer.get(name)].clone() for name in fitted if name not in absent}
+    if not lineage or len(known) < len(fitted) or any(name in longer for name in known):
         prepare()
     for name, rows in known.items():
         network.state_dict()[name][: len(rows)] = rows
