@@ -1,10 +1,10 @@
 """Compare pretrained models, random weights and classical baselines on subjects of one split, with label budgets.
 
 `python -m benchmarks.study.report FOLDER SPLITS VARIANT:RANDOM[,VARIANT:RANDOM…] [BUDGETS [LABELLED]]`, e.g. `report .
-held_out published:random 1,5,20,all`. LABELLED names the folder with the labelled windows, tok0 if it is not given. Each
-name is averaged over the seeds in FOLDER/results.jsonl, each with a draw of labels of its own. The read-out of each is
-the one that was best on training and validation subjects. Prints one JSON line for each task and budget and appends it
-to FOLDER/report.jsonl.
+held_out published:random 1,5,20,all`. LABELLED names the folder with the labelled windows, tok0 if it is not given.
+Each name is averaged over the seeds in FOLDER/results.jsonl, each with a draw of labels of its own. The read-out of
+each is the one that was best on training and validation subjects. Prints one JSON line for each task and budget and
+appends it to FOLDER/report.jsonl.
 """
 
 import json
