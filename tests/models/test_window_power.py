@@ -7,6 +7,7 @@ from tests.small_models import TINY
 
 from emeg.models import BrainOmni, BrainOmniConfig
 from emeg.models.window_power import WindowPower, log_power
+from emeg.tokenizers.interface import Tokens
 
 
 def features(seed=0, steps=24):
@@ -38,7 +39,7 @@ def test_the_embedding_has_a_step_for_each_window_and_keeps_its_scale_in_files(t
     model = BrainOmni(
         BrainOmniConfig(lm_dim=16, lm_head=2, lm_depth=2, num_quantizers_used=3, token="window"), TINY
     ).eval()
-    model.prepare([features(1), features(2)])
+    model.prepare([Tokens(features(n), torch.zeros(0)) for n in (1, 2)])
     assert float(model.window_power(features(1)).mean().abs()) < 0.2
     embedded = model.embed_latents(features())
     assert embedded.shape == (2, 5, 3, 16)

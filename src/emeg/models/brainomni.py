@@ -27,7 +27,7 @@ from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.initialise import RELEASE_STD, initialise_linear
 from emeg.tokenizers.braintokenizer.model import BrainTokenizer
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly
-from emeg.tokenizers.interface import Tokenizer
+from emeg.tokenizers.interface import Tokenizer, Tokens
 
 KIND = "brainomni"
 SOURCE_STD = 0.3
@@ -171,9 +171,9 @@ class BrainOmni(MaskedEncoder):
         return self._run(entered + self.source_token, range(self.config.lm_depth), generator)
 
     @override
-    def prepare(self, batches: Iterable[Tensor]) -> None:
+    def prepare(self, batches: Iterable[Tokens]) -> None:
         if self.window_power is not None:
-            self.window_power.fit(batches)
+            self.window_power.fit(batch.features for batch in batches)
 
     @override
     def parameter_groups(self, *, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

@@ -264,13 +264,13 @@ class EncoderModule(nn.Module, Encoder):
 
     # Without an effect here; for subclasses
 
-    def prepare(self, batches: Iterable[Tensor]) -> None:
+    def prepare(self, batches: Iterable[Tokens]) -> None:
         """Fit what is fixed by training segments, before the first step.
 
         Parameters
         ----------
-        batches : iterable of float32 tensors, shape (batch, sources, steps, n_dim)
-            Features of training segments, dimensionless.
+        batches : iterable of Tokens
+            Codes and features of training segments.
         """
 
     def compile_layers(self) -> None:

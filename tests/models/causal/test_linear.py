@@ -15,6 +15,7 @@ from emeg.models.causal.drawing import Draws, mixing
 from emeg.models.causal.linear import LinearState
 from emeg.models.causal.transformer import CausalTransformer
 from emeg.tokenizers.braintokenizer import BrainTokenizer
+from emeg.tokenizers.interface import Tokens
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 RESONANCE = (1.6, -0.8)
@@ -42,7 +43,8 @@ def make(*, across: bool = False, taps: int = 4) -> CausalTransformer:
     sizes = {"width": 32, "n_head": 2, "depth": 2, "context_tokens": 192}
     tokenizer = MuLaw(MuLawConfig(n_codes=128, window_length=64))
     network = CausalTransformer(CausalConfig(across_sources=across, linear_taps=taps, **sizes), tokenizer).eval()
-    network.prepare([tokenizer.features_from_codes(codes_of(network, process(4096, 2))[0])])
+    codes = codes_of(network, process(4096, 2))[0]
+    network.prepare([Tokens(tokenizer.features_from_codes(codes), codes)])
     return network
 
 

@@ -14,16 +14,21 @@ from emeg.models.causal.drawing import draw_codes
 from emeg.models.causal.transformer import CausalTransformer
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.tokenizers.braintokenizer.config import PRESETS
+from emeg.tokenizers.interface import Tokens
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 SIZES = {"width": 32, "n_head": 2, "depth": 2, "context_tokens": 240}
-LATENT, CHANNEL = "latent sources", "channels"
+LATENT, COUNTED, CHANNEL = "latent sources", "latent sources with counted shares", "channels"
 
 
 def make(kind: str, *, across: bool = True, **changes) -> CausalTransformer:
     torch.manual_seed(0)
-    tokenizer = BrainTokenizer(TINY) if kind == LATENT else MuLaw(MuLawConfig(n_codes=32, window_length=64))
-    network = CausalTransformer(CausalConfig(across_sources=across, **SIZES, **changes), tokenizer).eval()
+    tokenizer = MuLaw(MuLawConfig(n_codes=32, window_length=64)) if kind == CHANNEL else BrainTokenizer(TINY)
+    config = CausalConfig(across_sources=across, code_tables=kind == COUNTED, **SIZES, **changes)
+    network = CausalTransformer(config, tokenizer).eval()
+    if kind == COUNTED:
+        counted = tokens(network, batch=6, seed=2)[0] ** 2 // 31
+        network.prepare([Tokens(tokenizer.features_from_codes(counted), counted)])
     with torch.no_grad():
         network.predict_head.weight.mul_(50)  # logits that differ
     return network
@@ -44,7 +49,7 @@ def tokens(network: CausalTransformer, *, batch: int = 2, steps: int = 8, seed: 
 
 
 every_form = pytest.mark.parametrize(
-    ("kind", "across"), [(LATENT, True), (LATENT, False), (CHANNEL, True), (CHANNEL, False)]
+    ("kind", "across"), [(LATENT, True), (LATENT, False), (COUNTED, True), (CHANNEL, True), (CHANNEL, False)]
 )
 
 

@@ -111,3 +111,18 @@ def test_the_recipe_names_the_encoder():
     config = PretrainConfig(root="store", recipe="crossscale-nano")
     assert config.encoder == "crossscale"
     assert encoder_network(config) == CrossScaleConfig(n_dim=64, n_head=4, depth=4)
+
+
+def test_scaled_features_weigh_as_much_as_the_source():
+    """The input of the blocks follows the codes: without the scale, source vectors are √n_dim times as long."""
+    tokenizer = BrainTokenizer(TINY).eval()
+    with torch.no_grad():
+        features = tokenizer.features_from_codes(codes())
+    spread = {}
+    for scaled in (False, True):
+        torch.manual_seed(0)
+        network = CrossScale(CONFIG.model_copy(update={"scaled_features": scaled}), tokenizer).eval()
+        with torch.no_grad():
+            entered = network._enter(features)
+        spread[scaled] = float(entered.var(dim=(0, 2)).mean())
+    assert spread[True] == pytest.approx(TINY.n_dim * spread[False], rel=1e-3)

@@ -27,6 +27,9 @@ class CausalConfig(Config):
     linear_taps: int = Field(0, ge=0)
     """Past samples of a channel in a linear prediction that adapts to the recording, and that the network corrects; 0:
     none. For tokens of single samples."""
+    code_tables: bool = False
+    """Start from the counted shares of codes, and of pairs of codes, in training segments, which the network corrects.
+    For tokens of latent sources, with `across_sources`."""
     overlap_ratio: float = Field(0.0, ge=0.0, le=0.0)
     """Share of a window that the next window repeats. 0: a repeated window would reveal what is to be predicted."""
 
@@ -36,14 +39,17 @@ class CausalConfig(Config):
             raise ValueError(
                 f"width {self.width} must be a multiple of {2 * self.n_head}, twice n_head, with 8 features a head"
             )
+        if self.code_tables and not self.across_sources:
+            raise ValueError("code_tables needs across_sources: true; set it, or leave code_tables out")
         return self
 
 
 PRESETS: dict[str, CausalConfig] = {
-    "nano": CausalConfig(),
+    "nano": CausalConfig(code_tables=True),
     "nano-channels": CausalConfig(across_sources=False, context_tokens=256, linear_taps=32),
 }
-"""Configurations by name. `nano` fits tokenizers with latent sources. `nano-channels` predicts each channel from its
+"""Configurations by name. `nano` fits tokenizers with latent sources: counted shares of codes and their correction.
+`nano-channels` predicts each channel from its
 own past, by a linear prediction and its correction, and fits tokens of single samples."""
 
 PLUGIN = Plugin(

@@ -8,11 +8,13 @@ part of it. After FlatGPT (ricsinaruto/brain-gen f785d74, arXiv 2601.20138).
 
 With `linear_taps`, each sample is first predicted linearly from its past (`emeg.models.causal.linear`). The network
 reads this prediction and the last innovation, shifts and widens the predicted distribution, and adds its logits to it.
+With `code_tables`, the logits of the network are added to counted shares of codes (`emeg.models.causal.tables`).
 
 Shape letters: B batch, N tokens, S latent sources, T latent steps, D features, Q quantizer levels, K codes.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.drawing import Draws, mixing
 from emeg.models.causal.linear import AdaptiveLinear, LinearPrediction, LinearState
 from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
+from emeg.models.causal.tables import CodeTables, Position, find_pairs
 from emeg.models.encoder_module import EncoderModule
 from emeg.models.interface import Sources
 from emeg.tokenizers.braintokenizer.config import N_TYPES
@@ -54,7 +57,10 @@ class CausalTransformer(EncoderModule):
     """
 
     kind = "causal"
-    fitted = ("linear.gram", "linear.cross", "linear.power")
+    fitted = (
+        *("linear.gram", "linear.cross", "linear.power"),
+        *("tables.by_source", "tables.pairs", "tables.smoothing"),
+    )
     config: CausalConfig
 
     def __init__(self, config: CausalConfig, tokenizer: Tokenizer) -> None:
@@ -78,6 +84,10 @@ class CausalTransformer(EncoderModule):
             nn.init.normal_(self.read_linear.weight, std=IDENTITY_STD)
             nn.init.zeros_(self.correct_linear.weight)
             nn.init.zeros_(self.correct_linear.bias)
+        self.tables = _code_tables(config, tokenizer)
+        if self.tables is not None:
+            self.paired_embedding = nn.Embedding(sizes.n_levels * sizes.n_codes + 1, config.width)
+            nn.init.normal_(self.paired_embedding.weight)
         initialise_linear(self.blocks, "emeg")
         initialise_linear(self.predict_head, "release")
         nn.init.normal_(self.code_embedding.weight)  # as large as the embedding of a sensor, which has norm √width
@@ -103,9 +113,11 @@ class CausalTransformer(EncoderModule):
     # Training
 
     @override
-    def prepare(self, batches: Iterable[Tensor]) -> None:
+    def prepare(self, batches: Iterable[Tokens]) -> None:
         if self.linear is not None:
-            self.linear.fit_prior(self.tokenizer.quantize(features)[..., 0].flatten(0, 1) for features in batches)
+            self.linear.fit_prior(batch.codes[..., 0].flatten(0, 1) for batch in batches)
+        elif self.tables is not None:
+            self.tables.fit(codes for batch in batches for codes in batch.codes)
 
     def predict_linearly(self, codes: Tensor) -> LinearPrediction | None:
         """Predict every sample linearly from its past, or return None if the network has no linear prediction.
@@ -157,8 +169,9 @@ class CausalTransformer(EncoderModule):
         sequence, identity = self._sequence(codes, sources)
         read = sequence if inputs is None else self._sequence(inputs, sources)[0]
         linear = self._in_order(self.predict_linearly(codes) if linear is None else linear, sequence)
-        hidden = self._run(self._inputs(read, identity, linear), self._angles(sequence), generator=generator)
-        return self._head(hidden, linear), sequence
+        pairs = self._pairs(read.codes, sequence, codes.shape[1])
+        hidden = self._run(self._inputs(read, identity, linear, pairs), self._angles(sequence), generator=generator)
+        return self._head(hidden, linear, pairs), sequence
 
     # Inference
 
@@ -243,7 +256,8 @@ class CausalTransformer(EncoderModule):
     ) -> Tensor:
         """Return (layers, batch, sources, steps, width) of a part that fits into the context."""
         sequence, identity = self._sequence(codes, sources)
-        hidden = self._inputs(sequence, identity, self._in_order(linear, sequence))
+        pairs = self._pairs(sequence.codes, sequence, codes.shape[1])
+        hidden = self._inputs(sequence, identity, self._in_order(linear, sequence), pairs)
         angles, found = self._angles(sequence), {0: hidden}
         for number, block in enumerate(self.blocks[: max(layers)], 1):  # later blocks are not asked for
             hidden = block(hidden, angles, generator)
@@ -329,17 +343,20 @@ class CausalTransformer(EncoderModule):
         caches = [KeyValueCache(total) for _ in self.blocks]
         angles, filled = self._angles(sequence), sequence.codes.clone()
         predicted = None if linear is None else linear.of_prompt(grown, start, in_step)
-        prompt = self._inputs(_cut(sequence, 0, first + 1), identity[:, : first + 1], predicted)
+        paired = self._pairs(filled, sequence, n_sources, slice(0, first + 1))
+        prompt = self._inputs(_cut(sequence, 0, first + 1), identity[:, : first + 1], predicted, paired)
         hidden = self._run(prompt, angles[:, : first + 1], caches=caches)[:, -1:]
         for index in range(first, total):
             here = None if linear is None else linear.predict(index % in_step, in_step)
-            drawn = draws.draw(self._head(hidden, here)[:, 0])
+            paired = self._pairs(filled, sequence, n_sources, slice(index, index + 1))
+            drawn = draws.draw(self._head(hidden, here, paired)[:, 0])
             filled[:, index] = drawn
             if linear is not None:
                 linear.add(drawn, index % in_step, in_step)
             if index + 1 < total:
                 following = None if linear is None else linear.predict((index + 1) % in_step, in_step)
-                token = self._token(drawn, sequence.level[:, index], identity[:, index + 1], following)
+                paired = self._pairs(filled, sequence, n_sources, slice(index + 1, index + 2))
+                token = self._token(drawn, sequence.level[:, index], identity[:, index + 1], following, paired)
                 hidden = self._run(token, angles[:, index + 1 : index + 2], caches=caches)
         grid = filled[:, first:]
         if self.config.across_sources:
@@ -382,33 +399,58 @@ class CausalTransformer(EncoderModule):
             return LinearPrediction(*(part.flatten(0, 1) for part in linear))
         return LinearPrediction(*(part.transpose(1, 2).flatten(1).gather(1, sequence.order) for part in linear))
 
-    def _head(self, hidden: Tensor, linear: LinearPrediction | None) -> Tensor:
-        """Return logits of hidden features, added to the corrected linear prediction."""
+    def _pairs(
+        self, codes_BN: Tensor, sequence: TokenSequence, n_sources: int, tokens: slice = slice(None)
+    ) -> Position | None:
+        """Return what the tables need of tokens, or None if the network has no tables."""
+        if self.tables is None:
+            return None
+        return find_pairs(codes_BN, sequence, n_sources * self.n_levels, tokens)
+
+    def _head(self, hidden: Tensor, linear: LinearPrediction | None, pairs: Position | None) -> Tensor:
+        """Return logits of hidden features, added to the corrected linear prediction or to counted shares."""
         hidden = self.last_norm(hidden)
         logits: Tensor = self.predict_head(hidden)
+        if self.tables is not None and pairs is not None:
+            counted: Tensor = self.tables(pairs)
+            return logits.float() + counted
         if linear is None or self.linear is None:
             return logits
         shift, widening = self.correct_linear(hidden).float().unbind(-1)
         location = linear.location + shift * linear.scale
         return logits.float() + self.linear.log_shares(location, linear.scale * widening.exp())
 
-    def _inputs(self, sequence: TokenSequence, identity: Tensor, linear: LinearPrediction | None = None) -> Tensor:
-        """Add the code before each token, and what the linear prediction says of it, to its identity."""
+    def _inputs(
+        self, sequence: TokenSequence, identity: Tensor, linear: LinearPrediction | None, pairs: Position | None
+    ) -> Tensor:
+        """Add the code before each token, its linear prediction and its paired code to its identity."""
         sizes = self.tokenizer.sizes
         ids = sequence.level * sizes.n_codes + sequence.codes
         begin = torch.full_like(ids[:, :1], sizes.n_levels * sizes.n_codes)
-        out: Tensor = self.code_embedding(torch.cat([begin, ids[:, :-1]], dim=1)) + identity
-        return out if linear is None else out + self._read(linear)
+        entered: Tensor = self.code_embedding(torch.cat([begin, ids[:, :-1]], dim=1)) + identity
+        return self._read(entered, linear, pairs)
 
-    def _token(self, code: Tensor, level: Tensor, identity: Tensor, linear: LinearPrediction | None) -> Tensor:
+    def _token(
+        self,
+        code: Tensor,
+        level: Tensor,
+        identity: Tensor,
+        linear: LinearPrediction | None,
+        pairs: Position | None,
+    ) -> Tensor:
         """Return the input of one token from the code before it, (sequences, 1, width)."""
-        out: Tensor = (self.code_embedding(level * self.tokenizer.sizes.n_codes + code) + identity)[:, None]
-        return out if linear is None else out + self._read(linear)
+        entered: Tensor = (self.code_embedding(level * self.tokenizer.sizes.n_codes + code) + identity)[:, None]
+        return self._read(entered, linear, pairs)
 
-    def _read(self, linear: LinearPrediction) -> Tensor:
+    def _read(self, entered: Tensor, linear: LinearPrediction | None, pairs: Position | None) -> Tensor:
+        """Add what the starting point tells of tokens to their input."""
+        if pairs is not None:
+            ids = torch.where(pairs.paired < 0, -1, pairs.level * self.tokenizer.sizes.n_codes + pairs.paired)
+            return entered + cast("Tensor", self.paired_embedding(ids % self.paired_embedding.num_embeddings))
+        if linear is None:
+            return entered
         parts = [linear.location, linear.scale.log(), linear.innovation.clamp(-MOST_INNOVATION, MOST_INNOVATION)]
-        read: Tensor = self.read_linear(torch.stack(parts, dim=-1).to(self.read_linear.weight.dtype))
-        return read
+        return entered + cast("Tensor", self.read_linear(torch.stack(parts, dim=-1).to(self.read_linear.weight.dtype)))
 
     def _angles(self, sequence: TokenSequence) -> Tensor:
         head_dim = self.config.width // self.config.n_head
@@ -440,6 +482,19 @@ def _linear_prediction(config: CausalConfig, tokenizer: Tokenizer) -> AdaptiveLi
     codes = torch.arange(tokenizer.sizes.n_codes)[None, None, :, None]
     centres = tokenizer.decode(codes, torch.zeros(1, 1, 6), torch.zeros(1, 1, dtype=torch.int64))[0, 0]
     return AdaptiveLinear(config.linear_taps, edges, centres)
+
+
+def _code_tables(config: CausalConfig, tokenizer: Tokenizer) -> CodeTables | None:
+    """Return the tables that the configuration asks for."""
+    if not config.code_tables:
+        return None
+    sizes = tokenizer.sizes
+    if sizes.n_sources is None:
+        raise UserError(
+            f"code_tables: tokens of {getattr(tokenizer, 'kind', '')!r} have no fixed sources to count codes of; set"
+            " code_tables to false, or choose the network nano-channels"
+        )
+    return CodeTables(sizes.n_sources, sizes.n_levels, sizes.n_codes)
 
 
 def _cut(sequence: TokenSequence, start: int, stop: int) -> TokenSequence:

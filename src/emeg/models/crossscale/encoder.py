@@ -3,6 +3,7 @@
 Shape letters: B batch, C channels, S latent sources, T latent steps, D features.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -130,7 +131,8 @@ class CrossScale(MaskedEncoder):
                 f" {tuple(features.shape)}. Pass latents of this model's tokenizer."
             )
         sources_S1D = self.tokenizer.source_features.to(features.device)[:, None]
-        out: Tensor = self.projection(features + sources_S1D)
+        scale = math.sqrt(sizes.n_dim) if self.config.scaled_features else 1.0
+        out: Tensor = self.projection(scale * features + sources_S1D)
         return out
 
     def _run(

@@ -20,7 +20,7 @@ from emeg.models import BrainOmni, EncoderModule, Sources, build_objective
 from emeg.plugins import find_plugin, load_network
 from emeg.progress import Progress, silent
 from emeg.store import Store
-from emeg.tokenizers.interface import Tokenizer, load_tokenizer
+from emeg.tokenizers.interface import Tokenizer, Tokens, load_tokenizer
 from emeg.training.configs import PretrainConfig, TrainResult, token_sampling
 from emeg.training.device import is_gpu
 from emeg.training.loop.batches import Filler, TokenBatch, TokenReader, token_batches
@@ -142,26 +142,27 @@ def fit_pretraining(config: PretrainConfig, *, progress: Progress = silent) -> T
     )
 
 
-def training_features(tokens: TokenSet, corpus: Corpus, tokenizer: Tokenizer) -> Iterator[Tensor]:
-    """Yield features of training segments that an encoder may be fitted to before its first step.
+def training_tokens(tokens: TokenSet, corpus: Corpus, tokenizer: Tokenizer) -> Iterator[Tokens]:
+    """Yield training segments that an encoder may be fitted to before its first step.
 
     At most `PREPARATION_SEGMENTS` segments are read, spread over the corpus, so that all ranks fit the same.
 
     Yields
     ------
-    float32, shape (batch, sources, steps, n_dim)
-        Dimensionless. If each channel is a source, a batch is one segment with the channels that are there.
+    Tokens
+        Codes and features. If each channel is a source, a batch is one segment with the channels that are there.
     """
     channels = corpus.column("channels")
     rows = np.flatnonzero(corpus.column("split") == "train")
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, PREPARATION_SEGMENTS).round().astype(int))]
     for part in np.array_split(chosen, -(-len(chosen) // PREPARATION_BATCH)):
-        features = tokenizer.features_from_codes(torch.from_numpy(tokens.codes[part].astype(np.int64)))
+        codes = torch.from_numpy(tokens.codes[part].astype(np.int64))
+        features = tokenizer.features_from_codes(codes)
         if not tokens.by_channel:
-            yield features
+            yield Tokens(features, codes)
             continue
-        for row, own in zip(part.tolist(), features, strict=True):
-            yield own[None, : int(channels[row])]
+        for row, *own in zip(part.tolist(), features, codes, strict=True):
+            yield Tokens(*(values[None, : int(channels[row])] for values in own))
 
 
 def encoder_training(
@@ -188,7 +189,7 @@ def encoder_training(
     objective = config.objective or find_plugin("encoder", config.encoder).objective
     network.objective = build_objective(objective, config.objective_options, encoder=network)
     lineage = begin_from(network, config, store, role="encoder")
-    prepare_new(network, lineage, lambda: network.prepare(training_features(tokens, corpus, tokenizer)))
+    prepare_new(network, lineage, lambda: network.prepare(training_tokens(tokens, corpus, tokenizer)))
     adjust(network, config)
     tokenizer.eval()
     return EncoderTraining(
