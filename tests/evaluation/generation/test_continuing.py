@@ -6,7 +6,11 @@ import torch
 from tests.small_models import TINY
 from tests.training.conftest import rhythms, sensors_of
 
-from emeg.evaluation.generation.continuing import average_reference, continue_with_network
+from emeg.evaluation.generation.continuing import (
+    average_reference,
+    continue_with_linear_model,
+    continue_with_network,
+)
 from emeg.evaluation.generation.prompts import Stretch
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.transformer import CausalTransformer
@@ -68,3 +72,18 @@ def test_latent_sources_are_continued_in_whole_windows(stretch):
     assert made.shape == (1, 5, 256)
     assert np.isfinite(made).all()
     assert made.std() > 0
+
+
+def test_a_linear_model_of_another_subject_has_the_rhythm_of_that_subject_and_the_scale_of_the_prompt(stretch):
+    generator = np.random.default_rng(1)
+    seconds = np.arange(N_BEFORE) / 256.0
+    own, other = (
+        stretch._replace(before=scale * (np.sin(2 * np.pi * hertz * seconds + k) + 0.1 * noise).astype(np.float32))
+        for hertz, scale in ((6.0, 1e-5), (20.0, 1e-3))
+        for k, noise in [(np.arange(5)[:, None], generator.standard_normal((5, N_BEFORE)))]
+    )
+    for fitted_to, hertz in ((None, 6.0), (other, 20.0)):
+        made = continue_with_linear_model(own, N_BEFORE, N_AFTER, order=20, seed=0, fitted_to=fitted_to)[0]
+        power = np.abs(np.fft.rfft(made)).mean(axis=0)
+        assert np.fft.rfftfreq(N_AFTER, 1 / 256.0)[power.argmax()] == pytest.approx(hertz, abs=1.0)
+        assert 0.1 < made.std() / own.before.std() < 10

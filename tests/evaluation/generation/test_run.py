@@ -38,7 +38,7 @@ def test_sources_contexts_and_the_page(store):
     summary = read_generation(store, made.evaluation)
     assert made.n_recordings == len(summary.recordings) == len(set(summary.recordings))
     assert {one.context_s for one in summary.scores} == {1.0, 2.0, 4.0}
-    assert {"model", "linear_model", "prompt", "elsewhere"} <= {one.source for one in summary.scores}
+    assert {"model", "linear_model", "linear_other", "prompt", "elsewhere"} <= {one.source for one in summary.scores}
     assert all(set(one.by_subject) <= set(summary.subjects) for one in summary.scores)
     assert all(np.isfinite(one.mean) for one in summary.scores)
     arrays = read_arrays(store, made.evaluation)

@@ -110,7 +110,7 @@ def test_sizes_that_do_not_fit_are_refused(wrong):
 def test_the_recipe_names_the_encoder():
     config = PretrainConfig(root="store", recipe="crossscale-nano")
     assert config.encoder == "crossscale"
-    assert encoder_network(config) == CrossScaleConfig(n_dim=64, n_head=4, depth=4)
+    assert encoder_network(config) == CrossScaleConfig(n_dim=64, n_head=4, depth=4, scaled_features=True)
 
 
 def test_scaled_features_weigh_as_much_as_the_source():

@@ -109,9 +109,16 @@ def _scale(
 
 
 def continue_with_linear_model(
-    stretch: Stretch, n_prompt: int, n_after: int, *, order: int, seed: int, n_draws: int = 1
+    stretch: Stretch,
+    n_prompt: int,
+    n_after: int,
+    *,
+    order: int,
+    seed: int,
+    n_draws: int = 1,
+    fitted_to: Stretch | None = None,
 ) -> NDArray[np.float64]:
-    """Continue the same prompt with a vector autoregression that is fitted to it, for each sensor type, several times.
+    """Continue the same prompt with a vector autoregression, for each sensor type, several times.
 
     Parameters
     ----------
@@ -123,6 +130,9 @@ def continue_with_linear_model(
     seed : int
     n_draws : int
         Continuations.
+    fitted_to : Stretch, optional
+        Stretch with the same sensors, to whose prompt the model is fitted, in standard deviations; by default it is
+        fitted to the prompt that it continues.
 
     Returns
     -------
@@ -131,12 +141,14 @@ def continue_with_linear_model(
     """
     types = stretch.sensors.types
     prompt = average_reference(stretch.before[:, -n_prompt:], types)
+    other = None if fitted_to is None else average_reference(fitted_to.before[:, -n_prompt:], types)
     made = np.empty((n_draws, len(types), n_after))
     generator = np.random.default_rng(seed)
     for kind in np.unique(types):
         own = types == kind
         unit = float(prompt[own].std()) or 1.0
-        model = fit_linear_model(prompt[own] / unit, order)
+        fitted = prompt[own] / unit if other is None else other[own] / (float(other[own].std()) or 1.0)
+        model = fit_linear_model(fitted, order)
         for draw in range(n_draws):
             made[draw, own] = continue_linearly(model, prompt[own] / unit, n_after, generator) * unit
     return made

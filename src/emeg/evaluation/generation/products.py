@@ -20,8 +20,9 @@ from emeg.evaluation.comparisons import LEVEL, MIN_SUBJECTS, N_RESAMPLES, interv
 from emeg.evaluation.generation.distances import CLOSE_DB
 from emeg.store import Store
 
-Source = Literal["model", "linear_model", "prompt", "elsewhere", "target_swap", "prompt_swap"]
-"""What is compared with the recorded continuation: the network's continuation; that of the linear model; the prompt
+Source = Literal["model", "linear_model", "linear_other", "prompt", "elsewhere", "target_swap", "prompt_swap"]
+"""What is compared with the recorded continuation: the network's continuation; that of the linear model fitted to the
+prompt; that of a linear model fitted to the prompt of another recording, of another subject if any; the prompt
 itself and another stretch of the same recording (real against real); the network's continuation of another recording's
 prompt (prompt swap). In the target swap, the network's continuation is compared with the recorded continuation of
 another recording."""
@@ -29,6 +30,7 @@ another recording."""
 TITLES: dict[Source, str] = {
     "model": "network",
     "linear_model": "linear model",
+    "linear_other": "linear model of another subject",
     "prompt": "the prompt itself",
     "elsewhere": "the recording elsewhere",
     "target_swap": "network, against another recording",

@@ -141,7 +141,7 @@ def _judge(
         prompt_s=prompt_s,
         continuation_s=n_after / corpus.sfreq,
         pooled=pooled,
-        scores=tuple(_scores(continued, corpus.sfreq)),
+        scores=tuple(_scores(continued, corpus.sfreq, config)),
         examples=tuple(examples),
         provenance={
             "model": model,
@@ -177,7 +177,7 @@ def _continue(
     config: GenerateConfig,
     device: Any,  # noqa: ANN401 - of torch, which is not loaded here
 ) -> Continued:
-    seed = int(hash_json({"seed": config.seed, "recording": stretch.recording})[:8], 16)
+    seed = _seed_of(config.seed, stretch.recording)
     made = continue_with_network(
         network,
         stretch,
@@ -195,7 +195,7 @@ def _continue(
     return Continued(stretch, n_prompt / stretch.sfreq, made, linear)
 
 
-def _scores(continued: Sequence[Continued], sfreq: float) -> list[SourceScore]:
+def _scores(continued: Sequence[Continued], sfreq: float, config: GenerateConfig) -> list[SourceScore]:
     """Compare every source with the recorded continuation, and average over subjects."""
     values: dict[tuple[Source, float, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in continued:
@@ -212,6 +212,7 @@ def _scores(continued: Sequence[Continued], sfreq: float) -> list[SourceScore]:
         if partner is not None:
             pairs["target_swap"] = (one.model, average_reference(partner.stretch.after, types))
             pairs["prompt_swap"] = (partner.model, real)
+            pairs["linear_other"] = (_continue_with_model_of(partner, one, config), real)
         for source, (made, target) in pairs.items():
             for metric, value in compare_signals(made, target, types, sfreq).items():
                 values[source, one.context_s, metric][one.stretch.subject].append(value)
@@ -226,6 +227,27 @@ def _partner(one: Continued, continued: Sequence[Continued]) -> Continued | None
     following = peers[index + 1 :] + peers[:index]
     others = [peer for peer in following if peer.stretch.subject != one.stretch.subject]
     return next(iter(others or following), None)
+
+
+def _continue_with_model_of(partner: Continued, one: Continued, config: GenerateConfig) -> NDArray[np.float64]:
+    """Continue a prompt with the linear model of another one: (draws, channels, samples), V, T or T/m."""
+    n_after = one.linear_model.shape[-1]
+    n_prompt = round(one.context_s * one.stretch.sfreq)
+    seed = _seed_of(config.seed, one.stretch.recording)
+    return continue_with_linear_model(
+        one.stretch,
+        n_prompt,
+        n_after,
+        order=config.ar_order,
+        seed=seed,
+        n_draws=config.draws,
+        fitted_to=partner.stretch,
+    )
+
+
+def _seed_of(seed: int, recording: str) -> int:
+    """Return the seed of the draws for a recording."""
+    return int(hash_json({"seed": seed, "recording": recording})[:8], 16)
 
 
 def _pool(
