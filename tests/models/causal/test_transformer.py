@@ -167,6 +167,18 @@ def test_draws_follow_temperature_and_top_p():
     assert counts[3].tolist() == [4000, 0, 0, 0]
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+def test_codes_are_drawn_at_quantiles(top_p):
+    """Uniform numbers on a fine grid give each code its share, in the order of the codes."""
+    shares = torch.tensor([0.15, 0.5, 0.05, 0.3])
+    grid = (torch.arange(2000) + 0.5) / 2000
+    logits = shares.log().expand(2000, -1)
+    drawn = draw_codes(logits, generator=torch.Generator(), temperature=1.0, top_p=top_p, uniform=grid)
+    kept = shares if top_p == 1 else shares * torch.tensor([0, 1, 0, 1])
+    assert bool((drawn.diff() >= 0).all())
+    assert torch.allclose(torch.bincount(drawn, minlength=4) / 2000, kept / kept.sum(), atol=1e-3)
+
+
 def test_embeddings_of_parts_are_those_of_the_parts_alone():
     network = make(LATENT)
     steps = network.context_steps(5)

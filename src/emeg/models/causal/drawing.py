@@ -61,15 +61,22 @@ def draw_codes(
     """
     if temperature == 0:
         return logits_BK.argmax(dim=-1)
-    shares, codes = (logits_BK.float() / temperature).softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    all_shares = (logits_BK.float() / temperature).softmax(dim=-1)
+    if uniform is not None and top_p == 1:  # all codes are kept, so that they need not be sorted
+        return _at_quantile(all_shares, uniform)
+    shares, codes = all_shares.sort(dim=-1, descending=True, stable=True)
     is_kept = shares.cumsum(dim=-1) - shares < top_p  # the first code is always kept
     if uniform is not None:
-        kept = torch.zeros_like(shares).scatter(1, codes, shares * is_kept).cumsum(dim=-1)
-        target = uniform[:, None].to(kept) * kept[:, -1:]
-        found: Tensor = torch.searchsorted(kept, target)[:, 0]
-        return found.clamp(max=kept.shape[1] - 1)
+        return _at_quantile(torch.zeros_like(shares).scatter(1, codes, shares * is_kept), uniform)
     drawn = torch.multinomial((shares * is_kept).cpu(), 1, generator=generator).to(codes.device)
     return codes.gather(1, drawn)[:, 0]
+
+
+def _at_quantile(shares_BK: Tensor, uniform_B: Tensor) -> Tensor:
+    """Return the code at a quantile of each row, in the order of the codes."""
+    summed = shares_BK.cumsum(dim=-1)
+    found: Tensor = torch.searchsorted(summed, uniform_B[:, None].to(summed) * summed[:, -1:])[:, 0]
+    return found.clamp(max=summed.shape[1] - 1)
 
 
 def mixing(innovations: Tensor) -> Tensor:
