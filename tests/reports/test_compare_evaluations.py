@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,24 @@ def test_a_missing_evaluation_is_named_with_those_that_exist(root, tmp_path):
         compare(CompareConfig(root=str(tmp_path / "empty")))
 
 
+LONG_TABLE = """
+for (let k = 0; k < 7; k++) { const rows = document.querySelector("#figures tbody"); rows.innerHTML += rows.innerHTML; }
+for (const head of document.querySelectorAll("#figures thead th")) head.style.background = "#ff00ff";
+"""
+"""Script that gives one table hundreds of rows and a coloured heading."""
+
+
+def sheets_with(path, operator):
+    """Return on how many sheets of a PDF an operator stands, such as the one that sets a colour."""
+    found = 0
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", path.read_bytes(), re.DOTALL):
+        try:
+            found += operator in zlib.decompress(stream)
+        except zlib.error:
+            continue
+    return found
+
+
 def test_in_a_browser_tables_sort_by_mouse_and_keyboard_and_nothing_fails(root, tmp_path):
     path = Path(compare(CompareConfig(root=root)).path)
     with open_browser(tmp_path) as page:
@@ -113,4 +132,7 @@ def test_in_a_browser_tables_sort_by_mouse_and_keyboard_and_nothing_fails(root, 
         assert page.run("document.documentElement.scrollWidth") <= 720, "print is whole"
         page.pdf(tmp_path / "page.pdf")
         assert page.run("[...document.querySelectorAll('details')].every(one => one.open)"), "folded parts are printed"
+        page.run(LONG_TABLE)
+        page.pdf(tmp_path / "long.pdf")
+        assert sheets_with(tmp_path / "long.pdf", b"1 0 1 rg") >= 3, "the heading of a table is on each of its sheets"
         assert page.errors == []

@@ -1,6 +1,20 @@
 """Columns without a value are left out, and every number of a page becomes a row."""
 
-from emeg.reports.markup import FIGURES, Cell, Column, Figure, Row, Table, drop_empty, figure_table
+import pytest
+
+from emeg.evaluation.protocol.scoring import OF_KIND
+from emeg.reports.markup import (
+    FIGURES,
+    METRIC_TITLES,
+    Cell,
+    Column,
+    Figure,
+    Row,
+    Table,
+    drop_empty,
+    figure_table,
+    metric_title,
+)
 
 
 def rows(*texts):
@@ -21,3 +35,14 @@ def test_figures_keep_what_is_unknown():
     assert table.schema == FIGURES
     assert table["low"].to_pylist() == [None, None]
     assert table["n"].to_pylist() == [3, None]
+
+
+@pytest.mark.parametrize("kind", OF_KIND)
+def test_every_metric_has_a_name_for_readers(kind):
+    titles = [metric_title(name) for name in OF_KIND[kind]]
+    assert "_" not in "".join(titles)
+    assert len(set(titles)) == len(titles)
+
+
+def test_names_for_readers_are_those_of_metrics():
+    assert METRIC_TITLES.keys() <= {name for names in OF_KIND.values() for name in names}

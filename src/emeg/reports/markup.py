@@ -8,6 +8,39 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+METRIC_TITLES = {
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "kappa": "κ",
+    "weighted_f1": "weighted F1",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "r2": "R²",
+    "mae": "mean absolute error",
+    "top1": "top-1 accuracy",
+    "top5": "top-5 accuracy",
+    "mean_rank": "mean rank",
+    "noise_ceiling": "noise ceiling",
+    "share_of_ceiling": "share of the noise ceiling",
+}
+"""Names of metrics for readers, by the name in tables and files."""
+
+
+def metric_title(name: str) -> str:
+    """Return the name of a metric as a page shows it."""
+    return METRIC_TITLES.get(name, name.replace("_", " "))
+
+
+def words(name: str) -> str:
+    """Return a name of the settings, such as ``cross_subject``, as words."""
+    return name.replace("_", " ")
+
+
+def sentence(text: str) -> str:
+    """Return a text that begins with a capital."""
+    return f"{text[:1].upper()}{text[1:]}"
+
 
 class Column(NamedTuple):
     """Column of a table."""

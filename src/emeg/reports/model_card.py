@@ -14,6 +14,7 @@ from emeg.evaluation.comparisons import Interval, model_interval
 from emeg.evaluation.products import EvaluationSummary, kind_of, read_summary
 from emeg.evaluation.protocol.products import GridSummary, read_grid
 from emeg.reports.licences import conditions
+from emeg.reports.markup import metric_title
 from emeg.reports.sections.comparison import Shown, mean_of_subjects
 from emeg.store import Store
 from emeg.training.dataset_use import FIELD, DatasetUse
@@ -195,6 +196,8 @@ def _result(figure: CardFigure) -> dict[str, Any]:
 def _figure_table(figures: Sequence[CardFigure]) -> str:
     rows = ["| task | model | metric | value | 95 % interval | subjects |", "| --- | --- | --- | --- | --- | --- |"]
     for one in figures:
+        metric, comma, unit = one.metric.partition(",")
         interval = "–" if one.low is None or one.high is None else f"{one.low:.3f} to {one.high:.3f}"
-        rows.append(f"| {one.task} | {one.model} | {one.metric} | {one.value:.3f} | {interval} | {one.n_subjects} |")
+        cells = (one.task, one.model, f"{metric_title(metric)}{comma}{unit}", f"{one.value:.3f}", interval)
+        rows.append(f"| {' | '.join(cells)} | {one.n_subjects} |")
     return "\n".join(rows)

@@ -34,7 +34,7 @@ from emeg.store.catalog.parquet import parquet_bytes
 
 PANELS = {
     "Means and intervals of": 1,
-    "balanced_accuracy of every subject": 2,
+    "Balanced accuracy of every subject": 2,
     "labelled examples of each class": 2,
     "Confusion matrix of": 2,
     "Spectra of": 2,

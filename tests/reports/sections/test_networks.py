@@ -36,4 +36,4 @@ def test_every_panel_of_the_tokenizer_is_drawn(tokenizer_history: pa.Table):
     drawn = training_pictures("tokenizer", tokenizer_history)
     assert len(drawn) == len(DRAWINGS["tokenizer"])
     use_of_codes = drawn[-1]
-    assert all(f"codes/{level}" in use_of_codes.svg for level in range(3))
+    assert all(f"quantizer {level}" in use_of_codes.svg for level in (1, 2, 3))

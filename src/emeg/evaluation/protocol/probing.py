@@ -99,7 +99,7 @@ def missing_probes(data: TaskData) -> str:
     if data.recipe.kind not in ("classification", "diagnosis"):
         return f"probes need classes; the task is of kind {data.recipe.kind}"
     if data.rule not in ACROSS:
-        return f"probes need unseen subjects; the split rule is {data.rule}"
+        return f"probes need unseen subjects; the split rule is {data.rule.replace('_', ' ')}"
     if data.signal is None:
         return "the recordings share no channel"
     return ""

@@ -1,12 +1,25 @@
 """Sections of the page on tasks: gates, a forest plot with its table, and label budgets."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from emeg.errors import UserError
 from emeg.evaluation.protocol.products import GridComparison, GridScore, GridSummary, GridTask
 from emeg.reports.grid_plots import Estimate, budgets, forest
-from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table, drop_empty, number, span
+from emeg.reports.markup import (
+    Cell,
+    Column,
+    Figure,
+    Picture,
+    Row,
+    Table,
+    drop_empty,
+    metric_title,
+    number,
+    sentence,
+    span,
+)
 
 RIVALS_SHOWN = 4
 """Rivals drawn beside networks: those with the best mean over tasks."""
@@ -42,12 +55,17 @@ class Shown(NamedTuple):
         permuted = key.labels == "permuted" and "permuted" not in self.score.title
         parts = [self.score.title, key.condition, "permuted labels" if permuted else ""]
         text = ", ".join(filter(None, parts))
-        return f"{text} ({key.model[:8]})" if key.weights else text
+        return f"{text} ({short_name(key.model)})" if key.weights else text
 
     @property
     def is_own(self) -> bool:
         """Whether this is a pretrained network on the real labels."""
         return self.score.key.weights == "pretrained" and self.score.key.labels == "real"
+
+
+def short_name(product: str) -> str:
+    """Return the first eight digits of a product's hash; the whole name of a product that was named by hand."""
+    return product[:8] if re.fullmatch("[0-9a-f]{9,}", product) else product
 
 
 def check_comparable(grids: Mapping[str, GridSummary]) -> None:
@@ -122,13 +140,16 @@ def gates_table(grids: Mapping[str, GridSummary]) -> Table:
 
 
 def gates_passed(grids: Mapping[str, GridSummary]) -> list[tuple[str, str]]:
-    """Return how many comparisons of each question were passed, as values and names of tiles."""
+    """Return how many results passed each gate, as values and names of tiles.
+
+    A result is one network on one task with one mode, read-out and number of examples.
+    """
     everything = [one for grid in grids.values() for one in grid.comparisons]
     tiles = []
     for question, title in QUESTIONS.items():
         own = [one for one in everything if one.question == question]
         if own:
-            tiles.append((f"{sum(one.passed is True for one in own)} of {len(own)}", title))
+            tiles.append((f"{sum(one.passed is True for one in own)} of {len(own)}", f"results {title}"))
     return tiles
 
 
@@ -180,7 +201,7 @@ def scores_table(shown: Sequence[Shown], caption: str, *, with_task: bool, with_
 def _score(one: Shown, *, with_task: bool, with_evaluation: bool) -> Row:
     score, found, whole = one.score, one.score.interval, one.score.by_subject_interval
     spread = "" if score.sd is None else f" ± {score.sd:.3f}"
-    metric = "" if score.subject_metric == score.metric else f" ({score.subject_metric})"
+    metric = "" if score.subject_metric == score.metric else f" ({metric_title(score.subject_metric)})"
     cells = [
         one.name,
         score.family or "–",
@@ -192,8 +213,8 @@ def _score(one: Shown, *, with_task: bool, with_evaluation: bool) -> Row:
         number(score.by_subject),
         "–" if whole is None else span(whole.low, whole.high),
     ]
-    cells = [*([score.task, score.metric] if with_task else []), *cells]
-    cells += [one.evaluation[:8]] if with_evaluation else []
+    cells = [*([score.task, metric_title(score.metric)] if with_task else []), *cells]
+    cells += [short_name(one.evaluation)] if with_evaluation else []
     return Row(tuple(Cell(text) for text in cells), strong=one.is_own)
 
 
@@ -302,10 +323,11 @@ def budgets_picture(shown: Sequence[Shown], task: GridTask) -> Picture | None:
     for one in own:
         by_name.setdefault(one.model, {})[one.score.key.examples_per_class or 0] = estimate(one.score)
     series = {name: [values.get(n) for n in examples] for name, values in by_name.items()}
+    metric = metric_title(task.metric)
     return Picture(
-        budgets(examples, series, chance_of(own, task), task.metric),
-        f"{task.metric} of {len(series)} models over {', '.join(map(str, examples))} labelled examples of each class"
-        " and subject; the table of the task has the same numbers.",
+        budgets(examples, series, chance_of(own, task), metric),
+        f"{sentence(metric)} of {len(series)} models over {', '.join(map(str, examples))} labelled examples of each"
+        " class and subject; the table of the task has the same numbers.",
         "Label budget: mean over subjects, bars: 95 % interval.",
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from emeg.evaluation.protocol.products import GridSummary, GridTask
 from emeg.progress import Progress, silent
 from emeg.reports.lineage import metrics_over_steps, network_title
-from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table
+from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table, metric_title, sentence, words
 from emeg.reports.plots import scores
 from emeg.reports.sections.comparison import (
     Shown,
@@ -23,6 +23,7 @@ from emeg.reports.sections.comparison import (
     gates_table,
     score_figures,
     scores_table,
+    short_name,
     unique,
 )
 from emeg.reports.sections.evaluated import Evaluated
@@ -76,7 +77,7 @@ def grid_page(store: Store, evaluations: Sequence[Evaluated], progress: Progress
         "title": _title(grids, tasks),
         "subtitle": _subtitle(grids, tasks, shown),
         "notes": [
-            f"{name}: {note}" if len(grids) > 1 else f"{note[:1].upper()}{note[1:]}."
+            f"{name}: {note}" if len(grids) > 1 else f"{sentence(note)}."
             for name, grid in grids.items()
             for note in grid.provenance.get("notes", ())
         ],
@@ -110,7 +111,7 @@ def _subtitle(grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask], s
     modes = sorted({grid.split_mode for grid in grids.values()})
     versions = sorted({grid.version for grid in grids.values()})
     return (
-        f"{n_subjects} subjects, {' or '.join(map(str, n_seeds))} seeds, split mode {' and '.join(modes)};"
+        f"{n_subjects} subjects, {' or '.join(map(str, n_seeds))} seeds, split mode {' and '.join(map(words, modes))};"
         f" {'evaluation' if len(grids) == 1 else 'evaluations'} {', '.join(grids)}; emeg {', '.join(versions)}"
     )
 
@@ -163,7 +164,10 @@ def _task(
         "notices": task.notices,
         "published": ", ".join(f"{name} {value}" for name, value in task.published.items()),
         "scores": scores_table(
-            own, f"Models on {task.id}, {task.metric}", with_task=False, with_evaluation=len(evaluations) > 1
+            own,
+            f"Models on {task.id}, {metric_title(task.metric)}",
+            with_task=False,
+            with_evaluation=len(evaluations) > 1,
         ),
         "pictures": [one for one in (_subjects(task, own), budgets) if one is not None],
         "outcomes": outcomes,
@@ -178,12 +182,13 @@ def _task(
 
 def _note(task: GridTask) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in list(task.windows_per_class.items())[:8])
+    metric = metric_title(task.metric)
     seen = f" {task.n_seen} subjects that the network was trained on are left out." if task.n_seen else ""
     left_out = "; ".join(f"{count} windows left out: {reason}" for reason, count in task.left_out.items())
     return (
         f"{task.n_windows} windows{f' ({counts})' if counts else ''} of {task.n_subjects} subjects,"
         f" {task.n_recordings} recordings, devices {', '.join(task.devices)}; {task.kind}, split rule"
-        f" {task.split_rule}, {task.n_folds} folds; metric {task.metric}.{seen}{f' {left_out}.' if left_out else ''}"
+        f" {words(task.split_rule)}, {task.n_folds} folds; metric {metric}.{seen}{f' {left_out}.' if left_out else ''}"
     )
 
 
@@ -201,11 +206,12 @@ def _subjects(task: GridTask, own: Sequence[Shown]) -> Picture | None:
     drawn = [one for one in fullest(own) if any(value is not None for value in one.score.subjects.values())]
     if not drawn:
         return None
-    metric = drawn[0].score.subject_metric
+    metric = metric_title(drawn[0].score.subject_metric)
     values = [[np.nan if value is None else value for value in one.score.subjects.values()] for one in drawn]
     chance = _chance_of_subjects(drawn, task)
     svg = scores([one.name for one in drawn], values, chance, f"{metric} (dots: subjects)")
-    alt = f"{metric} of every subject for {len(drawn)} models on {task.id}; the table above has means and intervals."
+    on = f"{len(drawn)} models on {task.id}"
+    alt = f"{sentence(metric)} of every subject for {on}; the table above has means and intervals."
     return Picture(svg, alt, f"Dots: subjects; red: their mean{'' if chance is None else '; dotted: chance'}.")
 
 
@@ -224,7 +230,7 @@ def _training(store: Store, grids: Mapping[str, GridSummary]) -> tuple[list[dict
         drawn = []
         for stage, default, name in (("tokenizer", "BrainTokenizer", tokenizer), ("model", "BrainOmni", model)):
             if (table := metrics_over_steps(store, name)) is not None:
-                title = f"{network_title(model_config(store, name), default)} {name[:8]}"
+                title = f"{network_title(model_config(store, name), default)} {short_name(name)}"
                 drawn.append({"title": title, "pictures": training_pictures(stage, table, title)})
         if not drawn:
             missing.append(f"model {model} keeps no metrics over steps: it was imported or not trained here")

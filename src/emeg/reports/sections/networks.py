@@ -1,5 +1,6 @@
 """Sections on the networks: reconstruction of unseen subjects, training curves, codebook use."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,13 @@ DRAWINGS: dict[str, tuple[tuple[str, str, Callable[[str], bool]], ...]] = {
         ("accuracy on predicted tokens, validation subjects", "validation", metrics.is_accuracy),
     ),
 }
+CURVE_TITLES = {
+    metrics.PCC: "correlation",
+    metrics.ACCURACY: "all tokens",
+    f"{metrics.ACCURACY}_overlapped": "steps that share samples with visible ones",
+    f"{metrics.ACCURACY}_other": "other steps",
+}
+"""Names of logged metrics for readers."""
 
 
 def reconstruction_section(figures: EvaluationSummary, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
@@ -163,11 +171,18 @@ def _series(
     steps: dict[str, list[float]] = {}
     values: dict[str, list[float]] = {}
     for row in table.to_pylist():
-        name = row["name"]
-        if row["split"] == split and wanted(name) and np.isfinite(row["value"]):
+        if row["split"] == split and wanted(row["name"]) and np.isfinite(row["value"]):
+            name = _curve_title(row["name"])
             steps.setdefault(name, []).append(row["step"])
             values.setdefault(name, []).append(row["value"])
     return steps, values
+
+
+def _curve_title(name: str) -> str:
+    """Return the name of a logged metric for the legend of its plot; levels are counted from 1."""
+    if (level := re.fullmatch(r".*?[_/](\d+)", name)) is not None:
+        return f"quantizer {int(level[1]) + 1}"
+    return CURVE_TITLES.get(name, name)
 
 
 def _number(value: float | None) -> str:

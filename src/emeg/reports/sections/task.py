@@ -6,19 +6,11 @@ import numpy as np
 
 from emeg.evaluation.comparisons import Gate, gates, model_interval
 from emeg.evaluation.products import EvaluationSummary, MetricSummary, ModelSummary
-from emeg.reports.markup import Picture
+from emeg.reports.markup import METRIC_TITLES, Picture
 from emeg.reports.plots import scores
 from emeg.reports.sections.archive import shorten
 from emeg.reports.sections.outcomes import confusion_picture
 from emeg.reports.sections.shortfalls import shortfalls
-
-METRIC_TITLES = {
-    "balanced_accuracy": "balanced accuracy",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "kappa": "κ",
-    "weighted_f1": "weighted F1",
-}
 
 
 def task_section(figures: EvaluationSummary) -> dict[str, Any] | None:
