@@ -65,7 +65,8 @@ class Config(BaseModel):
             return cls.model_validate(fields)
         except ValidationError as error:
             fields = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
-            raise UserError(f"{source}: {describe_faults(error)}; correct {', '.join(fields) or 'it'}") from error
+            action = f"; correct {', '.join(fields)}" if fields else ""  # faults of several fields name their action
+            raise UserError(f"{source}: {describe_faults(error)}{action}") from error
 
 
 MOST_VALUES = 100_000
@@ -107,7 +108,11 @@ def _count_values(node: yaml.Node | None, known: dict[int, int], source: str) ->
 
 def describe_faults(error: ValidationError) -> str:
     """Return one line that names the refused fields and the reasons."""
-    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or '(all)'}: {fault['msg']}" for fault in error.errors())
+    faults = []
+    for fault in error.errors():
+        reason = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{'.'.join(map(str, fault['loc']))}: {reason}" if fault["loc"] else reason)
+    return "; ".join(faults)
 
 
 def _product_fields(config: BaseModel) -> dict[str, Any]:

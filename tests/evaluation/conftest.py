@@ -22,9 +22,19 @@ SFREQ = 256.0
 TOKENIZER = BrainTokenizerConfig(**SMALL)
 
 
-def add_person(store: Store, subject: str, *, names: tuple[str, ...], device="x", events=True, seconds=40.0) -> str:
-    """Ten trials of 2 s of each of two conditions; alpha is stronger on the left or on the right."""
-    recording = f"d{subject}{device}"
+def add_person(
+    store: Store,
+    subject: str,
+    *,
+    names: tuple[str, ...],
+    device: str = "x",
+    session: str = "",
+    conditions: tuple[str, ...] = ("left", "right"),
+    events: bool = True,
+    seconds: float = 40.0,
+) -> str:
+    """Trials of 2 s of some conditions in turn; alpha is stronger on the left and on the right alternately."""
+    recording = f"d{subject}{device}{session}"
     generator = np.random.default_rng(list(recording.encode()))
     directions = np.random.default_rng(len(names)).normal(size=(len(names), 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -38,10 +48,10 @@ def add_person(store: Store, subject: str, *, names: tuple[str, ...], device="x"
     )
     time = np.arange(round(seconds * SFREQ)) / SFREQ
     signal = 1e-5 * generator.normal(size=(len(names), len(time)))
-    trials = [Event(2.0 * k, 2.0, ("left", "right")[k % 2], "") for k in range(int(seconds // 2))]
-    for trial in trials:
+    trials = [Event(2.0 * k, 2.0, conditions[k % len(conditions)], "") for k in range(int(seconds // 2))]
+    for k, trial in enumerate(trials):
         at = (time >= trial.onset_s) & (time < trial.onset_s + 2.0)
-        signal[0 if trial.trial_type == "left" else 1, at] += 3e-5 * np.sin(2 * np.pi * 10 * time[at])
+        signal[k % 2, at] += 3e-5 * np.sin(2 * np.pi * 10 * time[at])
     shared = {"device": device, "dataset": "d", "subject": subject, "config_hash": "c", "version": "0"}
     shared |= {"layout": sensors.layout_id, "source": f"{recording}.edf", "licence": "CC0"}
     attributes = RecordingAttributes(sfreq=SFREQ, pass_band=(0.1, 96.0), **shared)
@@ -59,6 +69,7 @@ def add_person(store: Store, subject: str, *, names: tuple[str, ...], device="x"
         pass_band_low=0.1,
         pass_band_high=96.0,
         n_events=len(trials) * events,
+        session=session,
         **shared,
     )
     publish_row(store, row, trials if events else [])

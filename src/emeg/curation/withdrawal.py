@@ -9,6 +9,7 @@ import logging
 from emeg.config import Config, runtime_field
 from emeg.curation.product_graph import WITHDRAWN, ProductGraph
 from emeg.curation.unfinished_runs import HeldRuns, find_runs, forget_in_logs
+from emeg.data.corpus.removed import keep_splits, removed_corpora_of
 from emeg.errors import UserError
 from emeg.ingest.dataset_records import KeptDataset, Withdrawn, note_withdrawn, read_kept, read_withdrawn
 from emeg.ingest.event_labels import read_labels, write_labels
@@ -83,8 +84,10 @@ def withdraw(config: WithdrawConfig, *, progress: Progress = silent) -> Withdraw
     """Remove a subject from a store, list every product that held the subject, and prevent another ingest.
 
     Recordings, corpora, token sets, evaluations and reports are removed (all can be made again without the subject);
-    models are marked. Work in progress under ``runs/`` that was made from one of these is removed: stop such trainings
-    first; an evaluation over tasks stops by itself. What lies outside the store is listed as far as it is known.
+    models are marked. The split of the other subjects of a removed corpus is kept, so that its models are not tested on
+    their training subjects. Work in progress under ``runs/`` that was made from one of these is removed: stop such
+    trainings first; an evaluation over tasks stops by itself. What lies outside the store is listed as far as it is
+    known.
 
     Raises
     ------
@@ -170,7 +173,7 @@ class _Holders:
         self.other_rooms = sorted(set(MARKERS) - {"recordings", "corpora", "tokens", "models"})
         graph = ProductGraph(store)
         self._store, self._every = store, set(graph.texts)
-        self._held = graph.holders({person, *recordings})
+        self._held = graph.holders({person, *recordings, *removed_corpora_of(store, person)})
 
     def names(self, kind: str) -> set[str]:
         """Return the names of the held products of one kind."""
@@ -203,6 +206,7 @@ def _remove(store: Store, result: WithdrawResult, kept: KeptDataset | None) -> N
         store.remove(*other.split("/", 1))
     for model in result.models:
         store.write_json({"people": sorted(_marks(store, model) | {result.person})}, "models", model, WITHDRAWN)
+    keep_splits(store, result.corpora, without=result.person)
     for kind, names in (("tokens", result.tokens), ("corpora", result.corpora)):
         for name in names:
             store.remove(kind, name)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from emeg.data import Corpus, SubjectFold, TaskConfig, TaskWindows, TokenSet, infer_task, subject_folds, task_windows
+from emeg.data.corpus.removed import split_of
 from emeg.errors import UserError
 from emeg.store import CatalogRow, Store, model_config, read_catalog
 
@@ -93,11 +94,12 @@ class Ancestry(NamedTuple):
     tokens: str | None
     tokenizer: str | None
     corpora: dict[str, dict[str, str]]
-    """Split of every subject, for each corpus that it or its tokenizer was trained on."""
+    """Split of every subject, for each corpus that it or its tokenizer was trained on; without withdrawn subjects for a
+    corpus that was removed with one."""
 
 
 def ancestry(store: Store, model: str) -> Ancestry:
-    """Return the tokens, the tokenizer and the corpora that a BrainOmni was made from."""
+    """Return the tokens, the tokenizer and the splits of the corpora that a BrainOmni was made from."""
     provenance = model_config(store, model).get("provenance") or {}
     recipe = provenance.get("recipe") or {}
     corpus = provenance.get("corpus")
@@ -109,12 +111,12 @@ def ancestry(store: Store, model: str) -> Ancestry:
     if isinstance(tokenizer, str) and store.has("models", tokenizer):
         of_tokenizer = model_config(store, tokenizer).get("provenance") or {}
         names |= {of_tokenizer.get("corpus"), *_corpora_of(of_tokenizer.get("started_from"))}
-    there = sorted(name for name in names if name is not None and store.has("corpora", name))
+    splits = {name: split_of(store, name) for name in sorted(name for name in names if name is not None)}
     return Ancestry(
         corpus=corpus,
         tokens=tokens if tokens is not None and store.has("tokens", tokens) else None,
         tokenizer=tokenizer if isinstance(tokenizer, str) else None,
-        corpora={name: Corpus.open(store, name).subjects for name in there},
+        corpora={name: split for name, split in splits.items() if split is not None},
     )
 
 

@@ -59,6 +59,8 @@ def test_numbers_of_yaml_are_texts_and_order_is_kept():
         ({"window": {"length_s": float("inf")}}, "length_s"),
         ({"window": {"length_s": 2, "offset_s": float("nan")}}, "offset_s"),
         ({"split": {"rule": "unseen_stimuli"}}, "unseen_stimuli"),
+        ({"kind": "diagnosis", "split": {"rule": "cross_session"}}, "cross_session"),
+        ({"labels": {"source": "participants", "column": "g"}, "split": {"rule": "few_shot"}}, "few_shot"),
         ({"kind": "encoding", "classes": {}, "stimulus": {"table": "t.csv", "key": "k"}}, "cross_subject"),
         ({"split": {"gap_s": float("inf")}}, "gap_s"),
         ({"split": {"official_test": "("}}, "official_test"),

@@ -250,15 +250,24 @@ class TaskRecipe(Config):
             raise ValueError(
                 f"split.rule unseen_stimuli divides stimuli, and kind {self.kind} has none; use cross_subject"
             )
+        if self._has_one_label_a_subject and self.split.rule in (*OF_EACH_SUBJECT, "few_shot"):
+            raise ValueError(
+                f"split.rule {self.split.rule} fits on labels of each tested subject, who has one label here, so that"
+                " nothing is left to predict; use cross_subject, leave_one_subject_out, held_out_device or calibration"
+            )
         texts = [text for own in self.classes.values() for text in own]
         doubled = sorted({text for text in texts if texts.count(text) > 1})
         if doubled:
             raise ValueError(f"classes: {', '.join(doubled)} stands in two classes; keep it in one")
-        if self.modality == "ieeg" and "split" not in self.model_fields_set:
+        if self.modality == "ieeg" and "split" not in self.model_fields_set and not self._has_one_label_a_subject:
             object.__setattr__(self, "split", SplitRule(rule="within_subject_blocks"))
         if not self.metric:
             object.__setattr__(self, "metric", METRICS[self.kind])
         return self
+
+    @property
+    def _has_one_label_a_subject(self) -> bool:
+        return self.kind == "diagnosis" or self.labels.source == "participants"
 
     @field_serializer("classes")
     def _in_order(self, classes: dict[str, tuple[str, ...]]) -> list[tuple[str, list[str]]]:

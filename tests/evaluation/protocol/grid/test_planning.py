@@ -1,16 +1,21 @@
 """What a grid is made of: its name, its tasks, and the models that can run."""
 
+import itertools
+import json
 from pathlib import Path
+from typing import get_args
 
+import pyarrow as pa
 import pytest
 from tests.evaluation.conftest import add_person
 from tests.evaluation.protocol.test_run import HANDS, config_of, write_recipe
 from tests.messages import refusal
 
+from emeg.data.tasks.recipes import Kind, Rule
 from emeg.errors import UserError
 from emeg.evaluation.protocol.grid.planning import plan_grid
 from emeg.models import BrainOmni, load_encoder
-from emeg.store import Store
+from emeg.store import Store, write_facts
 from emeg.tokenizers.braintokenizer.pretrained import read_card
 
 
@@ -103,3 +108,54 @@ def test_folds_of_the_release_that_divide_a_subject_need_an_accepted_check(tmp_p
     accepted = write_recipe(tmp_path, fields | {"paper": paper | {"accepted_checks": ["subjects_apart"]}})
     (manifest,) = plan_grid(store, config.model_copy(update={"tasks": (accepted,)})).tasks["hands"].manifests.values()
     assert manifest.notice.endswith("d/04")
+
+
+STIMULI = tuple(f"s{k}" for k in range(6))
+OF_KIND = {
+    "classification": {"labels": {"source": "events"}, "classes": {"even": STIMULI[::2], "odd": STIMULI[1::2]}},
+    "diagnosis": {"labels": {"source": "participants", "column": "group"}, "classes": {"a": ["A"], "b": ["B"]}},
+    "regression": {"labels": {"source": "participants", "column": "age"}},
+    "retrieval": {"labels": {"source": "events"}, "stimulus": {"table": "stimuli.csv", "key": "stimulus"}},
+    "encoding": {"labels": {"source": "events"}, "stimulus": {"table": "stimuli.csv", "key": "stimulus"}},
+}
+"""Fields of a task of each kind."""
+ONE_LABEL = {"within_subject_blocks", "cross_session", "few_shot", "unseen_stimuli"}
+REFUSED = {
+    "classification": {"unseen_stimuli"},
+    "diagnosis": ONE_LABEL,
+    "regression": ONE_LABEL,
+    "retrieval": set(),
+    "encoding": {"cross_subject", "leave_one_subject_out", "held_out_device", "few_shot", "calibration"},
+}
+"""Split rules without meaning for a kind of task."""
+
+
+@pytest.fixture(scope="module")
+def store_for_every_rule(tmp_path_factory):
+    """Six subjects with two sessions on each of two devices; trials of six stimuli."""
+    store = Store.open(tmp_path_factory.mktemp("every") / "store", create=True)
+    for k in range(6):
+        for device, session in itertools.product("xy", "ab"):
+            names = ("C3", "C4", "Cz")
+            own = {"device": device, "session": session, "conditions": STIMULI}
+            add_person(store, f"{k:02d}", names=names, seconds=36.0, **own)
+    facts = [{"dataset": "d", "subject": f"{k:02d}", "group": "AB"[k % 2], "age": 20.0 + k} for k in range(6)]
+    write_facts(store, "subjects", "d", pa.Table.from_pylist(facts))
+    return store
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_each_rule_is_planned_or_refused_by_name_before_anything_is_computed(kind, store_for_every_rule, tmp_path):
+    store = store_for_every_rule
+    features = "".join(f"{name},{k % 2},{k * k}\n" for k, name in enumerate(STIMULI))
+    (tmp_path / "stimuli.csv").write_text(f"stimulus,a,b\n{features}")
+    base = {"id": "every", "title": "t", "kind": kind, "dataset": "d", "window": {"length_s": 2}} | OF_KIND[kind]
+    base = json.loads(json.dumps(base))  # lists, as YAML has them
+    for rule in get_args(Rule):
+        split = {"rule": rule, "n_folds": 3, "examples_per_class": [1], "calibration_s": 6}
+        config = config_of(str(store.root), write_recipe(tmp_path, base, split=split), rivals=("chance",))
+        if rule in REFUSED[kind]:
+            with refusal(UserError, rule, action="use "):
+                plan_grid(store, config)
+        else:
+            assert plan_grid(store, config).cells, rule

@@ -93,6 +93,30 @@ def test_a_subject_of_pretraining_who_is_withdrawn_stops_the_grid(root, tmp_path
     assert files_about(root, f"d{trained[2:]}x") == []
 
 
+def test_a_network_whose_corpus_went_with_a_subject_is_tested_on_the_subjects_held_out_from_it(root, tmp_path):
+    config = small_config(root, tmp_path)
+    store = Store.open(root)
+    corpus = Corpus.open(store, None)
+    trained, held_out = (
+        sorted(name for name, split in corpus.subjects.items() if (split == "held_out") == wanted)
+        for wanted in (False, True)
+    )
+    card = store.read_json("models", "omni", "config.json")
+    declared = {"pretraining_datasets": [{"id": "d", "stage": "pretraining", "corpus": corpus.name}]}
+    store.write_json(card | declared, "models", "omni", "config.json")
+    withdraw(of_subject(config, trained[0]))
+    assert not store.has("corpora", corpus.name)
+    result = evaluate(config)
+    tested = set(read_results(store, result.evaluation)["subject"].to_pylist()) - {""}
+    assert tested == set(held_out), "those of the training are left out, although the corpus is gone"
+    assert withdraw(of_subject(config, trained[1])).models == ("omni", "tokenizer")
+    assert store.read_json("models", "omni", "withdrawn.json") == {"people": trained[:2]}
+    assert files_about(root, trained[1]) == [
+        "models/omni/withdrawn.json",
+        "models/tokenizer/withdrawn.json",
+    ]
+
+
 def test_a_process_that_joins_after_a_withdrawal_computes_nothing_of_another_grid(root, tmp_path):
     config = small_config(root, tmp_path)
     store = Store.open(root)

@@ -64,17 +64,18 @@ def make_splits(
     sides, notice = RULES[rule.rule](division)
     if rule.rule in ACROSS:
         check_apart(sides, division.groups)
-    _check_full(sides, windows, rule.rule)
+    _check_full(sides, windows, rule.rule, notice)
     return manifest_of(rule.rule, windows, sides, notice)
 
 
-def _check_full(sides: Sides, windows: Labelled, rule: str) -> None:
+def _check_full(sides: Sides, windows: Labelled, rule: str, notice: str) -> None:
     needed = (SUPPORT, VALIDATION, TEST) if rule == "few_shot" else (TRAIN, VALIDATION, TEST)
     for fold, row in enumerate(sides):
         for side in needed:
             if not (row == side).any():
                 n_subjects = len(set(windows.subjects.tolist()))
+                reason = f"; {notice}" if notice else ""
                 raise UserError(
                     f"split rule {rule}: fold {fold + 1} has no {SIDES[side]} windows ({n_subjects} subjects,"
-                    f" {len(row)} windows); use fewer folds, another rule, or more data"
+                    f" {len(row)} windows{reason}); use fewer folds, another rule, or more data"
                 )
