@@ -65,8 +65,8 @@ class Config(BaseModel):
             return cls.model_validate(fields)
         except ValidationError as error:
             fields = dict.fromkeys(str(fault["loc"][0]) for fault in error.errors() if fault["loc"])
-            action = f"; correct {', '.join(fields)}" if fields else ""  # faults of several fields name their action
-            raise UserError(f"{source}: {describe_faults(error)}{action}") from error
+            correct = ", ".join(fields) or "these fields"
+            raise UserError(f"{source}: {describe_faults(error)}; correct {correct}") from error
 
 
 MOST_VALUES = 100_000

@@ -38,7 +38,7 @@ def keep_splits(store: Store, corpora: Collection[str], *, without: str) -> None
     corpora : collection of str
         Names of corpora that are in the store.
     without : str
-        Global name of the subject for whom they are removed.
+        Global name of the subject who is withdrawn.
     """
     splits = _kept(store) | {name: split_of(store, name) or {} for name in corpora}
     for corpus, split in splits.items():
