@@ -17,7 +17,7 @@ METRIC_TITLES = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
     "r2": "R²",
-    "mae": "mean absolute error",
+    "mae": "MAE",
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
     "mean_rank": "mean rank",

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -394,6 +395,23 @@ def test_sessions_and_blocks_run_without_a_network(tmp_path):
     assert band_power.mean > 0.9
     assert band_power.interval is None, "three subjects are too few for an interval"
     assert find_runs(store, {"d01x"}, set()).runs == (result.evaluation,), "a withdrawal finds its files"
+
+
+def test_chance_is_not_below_chance_where_one_subject_is_left_out(root, tmp_path):
+    """Of five subjects with one label each, those who remain for training are mostly of the other class."""
+    store = Store.open(root)
+    facts = [{"dataset": "d", "subject": f"{k:02d}", "group": "AB"[k % 2]} for k in range(10)]
+    write_facts(store, "subjects", "d", pa.Table.from_pylist(facts))
+    fields = {"kind": "diagnosis", "labels": {"source": "participants", "column": "group"}}
+    subjects = [f"d/{k:02d}" for k in range(6)]
+    task = write_recipe(
+        tmp_path, HANDS | fields, classes={"a": ["A"], "b": ["B"]}, subjects=subjects,
+        split={"rule": "leave_one_subject_out"},
+    )  # fmt: skip
+    shutil.rmtree(tmp_path / "store" / "models")
+    result = evaluate(config_of(root, task, rivals=("chance",)))
+    (chance,) = read_grid(store, result.evaluation).scores
+    assert sorted(chance.subjects.values()) == [0, 0, 0, 1, 1, 1]
 
 
 def test_paper_compat_uses_the_folds_of_the_release(root, tmp_path):

@@ -22,6 +22,7 @@ from emeg.evaluation.protocol.splits import CALIBRATION, Episode, Part, calibrat
 from emeg.evaluation.protocol.stimulus_inputs import previous_stimulus, time_in_recording
 from emeg.evaluation.protocol.task_data import TaskData
 from emeg.evaluation.rivals import PENALTIES, LogisticReadOut, RidgeReadOut, permuted_labels, read_out
+from emeg.evaluation.rivals.chance import ChanceClassifier
 from emeg.evaluation.rivals.read_outs import checked_features
 
 CONTRASTIVE_SETTINGS: tuple[Setting, ...] = (
@@ -342,6 +343,9 @@ def _fitted(
             # the decomposition of the training rows is the same for every penalty
             space = SharedSpace(checked_features(fit_input)) if space is None else space
             estimator.fit_in(space, fit_input, fit_target)
+        elif isinstance(estimator, ChanceClassifier):
+            # without the subject who is left out, the classes of training lean to the others: below chance
+            estimator.fit(None, data.windows.labels)
         else:
             estimator.fit(fit_input, fit_target)
         yield _predictor(estimator, bool(data.n_classes))

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 
 class ChanceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Predict the class frequencies of training for every window.
+    """Predict the same class frequencies for every window: those of the labels that it is fitted on.
 
     Parameters
     ----------
