@@ -31,6 +31,8 @@ GROUPED = {"joint-synth": "", "demo-archive": "64", "new-standard19": "", "new-b
 """Simulated datasets with the suffix of their tasks. Their subjects also have a group: every second one is slowed."""
 MOST_FOLDS = 10
 """With more subjects, six groups of subjects take turns instead of single subjects."""
+INVERSE_PENALTY = 0.01
+"""C of the logistic regression."""
 REPORT_EVERY = 100
 WEIGHT_DECAY, WARM_UP, FLOOR = 0.05, 0.1, 0.1
 
@@ -126,6 +128,7 @@ def score(
     *,
     budget: int | None = None,
     seed: int = 0,
+    inverse_penalty: float = INVERSE_PENALTY,
 ) -> dict[str, float]:
     """Return the balanced accuracy of each subject; the share of right windows if a subject has one class only."""
     predicted = np.full(len(labels), -1)
@@ -135,7 +138,7 @@ def score(
         train = np.flatnonzero(~test)
         train = train[few(labels[train], subjects[train], budget, rng)]
         scale = StandardScaler().fit(features[train])
-        classifier = LogisticRegression(C=0.01, class_weight="balanced", max_iter=150)
+        classifier = LogisticRegression(C=inverse_penalty, class_weight="balanced", max_iter=150)
         classifier.fit(scale.transform(features[train]), labels[train])
         predicted[test] = classifier.predict(scale.transform(features[test]))
     return {
