@@ -1,8 +1,9 @@
 """Fine-tune pretrained and random weights on the tasks of the study and compare them on subjects of one split.
 
-`python -m benchmarks.study.finetune FOLDER SPLITS VARIANT RANDOM [BUDGETS]`: both names are variants with `slow`. All
-weights of the transformer and a linear head on its pooled embedding are trained, with one subject left out at a time
-(six groups of subjects where there are more than ten). Prints one JSON line for each task and label budget.
+`python -m benchmarks.study.finetune FOLDER SPLITS VARIANT RANDOM [BUDGETS [LABELLED]]`: both names are variants with
+`slow`. All weights of the transformer and a linear head on its pooled embedding are trained, with one subject left out
+at a time (six groups of subjects where there are more than ten). With LABELLED, the simulated subjects are all those
+of that folder; without it, those of tok0. Prints one JSON line for each task and label budget.
 
 Shape letters: B batch, S latent sources, W windows, D features, Q levels.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.study.final import all_tasks
 from benchmarks.study.pretraining import few, folds_of, tasks_of
 from benchmarks.study.report import average, read_results
 from benchmarks.study.variants import SlowNetwork, Variant, load
@@ -101,8 +103,13 @@ def main() -> None:
     asked = sys.argv[5].split(",") if len(sys.argv) > 5 else ["all"]
     results = read_results(folder)
     tokenizer = BrainTokenizer.from_pretrained(folder / "tokenizer").requires_grad_(False)
-    data = load(folder / "tok0")
-    for title, (dataset, kept, labels, subjects) in tasks_of(data, splits).items():
+    real = load(folder / "tok0")
+    simulated = load(folder / sys.argv[6]) if len(sys.argv) > 6 else None
+    if simulated is None:
+        tasks = {title: (real, *own) for title, own in tasks_of(real, splits).items()}
+    else:
+        tasks = all_tasks(real, simulated, splits)
+    for title, (data, dataset, kept, labels, subjects) in tasks.items():
         codes = data[dataset]["task_codes"][kept]
         for budget in (None if one == "all" else int(one) for one in asked):
             found = {
