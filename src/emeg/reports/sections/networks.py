@@ -30,7 +30,7 @@ DRAWINGS: dict[str, tuple[tuple[str, str, Callable[[str], bool]], ...]] = {
 CURVE_TITLES = {
     metrics.PCC: "correlation",
     metrics.ACCURACY: "all tokens",
-    f"{metrics.ACCURACY}_overlapped": "steps that share samples with visible ones",
+    f"{metrics.ACCURACY}_overlapped": "overlapping steps",
     f"{metrics.ACCURACY}_other": "other steps",
 }
 """Names of logged metrics for readers."""
