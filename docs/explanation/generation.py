@@ -34,7 +34,7 @@ LAST_HZ = 45.0
 
 
 def read_all(store: Store) -> dict[str, list[tuple[str, GenerationSummary]]]:
-    """Return the generations on held-out subjects by dataset, those of one prompt first."""
+    """Return the generations on held-out subjects by dataset: few prompts first, then high `top_p`."""
     found: dict[str, list[tuple[str, GenerationSummary]]] = {}
     for name in sorted(store.names("evaluations")):
         try:
@@ -43,7 +43,11 @@ def read_all(store: Store) -> dict[str, list[tuple[str, GenerationSummary]]]:
             continue  # an evaluation of another kind
         if summary.provenance["config"].get("split", "held_out") == "held_out":
             found.setdefault(summary.subjects[0].split("/")[0], []).append((name, summary))
-    return {dataset: sorted(rows, key=lambda row: len(contexts_of(row[1]))) for dataset, rows in found.items()}
+    return {dataset: sorted(rows, key=_order) for dataset, rows in sorted(found.items())}
+
+
+def _order(row: tuple[str, GenerationSummary]) -> tuple[int, float]:
+    return len(contexts_of(row[1])), -float(row[1].provenance["config"]["top_p"])
 
 
 def contexts_of(summary: GenerationSummary) -> list[float]:
@@ -63,9 +67,11 @@ def draw_spectra(axes: Axes, arrays: dict[str, NDArray[Any]], summary: Generatio
             axes.plot(
                 freqs[shown], arrays[f"spectra/{source}"][shown], color=COLOURS[source], lw=0.9, label=TITLES[source]
             )
+    top_p = summary.provenance["config"]["top_p"]
+    dataset = summary.subjects[0].split("/")[0]
     axes.set(
         xlabel="Hz",
-        title=f"{summary.subjects[0].split('/')[0]}: {summary.continuation_s:g} s after {summary.prompt_s:g} s",
+        title=f"{dataset}: {summary.continuation_s:g} s after {summary.prompt_s:g} s, top_p {top_p:g}",
     )
 
 
@@ -85,7 +91,7 @@ def draw_contexts(axes: Axes, summary: GenerationSummary) -> None:
     drawn = [(at, one.mean) for at, one in expected if one is not None]
     axes.plot([at for at, _ in drawn], [mean for _, mean in drawn], "k--", lw=0.8, label="by chance")
     axes.axhline(CLOSE_DB, color="0.7", lw=0.8)
-    axes.set(xscale="log", xticks=contexts, xlabel="prompt, s", ylim=(0, 8))
+    axes.set(xscale="log", xticks=contexts, xlabel="prompt, s", ylim=(0, 11))
     axes.set_xticklabels([f"{at:g}" for at in contexts])
     axes.minorticks_off()
     axes.set_title(f"continuations of {summary.continuation_s:g} s")
@@ -101,11 +107,12 @@ def main(root: str) -> None:
     for column, rows in zip(axes.T, found.values(), strict=True):
         name, summary = rows[0]
         draw_spectra(column[0], read_arrays(store, name), summary)
-        draw_contexts(column[1], rows[-1][1])
+        draw_contexts(column[1], max(rows, key=lambda row: len(contexts_of(row[1])))[1])
     axes[0, 0].set_ylabel("power, dB")
     axes[1, 0].set_ylabel("difference of power by recording, 1–45 Hz, dB")
     axes[0, -1].legend(fontsize=6)
-    axes[1, -1].legend(fontsize=6)
+    last = max(axes[1], key=lambda one: len(one.get_legend_handles_labels()[0]))
+    figure.legend(*last.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=6)
     figure.savefig(Path(__file__).with_suffix(".svg"), metadata={"Date": None})
 
 
