@@ -103,7 +103,7 @@ def test_more_levels_than_the_tokenizer_has_are_refused():
 
 @pytest.mark.parametrize("wrong", [{"n_dim": 30}, {"step_kernels": (1, 2, 5)}, {"region_widths": (1.0,)}])
 def test_sizes_that_do_not_fit_are_refused(wrong):
-    with refusal(UserError, next(iter(wrong)), action="correct it"):
+    with refusal(UserError, next(iter(wrong)), action="correct"):
         CrossScaleConfig.checked(wrong, source="test")
 
 

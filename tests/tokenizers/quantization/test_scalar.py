@@ -97,7 +97,7 @@ def test_a_level_has_a_whole_number_of_numbers_or_is_refused(size, n_values, exp
         with pytest.raises(ValueError, match="power"):
             quantizer(size=size, n_values=n_values)
         fields = {"quantizer": "scalar", "codebook_size": size, "scalar_values": n_values}
-        with refusal(UserError, "codebook_size", str(size), action="correct it"):
+        with refusal(UserError, "codebook_size", str(size), action="correct"):
             BrainTokenizerConfig.checked(fields, source="network")
 
 
