@@ -90,6 +90,8 @@ class Variant(Config):
     """Width of the transformer."""
     depth: int = 4
     """Blocks of the transformer."""
+    scaled: bool = False
+    """Whether code features enter the transformer with the length of the source vectors; only without `slow`."""
     tokens: str = "tok0"
     """Folder that `prepare` wrote."""
     overlap: float = 0.0
@@ -126,6 +128,7 @@ def build(variant: Variant, tokenizer: BrainTokenizer) -> BrainOmni:
             "num_quantizers_used": variant.levels,
             "lm_dim": variant.dim,
             "lm_depth": variant.depth,
+            "scaled_features": variant.scaled,
         }
     )
     network = BrainOmni(config, tokenizer)

@@ -273,3 +273,15 @@ def test_layers_are_those_that_the_blocks_give_one_after_the_other():
     torch.testing.assert_close(found[2], torch.nn.functional.normalize(hidden, dim=-1))
     with refusal(UserError, "layers: 5", "0 to 4", action="one of"):
         model.embed_latents(latents, layers=(5,))
+
+
+def test_scaled_features_are_an_option_that_leaves_names_and_weights_alone():
+    """The input follows the codes more by √n_dim; without the option, neither results nor names of products change."""
+    assert "scaled_features" not in BrainOmniConfig().product_fields()
+    spread = {}
+    for scaled in (False, True):
+        model = make(scaled_features=scaled).eval()
+        with torch.no_grad():
+            entered = model._enter(tokens(model)[0])
+        spread[scaled] = float(entered.var(dim=(0, 2)).mean())
+    assert spread[True] == pytest.approx(TINY.n_dim * spread[False], rel=1e-3)

@@ -3,6 +3,7 @@
 Shape letters: B batch, S latent sources, T latent steps, W windows, D features, Q quantizer levels.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -186,6 +187,8 @@ class BrainOmni(MaskedEncoder):
             entered: Tensor = self.projection(self.window_power(features)) + self.source_token
             return entered
         sources_S1D = self.tokenizer.source_features.to(features.device)[:, None]
+        if self.config.scaled_features:
+            features = math.sqrt(features.shape[-1]) * features
         out: Tensor = self.projection(features + sources_S1D)
         return out
 

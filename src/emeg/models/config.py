@@ -37,6 +37,10 @@ class BrainOmniConfig(Config):
     log power of the features in every window of the tokenizer (`window`). Power changes slowly and has no phase, so it
     can be predicted where codes cannot; masked prediction then predicts it instead of codes."""
 
+    scaled_features: bool = False
+    """Multiply the tokenizer's features, which have length 1, by √n_dim of the tokenizer, the length of the source
+    vectors that are added to them. Published checkpoints do not, and see little of the codes."""
+
     @property
     def default_pooling(self) -> Pooling:
         """Pooling over time that suits the features. Log powers of windows have no phase: their mean is not near 0."""
@@ -51,12 +55,13 @@ class BrainOmniConfig(Config):
         return self
 
     def product_fields(self) -> dict[str, Any]:
-        """Return the fields that can change a result, without `token` if it has its default.
+        """Return the fields that can change a result, without `token` and `scaled_features` if they have their default.
 
-        Models then keep the names that they had before the option existed.
+        Models then keep the names that they had before these options existed.
         """
+        later = {"token": "step", "scaled_features": False}
         fields = super().product_fields()
-        return {name: value for name, value in fields.items() if name != "token" or value != "step"}
+        return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 
 PRESETS: dict[str, BrainOmniConfig] = {
