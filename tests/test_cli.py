@@ -255,7 +255,7 @@ def test_the_help_shows_groups_choices_and_the_defaults_of_the_verb(capsys, monk
     monkeypatch.setenv("COLUMNS", "160")
     main(["pretrain", "--help"])
     page = capsys.readouterr().out
-    assert re.search(r"--optimiser.learning-rate NUMBER .*default 0\.001\]", page)  # the tokenizer's is 0.002
+    assert re.search(r"--optimiser.learning-rate NUMBER .*default 0\.003\]", page)  # the tokenizer's is 0.002
     assert re.search(r"--keep CHOICE .*\[last, best; default best\]", page)
     assert re.search(r"\nslurm:\n( .*\n)*  --slurm.partition TEXT", page)
     main(["ingest", "--help", "standardise.h-freq"])

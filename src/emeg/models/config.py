@@ -66,11 +66,12 @@ class BrainOmniConfig(Config):
 
 PRESETS: dict[str, BrainOmniConfig] = {
     "nano": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4),
+    "emeg-nano": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4, scaled_features=True),
     "nano-window": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4, overlap_ratio=0.0, token="window"),
     "tiny": BrainOmniConfig(),
     "base": BrainOmniConfig(lm_dim=512, lm_head=16),
 }
-"""Configurations by name. `nano` and `nano-window` fit the nano tokenizers. `tiny` (8.42 M parameters) and `base` (32.7
-M) are the sizes of the paper and fit its tokenizer."""
+"""Configurations by name. `nano`, `emeg-nano` and `nano-window` fit the nano tokenizers. `tiny` (8.42 M parameters) and
+`base` (32.7 M) are the sizes of the paper and fit its tokenizer."""
 
 PLUGIN = Plugin(BrainOmniConfig, "emeg.models.brainomni:BrainOmni", PRESETS, "BrainOmni", objective="masked")
