@@ -29,7 +29,7 @@ def test_a_task_without_classes_or_unseen_subjects_states_why_it_is_not_probed(r
     result = evaluate(config_of(root, write_recipe(tmp_path, HANDS, split=within), probes=True))
     path = Path(root) / "evaluations" / result.evaluation / "probes.json"
     (found,) = json.loads(path.read_text()).values()
-    reason = "probes need unseen subjects; the split rule is within_subject_blocks"
+    reason = "probes need unseen subjects; the split rule is within subject blocks"
     assert found == {"reason": reason, "device_tokens": []}
 
 
