@@ -91,7 +91,7 @@ def check_comparable(grids: Mapping[str, GridSummary]) -> None:
             ]
             if differing:
                 raise UserError(
-                    f"task {task.id}: evaluations {earlier} and {name} have other {' and '.join(differing)}, so that"
+                    f"task {task.id}: evaluations {earlier} and {name} differ in {' and '.join(differing)}, so that"
                     " their figures do not compare; run `emeg evaluate` for one of them with the settings of the other"
                 )
 
