@@ -212,6 +212,7 @@ def test_training_curves_of_network_and_tokenizer_are_drawn(store):
     assert len(pictures) == 6
     assert sum(": loss 1" in text for text in pictures) == 3, "the last value stands in the text"
     assert "Not drawn" not in text_of(html)
+    assert "3 seeds, split mode strict; network model (another); evaluation e1" in text_of(html)
 
 
 def test_subjects_as_units_have_an_interval(store):

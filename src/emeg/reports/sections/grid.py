@@ -75,7 +75,7 @@ def grid_page(store: Store, evaluations: Sequence[Evaluated], progress: Progress
     training, missing = _training(store, grids)
     context = {
         "title": _title(grids, tasks),
-        "subtitle": _subtitle(grids, tasks, shown),
+        "subtitle": _subtitle(store, grids, tasks, shown),
         "notes": [
             f"{name}: {note}" if len(grids) > 1 else f"{sentence(note)}."
             for name, grid in grids.items()
@@ -105,15 +105,29 @@ def _title(grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask]) -> s
     return titles[0] if len(titles) == 1 else f"Evaluation on {len(titles)} tasks"
 
 
-def _subtitle(grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask], shown: Sequence[Shown]) -> str:
+def _subtitle(
+    store: Store, grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask], shown: Sequence[Shown]
+) -> str:
     n_subjects = len({name for one in shown for name in one.score.subjects})
-    n_seeds = sorted({len(grid.seeds) for grid in grids.values()})
+    seeds = [f"{n} seed{'' if n == 1 else 's'}" for n in sorted({len(grid.seeds) for grid in grids.values()})]
     modes = sorted({grid.split_mode for grid in grids.values()})
     versions = sorted({grid.version for grid in grids.values()})
-    return (
-        f"{n_subjects} subjects, {' or '.join(map(str, n_seeds))} seeds, split mode {' and '.join(map(words, modes))};"
-        f" {'evaluation' if len(grids) == 1 else 'evaluations'} {', '.join(grids)}; emeg {', '.join(versions)}"
-    )
+    models = dict.fromkeys(str(grid.provenance.get("model") or "") for grid in grids.values())
+    networks = [f"{short_name(name)} {_kind_of(store, name)}" for name in models if name and store.has("models", name)]
+    parts = [
+        f"{n_subjects} subjects, {' or '.join(seeds)}, split mode {' and '.join(map(words, modes))}",
+        f"{'network' if len(networks) == 1 else 'networks'} {', '.join(networks)}" if networks else "",
+        f"{'evaluation' if len(grids) == 1 else 'evaluations'} {', '.join(grids)}",
+        f"emeg {', '.join(versions)}",
+    ]
+    return "; ".join(filter(None, parts))
+
+
+def _kind_of(store: Store, model: str) -> str:
+    """Return the kind of an encoder for readers, and its tokens if it has a choice of them."""
+    card = model_config(store, model)
+    token = card.get("config", {}).get("token", "")
+    return f"({network_title(card, 'BrainOmni')}{f', tokens of a {token}' if token else ''})"
 
 
 def _tiles(

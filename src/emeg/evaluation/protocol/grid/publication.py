@@ -31,7 +31,7 @@ def publish_grid(store: Store, config: EvaluateConfig, grid: Grid) -> None:
     scores = scores_of(grid.tasks, grid.compared, results, predictions)
     notes = []
     if len(config.seeds) < FEWEST_SEEDS:
-        notes.append(f"{len(config.seeds)} seeds are fewer than the {FEWEST_SEEDS} of the protocol")
+        notes.append(f"fewer seeds ({len(config.seeds)}) than the {FEWEST_SEEDS} of the protocol")
     if grid.model is None:
         notes.append("the store holds no pretrained network; only other models were compared")
     elif not ancestry(store, grid.model).corpora:
