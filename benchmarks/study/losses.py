@@ -28,8 +28,10 @@ from torch.nn import functional as F
 
 from emeg.data import Corpus, TokenSet
 from emeg.evaluation.comparisons import interval
-from emeg.models import Sources, load_encoder
+from emeg.models import BrainOmni, Sources, load_encoder
+from emeg.models.causal.transformer import CausalTransformer
 from emeg.models.draws import draw_pretraining_step
+from emeg.models.encoder_module import EncoderModule, MaskedEncoder
 from emeg.models.objectives.masked import mask_features
 from emeg.store import Store
 
@@ -129,7 +131,7 @@ class Counts:
         return self._smoothed[kind, smoothing]
 
 
-def masked_losses(network: Any, data: Data) -> Callable[[int], Losses]:  # noqa: ANN401 - any encoder
+def masked_losses(network: MaskedEncoder, data: Data) -> Callable[[int], Losses]:
     """Return the losses of masked tokens; the draws are the same for all encoders with the same tokens."""
     counts = Counts(data, network.n_levels)
 
@@ -150,7 +152,7 @@ def masked_losses(network: Any, data: Data) -> Callable[[int], Losses]:  # noqa:
     return of_segment
 
 
-def next_token_losses(network: Any, data: Data) -> Callable[[int], Losses]:  # noqa: ANN401 - any encoder
+def next_token_losses(network: CausalTransformer, data: Data) -> Callable[[int], Losses]:
     """Return the losses of all tokens, read in parts that fit into the context."""
     counts = Counts(data, network.n_levels)
     samples = sample_losses(network, data) if network.linear is not None else None
@@ -175,7 +177,7 @@ def next_token_losses(network: Any, data: Data) -> Callable[[int], Losses]:  # n
     return of_segment
 
 
-def sample_losses(network: Any, data: Data) -> Callable[[Tensor], Losses]:  # noqa: ANN401 - with a linear prediction
+def sample_losses(network: CausalTransformer, data: Data) -> Callable[[Tensor], Losses]:
     """Return the losses of the last sample and of linear predictions."""
     linear = network.linear
     differences = [linear.centres[data.segment(row)[0, ..., 0]].diff(dim=1) for row in data.some_training_rows()]
@@ -202,7 +204,7 @@ def sample_losses(network: Any, data: Data) -> Callable[[Tensor], Losses]:  # no
     return of_codes
 
 
-def window_losses(network: Any, data: Data) -> Callable[[int], Losses]:  # noqa: ANN401 - any encoder of windows
+def window_losses(network: BrainOmni, data: Data) -> Callable[[int], Losses]:
     """Return mean squares of masked windows, in variances of the training segments; there is one level."""
 
     def tokens_of(row: int) -> Tensor:
@@ -251,14 +253,16 @@ def chosen_rows(data: Data, split: str, per_subject: int) -> Iterator[tuple[str,
         yield subject, rows[picks].tolist()
 
 
-def compare(network: Any, data: Data, split: str, per_subject: int) -> dict[str, dict[str, Any]]:  # noqa: ANN401
+def compare(network: EncoderModule, data: Data, split: str, per_subject: int) -> dict[str, dict[str, Any]]:
     """Return loss of the network and its baselines by archive, and the difference to the best baseline."""
-    if getattr(network, "window_power", None) is not None:
+    if isinstance(network, BrainOmni) and network.window_power is not None:
         of_segment = window_losses(network, data)
-    elif hasattr(network, "continue_codes"):
+    elif isinstance(network, CausalTransformer):
         of_segment = next_token_losses(network, data)
-    else:
+    elif isinstance(network, MaskedEncoder):
         of_segment = masked_losses(network, data)
+    else:
+        raise TypeError(f"encoder {network.kind}: its losses are not known here")
     by_archive: dict[str, list[Losses]] = defaultdict(list)
     for subject, rows in chosen_rows(data, split, per_subject):
         found = [of_segment(row) for row in rows]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from tests.small_models import TINY
 
 from emeg.models import BrainOmni, BrainOmniConfig
@@ -50,3 +51,8 @@ def test_the_embedding_has_a_step_for_each_window_and_keeps_its_scale_in_files(t
 def test_a_scale_needs_segments():
     with pytest.raises(ValueError, match="segment"):
         WindowPower(TINY.sizes).fit([])
+
+
+def test_scaled_features_are_refused_where_they_would_change_nothing():
+    with pytest.raises(ValidationError, match="scaled_features"):
+        BrainOmniConfig(token="window", scaled_features=True)

@@ -39,7 +39,8 @@ class BrainOmniConfig(Config):
 
     scaled_features: bool = False
     """Multiply the tokenizer's features, which have length 1, by √n_dim of the tokenizer, the length of the source
-    vectors that are added to them. Published checkpoints do not, and see little of the codes."""
+    vectors that are added to them. Published checkpoints do not, and see little of the codes. Only with
+    `token` step."""
 
     @property
     def default_pooling(self) -> Pooling:
@@ -52,6 +53,8 @@ class BrainOmniConfig(Config):
             raise ValueError(f"lm_head is {self.lm_head}: it must be even, because half of the heads attend over time")
         if self.lm_dim % (2 * self.lm_head):
             raise ValueError(f"lm_dim {self.lm_dim} must be a multiple of {2 * self.lm_head}, twice lm_head")
+        if self.scaled_features and self.token == "window":
+            raise ValueError("scaled_features has no effect on tokens of windows; set it to false, or token to step")
         return self
 
     def product_fields(self) -> dict[str, Any]:

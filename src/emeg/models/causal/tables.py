@@ -14,7 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from emeg.errors import UserError
+from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.sequence import TokenSequence
+from emeg.tokenizers.interface import Tokenizer
 
 SMOOTHING = (1.0, 10.0, 100.0, 1000.0, 10000.0, 100000.0)
 """Pairs that the shares of the source may count as; each level takes the value with the smallest loss."""
@@ -111,6 +114,25 @@ class CodeTables(nn.Module):
         counts = counts.masked_fill((position.paired < 0)[..., None], 0.0)
         weight = self.smoothing[position.level][..., None]
         return torch.log((counts + weight * shares) / (counts.sum(dim=-1, keepdim=True) + weight))
+
+
+def build_tables(config: CausalConfig, tokenizer: Tokenizer) -> CodeTables | None:
+    """Return the tables that a configuration asks for, uniform until `fit`; None if it asks for none.
+
+    Raises
+    ------
+    UserError
+        The tokens have no fixed sources.
+    """
+    if not config.code_tables:
+        return None
+    sizes = tokenizer.sizes
+    if sizes.n_sources is None:
+        raise UserError(
+            f"code_tables: tokens of {getattr(tokenizer, 'kind', '')!r} have no fixed sources to count codes of; set"
+            " code_tables to false, or choose the network nano-channels"
+        )
+    return CodeTables(sizes.n_sources, sizes.n_levels, sizes.n_codes)
 
 
 def pair(codes: Tensor) -> Tensor:

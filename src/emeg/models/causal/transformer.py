@@ -26,7 +26,7 @@ from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.drawing import Draws, mixing
 from emeg.models.causal.linear import AdaptiveLinear, LinearPrediction, LinearState
 from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
-from emeg.models.causal.tables import CodeTables, Position, find_pairs
+from emeg.models.causal.tables import Position, build_tables, find_pairs
 from emeg.models.encoder_module import EncoderModule
 from emeg.models.interface import Sources
 from emeg.tokenizers.braintokenizer.config import N_TYPES
@@ -84,7 +84,7 @@ class CausalTransformer(EncoderModule):
             nn.init.normal_(self.read_linear.weight, std=IDENTITY_STD)
             nn.init.zeros_(self.correct_linear.weight)
             nn.init.zeros_(self.correct_linear.bias)
-        self.tables = _code_tables(config, tokenizer)
+        self.tables = build_tables(config, tokenizer)
         if self.tables is not None:
             self.paired_embedding = nn.Embedding(sizes.n_levels * sizes.n_codes + 1, config.width)
             nn.init.normal_(self.paired_embedding.weight)
@@ -482,19 +482,6 @@ def _linear_prediction(config: CausalConfig, tokenizer: Tokenizer) -> AdaptiveLi
     codes = torch.arange(tokenizer.sizes.n_codes)[None, None, :, None]
     centres = tokenizer.decode(codes, torch.zeros(1, 1, 6), torch.zeros(1, 1, dtype=torch.int64))[0, 0]
     return AdaptiveLinear(config.linear_taps, edges, centres)
-
-
-def _code_tables(config: CausalConfig, tokenizer: Tokenizer) -> CodeTables | None:
-    """Return the tables that the configuration asks for."""
-    if not config.code_tables:
-        return None
-    sizes = tokenizer.sizes
-    if sizes.n_sources is None:
-        raise UserError(
-            f"code_tables: tokens of {getattr(tokenizer, 'kind', '')!r} have no fixed sources to count codes of; set"
-            " code_tables to false, or choose the network nano-channels"
-        )
-    return CodeTables(sizes.n_sources, sizes.n_levels, sizes.n_codes)
 
 
 def _cut(sequence: TokenSequence, start: int, stop: int) -> TokenSequence:
