@@ -22,6 +22,9 @@ from emeg.training.stages.tokenizer_training import TokenizerTraining
 N_SAMPLES, N_TOKENIZED = 2560, 7680
 """Samples of a segment of a tokenizer's training (10 s), and of BrainOmni's (30 s)."""
 
+TOKENIZER_OF = {"nano": "nano", "nano-window": "nano", "emeg-nano": "emeg-nano"}
+"""Tokenizers of the small BrainOmni networks; the larger ones take `paper`."""
+
 
 def tokenizer_module(
     preset: str, channels: int, n: int = 2, *, device: str = "cuda", compiled: bool = False
@@ -65,7 +68,7 @@ def brainomni_module(
     if dropout is not None:
         sizes = sizes.model_copy(update={"lm_dropout": dropout})
     with torch.device(device):
-        tokenizer = BrainTokenizer(TOKENIZERS["nano" if size.startswith("nano") else "paper"]).requires_grad_(False)
+        tokenizer = BrainTokenizer(TOKENIZERS[TOKENIZER_OF.get(size, "paper")]).requires_grad_(False)
         network = BrainOmni(sizes, tokenizer).train()
         c = tokenizer.config
         n_windows = count_windows(N_TOKENIZED, c.window_length, sizes.overlap_ratio)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks._training_modules import TOKENIZER_OF
 from benchmarks.device_costs import BUDGETS
 from tests.messages import refusal
 
@@ -66,7 +67,7 @@ def test_counts_are_those_of_the_present_networks():
         numbers = sum(len(book.embed) + 2 * book.embed.numel() for book in network.quantizer.codebooks)
         assert counted.codebook_numbers == numbers, preset
     for size, config in PRESETS.items():
-        tokenizer = BrainTokenizer(TOKENIZERS["nano" if size.startswith("nano") else "paper"]).requires_grad_(False)
+        tokenizer = BrainTokenizer(TOKENIZERS[TOKENIZER_OF.get(size, "paper")]).requires_grad_(False)
         learning = [p for p in BrainOmni(config, tokenizer).parameters() if p.requires_grad]
         assert counts["brainomni"][size].parameters == sum(p.numel() for p in learning), size
 
