@@ -319,7 +319,8 @@ class TokenizerModule(nn.Module, Tokenizer):
         Parameters
         ----------
         segments : iterable of (float32, float32, int64), shapes (1, channels, samples), (1, channels, 6), (1, channels)
-            Normalised signal, positions and sensor types of training segments of every device, dimensionless.
+            Normalised signal, positions and sensor types of training segments of every device, dimensionless. They can
+            be iterated several times.
         """
 
     def parameter_groups(

@@ -10,9 +10,11 @@ from emeg.tokenizers.braintokenizer import BrainTokenizer, BrainTokenizerConfig,
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
-@pytest.fixture(
-    scope="module", params=[{}, {"signed_weights": True, "gain_harmonics": 2}], ids=["plain", "signed, harmonics"]
-)
+SIGNED = {"signed_weights": True, "gain_harmonics": 2}
+LEADFIELD = {**SIGNED, "target": "signal", "leadfield": True}
+
+
+@pytest.fixture(scope="module", params=[{}, SIGNED, LEADFIELD], ids=["plain", "signed, harmonics", "leadfield"])
 def model(tiny_config, request):
     torch.manual_seed(1)
     return BrainTokenizer(tiny_config.model_copy(update=request.param)).eval()

@@ -24,6 +24,7 @@ LATER_OPTIONS = (
     "sensor_gain",
     "signed_weights",
     "gain_harmonics",
+    "leadfield",
     "intracranial",
     "regions",
     "hidden_by",
@@ -103,6 +104,10 @@ class BrainTokenizerConfig(Config):
     """Degree of the spherical harmonics of a sensor's direction, times its orientation, of which the gain of
     `signed_weights` is also a linear function. The learned embedding of sensors is too smooth for planar gradiometers.
     0: none."""
+    leadfield: bool = False
+    """Estimate sources by a linear leadfield beside the network, which then learns what is missing. The leadfield is
+    linear in the functions of `gain_harmonics`, is fitted to covariances of training subjects before the first step,
+    and learns on. Needs `target` signal and `gain_harmonics` above 0."""
     intracranial: bool = False
     """Know the sensor types SEEG, ECOG and DBS beside EEG and MEG. Training switches it on for a corpus with such
     sensors."""
@@ -135,6 +140,8 @@ class BrainTokenizerConfig(Config):
             )
         if self.gain_harmonics and not self.signed_weights:
             raise ValueError("gain_harmonics is part of the gain of signed_weights; set signed_weights too")
+        if self.leadfield and not (self.gain_harmonics and self.target == "signal"):
+            raise ValueError("leadfield needs target 'signal' and gain_harmonics above 0; set them too")
         if 2 * self.crossfade > self.window_length:
             raise ValueError(f"crossfade {self.crossfade} must be at most half of window_length {self.window_length}")
         if self.n_dim % 2 or self.n_filters % 2:
@@ -204,6 +211,7 @@ EVERY_BAND: dict[str, Any] = {
     "spectral_loss": "complex",
     "signed_weights": True,
     "gain_harmonics": 5,
+    "leadfield": True,
     "crossfade": 16,
 }
 """Options with which the codes hold every band; chosen on validation subjects (docs/explanation/study.md)."""
@@ -211,11 +219,14 @@ EVERY_BAND: dict[str, Any] = {
 PRESETS: dict[str, BrainTokenizerConfig] = {
     "nano": BrainTokenizerConfig(n_filters=8, n_dim=64, codebook_dim=64, codebook_size=256),
     "paper": BrainTokenizerConfig(),
-    "emeg-nano": BrainTokenizerConfig(n_filters=8, n_dim=64, codebook_dim=64, codebook_size=256, **EVERY_BAND),
+    "emeg-nano": BrainTokenizerConfig(
+        n_filters=8, n_dim=64, codebook_dim=64, codebook_size=256, **{**EVERY_BAND, "n_neuro": 32, "num_quantizers": 12}
+    ),
     "emeg-base": BrainTokenizerConfig(**EVERY_BAND),
 }
 """Configurations by name. `nano` (319,866 parameters) trains in minutes on a laptop; `paper` (5.05 M) is the published
-size. `emeg-nano` and `emeg-base` have these sizes with shorter latent steps, more codebooks, the equaliser and the
-complex spectral loss, with which the codes hold bands above 13 Hz (docs/explanation/study.md)."""
+size. `emeg-nano` and `emeg-base` have these sizes with shorter latent steps, more codebooks, the equaliser, the complex
+spectral loss and the leadfield, with which the codes hold every band (docs/explanation/study.md). `emeg-nano` has twice
+as many sources and 12 codebooks, because tasks need more than bands do; `emeg-base` stays near the cost of `paper`."""
 
 PLUGIN = Plugin(BrainTokenizerConfig, "emeg.tokenizers.braintokenizer.model:BrainTokenizer", PRESETS, "BrainTokenizer")

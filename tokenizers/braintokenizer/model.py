@@ -4,6 +4,7 @@ Shape letters: B batch, C channels, N samples, W windows, L samples in a window,
 D features, Q quantizer levels.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -27,7 +28,8 @@ from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weight
 from emeg.tokenizers.braintokenizer.quantization.interface import normalise_latents
 from emeg.tokenizers.braintokenizer.quantization.residual import ResidualQuantizer
 from emeg.tokenizers.braintokenizer.quantization.scalar import ScalarQuantizer
-from emeg.tokenizers.braintokenizer.spatial import SpatialDecoder, SpatialEncoder
+from emeg.tokenizers.braintokenizer.spatial.leadfield import Layout, fit_leadfield, start_leadfield
+from emeg.tokenizers.braintokenizer.spatial.maps import SpatialDecoder, SpatialEncoder
 from emeg.tokenizers.braintokenizer.windows import cut_windows, join_windows, stride_of
 from emeg.tokenizers.interface import TokenizerModule, TokenizerSizes
 from emeg.tokenizers.interface import Tokens as Tokens
@@ -43,7 +45,7 @@ class BrainTokenizer(TokenizerModule):
     codes must not depend on the precision. Latents have length 1. With ``target: window``, each reconstructed and
     decoded window has mean 0 and standard deviation 1; with ``target: signal``, windows have the scale of the signal.
     Without overlap, `decode` equals `reconstruct` if its windows share no samples. `prepare` fits the equaliser to the
-    mean power of the training segments.
+    mean power of the training segments, and then the leadfield to their covariances.
 
     Parameters
     ----------
@@ -51,7 +53,14 @@ class BrainTokenizer(TokenizerModule):
     """
 
     kind = KIND
-    fitted: ClassVar[tuple[str, ...]] = ("equaliser.gain",)
+    fitted: ClassVar[tuple[str, ...]] = (
+        "equaliser.gain",
+        "encoder.leadfield.weight",
+        "encoder.leadfield.log_noise",
+        "encoder.leadfield.analysis",
+        "decoder.leadfield.weight",
+        "decoder.leadfield.synthesis",
+    )
     by_sensor_type: ClassVar[tuple[str, ...]] = ("sensor_embed.sensor_embedding_layer.weight", "equaliser.gain")
     config: BrainTokenizerConfig
 
@@ -262,6 +271,9 @@ class BrainTokenizer(TokenizerModule):
             sums = [sum_power(x, sensor_type, self.config.n_types) for x, _, sensor_type in segments]
             power = PowerSum(*(torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True)))
             self.equaliser.fit(power, self.config.equaliser)
+        inverse, forward = self.encoder.leadfield, self.decoder.leadfield
+        if inverse is not None and forward is not None:
+            start_leadfield(inverse, forward, fit_leadfield(self._layouts(segments), self.config.n_neuro))
 
     @override
     def parameter_groups(
@@ -283,6 +295,22 @@ class BrainTokenizer(TokenizerModule):
         self.quantizer.watch_on(watched)
 
     # Parts
+
+    @torch.no_grad()
+    def _layouts(self, segments: Iterable[tuple[Tensor, Tensor, Tensor]]) -> list[Layout]:
+        """Return the mean covariance of the equalised segments of every layout of sensors."""
+        sums: dict[bytes, Layout] = {}
+        counts: Counter[bytes] = Counter()
+        for x, pos, sensor_type in segments:
+            x_BCN, sensor_BCD = self._prepare(x, pos, sensor_type, None)
+            for x_CN, pos_C, sensor_CD, type_C in zip(x_BCN.double(), pos, sensor_BCD, sensor_type, strict=True):
+                key = pos_C.numpy().tobytes() + type_C.numpy().tobytes()
+                covariance_CC = x_CN @ x_CN.T / x_CN.shape[-1]
+                before = sums.get(key)
+                total_CC = covariance_CC if before is None else before.covariance + covariance_CC
+                sums[key] = Layout(sensor_CD[:, self.config.n_dim :], total_CC, type_C)
+                counts[key] += 1
+        return [one._replace(covariance=one.covariance / counts[key]) for key, one in sums.items()]
 
     def _check(
         self, x: Tensor, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None, *, values: bool = True

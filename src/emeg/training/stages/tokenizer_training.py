@@ -218,26 +218,36 @@ def fit_tokenizer(config: TrainTokenizerConfig, *, progress: Progress = silent) 
     )
 
 
-def training_segments(corpus: Corpus) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield training segments that a tokenizer may be fitted to before its first step.
+class TrainingSegments:
+    """Training segments that a tokenizer may be fitted to before its first step.
 
-    At most `PREPARATION_SEGMENTS` segments of every device are read, spread over the training subjects. The choice
-    depends on the corpus only, so that all ranks fit the same.
-
-    Yields
-    ------
-    tuple of tensors
-        Normalised signal, float32 (1, channels, samples); positions, float32 (1, channels, 6); sensor types, int64
-        (1, channels).
+    At most `PREPARATION_SEGMENTS` segments of every device are read, spread over the training subjects, anew in each
+    iteration. The choice depends on the corpus only, so that all ranks fit the same.
     """
-    devices, subjects = corpus.column("device"), corpus.column("subject")
-    training = np.flatnonzero(corpus.column("split") == "train")
-    reader = BatchReader(corpus)
-    for device in np.unique(devices[training]):
-        rows = training[devices[training] == device]
-        rows = rows[np.argsort(subjects[rows], kind="stable")]
-        for row in rows[np.unique(np.linspace(0, len(rows) - 1, PREPARATION_SEGMENTS).round().astype(int))].tolist():
-            batch = signal_batch(reader.read(MicroBatch((row,), (0,), corpus.n_samples)))
+
+    def __init__(self, corpus: Corpus) -> None:
+        devices, subjects = corpus.column("device"), corpus.column("subject")
+        training = np.flatnonzero(corpus.column("split") == "train")
+        self._corpus = corpus
+        self.rows: list[int] = []
+        for device in np.unique(devices[training]):
+            own = training[devices[training] == device]
+            own = own[np.argsort(subjects[own], kind="stable")]
+            chosen = np.unique(np.linspace(0, len(own) - 1, PREPARATION_SEGMENTS).round().astype(int))
+            self.rows += own[chosen].tolist()
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Read the segments one by one.
+
+        Yields
+        ------
+        tuple of tensors
+            Normalised signal, float32 (1, channels, samples); positions, float32 (1, channels, 6); sensor types, int64
+            (1, channels).
+        """
+        reader = BatchReader(self._corpus)
+        for row in self.rows:
+            batch = signal_batch(reader.read(MicroBatch((row,), (0,), self._corpus.n_samples)))
             yield normalise_signal(batch.signal, batch.sensor_type), batch.pos, batch.sensor_type
 
 
@@ -248,7 +258,7 @@ def tokenizer_training(
     torch.manual_seed(config.seed)
     network: TokenizerModule = build_tokenizer(config.tokenizer, tokenizer_network(config), source="overrides")
     lineage = begin_from(network, config, Store.open(config.root), role="tokenizer")
-    prepare_new(network, lineage, lambda: network.prepare(training_segments(corpus)))
+    prepare_new(network, lineage, lambda: network.prepare(TrainingSegments(corpus)))
     adjust(network, config)
     sizes = network.sizes
     devices, channels = corpus.column("device"), corpus.column("channels")

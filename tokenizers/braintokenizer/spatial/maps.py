@@ -1,6 +1,7 @@
-"""Map channels to latent sources and back: SEANet on each channel, attention across channels.
+"""Map channels to latent sources and back: SEANet on each channel, attention across channels, and a linear leadfield.
 
-Shape letters: B batch, C channels, W windows, L samples in a window, S latent sources, T latent steps, D features.
+Shape letters: B batch, C channels, W windows, L samples in a window, S latent sources, T latent steps, D features,
+K functions of a sensor.
 """
 
 import torch
@@ -10,6 +11,10 @@ from emeg.tokenizers.braintokenizer.attention import attend, join_heads, split_h
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.layers import n_sensor_functions
 from emeg.tokenizers.braintokenizer.seanet import SeanetDecoder, SeanetEncoder
+from emeg.tokenizers.braintokenizer.spatial.leadfield import ForwardModel, InverseModel
+
+NETWORK_SHARE = 0.1
+"""Factor of what the network adds to the leadfield, which explains most of a signal before the first step."""
 
 
 class SignedGain(nn.Module):
@@ -60,6 +65,8 @@ class SpatialEncoder(nn.Module):
         )
         self.sensor_gain = nn.Linear(config.n_dim, config.n_dim) if config.sensor_gain else None
         self.signed_gain = SignedGain(config) if config.signed_weights else None
+        self.leadfield = InverseModel(*_leadfield_sizes(config)) if config.leadfield else None
+        self.network_share = _network_share(config)
         self.n_head, self.n_dim, self.dropout_p = config.n_head, config.n_dim, config.dropout
 
     def forward(
@@ -87,7 +94,7 @@ class SpatialEncoder(nn.Module):
         features = torch.unflatten(rows, 0, (batch, channels, windows)).permute(0, 2, 3, 1, 4)  # B W T C D
         steps = features.shape[2]
         gain = None if self.signed_gain is None else self.signed_gain(sensor_BCD)
-        sensor_BCD = sensor_BCD[..., : self.n_dim]
+        sensor_BCD, functions_BCK = sensor_BCD[..., : self.n_dim], sensor_BCD[..., self.n_dim :]
         key = self.k_proj(features + sensor_BCD[:, None, None])
         value = self.backwardsolution["v"](features)
         if self.sensor_gain is not None:
@@ -104,6 +111,8 @@ class SpatialEncoder(nn.Module):
         )
         latents = self.backwardsolution["proj"](join_heads(gathered))
         out: Tensor = torch.unflatten(latents, 0, (batch, windows, steps)).permute(0, 3, 1, 2, 4)
+        if self.leadfield is not None:
+            out = self.network_share * out + self.leadfield(x_BCWL, functions_BCK, seen_BC)
         return out
 
 
@@ -120,6 +129,8 @@ class SpatialDecoder(nn.Module):
         )
         self.sensor_gain = nn.Linear(config.n_dim, config.n_dim) if config.sensor_gain else None
         self.signed_gain = SignedGain(config) if config.signed_weights else None
+        self.leadfield = ForwardModel(*_leadfield_sizes(config)) if config.leadfield else None
+        self.network_share = _network_share(config)
         self.n_head, self.n_dim, self.dropout_p = config.n_head, config.n_dim, config.dropout
 
     def forward(self, latents_BSWTD: Tensor, sensor_BCD: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -142,7 +153,7 @@ class SpatialDecoder(nn.Module):
         rows = latents_BSWTD.permute(0, 2, 3, 1, 4).flatten(0, 2)
         key, value = self.forwardsolution["kv"](rows).chunk(2, dim=-1)
         gain = None if self.signed_gain is None else self.signed_gain(sensor_BCD).transpose(-2, -1)
-        sensor_BCD = sensor_BCD[..., : self.n_dim]
+        sensor_BCD, functions_BCK = sensor_BCD[..., : self.n_dim], sensor_BCD[..., self.n_dim :]
         query = split_heads(sensor_BCD.to(key.dtype), self.n_head).repeat_interleave(windows * steps, dim=0)
         spread = attend(
             query,
@@ -159,4 +170,15 @@ class SpatialDecoder(nn.Module):
         by_channel = torch.unflatten(features, 0, (batch, windows, steps)).permute(0, 3, 1, 2, 4)
         signal = self.seanet_decoder(by_channel.reshape(batch * channels * windows, steps, -1))
         out: Tensor = signal.squeeze(-1).unflatten(0, (batch, channels, windows))
+        if self.leadfield is not None:
+            out = self.network_share * out + self.leadfield(latents_BSWTD, functions_BCK)
         return out
+
+
+def _leadfield_sizes(config: BrainTokenizerConfig) -> tuple[int, int, int, int]:
+    return n_sensor_functions(config.gain_harmonics), config.n_neuro, config.samples_per_step, config.n_dim
+
+
+def _network_share(config: BrainTokenizerConfig) -> float:
+    # electrodes inside the head have no functions on the sphere, so that their leadfield is 0
+    return 1.0 if config.intracranial else NETWORK_SHARE
