@@ -172,6 +172,8 @@ def next_token_losses(network: CausalTransformer, data: Data) -> Callable[[int],
             n += lost.numel() // network.n_levels
         found = {"network": (total / n).numpy()}
         found |= counts.losses(codes[0].numpy(), np.ones(codes.shape[1:3], bool))
+        if network.tables is not None:
+            found["counted start"] = network.tables.losses(codes[0]).double().numpy()
         return found if samples is None else found | samples(codes)
 
     return of_segment

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 from tests.messages import refusal
 from tests.small_models import TINY
 
@@ -36,10 +35,11 @@ def process(seed: int, n_segments: int = 40, n_steps: int = 40) -> torch.Tensor:
     return torch.from_numpy(np.stack([first, second, drawn[..., 2]], axis=-1))
 
 
-def test_an_untrained_network_predicts_as_the_process_does():
+@pytest.mark.parametrize("across", [True, False])
+def test_an_untrained_network_predicts_as_the_process_does(across):
     """The expected loss follows from the probabilities of the process, not from counts."""
     torch.manual_seed(0)
-    sizes = {"width": 32, "n_head": 2, "depth": 2, "context_tokens": 240}
+    sizes = {"width": 32, "n_head": 2, "depth": 2, "context_tokens": 240, "across_sources": across}
     network = CausalTransformer(CausalConfig(code_tables=True, **sizes), BrainTokenizer(TINY)).eval()
     codes = process(1)
     network.prepare([Tokens(network.tokenizer.features_from_codes(codes), codes)])
@@ -61,7 +61,7 @@ def test_a_pair_that_was_not_counted_has_the_shares_of_its_source():
     tables = CodeTables(N_SOURCES, 3, N_CODES)
     tables.fit(process(1, n_segments=8))
     found = torch.full((N_SOURCES, 5, 3), N_CODES - 1)  # a code that no source draws
-    lost = tables._loss(found)
+    lost = tables.losses(found)
     assert torch.allclose(lost, -tables.by_source[..., -1].log().mean(dim=0), atol=1e-4)
     assert tables.by_source.sum(dim=-1).allclose(torch.ones(()))
 
@@ -71,10 +71,8 @@ def test_codes_are_paired_with_earlier_ones():
     assert pair(codes)[0].tolist() == [[-1, 0, 0], [0, 3, 3], [3, 6, 6], [6, 9, 9]]
 
 
-def test_tables_need_latent_sources_in_one_sequence():
+def test_tables_need_latent_sources():
     with refusal(UserError, "code_tables", "mulaw", action="nano-channels"):
         CausalTransformer(CausalConfig(code_tables=True), MuLaw(MuLawConfig()))
-    with pytest.raises(ValidationError, match="across_sources"):
-        CausalConfig(code_tables=True, across_sources=False)
     with pytest.raises(ValueError, match="segment"):
         CodeTables(1, 1, 4).fit([])

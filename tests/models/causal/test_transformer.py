@@ -19,17 +19,22 @@ from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 SIZES = {"width": 32, "n_head": 2, "depth": 2, "context_tokens": 240}
 LATENT, COUNTED, CHANNEL = "latent sources", "latent sources with counted shares", "channels"
+VECTORS = "latent sources with counted shares and code vectors"
 
 
 def make(kind: str, *, across: bool = True, **changes) -> CausalTransformer:
     torch.manual_seed(0)
     tokenizer = MuLaw(MuLawConfig(n_codes=32, window_length=64)) if kind == CHANNEL else BrainTokenizer(TINY)
-    config = CausalConfig(across_sources=across, code_tables=kind == COUNTED, **SIZES, **changes)
+    if kind == VECTORS:
+        changes |= {"code_vectors": True, "level_heads": True}
+    config = CausalConfig(across_sources=across, code_tables=kind in (COUNTED, VECTORS), **SIZES, **changes)
     network = CausalTransformer(config, tokenizer).eval()
-    if kind == COUNTED:
+    if kind in (COUNTED, VECTORS):
         counted = tokens(network, batch=6, seed=2)[0] ** 2 // 31
         network.prepare([Tokens(tokenizer.features_from_codes(counted), counted)])
     with torch.no_grad():
+        if kind == VECTORS:  # begins at 0
+            torch.nn.init.normal_(network.predict_head.weight)
         network.predict_head.weight.mul_(50)  # logits that differ
     return network
 
@@ -49,7 +54,16 @@ def tokens(network: CausalTransformer, *, batch: int = 2, steps: int = 8, seed: 
 
 
 every_form = pytest.mark.parametrize(
-    ("kind", "across"), [(LATENT, True), (LATENT, False), (COUNTED, True), (CHANNEL, True), (CHANNEL, False)]
+    ("kind", "across"),
+    [
+        (LATENT, True),
+        (LATENT, False),
+        (COUNTED, True),
+        (VECTORS, True),
+        (VECTORS, False),
+        (CHANNEL, True),
+        (CHANNEL, False),
+    ],
 )
 
 

@@ -1,6 +1,6 @@
 """Configuration and presets of the causal transformer."""
 
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -27,9 +27,17 @@ class CausalConfig(Config):
     linear_taps: int = Field(0, ge=0)
     """Past samples of a channel in a linear prediction that adapts to the recording, and that the network corrects; 0:
     none. For tokens of single samples."""
+    heavy_tail: bool = False
+    """The linear prediction has innovations of a narrow and a wide normal distribution, fitted to training segments,
+    instead of one normal distribution and a floor; the network changes the weight and the width of the wide one."""
     code_tables: bool = False
     """Start from the counted shares of codes, and of pairs of codes, in training segments, which the network corrects.
-    For tokens of latent sources, with `across_sources`."""
+    For tokens of latent sources."""
+    code_vectors: bool = False
+    """Read the latent of the same source one step earlier, and that of the levels before the own one, as the tokenizer
+    computes them from codes. With `code_tables`."""
+    level_heads: bool = False
+    """Own output weights for each level, which begin at 0. With `code_tables`."""
     overlap_ratio: float = Field(0.0, ge=0.0, le=0.0)
     """Share of a window that the next window repeats. 0: a repeated window would reveal what is to be predicted."""
 
@@ -39,9 +47,19 @@ class CausalConfig(Config):
             raise ValueError(
                 f"width {self.width} must be a multiple of {2 * self.n_head}, twice n_head, with 8 features a head"
             )
-        if self.code_tables and not self.across_sources:
-            raise ValueError("code_tables needs across_sources: true; set it, or leave code_tables out")
+        if self.heavy_tail and not self.linear_taps:
+            raise ValueError("heavy_tail needs a linear prediction; set linear_taps, or leave heavy_tail out")
+        if (self.code_vectors or self.level_heads) and not self.code_tables:
+            raise ValueError("code_vectors and level_heads need code_tables: true; set it, or leave them out")
         return self
+
+    def product_fields(self) -> dict[str, Any]:
+        """Return the fields that can change a result, without later ones that have their default.
+
+        Models then keep the names that they had before these options existed.
+        """
+        later = ("heavy_tail", "code_vectors", "level_heads")
+        return {name: value for name, value in super().product_fields().items() if value or name not in later}
 
 
 PRESETS: dict[str, CausalConfig] = {

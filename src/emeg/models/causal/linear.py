@@ -14,6 +14,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from emeg.errors import UserError
+from emeg.models.causal.config import CausalConfig
+from emeg.models.causal.mixture import NormalMixture, interval_shares
+from emeg.tokenizers.interface import Tokenizer
+
 PRIOR_SAMPLES = 128
 """Samples that the average of the training segments counts as. Of 32, 128, 512 and 2,048, 32 and 128 predict validation
 subjects best after 5 s (within .003 nats of each other on three archives); 128 is the safer one for short prompts."""
@@ -21,6 +26,10 @@ BLOCK = 64
 """Samples that share coefficients."""
 FLOOR = 1e-3
 """Probability that is spread evenly over all codes: a normal distribution makes outliers impossible."""
+MIXTURE_FLOOR = 1e-5
+"""The same beside a mixture, whose wide part allows outliers."""
+MIXTURE_SEGMENTS = 32
+"""Training segments whose innovations the mixture is fitted to, which limits time."""
 FARTHEST = 1e4
 """Amplitude in place of an infinite one."""
 RIDGE = 1e-6
@@ -74,6 +83,8 @@ class AdaptiveLinear(nn.Module):
         Edges of the codes' intervals, in the scale of `normalise_signal`, dimensionless.
     centres_K : float32, shape (codes,)
         Sample that each code stands for, dimensionless.
+    heavy_tail : bool
+        Innovations have a mixture of two normal distributions instead of one.
     """
 
     gram: Tensor
@@ -82,7 +93,7 @@ class AdaptiveLinear(nn.Module):
     edges: Tensor
     centres: Tensor
 
-    def __init__(self, n_taps: int, edges_K: Tensor, centres_K: Tensor) -> None:
+    def __init__(self, n_taps: int, edges_K: Tensor, centres_K: Tensor, *, heavy_tail: bool = False) -> None:
         super().__init__()
         self.n_taps = n_taps
         self.register_buffer("gram", torch.eye(n_taps, dtype=torch.float64))
@@ -91,10 +102,11 @@ class AdaptiveLinear(nn.Module):
         # infinite edges would make the gradient NaN
         self.register_buffer("edges", edges_K.clamp(-FARTHEST, FARTHEST), persistent=False)
         self.register_buffer("centres", centres_K, persistent=False)
+        self.mixture = NormalMixture() if heavy_tail else None
 
     @torch.no_grad()
     def fit_prior(self, segments: Iterable[Tensor]) -> None:
-        """Set the prior to the average over channels and samples of segments.
+        """Set the prior to the average over channels and samples of segments, and fit the mixture to their innovations.
 
         Parameters
         ----------
@@ -102,8 +114,8 @@ class AdaptiveLinear(nn.Module):
             Codes of training segments.
         """
         gram, cross, power = torch.zeros_like(self.gram), torch.zeros_like(self.cross), torch.zeros_like(self.power)
-        n = 0
-        for codes in segments:
+        kept, n = list(segments), 0
+        for codes in kept:
             samples = self.centres[codes].double()
             lags = self._lags(samples)[:, self.n_taps :]
             now = samples[:, self.n_taps :]
@@ -115,6 +127,9 @@ class AdaptiveLinear(nn.Module):
             self.gram.copy_(gram / n)
             self.cross.copy_(cross / n)
             self.power.copy_(power / n)
+        if n and self.mixture is not None:
+            some = kept[:: -(-len(kept) // MIXTURE_SEGMENTS)]
+            self.mixture.fit(torch.cat([self._innovations(codes) for codes in some]))
 
     @torch.no_grad()
     def forward(self, codes_BT: Tensor) -> LinearPrediction:
@@ -152,21 +167,28 @@ class AdaptiveLinear(nn.Module):
         left = now - torch.einsum("btp,bp->bt", lags, coefficients)
         return coefficients, scale, left / scale[:, None]
 
-    def log_shares(self, location: Tensor, scale: Tensor) -> Tensor:
-        """Return the log probability of every code under a normal distribution, with a floor: shape (..., codes).
+    def log_shares(self, location: Tensor, scale: Tensor, change: Tensor | None = None) -> Tensor:
+        """Return the log probability of every code, with a floor: shape (..., codes).
 
         Parameters
         ----------
         location, scale : float, shape (...)
             Mean and standard deviation, in the scale of `normalise_signal`, dimensionless.
+        change : float, shape (..., 2), optional
+            Change of the wide part of the mixture, dimensionless; see `NormalMixture.shares`.
         """
-        z = (self.edges - location[..., None]) / scale[..., None]
-        low, high = z[..., :-1], z[..., 1:]
-        # the tail is computed on the side where it is small, so that no digits are lost
-        is_right = low > 0
-        low, high = torch.where(is_right, -high, low), torch.where(is_right, -low, high)
-        share = torch.special.ndtr(high) - torch.special.ndtr(low)
-        return torch.log((1 - FLOOR) * share + FLOOR / share.shape[-1])
+        if self.mixture is None:
+            share, floor = interval_shares(self.edges, location, scale), FLOOR
+        else:
+            share, floor = self.mixture.shares(self.edges, location, scale, change), MIXTURE_FLOOR
+        return torch.log((1 - floor) * share + floor / share.shape[-1])
+
+    def _innovations(self, codes_BT: Tensor) -> Tensor:
+        """Return the standardised innovations of all samples with a whole past: shape (samples,)."""
+        predicted = self(codes_BT)
+        innovations = (self.centres[codes_BT] - predicted.location) / predicted.scale
+        found: Tensor = innovations[:, self.n_taps :].flatten()
+        return found
 
     def _predict(self, codes_BT: Tensor) -> LinearPrediction:
         return self.predict_after(self.centres[codes_BT].double(), 0, self.no_sums(len(codes_BT)))
@@ -257,6 +279,27 @@ class AdaptiveLinear(nn.Module):
         """Return the samples before each sample, the newest first, 0 before the start: (B, T, taps)."""
         padded = nn.functional.pad(samples_BT, (self.n_taps, 0))[:, :-1]
         return padded.unfold(1, self.n_taps, 1).flip(-1)
+
+
+def build_linear(config: CausalConfig, tokenizer: Tokenizer) -> AdaptiveLinear | None:
+    """Return the linear prediction that a configuration asks for; None if it asks for none.
+
+    Raises
+    ------
+    UserError
+        The tokens are no samples of channels.
+    """
+    if not config.linear_taps:
+        return None
+    edges = getattr(tokenizer, "code_edges", lambda: None)()
+    if edges is None:
+        raise UserError(
+            f"linear_taps is {config.linear_taps}, but codes of tokenizer {getattr(tokenizer, 'kind', '')!r} are no"
+            " samples of channels; set linear_taps to 0, or choose tokens of single samples (recipe mulaw)"
+        )
+    codes = torch.arange(tokenizer.sizes.n_codes)[None, None, :, None]
+    centres = tokenizer.decode(codes, torch.zeros(1, 1, 6), torch.zeros(1, 1, dtype=torch.int64))[0, 0]
+    return AdaptiveLinear(config.linear_taps, edges, centres, heavy_tail=config.heavy_tail)
 
 
 class LinearState:

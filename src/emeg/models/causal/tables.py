@@ -30,7 +30,7 @@ LEFT_OUT = 4
 
 
 class Position(NamedTuple):
-    """Source, level and paired code of tokens."""
+    """Source, level and paired code of tokens, and what the codes before them stand for."""
 
     source: Tensor
     """int64 (B, N)."""
@@ -38,6 +38,8 @@ class Position(NamedTuple):
     """int64 (B, N)."""
     paired: Tensor
     """int64 (B, N): the code that the token is paired with; -1 if there is none."""
+    latents: Tensor | None = None
+    """float (B, N, width): projected latents before the token; see `emeg.models.causal.vectors`."""
 
 
 class CodeTables(nn.Module):
@@ -77,9 +79,25 @@ class CodeTables(nn.Module):
         for number, value in enumerate(SMOOTHING):
             self.smoothing.fill_(value)
             for codes_STQ in chosen_on:
-                losses[number] += self._loss(codes_STQ)
+                losses[number] += self.losses(codes_STQ)
         self.smoothing.copy_(torch.tensor(SMOOTHING)[losses.argmin(dim=0)])
         self._count(kept)
+
+    @torch.no_grad()
+    def losses(self, codes_STQ: Tensor) -> Tensor:
+        """Return the mean cross-entropy of each level, nats: float32, shape (levels,).
+
+        Parameters
+        ----------
+        codes_STQ : int64, shape (sources, steps, levels)
+            Codes of one segment.
+        """
+        n_sources, n_steps, n_levels = codes_STQ.shape
+        source, _, level = torch.meshgrid(*(torch.arange(n) for n in (n_sources, n_steps, n_levels)), indexing="ij")
+        parts = (part.flatten(1).to(codes_STQ.device) for part in (source, level, pair(codes_STQ)))
+        shares = self(Position(*parts))
+        lost = -shares.gather(2, codes_STQ.flatten(1)[..., None])
+        return torch.unflatten(lost[..., 0], 1, (n_steps, n_levels)).mean(dim=(0, 1))
 
     def _count(self, segments: Iterable[Tensor]) -> None:
         counts = torch.zeros_like(self.by_source)
@@ -97,15 +115,6 @@ class CodeTables(nn.Module):
         overall = overall / overall.sum(dim=-1, keepdim=True)
         shares = counts + SOURCE_SMOOTHING * overall
         self.by_source.copy_(shares / shares.sum(dim=-1, keepdim=True))
-
-    def _loss(self, codes_STQ: Tensor) -> Tensor:
-        """Return the mean cross-entropy of each level, nats."""
-        n_sources, n_steps, n_levels = codes_STQ.shape
-        source, _, level = torch.meshgrid(*(torch.arange(n) for n in (n_sources, n_steps, n_levels)), indexing="ij")
-        parts = (part.flatten(1).to(codes_STQ.device) for part in (source, level, pair(codes_STQ)))
-        shares = self(Position(*parts))
-        lost = -shares.gather(2, codes_STQ.flatten(1)[..., None])
-        return torch.unflatten(lost[..., 0], 1, (n_steps, n_levels)).mean(dim=(0, 1))
 
     def forward(self, position: Position) -> Tensor:
         """Return the log probability of every code: float32, shape (batch, tokens, codes)."""

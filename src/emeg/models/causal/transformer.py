@@ -7,7 +7,8 @@ The input of a token is the code before it and the identity (source, level) of t
 part of it. After FlatGPT (ricsinaruto/brain-gen f785d74, arXiv 2601.20138).
 
 With `linear_taps`, each sample is first predicted linearly from its past (`emeg.models.causal.linear`). The network
-reads this prediction and the last innovation, shifts and widens the predicted distribution, and adds its logits to it.
+reads this prediction and the last innovation, shifts and widens the predicted distribution, and adds its logits to it;
+with `heavy_tail`, it also changes the weight and the width of the wide part of that distribution.
 With `code_tables`, the logits of the network are added to counted shares of codes (`emeg.models.causal.tables`).
 
 Shape letters: B batch, N tokens, S latent sources, T latent steps, D features, Q quantizer levels, K codes.
@@ -24,9 +25,10 @@ from emeg.errors import UserError
 from emeg.models.causal.blocks import CausalBlock, KeyValueCache
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.drawing import Draws, mixing
-from emeg.models.causal.linear import AdaptiveLinear, LinearPrediction, LinearState
+from emeg.models.causal.linear import LinearPrediction, LinearState, build_linear
 from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
 from emeg.models.causal.tables import Position, build_tables, find_pairs
+from emeg.models.causal.vectors import LevelHead, ReadVectors, vectors_of_codes
 from emeg.models.encoder_module import EncoderModule
 from emeg.models.interface import Sources
 from emeg.tokenizers.braintokenizer.config import N_TYPES
@@ -58,7 +60,7 @@ class CausalTransformer(EncoderModule):
 
     kind = "causal"
     fitted = (
-        *("linear.gram", "linear.cross", "linear.power"),
+        *("linear.gram", "linear.cross", "linear.power", "linear.mixture.values"),
         *("tables.by_source", "tables.pairs", "tables.smoothing"),
     )
     config: CausalConfig
@@ -76,11 +78,11 @@ class CausalTransformer(EncoderModule):
             CausalBlock(config.width, config.n_head, config.dropout) for _ in range(config.depth)
         )
         self.last_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
-        self.predict_head = nn.Linear(config.width, sizes.n_codes)
-        self.linear = _linear_prediction(config, tokenizer)
+        self.predict_head: nn.Linear | LevelHead = nn.Linear(config.width, sizes.n_codes)
+        self.linear = build_linear(config, tokenizer)
         if self.linear is not None:
             self.read_linear = nn.Linear(N_READ, config.width, bias=False)
-            self.correct_linear = nn.Linear(config.width, 2)
+            self.correct_linear = nn.Linear(config.width, 4 if config.heavy_tail else 2)
             nn.init.normal_(self.read_linear.weight, std=IDENTITY_STD)
             nn.init.zeros_(self.correct_linear.weight)
             nn.init.zeros_(self.correct_linear.bias)
@@ -88,8 +90,12 @@ class CausalTransformer(EncoderModule):
         if self.tables is not None:
             self.paired_embedding = nn.Embedding(sizes.n_levels * sizes.n_codes + 1, config.width)
             nn.init.normal_(self.paired_embedding.weight)
+        if config.code_vectors:
+            self.read_vectors = ReadVectors(sizes.n_dim, config.width)
+        if config.level_heads:
+            self.predict_head = LevelHead(config.width, sizes.n_levels, sizes.n_codes)
         initialise_linear(self.blocks, "emeg")
-        initialise_linear(self.predict_head, "release")
+        initialise_linear(self.predict_head, "release")  # a `LevelHead` keeps its zeros
         nn.init.normal_(self.code_embedding.weight)  # as large as the embedding of a sensor, which has norm √width
         nn.init.normal_(self.level_embedding.weight, std=IDENTITY_STD)
         if sizes.n_sources is not None:
@@ -402,23 +408,34 @@ class CausalTransformer(EncoderModule):
     def _pairs(
         self, codes_BN: Tensor, sequence: TokenSequence, n_sources: int, tokens: slice = slice(None)
     ) -> Position | None:
-        """Return what the tables need of tokens, or None if the network has no tables."""
+        """Return what the tables and the code vectors tell of tokens, or None if the network has no tables."""
         if self.tables is None:
             return None
-        return find_pairs(codes_BN, sequence, n_sources * self.n_levels, tokens)
+        in_step = n_sources if self.config.across_sources else 1
+        if not self.config.across_sources:  # each sequence has one source
+            source = torch.arange(len(codes_BN), device=codes_BN.device) % n_sources
+            sequence = sequence._replace(source=source[:, None].expand_as(codes_BN))
+        found = find_pairs(codes_BN, sequence, in_step * self.n_levels, tokens)
+        if not self.config.code_vectors:
+            return found
+        return found._replace(latents=self.read_vectors(codes_BN, vectors_of_codes(self.tokenizer), in_step, tokens))
 
     def _head(self, hidden: Tensor, linear: LinearPrediction | None, pairs: Position | None) -> Tensor:
         """Return logits of hidden features, added to the corrected linear prediction or to counted shares."""
         hidden = self.last_norm(hidden)
-        logits: Tensor = self.predict_head(hidden)
         if self.tables is not None and pairs is not None:
+            own: Tensor = (
+                self.predict_head(hidden, pairs.level) if self.config.level_heads else self.predict_head(hidden)
+            )
             counted: Tensor = self.tables(pairs)
-            return logits.float() + counted
+            return own.float() + counted
+        logits: Tensor = self.predict_head(hidden)
         if linear is None or self.linear is None:
             return logits
-        shift, widening = self.correct_linear(hidden).float().unbind(-1)
+        shift, widening, *tail = self.correct_linear(hidden).float().unbind(-1)
         location = linear.location + shift * linear.scale
-        return logits.float() + self.linear.log_shares(location, linear.scale * widening.exp())
+        change = torch.stack(tail, dim=-1) if tail else None
+        return logits.float() + self.linear.log_shares(location, linear.scale * widening.exp(), change)
 
     def _inputs(
         self, sequence: TokenSequence, identity: Tensor, linear: LinearPrediction | None, pairs: Position | None
@@ -446,7 +463,8 @@ class CausalTransformer(EncoderModule):
         """Add what the starting point tells of tokens to their input."""
         if pairs is not None:
             ids = torch.where(pairs.paired < 0, -1, pairs.level * self.tokenizer.sizes.n_codes + pairs.paired)
-            return entered + cast("Tensor", self.paired_embedding(ids % self.paired_embedding.num_embeddings))
+            entered = entered + cast("Tensor", self.paired_embedding(ids % self.paired_embedding.num_embeddings))
+            return entered if pairs.latents is None else entered + pairs.latents
         if linear is None:
             return entered
         parts = [linear.location, linear.scale.log(), linear.innovation.clamp(-MOST_INNOVATION, MOST_INNOVATION)]
@@ -467,21 +485,6 @@ class CausalTransformer(EncoderModule):
         for number, block in enumerate(self.blocks):
             hidden = block(hidden, angles, generator, caches[number] if caches else None)
         return hidden
-
-
-def _linear_prediction(config: CausalConfig, tokenizer: Tokenizer) -> AdaptiveLinear | None:
-    """Return the linear prediction that the configuration asks for."""
-    if not config.linear_taps:
-        return None
-    edges = getattr(tokenizer, "code_edges", lambda: None)()
-    if edges is None:
-        raise UserError(
-            f"linear_taps is {config.linear_taps}, but codes of tokenizer {getattr(tokenizer, 'kind', '')!r} are no"
-            " samples of channels; set linear_taps to 0, or choose tokens of single samples (recipe mulaw)"
-        )
-    codes = torch.arange(tokenizer.sizes.n_codes)[None, None, :, None]
-    centres = tokenizer.decode(codes, torch.zeros(1, 1, 6), torch.zeros(1, 1, dtype=torch.int64))[0, 0]
-    return AdaptiveLinear(config.linear_taps, edges, centres)
 
 
 def _cut(sequence: TokenSequence, start: int, stop: int) -> TokenSequence:
