@@ -27,6 +27,10 @@ class TokenSequence(NamedTuple):
     order: Tensor
     """int64 (B, N): index of each token in the flattened grid (time, source, level)."""
 
+    def cut(self, start: int, stop: int) -> "TokenSequence":
+        """Return the tokens from `start` to `stop`."""
+        return TokenSequence(*(part[:, start:stop] for part in self))
+
 
 def flatten_codes(codes_BSTQ: Tensor, mask_BS: Tensor | None = None) -> TokenSequence:
     """Flatten the codes of all sources into one sequence for each sample.

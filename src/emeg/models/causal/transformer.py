@@ -40,6 +40,8 @@ IDENTITY_STD = 0.3
 """Standard deviation of the initial vectors of levels and sources. The code before a token tells more."""
 N_READ = 3
 """Values of the linear prediction that the network reads: location, logarithm of the scale, last innovation."""
+TOKENS_AT_ONCE = 4096
+"""Tokens that are embedded together: the features of more do not fit into the cache, which costs 1.5 times the time."""
 MOST_INNOVATION = 5.0
 """Innovations are read up to this value, so that an outlier does not dominate the input."""
 
@@ -264,11 +266,9 @@ class CausalTransformer(EncoderModule):
         sequence, identity = self._sequence(codes, sources)
         pairs = self._pairs(sequence.codes, sequence, codes.shape[1])
         hidden = self._inputs(sequence, identity, self._in_order(linear, sequence), pairs)
-        angles, found = self._angles(sequence), {0: hidden}
-        for number, block in enumerate(self.blocks[: max(layers)], 1):  # later blocks are not asked for
-            hidden = block(hidden, angles, generator)
-            found[number] = hidden
-        stacked = torch.stack([found[layer] for layer in layers])
+        n_rows = len(hidden) if self.training else max(1, TOKENS_AT_ONCE // hidden.shape[1])
+        rows = zip(torch.split(hidden, n_rows), torch.split(self._angles(sequence), n_rows), strict=True)
+        stacked = torch.cat([self._run_layers(*some, generator, layers) for some in rows], dim=1)
         order = sequence.order.expand(len(layers), -1, -1)[..., None].expand_as(stacked)
         flat = torch.zeros_like(stacked).scatter(2, order, stacked)
         batch, n_sources, n_steps, n_levels = codes.shape
@@ -279,6 +279,15 @@ class CausalTransformer(EncoderModule):
         if sources is None:
             return grid
         return sources.average(grid)
+
+    def _run_layers(
+        self, hidden: Tensor, angles: Tensor, generator: torch.Generator | None, layers: tuple[int, ...]
+    ) -> Tensor:
+        """Return the features behind each of the layers: (layers, sequences, tokens, width)."""
+        found = {0: hidden}
+        for number, block in enumerate(self.blocks[: max(layers)], 1):  # later blocks are not asked for
+            found[number] = block(found[number - 1], angles, generator)
+        return torch.stack([found[layer] for layer in layers])
 
     # Generation
 
@@ -350,7 +359,7 @@ class CausalTransformer(EncoderModule):
         angles, filled = self._angles(sequence), sequence.codes.clone()
         predicted = None if linear is None else linear.of_prompt(grown, start, in_step)
         paired = self._pairs(filled, sequence, n_sources, slice(0, first + 1))
-        prompt = self._inputs(_cut(sequence, 0, first + 1), identity[:, : first + 1], predicted, paired)
+        prompt = self._inputs(sequence.cut(0, first + 1), identity[:, : first + 1], predicted, paired)
         hidden = self._run(prompt, angles[:, : first + 1], caches=caches)[:, -1:]
         for index in range(first, total):
             here = None if linear is None else linear.predict(index % in_step, in_step)
@@ -424,9 +433,8 @@ class CausalTransformer(EncoderModule):
         """Return logits of hidden features, added to the corrected linear prediction or to counted shares."""
         hidden = self.last_norm(hidden)
         if self.tables is not None and pairs is not None:
-            own: Tensor = (
-                self.predict_head(hidden, pairs.level) if self.config.level_heads else self.predict_head(hidden)
-            )
+            with_level = (pairs.level,) if self.config.level_heads else ()
+            own: Tensor = self.predict_head(hidden, *with_level)
             counted: Tensor = self.tables(pairs)
             return own.float() + counted
         logits: Tensor = self.predict_head(hidden)
@@ -485,10 +493,6 @@ class CausalTransformer(EncoderModule):
         for number, block in enumerate(self.blocks):
             hidden = block(hidden, angles, generator, caches[number] if caches else None)
         return hidden
-
-
-def _cut(sequence: TokenSequence, start: int, stop: int) -> TokenSequence:
-    return TokenSequence(*(part[:, start:stop] for part in sequence))
 
 
 def _masked(sources: Sources) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
