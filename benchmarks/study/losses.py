@@ -9,12 +9,14 @@ Baselines come from all training segments of the corpus: shares of single codes,
 codes, with the code one step before and with the code of the level before. Their smoothing is chosen on the tested
 tokens, in their favour. The code before is the true one even where the encoder does not see it. For tokens of single
 samples there are the last sample and a linear prediction from 32 samples, both with normal innovations, and the linear
-prediction that adapts to the recording, from which the encoder starts. For windows of power, where the loss is a mean
+prediction that adapts to the recording, from which the encoder starts. For a causal encoder over latent sources there
+is its own starting point, without its blocks and its output layer. For windows of power, where the loss is a mean
 square in variances of the training segments: the mean of all windows, that of the source, the window before, and a
 linear regression of each value on it.
 """
 
 import argparse
+import copy
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emeg.data import Corpus, TokenSet
@@ -157,26 +159,38 @@ def next_token_losses(network: CausalTransformer, data: Data) -> Callable[[int],
     counts = Counts(data, network.n_levels)
     samples = sample_losses(network, data) if network.linear is not None else None
 
+    networks = {"network": network}
+    if network.tables is not None:
+        networks["counted start"] = without_blocks(network)
+
     def of_segment(row: int) -> Losses:
         codes = data.segment(row)
         sources = None if data.channels is None else sources_of(data, row)
         length, linear = network.context_steps(codes.shape[1]), network.predict_linearly(codes)
-        total, n = torch.zeros(network.n_levels, dtype=torch.float64), 0
+        total, n = {name: torch.zeros(network.n_levels, dtype=torch.float64) for name in networks}, 0
         for start in range(0, codes.shape[2], length):
             stop = start + length
-            logits, sequence = network.logits(
-                codes[:, :, start:stop], sources, linear=None if linear is None else linear.cut(start, stop)
-            )
-            lost = F.cross_entropy(logits.float().flatten(0, 1), sequence.codes.flatten(), reduction="none").double()
-            total.index_add_(0, sequence.level.flatten(), lost)
+            for name, one in networks.items():
+                logits, sequence = one.logits(
+                    codes[:, :, start:stop], sources, linear=None if linear is None else linear.cut(start, stop)
+                )
+                lost = F.cross_entropy(logits.float().flatten(0, 1), sequence.codes.flatten(), reduction="none")
+                total[name].index_add_(0, sequence.level.flatten(), lost.double())
             n += lost.numel() // network.n_levels
-        found = {"network": (total / n).numpy()}
+        found = {name: (value / n).numpy() for name, value in total.items()}
         found |= counts.losses(codes[0].numpy(), np.ones(codes.shape[1:3], bool))
-        if network.tables is not None:
-            found["counted start"] = network.tables.losses(codes[0]).double().numpy()
         return found if samples is None else found | samples(codes)
 
     return of_segment
+
+
+def without_blocks(network: CausalTransformer) -> CausalTransformer:
+    """Return the starting point of a network: its counted shares and predicted latents, without what it learned."""
+    start = copy.deepcopy(network)
+    start.blocks = nn.ModuleList()
+    nn.init.zeros_(start.predict_head.weight)
+    nn.init.zeros_(start.predict_head.bias)
+    return start
 
 
 def sample_losses(network: CausalTransformer, data: Data) -> Callable[[Tensor], Losses]:

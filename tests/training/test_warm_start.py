@@ -130,25 +130,29 @@ def test_a_warm_start_fits_only_what_the_weights_lack(store, tmp_path, segment, 
 
 
 def test_a_buffer_that_is_absent_does_not_refit_the_others(store):
-    """An encoder with two fitted buffers, one of them loaded."""
+    """An encoder with three fitted buffers, two of them loaded, one of these without a dimension."""
 
-    class Two(torch.nn.Module):
-        fitted = ("first", "second")
+    class Three(torch.nn.Module):
+        fitted = ("first", "second", "scalar")
 
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("first", torch.zeros(3))
             self.register_buffer("second", torch.zeros(3))
+            self.register_buffer("scalar", torch.zeros(()))
 
         def prepare(self) -> None:
             self.first.fill_(7.0)
             self.second.fill_(7.0)
+            self.scalar.fill_(7.0)
 
-    network = Two()
+    network = Three()
     network.first.fill_(1.0)
+    network.scalar.fill_(1.0)
     prepare_new(network, {"missing": ["second"], "reshaped": [], "longer": {}}, network.prepare)
     assert network.first.tolist() == [1.0] * 3
     assert network.second.tolist() == [7.0] * 3
+    assert float(network.scalar) == 1.0
 
 
 def test_a_model_of_three_sensor_types_begins_a_training_with_six(store, tmp_path):

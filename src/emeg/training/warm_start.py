@@ -168,11 +168,16 @@ def prepare_new(network: Any, lineage: Mapping[str, Any], prepare: Callable[[], 
     state, longer = network.state_dict(), lineage.get("longer", {})
     fitted = [name for name in network.fitted if name in state]
     absent = {*lineage["missing"], *lineage["reshaped"]} if lineage else set(fitted)
-    known = {name: state[name][: longer.get(name)].clone() for name in fitted if name not in absent}
+    known = {
+        name: (state[name][: longer[name]] if name in longer else state[name]).clone()
+        for name in fitted
+        if name not in absent
+    }
     if not lineage or len(known) < len(fitted) or any(name in longer for name in known):
         prepare()
-    for name, rows in known.items():
-        network.state_dict()[name][: len(rows)] = rows
+    for name, value in known.items():
+        fitted_anew = network.state_dict()[name]  # may have no dimension
+        (fitted_anew[: len(value)] if name in longer else fitted_anew).copy_(value)
 
 
 def compare(

@@ -19,22 +19,20 @@ from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 SIZES = {"width": 32, "n_head": 2, "depth": 2, "context_tokens": 240}
 LATENT, COUNTED, CHANNEL = "latent sources", "latent sources with counted shares", "channels"
-VECTORS = "latent sources with counted shares and code vectors"
+PREDICTED = "latent sources with counted shares and predicted latents"
 
 
 def make(kind: str, *, across: bool = True, **changes) -> CausalTransformer:
     torch.manual_seed(0)
     tokenizer = MuLaw(MuLawConfig(n_codes=32, window_length=64)) if kind == CHANNEL else BrainTokenizer(TINY)
-    if kind == VECTORS:
-        changes |= {"code_vectors": True, "level_heads": True}
-    config = CausalConfig(across_sources=across, code_tables=kind in (COUNTED, VECTORS), **SIZES, **changes)
+    if kind == PREDICTED:
+        changes |= {"latent_prediction": True}
+    config = CausalConfig(across_sources=across, code_tables=kind in (COUNTED, PREDICTED), **SIZES, **changes)
     network = CausalTransformer(config, tokenizer).eval()
-    if kind in (COUNTED, VECTORS):
+    if kind in (COUNTED, PREDICTED):
         counted = tokens(network, batch=6, seed=2)[0] ** 2 // 31
         network.prepare([Tokens(tokenizer.features_from_codes(counted), counted)])
     with torch.no_grad():
-        if kind == VECTORS:  # begins at 0
-            torch.nn.init.normal_(network.predict_head.weight)
         network.predict_head.weight.mul_(50)  # logits that differ
     return network
 
@@ -59,8 +57,7 @@ every_form = pytest.mark.parametrize(
         (LATENT, True),
         (LATENT, False),
         (COUNTED, True),
-        (VECTORS, True),
-        (VECTORS, False),
+        (PREDICTED, True),
         (CHANNEL, True),
         (CHANNEL, False),
     ],

@@ -33,11 +33,9 @@ class CausalConfig(Config):
     code_tables: bool = False
     """Start from the counted shares of codes, and of pairs of codes, in training segments, which the network corrects.
     For tokens of latent sources."""
-    code_vectors: bool = False
-    """Read the latent of the same source one step earlier, and that of the levels before the own one, as the tokenizer
-    computes them from codes. With `code_tables`."""
-    level_heads: bool = False
-    """Own output weights for each level, which begin at 0. With `code_tables`."""
+    latent_prediction: bool = False
+    """Start from a linear prediction of each latent as well, from all sources one step earlier and from the sources
+    before it at the same step. With `code_tables` and `across_sources`."""
     overlap_ratio: float = Field(0.0, ge=0.0, le=0.0)
     """Share of a window that the next window repeats. 0: a repeated window would reveal what is to be predicted."""
 
@@ -49,8 +47,10 @@ class CausalConfig(Config):
             )
         if self.heavy_tail and not self.linear_taps:
             raise ValueError("heavy_tail needs a linear prediction; set linear_taps, or leave heavy_tail out")
-        if (self.code_vectors or self.level_heads) and not self.code_tables:
-            raise ValueError("code_vectors and level_heads need code_tables: true; set it, or leave them out")
+        if self.latent_prediction and not (self.code_tables and self.across_sources):
+            raise ValueError(
+                "latent_prediction needs code_tables: true and across_sources: true; set them, or leave it out"
+            )
         return self
 
     def product_fields(self) -> dict[str, Any]:
@@ -58,16 +58,16 @@ class CausalConfig(Config):
 
         Models then keep the names that they had before these options existed.
         """
-        later = ("heavy_tail", "code_vectors", "level_heads")
+        later = ("heavy_tail", "latent_prediction")
         return {name: value for name, value in super().product_fields().items() if value or name not in later}
 
 
 PRESETS: dict[str, CausalConfig] = {
-    "nano": CausalConfig(code_tables=True),
+    "nano": CausalConfig(code_tables=True, latent_prediction=True),
     "nano-channels": CausalConfig(across_sources=False, context_tokens=256, linear_taps=32),
 }
-"""Configurations by name. `nano` fits tokenizers with latent sources: counted shares of codes and their correction.
-`nano-channels` predicts each channel from its
+"""Configurations by name. `nano` fits tokenizers with latent sources: counted shares of codes, a linear prediction of
+latents, and their correction. `nano-channels` predicts each channel from its
 own past, by a linear prediction and its correction, and fits tokens of single samples."""
 
 PLUGIN = Plugin(

@@ -30,7 +30,7 @@ LEFT_OUT = 4
 
 
 class Position(NamedTuple):
-    """Source, level and paired code of tokens, and what the codes before them stand for."""
+    """Source, level and paired code of tokens, and what remains of their expected latent."""
 
     source: Tensor
     """int64 (B, N)."""
@@ -38,8 +38,8 @@ class Position(NamedTuple):
     """int64 (B, N)."""
     paired: Tensor
     """int64 (B, N): the code that the token is paired with; -1 if there is none."""
-    latents: Tensor | None = None
-    """float (B, N, width): projected latents before the token; see `emeg.models.causal.vectors`."""
+    remaining: Tensor | None = None
+    """float32 (B, N, D): expected latent minus the token's levels so far; see `emeg.models.causal.latents`."""
 
 
 class CodeTables(nn.Module):
@@ -92,10 +92,8 @@ class CodeTables(nn.Module):
         codes_STQ : int64, shape (sources, steps, levels)
             Codes of one segment.
         """
-        n_sources, n_steps, n_levels = codes_STQ.shape
-        source, _, level = torch.meshgrid(*(torch.arange(n) for n in (n_sources, n_steps, n_levels)), indexing="ij")
-        parts = (part.flatten(1).to(codes_STQ.device) for part in (source, level, pair(codes_STQ)))
-        shares = self(Position(*parts))
+        n_steps, n_levels = codes_STQ.shape[1:]
+        shares = self(position_of(codes_STQ))
         lost = -shares.gather(2, codes_STQ.flatten(1)[..., None])
         return torch.unflatten(lost[..., 0], 1, (n_steps, n_levels)).mean(dim=(0, 1))
 
@@ -155,6 +153,19 @@ def pair(codes: Tensor) -> Tensor:
     first = codes[..., :1]
     before = torch.cat([torch.full_like(first[..., :1, :], -1), first[..., :-1, :]], dim=-2)
     return torch.cat([before, first.expand_as(codes)[..., 1:]], dim=-1)
+
+
+def position_of(codes_STQ: Tensor) -> Position:
+    """Return source, level and paired code of all codes of a segment, in the order (source, step, level).
+
+    Parameters
+    ----------
+    codes_STQ : int64, shape (sources, steps, levels)
+        Codes.
+    """
+    axes = (torch.arange(n, device=codes_STQ.device) for n in codes_STQ.shape)
+    source, _, level = torch.meshgrid(*axes, indexing="ij")
+    return Position(source.flatten(1), level.flatten(1), pair(codes_STQ).flatten(1))
 
 
 def find_pairs(codes_BN: Tensor, sequence: TokenSequence, of_step: int, tokens: slice = slice(None)) -> Position:

@@ -9,7 +9,8 @@ part of it. After FlatGPT (ricsinaruto/brain-gen f785d74, arXiv 2601.20138).
 With `linear_taps`, each sample is first predicted linearly from its past (`emeg.models.causal.linear`). The network
 reads this prediction and the last innovation, shifts and widens the predicted distribution, and adds its logits to it;
 with `heavy_tail`, it also changes the weight and the width of the wide part of that distribution.
-With `code_tables`, the logits of the network are added to counted shares of codes (`emeg.models.causal.tables`).
+With `code_tables`, the logits of the network are added to counted shares of codes (`emeg.models.causal.tables`), with
+`latent_prediction` also to scores by a linear prediction of latents (`emeg.models.causal.latents`).
 
 Shape letters: B batch, N tokens, S latent sources, T latent steps, D features, Q quantizer levels, K codes.
 """
@@ -25,10 +26,10 @@ from emeg.errors import UserError
 from emeg.models.causal.blocks import CausalBlock, KeyValueCache
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.drawing import Draws, mixing
+from emeg.models.causal.latents import build_latents, vectors_of_codes
 from emeg.models.causal.linear import LinearPrediction, LinearState, build_linear
 from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
 from emeg.models.causal.tables import Position, build_tables, find_pairs
-from emeg.models.causal.vectors import LevelHead, ReadVectors, vectors_of_codes
 from emeg.models.encoder_module import EncoderModule
 from emeg.models.interface import Sources
 from emeg.tokenizers.braintokenizer.config import N_TYPES
@@ -64,6 +65,7 @@ class CausalTransformer(EncoderModule):
     fitted = (
         *("linear.gram", "linear.cross", "linear.power", "linear.mixture.values"),
         *("tables.by_source", "tables.pairs", "tables.smoothing"),
+        *(f"latents.{name}" for name in ("vectors", "constant", "before", "same", "table_weight", "inverse")),
     )
     config: CausalConfig
 
@@ -80,24 +82,28 @@ class CausalTransformer(EncoderModule):
             CausalBlock(config.width, config.n_head, config.dropout) for _ in range(config.depth)
         )
         self.last_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
-        self.predict_head: nn.Linear | LevelHead = nn.Linear(config.width, sizes.n_codes)
+        self.predict_head = nn.Linear(config.width, sizes.n_codes)
         self.linear = build_linear(config, tokenizer)
         if self.linear is not None:
             self.read_linear = nn.Linear(N_READ, config.width, bias=False)
-            self.correct_linear = nn.Linear(config.width, 4 if config.heavy_tail else 2)
+            self.correct_linear = nn.Linear(config.width, 2)
             nn.init.normal_(self.read_linear.weight, std=IDENTITY_STD)
             nn.init.zeros_(self.correct_linear.weight)
             nn.init.zeros_(self.correct_linear.bias)
+        if config.heavy_tail:
+            self.correct_tail = nn.Linear(config.width, 2)
+            nn.init.zeros_(self.correct_tail.weight)
+            nn.init.zeros_(self.correct_tail.bias)
         self.tables = build_tables(config, tokenizer)
         if self.tables is not None:
             self.paired_embedding = nn.Embedding(sizes.n_levels * sizes.n_codes + 1, config.width)
             nn.init.normal_(self.paired_embedding.weight)
-        if config.code_vectors:
-            self.read_vectors = ReadVectors(sizes.n_dim, config.width)
-        if config.level_heads:
-            self.predict_head = LevelHead(config.width, sizes.n_levels, sizes.n_codes)
+        self.latents = build_latents(config, tokenizer)
+        if self.latents is not None:
+            self.read_latent = nn.Linear(sizes.n_dim, config.width, bias=False)
+            nn.init.normal_(self.read_latent.weight)  # latents have length 1
         initialise_linear(self.blocks, "emeg")
-        initialise_linear(self.predict_head, "release")  # a `LevelHead` keeps its zeros
+        initialise_linear(self.predict_head, "release")
         nn.init.normal_(self.code_embedding.weight)  # as large as the embedding of a sensor, which has norm √width
         nn.init.normal_(self.level_embedding.weight, std=IDENTITY_STD)
         if sizes.n_sources is not None:
@@ -125,7 +131,10 @@ class CausalTransformer(EncoderModule):
         if self.linear is not None:
             self.linear.fit_prior(batch.codes[..., 0].flatten(0, 1) for batch in batches)
         elif self.tables is not None:
-            self.tables.fit(codes for batch in batches for codes in batch.codes)
+            segments = [codes.long() for batch in batches for codes in batch.codes]
+            self.tables.fit(segments)
+            if self.latents is not None:
+                self.latents.fit(segments, vectors_of_codes(self.tokenizer), self.tables)
 
     def predict_linearly(self, codes: Tensor) -> LinearPrediction | None:
         """Predict every sample linearly from its past, or return None if the network has no linear prediction.
@@ -417,7 +426,7 @@ class CausalTransformer(EncoderModule):
     def _pairs(
         self, codes_BN: Tensor, sequence: TokenSequence, n_sources: int, tokens: slice = slice(None)
     ) -> Position | None:
-        """Return what the tables and the code vectors tell of tokens, or None if the network has no tables."""
+        """Return what counts and the prediction of latents tell of tokens, or None if the network has no tables."""
         if self.tables is None:
             return None
         in_step = n_sources if self.config.across_sources else 1
@@ -425,24 +434,22 @@ class CausalTransformer(EncoderModule):
             source = torch.arange(len(codes_BN), device=codes_BN.device) % n_sources
             sequence = sequence._replace(source=source[:, None].expand_as(codes_BN))
         found = find_pairs(codes_BN, sequence, in_step * self.n_levels, tokens)
-        if not self.config.code_vectors:
-            return found
-        return found._replace(latents=self.read_vectors(codes_BN, vectors_of_codes(self.tokenizer), in_step, tokens))
+        return found if self.latents is None else found._replace(remaining=self.latents.remaining(codes_BN, tokens))
 
     def _head(self, hidden: Tensor, linear: LinearPrediction | None, pairs: Position | None) -> Tensor:
         """Return logits of hidden features, added to the corrected linear prediction or to counted shares."""
         hidden = self.last_norm(hidden)
-        if self.tables is not None and pairs is not None:
-            with_level = (pairs.level,) if self.config.level_heads else ()
-            own: Tensor = self.predict_head(hidden, *with_level)
-            counted: Tensor = self.tables(pairs)
-            return own.float() + counted
         logits: Tensor = self.predict_head(hidden)
+        if self.tables is not None and pairs is not None:
+            counted: Tensor = self.tables(pairs)
+            if self.latents is not None:
+                counted = self.latents(pairs, counted)
+            return logits.float() + counted
         if linear is None or self.linear is None:
             return logits
-        shift, widening, *tail = self.correct_linear(hidden).float().unbind(-1)
+        shift, widening = self.correct_linear(hidden).float().unbind(-1)
         location = linear.location + shift * linear.scale
-        change = torch.stack(tail, dim=-1) if tail else None
+        change = self.correct_tail(hidden).float() if self.config.heavy_tail else None
         return logits.float() + self.linear.log_shares(location, linear.scale * widening.exp(), change)
 
     def _inputs(
@@ -472,7 +479,7 @@ class CausalTransformer(EncoderModule):
         if pairs is not None:
             ids = torch.where(pairs.paired < 0, -1, pairs.level * self.tokenizer.sizes.n_codes + pairs.paired)
             entered = entered + cast("Tensor", self.paired_embedding(ids % self.paired_embedding.num_embeddings))
-            return entered if pairs.latents is None else entered + pairs.latents
+            return entered if pairs.remaining is None else entered + cast("Tensor", self.read_latent(pairs.remaining))
         if linear is None:
             return entered
         parts = [linear.location, linear.scale.log(), linear.innovation.clamp(-MOST_INNOVATION, MOST_INNOVATION)]
