@@ -102,10 +102,12 @@ class LatentPrediction(nn.Module):
             row = torch.cat([torch.ones_like(latents[1:, :1]), latents[:-1], latents[1:]], dim=1)
             gram += row.T @ row
         ridge = RIDGE * torch.eye(len(gram), device=gram.device)
+        # each source knows a leading part of the predictors, so that one decomposition serves all
+        root = torch.linalg.cholesky((gram + ridge).double())
         for source in range(self.n_sources):
             known, own = 1 + size + source * n_dim, slice(source * n_dim, (source + 1) * n_dim)
-            target = gram[:known, 1 + size :][:, own]
-            weights = torch.linalg.solve(gram[:known, :known] + ridge[:known, :known], target)
+            target = root[known : known + n_dim, :known].T
+            weights = torch.linalg.solve_triangular(root[:known, :known].T, target, upper=True).to(gram)
             self.constant[own] = weights[0]
             self.before[:, own] = weights[1 : 1 + size]
             self.same[: source * n_dim, own] = weights[1 + size :]
