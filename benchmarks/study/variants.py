@@ -5,6 +5,7 @@ Shape letters: B batch, S latent sources, T latent steps, D features, W windows,
 
 import math
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from benchmarks.study.prepare import EDGES_HZ
 
 from emeg.config import Config
 from emeg.models import PRESETS, BrainOmni
@@ -23,6 +26,10 @@ from emeg.tokenizers.braintokenizer.attention import join_heads, split_heads
 
 TRAINED_ON = ("joint-synth", "ssvep", "arithmetic")
 """Datasets whose training subjects pretrain; the other datasets only have tasks."""
+FURTHER = ("motor-imagery", "oddball")
+"""Datasets whose training subjects pretrain if `Variant.further` says so."""
+SFREQ = 256.0
+"""Sampling rate of the tokens' signal, Hz."""
 STEPS_PER_WINDOW = 16
 """Latent steps in a window of 2 s."""
 NEIGHBOURS = 4
@@ -71,6 +78,9 @@ class Variant(Config):
     slow: bool = False
     """Whether the transformer reads one token for each source and window of 2 s, the log power of the code features in
     eight frequencies, instead of one for each latent step. Its `batch` counts segments of 10 s."""
+    waves: bool = False
+    """Whether slow tokens are the log power of the waveforms of the sources in bands of 2 Hz instead; needs a tokenizer
+    with a leadfield."""
     itself: float = 0.0
     """Weight of the masked slow tokens as targets."""
     power_from: Literal["mean", "log_std"] = "log_std"
@@ -78,6 +88,8 @@ class Variant(Config):
     contrast: float = 0.0
     """Weight of the contrast between the two halves of a crop and those of other crops of the same recording; only
     without `slow`."""
+    further: bool = False
+    """Whether the training subjects of `FURTHER` pretrain as well."""
     fraction: float = 1.0
     """Share of the training subjects."""
     extra: str = ""
@@ -144,6 +156,19 @@ def slow_tokens(features_BSTD: Tensor) -> Tensor:
     return torch.cat([spectrum, spectrum.sum(3, keepdim=True)], dim=3).add(1e-4).log().flatten(3)
 
 
+def wave_tokens(features_BSTD: Tensor, tokenizer: BrainTokenizer) -> Tensor:
+    """Return the log power of the waveforms of the sources in bands of 2 Hz: (batch, sources, windows, bands)."""
+    leadfield = tokenizer.decoder.leadfield
+    if leadfield is None:
+        raise ValueError("waves needs a tokenizer with a leadfield")
+    waves = leadfield.sources(features_BSTD.unflatten(2, (-1, STEPS_PER_WINDOW)))
+    centred = waves - waves.mean(-1, keepdim=True)
+    power = torch.fft.rfft(centred * torch.hann_window(waves.shape[-1])).abs().square()
+    freqs = torch.fft.rfftfreq(waves.shape[-1], 1.0 / SFREQ)
+    bands = [power[..., (freqs >= low) & (freqs < high)].mean(-1) for low, high in pairwise(EDGES_HZ.tolist())]
+    return torch.stack(bands, dim=-1).add(1e-4).log()
+
+
 class SlowNetwork(nn.Module):
     """The blocks of BrainOmni on slow tokens."""
 
@@ -155,7 +180,7 @@ class SlowNetwork(nn.Module):
         self.variant = variant
         self.inner = build(variant, tokenizer)
         self.tokenizer = self.inner.tokenizer
-        n_entry = tokenizer.config.n_dim * (STEPS_PER_WINDOW // 2 + 1)
+        n_entry = len(EDGES_HZ) - 1 if variant.waves else tokenizer.config.n_dim * (STEPS_PER_WINDOW // 2 + 1)
         self.entry = nn.Linear(n_entry, variant.dim)
         self.source = nn.Parameter(0.3 * torch.randn(tokenizer.config.n_neuro, 1, variant.dim))
         self.mask_token = nn.Parameter(torch.zeros(variant.dim))
@@ -164,7 +189,12 @@ class SlowNetwork(nn.Module):
 
     def tokens(self, codes_BSTQ: Tensor) -> Tensor:
         """Return standardised slow tokens of codes."""
-        return (slow_tokens(self.tokenizer.features_from_codes(codes_BSTQ)) - self.centre) / self.spread
+        return (self.raw_tokens(codes_BSTQ) - self.centre) / self.spread
+
+    def raw_tokens(self, codes_BSTQ: Tensor) -> Tensor:
+        """Return slow tokens of codes."""
+        features = self.tokenizer.features_from_codes(codes_BSTQ)
+        return wave_tokens(features, self.tokenizer) if self.variant.waves else slow_tokens(features)
 
     def run(self, tokens_BSWD: Tensor, masked_BSW: Tensor | None = None) -> Tensor:
         """Return the input of the last block."""
@@ -199,9 +229,7 @@ class SlowPretraining(nn.Module):
             raw = {
                 name: torch.cat(
                     [
-                        slow_tokens(
-                            tokenizer.features_from_codes(torch.as_tensor(data[name]["codes"][rows[i : i + 32]]).long())
-                        )
+                        self.network.raw_tokens(torch.as_tensor(data[name]["codes"][rows[i : i + 32]]).long())
                         for i in range(0, len(rows), 32)
                     ]
                 )
@@ -406,7 +434,7 @@ def head_of(name: str) -> str:
 def training_rows(variant: Variant, data: Data) -> dict[str, NDArray[np.int64]]:
     """Return the segments of each dataset that pretrain."""
     rows = {}
-    for name in TRAINED_ON:
+    for name in (*TRAINED_ON, *(FURTHER if variant.further else ())):
         own = data[name]
         kept = np.flatnonzero((own["split"] == "train") | variant.everyone)
         subjects = sorted(set(own["subject"][kept]))

@@ -151,13 +151,28 @@ class ForwardModel(nn.Module):
         float, shape (batch, channels, windows, samples)
         """
         with torch.autocast(latents_BSWTD.device.type, enabled=False):
-            weight, synthesis = at_least_float32(self.weight), at_least_float32(self.synthesis)
-            latents_BSWTD = latents_BSWTD.to(weight.dtype)
-            reference = latents_BSWTD[..., -1:].clamp(min=SMALLEST_REFERENCE)
-            scaled = latents_BSWTD[..., :-1] / reference * sqrt(synthesis.shape[1])
-            source_BSWL = (scaled @ synthesis).flatten(-2)
+            source_BSWL = self.sources(latents_BSWTD)
+            weight = at_least_float32(self.weight)
             gain_BCS = functions_BCK.to(weight.dtype) @ weight
             return torch.einsum("bcs,bswl->bcwl", gain_BCS, source_BSWL)
+
+    def sources(self, latents_BSWTD: Tensor) -> Tensor:
+        """Return the waveforms of the latent sources, equalised and dimensionless.
+
+        Parameters
+        ----------
+        latents_BSWTD : float, shape (batch, sources, windows, steps of a window, n_dim)
+            Dimensionless features, of any length.
+
+        Returns
+        -------
+        float, shape (batch, sources, windows, samples)
+        """
+        synthesis = at_least_float32(self.synthesis)
+        latents_BSWTD = latents_BSWTD.to(synthesis.dtype)
+        reference = latents_BSWTD[..., -1:].clamp(min=SMALLEST_REFERENCE)
+        scaled = latents_BSWTD[..., :-1] / reference * sqrt(synthesis.shape[1])
+        return (scaled @ synthesis).flatten(-2)
 
 
 @torch.no_grad()
