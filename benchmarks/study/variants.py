@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from benchmarks.study.prepare import EDGES_HZ
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from benchmarks.study.prepare import EDGES_HZ
 
 from emeg.config import Config
 from emeg.models import PRESETS, BrainOmni
