@@ -34,6 +34,8 @@ BANDS_HZ = ((1, 4), (4, 6), (6, 8), (8, 10), (10, 12), (12, 14), (14, 18), (18, 
 """Bands of the classical baseline: log power by channel."""
 TANGENT_HZ = ((4, 8), (8, 13), (13, 30))
 """Bands of the tangent space of covariance matrices."""
+LEAST_SUBJECTS = 3
+"""Subjects below which a dataset has no task."""
 CHUNK = 16
 """Segments or task windows read at once."""
 
@@ -147,9 +149,9 @@ def main() -> None:
                 [f"{one}\t{kind}" for one, kind in corpus.subjects.items() if one.startswith(f"{name}/")]
             ),
         }
-        found |= labelled(
-            store, tokenizer, name, sorted(s for s in corpus.subjects if s.startswith(f"{name}/")), overlap
-        )
+        subjects = sorted(s for s in corpus.subjects if s.startswith(f"{name}/"))
+        if len(subjects) >= LEAST_SUBJECTS:
+            found |= labelled(store, tokenizer, name, subjects, overlap)
         np.savez(out / f"{name}.npz", **found)
         print(name, {key: value.shape for key, value in found.items() if isinstance(value, np.ndarray)}, flush=True)
 
