@@ -86,7 +86,7 @@ def noise_variance(log_noise: Tensor) -> Tensor:
     Parameters
     ----------
     log_noise : float, shape (1,)
-        Logarithm of the variance above `NOISE_FLOOR`.
+        Logarithm of the variance above `NOISE_FLOOR`, dimensionless.
     """
     return log_noise.exp() + NOISE_FLOOR
 
@@ -108,7 +108,7 @@ class InverseModel(nn.Module):
         x_BCWL : float, shape (batch, channels, windows, samples)
             Normalised signal, dimensionless.
         functions_BCK : float, shape (batch, channels, functions)
-            `SensorHarmonics`.
+            `SensorHarmonics`, dimensionless.
         seen_BC : bool, shape (batch, channels), optional
             True for visible channels. None: all.
 
@@ -144,7 +144,7 @@ class ForwardModel(nn.Module):
         latents_BSWTD : float, shape (batch, sources, windows, steps of a window, n_dim)
             Dimensionless features, of any length.
         functions_BCK : float, shape (batch, channels, functions)
-            `SensorHarmonics`.
+            `SensorHarmonics`, dimensionless.
 
         Returns
         -------
@@ -177,7 +177,7 @@ class ForwardModel(nn.Module):
 
 @torch.no_grad()
 def start_leadfield(inverse: InverseModel, forward: ForwardModel, fit: LeadfieldFit) -> None:
-    """Give both models a fitted leadfield, and the forward model the transposed projection of the inverse model."""
+    """Copy a fitted leadfield into both models, and the transposed projection of the inverse model into the forward one."""
     inverse.weight.copy_(fit.weight)
     forward.weight.copy_(fit.weight)
     inverse.log_noise.copy_(fit.log_noise)
