@@ -177,7 +177,7 @@ class ForwardModel(nn.Module):
 
 @torch.no_grad()
 def start_leadfield(inverse: InverseModel, forward: ForwardModel, fit: LeadfieldFit) -> None:
-    """Copy a fitted leadfield into both models, and the transposed projection of the inverse model into the forward one."""
+    """Copy a fitted leadfield into both models, and the transposed analysis of one into the other."""
     inverse.weight.copy_(fit.weight)
     forward.weight.copy_(fit.weight)
     inverse.log_noise.copy_(fit.log_noise)
