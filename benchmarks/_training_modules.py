@@ -22,7 +22,7 @@ from emeg.training.stages.tokenizer_training import TokenizerTraining
 N_SAMPLES, N_TOKENIZED = 2560, 7680
 """Samples of a segment of a tokenizer's training (10 s), and of BrainOmni's (30 s)."""
 
-TOKENIZER_OF = {"nano": "nano", "nano-window": "nano", "emeg-nano": "emeg-nano"}
+TOKENIZER_OF = {"nano": "nano", "nano-window": "nano", "emeg-nano": "emeg-nano", "nano-waveform": "emeg-nano"}
 """Tokenizers of the small BrainOmni networks; the larger ones take `paper`."""
 
 

@@ -306,6 +306,25 @@ class TokenizerModule(nn.Module, Tokenizer):
         drawn = torch.randn(sizes.n_sources or 1, sizes.n_dim, generator=torch.Generator().manual_seed(0))
         return drawn.div(sizes.n_dim**0.5)
 
+    @property
+    def has_waveforms(self) -> bool:
+        """Whether `waveforms` can be called."""
+        return False
+
+    def waveforms(self, features: Tensor) -> Tensor:
+        """Return the waveforms of the sources, dimensionless; by default there are none.
+
+        Parameters
+        ----------
+        features : float, shape (batch, sources, steps, n_dim)
+            Dimensionless features of whole windows.
+
+        Returns
+        -------
+        float, shape (batch, sources, windows, samples of a window)
+        """
+        raise NotImplementedError
+
     # Training; methods without an effect here are for subclasses
 
     @property

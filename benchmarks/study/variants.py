@@ -5,13 +5,11 @@ Shape letters: B batch, S latent sources, T latent steps, D features, W windows,
 
 import math
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from benchmarks.study.prepare import EDGES_HZ
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,6 +18,7 @@ from emeg.config import Config
 from emeg.models import PRESETS, BrainOmni
 from emeg.models.blocks import SelfAttention
 from emeg.models.rotary import Rotary, turn
+from emeg.models.window_power import waveform_bands, waveform_power
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.tokenizers.braintokenizer.attention import join_heads, split_heads
 
@@ -27,8 +26,6 @@ TRAINED_ON = ("joint-synth", "ssvep", "arithmetic")
 """Datasets whose training subjects pretrain; the other datasets only have tasks."""
 FURTHER = ("motor-imagery", "oddball")
 """Datasets whose training subjects pretrain if `Variant.further` says so."""
-SFREQ = 256.0
-"""Sampling rate of the tokens' signal, Hz."""
 STEPS_PER_WINDOW = 16
 """Latent steps in a window of 2 s."""
 NEIGHBOURS = 4
@@ -157,15 +154,7 @@ def slow_tokens(features_BSTD: Tensor) -> Tensor:
 
 def wave_tokens(features_BSTD: Tensor, tokenizer: BrainTokenizer) -> Tensor:
     """Return the log power of the waveforms of the sources in bands of 2 Hz: (batch, sources, windows, bands)."""
-    leadfield = tokenizer.decoder.leadfield
-    if leadfield is None:
-        raise ValueError("waves needs a tokenizer with a leadfield")
-    waves = leadfield.sources(features_BSTD.unflatten(2, (-1, STEPS_PER_WINDOW)))
-    centred = waves - waves.mean(-1, keepdim=True)
-    power = torch.fft.rfft(centred * torch.hann_window(waves.shape[-1])).abs().square()
-    freqs = torch.fft.rfftfreq(waves.shape[-1], 1.0 / SFREQ)
-    bands = [power[..., (freqs >= low) & (freqs < high)].mean(-1) for low, high in pairwise(EDGES_HZ.tolist())]
-    return torch.stack(bands, dim=-1).add(1e-4).log()
+    return waveform_power(tokenizer.waveforms(features_BSTD))
 
 
 class SlowNetwork(nn.Module):
@@ -179,7 +168,11 @@ class SlowNetwork(nn.Module):
         self.variant = variant
         self.inner = build(variant, tokenizer)
         self.tokenizer = self.inner.tokenizer
-        n_entry = len(EDGES_HZ) - 1 if variant.waves else tokenizer.config.n_dim * (STEPS_PER_WINDOW // 2 + 1)
+        n_entry = (
+            len(waveform_bands(tokenizer.config.window_length))
+            if variant.waves
+            else tokenizer.config.n_dim * (STEPS_PER_WINDOW // 2 + 1)
+        )
         self.entry = nn.Linear(n_entry, variant.dim)
         self.source = nn.Parameter(0.3 * torch.randn(tokenizer.config.n_neuro, 1, variant.dim))
         self.mask_token = nn.Parameter(torch.zeros(variant.dim))

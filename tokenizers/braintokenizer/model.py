@@ -187,6 +187,18 @@ class BrainTokenizer(TokenizerModule):
     def targets(self, x: Tensor) -> Tensor:
         return self._target(cut_windows(x, self.config.window_length, 0.0))
 
+    @property
+    @override
+    def has_waveforms(self) -> bool:
+        return self.decoder.leadfield is not None
+
+    @override
+    def waveforms(self, features: Tensor) -> Tensor:
+        if self.decoder.leadfield is None:
+            return super().waveforms(features)
+        windows = torch.unflatten(features, 2, (-1, self.config.steps_per_window))
+        return self.decoder.leadfield.sources(windows)
+
     # Training
 
     def training_loss(

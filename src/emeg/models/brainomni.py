@@ -6,6 +6,7 @@ Shape letters: B batch, S latent sources, T latent steps, W windows, D features,
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,12 +24,12 @@ from emeg.models.hub import upload
 from emeg.models.parameters import parameter_groups
 from emeg.models.reference import read_reference
 from emeg.models.rotary import Rotary, rotary_tables
-from emeg.models.window_power import WindowPower
+from emeg.models.window_power import WindowPower, log_power, waveform_bands, waveform_power
 from emeg.tokenizers.braintokenizer.config import BrainTokenizerConfig
 from emeg.tokenizers.braintokenizer.initialise import RELEASE_STD, initialise_linear
 from emeg.tokenizers.braintokenizer.model import BrainTokenizer
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly
-from emeg.tokenizers.interface import Tokenizer, Tokens
+from emeg.tokenizers.interface import Tokenizer, TokenizerModule, Tokens
 
 KIND = "brainomni"
 SOURCE_STD = 0.3
@@ -39,7 +40,7 @@ class BrainOmni(MaskedEncoder):
     """Predict masked codes, and embed signals (arXiv 2505.18185, section 3.2).
 
     Sources are the latent sources of the tokenizer; steps are its latent steps at the overlap of this model, or its
-    windows if `token` is window.
+    windows if `token` is window or waveform.
 
     Parameters
     ----------
@@ -62,7 +63,7 @@ class BrainOmni(MaskedEncoder):
                 " number of sources for every device; choose another tokenizer, or the encoder 'causal'"
             )
         super().__init__(config, tokenizer)
-        self.window_power = WindowPower(sizes) if config.token == "window" else None
+        self.window_power = _window_power(config, tokenizer)
         n_entry = sizes.n_dim if self.window_power is None else self.window_power.n_values
         self.mask_token = nn.Parameter(torch.empty(sizes.n_dim if self.window_power is None else config.lm_dim))
         same = n_entry == config.lm_dim
@@ -123,7 +124,7 @@ class BrainOmni(MaskedEncoder):
             The model predicts no codes.
         """
         if self.window_power is not None:
-            raise UserError("logits: a model with token 'window' predicts power, not codes; use `embed`")
+            raise UserError("logits: a model with tokens of windows predicts power, not codes; use `embed`")
         tokens = self.tokenizer.tokenize(
             x, pos, sensor_type, overlap=self.config.overlap_ratio, channel_mask=channel_mask
         )
@@ -253,6 +254,25 @@ class BrainOmni(MaskedEncoder):
         model = cls(reference.config, reference.tokenizer)
         load_strictly(model, reference.state, source=str(weights))
         return model.eval()
+
+
+def _window_power(config: BrainOmniConfig, tokenizer: Tokenizer) -> WindowPower | None:
+    sizes = tokenizer.sizes
+    if config.token == "window":
+        values = partial(log_power, steps_per_window=sizes.steps_per_window)
+        return WindowPower(sizes.n_dim * (sizes.steps_per_window // 2 + 1), values)
+    if config.token == "waveform":
+        if not (isinstance(tokenizer, TokenizerModule) and tokenizer.has_waveforms):
+            raise UserError(
+                "token 'waveform': the sources of this tokenizer have no waveforms. Choose a BrainTokenizer with a"
+                " leadfield (recipe braintokenizer-emeg-nano), or token 'window'."
+            )
+        return WindowPower(len(waveform_bands(sizes.window_length)), partial(_waveform_values, tokenizer))
+    return None
+
+
+def _waveform_values(tokenizer: TokenizerModule, features_BSTD: Tensor) -> Tensor:
+    return waveform_power(tokenizer.waveforms(features_BSTD))
 
 
 def _checkpointed(

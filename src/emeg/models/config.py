@@ -32,10 +32,11 @@ class BrainOmniConfig(Config):
     initialisation: Literal["emeg", "release"] = "emeg"
     """Initial weights: linear layers of standard deviation 1 / √inputs (`emeg`) or 0.02 (`release`)."""
 
-    token: Literal["step", "window"] = "step"
+    token: Literal["step", "window", "waveform"] = "step"
     """What the transformer reads of each source: the features of every latent step, as in the paper (`step`), or the
-    log power of the features in every window of the tokenizer (`window`). Power changes slowly and has no phase, so it
-    can be predicted where codes cannot; masked prediction then predicts it instead of codes."""
+    log power in every window of the tokenizer, of the features (`window`) or of the waveform of the source in bands of
+    2 Hz (`waveform`, which needs a tokenizer with a leadfield). Power changes slowly and has no phase, so it can be
+    predicted where codes cannot; masked prediction then predicts it instead of codes."""
 
     scaled_features: bool = False
     """Multiply the tokenizer's features, which have length 1, by √n_dim of the tokenizer, the length of the source
@@ -45,7 +46,7 @@ class BrainOmniConfig(Config):
     @property
     def default_pooling(self) -> Pooling:
         """Pooling over time that suits the features. Log powers of windows have no phase: their mean is not near 0."""
-        return "mean" if self.token == "window" else LATENT_POOLING
+        return LATENT_POOLING if self.token == "step" else "mean"
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -53,7 +54,7 @@ class BrainOmniConfig(Config):
             raise ValueError(f"lm_head is {self.lm_head}: it must be even, because half of the heads attend over time")
         if self.lm_dim % (2 * self.lm_head):
             raise ValueError(f"lm_dim {self.lm_dim} must be a multiple of {2 * self.lm_head}, twice lm_head")
-        if self.scaled_features and self.token == "window":
+        if self.scaled_features and self.token != "step":
             raise ValueError("scaled_features has no effect on tokens of windows; set it to false, or token to step")
         return self
 
@@ -71,10 +72,11 @@ PRESETS: dict[str, BrainOmniConfig] = {
     "nano": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4),
     "emeg-nano": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4, scaled_features=True),
     "nano-window": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4, overlap_ratio=0.0, token="window"),
+    "nano-waveform": BrainOmniConfig(lm_dim=64, lm_head=4, lm_depth=4, overlap_ratio=0.0, token="waveform"),
     "tiny": BrainOmniConfig(),
     "base": BrainOmniConfig(lm_dim=512, lm_head=16),
 }
-"""Configurations by name. `nano`, `emeg-nano` and `nano-window` fit the nano tokenizers. `tiny` (8.42 M parameters) and
-`base` (32.7 M) are the sizes of the paper and fit its tokenizer."""
+"""Configurations by name. `nano`, `emeg-nano`, `nano-window` and `nano-waveform` fit the nano tokenizers. `tiny` (8.42
+M parameters) and `base` (32.7 M) are the sizes of the paper and fit its tokenizer."""
 
 PLUGIN = Plugin(BrainOmniConfig, "emeg.models.brainomni:BrainOmni", PRESETS, "BrainOmni", objective="masked")

@@ -12,6 +12,7 @@ import torch
 
 from emeg import metrics
 from emeg.models import BrainOmniConfig
+from emeg.models.window_power import waveform_bands
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 from emeg.tokenizers.sizes import TokenizerSizes
 
@@ -165,6 +166,8 @@ def brainomni_operations(c: BrainOmniConfig, t: TokenizerSizes, *, n_steps: int)
     projection = 0 if t.n_dim == c.lm_dim else t.n_dim * c.lm_dim
     if c.token == "window":
         projection = head = c.lm_dim * t.n_dim * (t.steps_per_window // 2 + 1)
+    elif c.token == "waveform":
+        projection = head = c.lm_dim * len(waveform_bands(t.window_length))
     return 3.0 * 2 * positions * (c.lm_depth * (linear + attention) + head + projection)
 
 
