@@ -66,7 +66,7 @@ class PipelineConfig(Config):
     """Share of subjects kept for the task."""
     tokenizer: str = option("braintokenizer-emeg-nano", group="model")
     """Recipe of the tokenizer: a name or a .yaml file."""
-    brainomni: str = option("brainomni-emeg-nano", group="model")
+    brainomni: str = option("brainomni-waveform-nano", group="model")
     """Recipe of the encoder, BrainOmni by default: a name or a .yaml file."""
     task: str | None = option(None, group="tasks")
     """Task to fine-tune and compare on: a name of `emeg tasks`, or a YAML file. Default: inferred from the events.
