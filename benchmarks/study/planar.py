@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks._rate_bounds import gaussian_bound
+from benchmarks.study.quantizers import STUDIED
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -37,7 +38,6 @@ from emeg.config import Config
 from emeg.data import BatchReader, Corpus, MicroBatch
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import (
-    PRESETS,
     BrainTokenizer,
     PowerSum,
     correlation,
@@ -74,7 +74,7 @@ class Run(Config):
     name: str = "run"
     """Name under which the result is recorded."""
     network: dict[str, Any] = Field(default_factory=dict)
-    """Changed options of the preset `emeg-nano`."""
+    """Changed options of `STUDIED`."""
     plan: tuple[tuple[int, int, int], ...] = ((0, 16, 9),)
     """First step, channels shown and windows of a step."""
     steps: int = 400
@@ -178,7 +178,7 @@ def noise_share(corpus: Corpus, device: str, split: str) -> dict[int, float]:
 
 def ceiling(corpus: Corpus, device: str) -> None:
     """Print one line for each set of sensors and each limit."""
-    config = PRESETS["emeg-nano"]
+    config = STUDIED
     training, test = read(corpus, device, "train"), read(corpus, device, "validation")
     equaliser = fitted_equaliser(training, config.equaliser or 0.0)
     kinds = training[0][2].unique().tolist()
@@ -213,7 +213,7 @@ def train(corpus: Corpus, device: str, run: Run) -> None:
     training, test = read(corpus, device, "train"), read(corpus, device, "validation", TEST_SEGMENTS)
     torch.manual_seed(run.seed)
     rng, began = np.random.default_rng(run.seed), time.process_time()
-    config = PRESETS["emeg-nano"].model_copy(update=run.network)
+    config = STUDIED.model_copy(update=run.network)
     network = BrainTokenizer(config).train()
     if network.equaliser is not None and config.equaliser is not None:
         sums = [sum_power(x[None], types[None]) for x, _, types in training]
@@ -250,7 +250,7 @@ def train(corpus: Corpus, device: str, run: Run) -> None:
 
 def parts(corpus: Corpus, device: str, run: Run, weights: str) -> None:
     """Print the correlations of validation subjects with parts of a trained network left out."""
-    network = BrainTokenizer(PRESETS["emeg-nano"].model_copy(update=run.network))
+    network = BrainTokenizer(STUDIED.model_copy(update=run.network))
     network.load_state_dict(torch.load(weights))
     network.eval()
     test = read(corpus, device, "validation", PART_SEGMENTS)

@@ -49,6 +49,9 @@ LOWER_LEVELS = (6, 4, 2)
 Signals = tuple[Tensor, Tensor, Tensor]
 """Normalised signal (B, C, N), positions (B, C, 6), sensor types (B, C)."""
 
+STUDIED = PRESETS["emeg-nano"].model_copy(update={"n_neuro": 16, "num_quantizers": 8, "leadfield": False})
+"""The preset as it was for these questions: 8,192 bits a second, no leadfield."""
+
 
 class Run(Config):
     """One training."""
@@ -60,7 +63,7 @@ class Run(Config):
     dropout: float = Field(0.0, ge=0, le=1)
     """Share of the steps that train with 2, 4 or 6 codebooks; `residual` only."""
     network: dict[str, Any] = Field(default_factory=dict)
-    """Changed options of the preset `emeg-nano`."""
+    """Changed options of `STUDIED`."""
     steps: int = 400
     """Optimiser steps."""
     windows: int = 16
@@ -92,7 +95,7 @@ class TwoRates(nn.Module):
 
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__()
-        config = PRESETS["emeg-nano"].model_copy(update={**options, "equaliser": None})
+        config = STUDIED.model_copy(update={**options, "equaliser": None})
         self.slow = BrainTokenizer(config.model_copy(update=SLOW))
         self.fast = BrainTokenizer(config.model_copy(update=FAST))
 
@@ -162,7 +165,7 @@ def build(run: Run) -> BrainTokenizer | TwoRates:
     options = {**run.network, "equaliser": None}
     if run.quantizer in SCALAR_VALUES:
         options |= {"quantizer": "scalar", "scalar_values": SCALAR_VALUES[run.quantizer]}
-    return BrainTokenizer(PRESETS["emeg-nano"].model_copy(update=options))
+    return BrainTokenizer(STUDIED.model_copy(update=options))
 
 
 def fit(network: BrainTokenizer | TwoRates, run: Run, equalised: Signals) -> None:
@@ -265,7 +268,7 @@ def windows_of(x_BCN: NDArray[np.float32]) -> NDArray[np.float32]:
 def compare(run: Run, training: Signals, validation: Signals) -> list[dict[str, Any]]:
     """Train, and return the result for each number of levels read."""
     began = time.process_time()
-    exponent = PRESETS["emeg-nano"].equaliser or 0.0
+    exponent = STUDIED.equaliser or 0.0
     equaliser = fitted_equaliser(list(zip(*training, strict=True)), exponent)
     with torch.no_grad():
         sets = [(equaliser(x, types), pos, types) for x, pos, types in (training, validation)]
