@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import torch
 from benchmarks._rate_bounds import gaussian_bound
-from benchmarks.study.quantizers import STUDIED
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -38,6 +37,7 @@ from emeg.config import Config
 from emeg.data import BatchReader, Corpus, MicroBatch
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import (
+    PRESETS,
     BrainTokenizer,
     PowerSum,
     correlation,
@@ -49,6 +49,8 @@ from emeg.tokenizers.braintokenizer.equaliser import Equaliser
 from emeg.tokenizers.braintokenizer.layers import SensorHarmonics
 from emeg.tokenizers.braintokenizer.quantization.interface import normalise_latents
 
+STUDIED = PRESETS["emeg-nano"].model_copy(update={"n_neuro": 16, "num_quantizers": 8, "leadfield": False})
+"""The preset as it was for these questions: 8,192 bits a second, no leadfield."""
 WINDOW = 512
 COMPONENTS = (16, 24, 32)
 DEGREES = (1, 3, 5)

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from benchmarks.study.planar import fitted_equaliser
+from benchmarks.study.planar import STUDIED, fitted_equaliser
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ from emeg.config import Config
 from emeg.data import BatchReader, Corpus, MicroBatch
 from emeg.evaluation.reconstruction import correlate_in_bands
 from emeg.store import Store
-from emeg.tokenizers.braintokenizer import PRESETS, BrainTokenizer, normalise_signal, parameter_groups
+from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal, parameter_groups
 from emeg.tokenizers.braintokenizer.equaliser import Equaliser
 
 WINDOW = 512
@@ -48,9 +48,6 @@ LOWER_LEVELS = (6, 4, 2)
 
 Signals = tuple[Tensor, Tensor, Tensor]
 """Normalised signal (B, C, N), positions (B, C, 6), sensor types (B, C)."""
-
-STUDIED = PRESETS["emeg-nano"].model_copy(update={"n_neuro": 16, "num_quantizers": 8, "leadfield": False})
-"""The preset as it was for these questions: 8,192 bits a second, no leadfield."""
 
 
 class Run(Config):
