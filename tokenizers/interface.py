@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from emeg.config import Config
+from emeg.errors import UserError
 from emeg.plugins import ROLE_OF_KIND, find_plugin, load_network
 from emeg.tokenizers.braintokenizer.checks import check_input
 from emeg.tokenizers.braintokenizer.parameters import group_parameters
@@ -322,8 +323,16 @@ class TokenizerModule(nn.Module, Tokenizer):
         Returns
         -------
         float, shape (batch, sources, windows, samples of a window)
+
+        Raises
+        ------
+        UserError
+            The sources have no waveforms.
         """
-        raise NotImplementedError
+        raise UserError(
+            f"tokenizer {self.kind!r}: its sources have no waveforms. Choose a BrainTokenizer with a leadfield (recipe"
+            " braintokenizer-emeg-nano)."
+        )
 
     # Training; methods without an effect here are for subclasses
 

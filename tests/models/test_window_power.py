@@ -106,3 +106,5 @@ def test_a_model_reads_waveforms_of_the_decoded_sources(tmp_path):
 def test_waveforms_need_a_leadfield():
     with refusal(UserError, "waveform", action="braintokenizer-emeg-nano"):
         BrainOmni(WAVEFORM, BrainTokenizer(TINY))
+    with refusal(UserError, "braintokenizer", action="leadfield"):
+        BrainTokenizer(TINY).waveforms(torch.zeros(1, TINY.n_neuro, 8, TINY.n_dim))
