@@ -10,7 +10,6 @@ from tests.small_models import TINY
 from emeg.errors import UserError
 from emeg.models import BrainOmni, BrainOmniConfig, Sources, build_objective, load_encoder
 from emeg.models.causal.config import CausalConfig
-from emeg.models.causal.drawing import draw_codes
 from emeg.models.causal.transformer import CausalTransformer
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.tokenizers.braintokenizer.config import PRESETS
@@ -162,32 +161,6 @@ def test_continuations_longer_than_the_context_are_repeatable_and_differ_by_seed
     assert long[0].shape == (2, 5, 300, 1)
     assert torch.equal(long[0], long[1])
     assert not torch.equal(long[0], long[2])
-
-
-def test_draws_follow_temperature_and_top_p():
-    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().repeat(4000, 1)
-    counts = [
-        torch.bincount(
-            draw_codes(logits, generator=torch.Generator().manual_seed(0), temperature=heat, top_p=p), minlength=4
-        )
-        for heat, p in ((1.0, 1.0), (1.0, 0.7), (0.5, 1.0), (0.0, 1.0))
-    ]
-    assert torch.allclose(counts[0] / 4000, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.03)
-    assert counts[1][2:].sum() == 0
-    assert float(counts[2][0] / 4000) == pytest.approx(0.25 / 0.365, abs=0.03)
-    assert counts[3].tolist() == [4000, 0, 0, 0]
-
-
-@pytest.mark.parametrize("top_p", [1.0, 0.7])
-def test_codes_are_drawn_at_quantiles(top_p):
-    """Uniform numbers on a fine grid give each code its share, in the order of the codes."""
-    shares = torch.tensor([0.15, 0.5, 0.05, 0.3])
-    grid = (torch.arange(2000) + 0.5) / 2000
-    logits = shares.log().expand(2000, -1)
-    drawn = draw_codes(logits, generator=torch.Generator(), temperature=1.0, top_p=top_p, uniform=grid)
-    kept = shares if top_p == 1 else shares * torch.tensor([0, 1, 0, 1])
-    assert bool((drawn.diff() >= 0).all())
-    assert torch.allclose(torch.bincount(drawn, minlength=4) / 2000, kept / kept.sum(), atol=1e-3)
 
 
 def test_embeddings_of_parts_are_those_of_the_parts_alone():

@@ -1,53 +1,33 @@
 """A transformer that predicts each token from those before it.
 
-codes ──flatten──▶ sequence (time, source, level) ──blocks──▶ hidden ──predict_head──▶ logits of each token
-prompt ──blocks, cache of keys and values──▶ next token ──▶ … ──▶ continuation
+codes ──network──▶ logits of each token
+prompt ──network, one token after the other──▶ continuation
 
-The input of a token is the code before it and the identity (source, level) of the token itself; its own code is not
-part of it. After FlatGPT (ricsinaruto/brain-gen f785d74, arXiv 2601.20138).
-
-With `linear_taps`, each sample is first predicted linearly from its past (`emeg.models.causal.linear`). The network
-reads this prediction and the last innovation, shifts and widens the predicted distribution, and adds its logits to it;
-with `heavy_tail`, it also changes the weight and the width of the wide part of that distribution.
-With `code_tables`, the logits of the network are added to counted shares of codes (`emeg.models.causal.tables`), with
-`latent_prediction` also to scores by a linear prediction of latents (`emeg.models.causal.latents`).
+`emeg.models.causal.network` states how the network is built.
 
 Shape letters: B batch, N tokens, S latent sources, T latent steps, D features, Q quantizer levels, K codes.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from emeg.errors import UserError
-from emeg.models.causal.blocks import CausalBlock, KeyValueCache
-from emeg.models.causal.config import CausalConfig
-from emeg.models.causal.drawing import Draws, mixing
-from emeg.models.causal.latents import build_latents, vectors_of_codes
-from emeg.models.causal.linear import LinearPrediction, LinearState, build_linear
-from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
-from emeg.models.causal.tables import Position, build_tables, find_pairs
-from emeg.models.encoder_module import EncoderModule
+from emeg.models.causal.continuing import continue_codes
+from emeg.models.causal.latents import vectors_of_codes
+from emeg.models.causal.linear import LinearPrediction
+from emeg.models.causal.network import CausalNetwork
+from emeg.models.causal.sequence import TokenSequence
 from emeg.models.interface import Sources
-from emeg.tokenizers.braintokenizer.config import N_TYPES
-from emeg.tokenizers.braintokenizer.initialise import initialise_linear
-from emeg.tokenizers.braintokenizer.layers import NORM_EPS, SensorEmbedding
-from emeg.tokenizers.interface import Tokenizer, Tokens
+from emeg.tokenizers.interface import Tokens
 
-IDENTITY_STD = 0.3
-"""Standard deviation of the initial vectors of levels and sources. The code before a token tells more."""
-N_READ = 3
-"""Values of the linear prediction that the network reads: location, logarithm of the scale, last innovation."""
 TOKENS_AT_ONCE = 4096
 """Tokens that are embedded together: the features of more do not fit into the cache, which costs 1.5 times the time."""
-MOST_INNOVATION = 5.0
-"""Innovations are read up to this value, so that an outlier does not dominate the input."""
 
 
-class CausalTransformer(EncoderModule):
+class CausalTransformer(CausalNetwork):
     """Predict the next token, embed signals, and continue recordings.
 
     Latents are quantized before they are embedded, so that no gradient reaches the tokenizer. By default the embedding
@@ -67,62 +47,6 @@ class CausalTransformer(EncoderModule):
         *("tables.by_source", "tables.pairs", "tables.smoothing"),
         *(f"latents.{name}" for name in ("vectors", "constant", "before", "same", "table_weight", "inverse")),
     )
-    config: CausalConfig
-
-    def __init__(self, config: CausalConfig, tokenizer: Tokenizer) -> None:
-        super().__init__(config, tokenizer)
-        sizes = tokenizer.sizes
-        self.code_embedding = nn.Embedding(sizes.n_levels * sizes.n_codes + 1, config.width)
-        self.level_embedding = nn.Embedding(sizes.n_levels, config.width)
-        if sizes.n_sources is None:
-            self.sensor_embedding = SensorEmbedding(config.width, 0.0, n_types=N_TYPES)
-        else:
-            self.source_embedding = nn.Embedding(sizes.n_sources, config.width)
-        self.blocks = nn.ModuleList(
-            CausalBlock(config.width, config.n_head, config.dropout) for _ in range(config.depth)
-        )
-        self.last_norm = nn.RMSNorm(config.width, eps=NORM_EPS)
-        self.predict_head = nn.Linear(config.width, sizes.n_codes)
-        self.linear = build_linear(config, tokenizer)
-        if self.linear is not None:
-            self.read_linear = nn.Linear(N_READ, config.width, bias=False)
-            self.correct_linear = nn.Linear(config.width, 2)
-            nn.init.normal_(self.read_linear.weight, std=IDENTITY_STD)
-            nn.init.zeros_(self.correct_linear.weight)
-            nn.init.zeros_(self.correct_linear.bias)
-        if config.heavy_tail:
-            self.correct_tail = nn.Linear(config.width, 2)
-            nn.init.zeros_(self.correct_tail.weight)
-            nn.init.zeros_(self.correct_tail.bias)
-        self.tables = build_tables(config, tokenizer)
-        if self.tables is not None:
-            self.paired_embedding = nn.Embedding(sizes.n_levels * sizes.n_codes + 1, config.width)
-            nn.init.normal_(self.paired_embedding.weight)
-        self.latents = build_latents(config, tokenizer)
-        if self.latents is not None:
-            self.read_latent = nn.Linear(sizes.n_dim, config.width, bias=False)
-            nn.init.normal_(self.read_latent.weight)  # latents have length 1
-        initialise_linear(self.blocks, "emeg")
-        initialise_linear(self.predict_head, "release")
-        nn.init.normal_(self.code_embedding.weight)  # as large as the embedding of a sensor, which has norm √width
-        nn.init.normal_(self.level_embedding.weight, std=IDENTITY_STD)
-        if sizes.n_sources is not None:
-            nn.init.normal_(self.source_embedding.weight, std=IDENTITY_STD)
-
-    @property
-    @override
-    def n_features(self) -> int:
-        return self.config.width
-
-    @property
-    @override
-    def depth(self) -> int:
-        return self.config.depth
-
-    def context_steps(self, n_sources: int) -> int:
-        """Return the number of latent steps that are read together."""
-        of_step: int = self.tokenizer.sizes.n_levels * (n_sources if self.config.across_sources else 1)
-        return max(2, self.config.context_tokens // of_step)
 
     # Training
 
@@ -183,12 +107,12 @@ class CausalTransformer(EncoderModule):
         tuple of (float, shape (sequences, tokens, codes)) and TokenSequence
             Logits, and the codes that they predict, in the same order.
         """
-        sequence, identity = self._sequence(codes, sources)
-        read = sequence if inputs is None else self._sequence(inputs, sources)[0]
-        linear = self._in_order(self.predict_linearly(codes) if linear is None else linear, sequence)
-        pairs = self._pairs(read.codes, sequence, codes.shape[1])
-        hidden = self._run(self._inputs(read, identity, linear, pairs), self._angles(sequence), generator=generator)
-        return self._head(hidden, linear, pairs), sequence
+        sequence, identity = self.sequence_of(codes, sources)
+        read = sequence if inputs is None else self.sequence_of(inputs, sources)[0]
+        linear = self.in_order(self.predict_linearly(codes) if linear is None else linear, sequence)
+        pairs = self.pairs_of(read.codes, sequence, codes.shape[1])
+        hidden = self.run(self.inputs_of(read, identity, linear, pairs), self.angles_of(sequence), generator=generator)
+        return self.logits_of(hidden, linear, pairs), sequence
 
     # Inference
 
@@ -272,11 +196,11 @@ class CausalTransformer(EncoderModule):
         layers: tuple[int, ...],
     ) -> Tensor:
         """Return (layers, batch, sources, steps, width) of a part that fits into the context."""
-        sequence, identity = self._sequence(codes, sources)
-        pairs = self._pairs(sequence.codes, sequence, codes.shape[1])
-        hidden = self._inputs(sequence, identity, self._in_order(linear, sequence), pairs)
+        sequence, identity = self.sequence_of(codes, sources)
+        pairs = self.pairs_of(sequence.codes, sequence, codes.shape[1])
+        hidden = self.inputs_of(sequence, identity, self.in_order(linear, sequence), pairs)
         n_rows = len(hidden) if self.training else max(1, TOKENS_AT_ONCE // hidden.shape[1])
-        rows = zip(torch.split(hidden, n_rows), torch.split(self._angles(sequence), n_rows), strict=True)
+        rows = zip(torch.split(hidden, n_rows), torch.split(self.angles_of(sequence), n_rows), strict=True)
         stacked = torch.cat([self._run_layers(*some, generator, layers) for some in rows], dim=1)
         order = sequence.order.expand(len(layers), -1, -1)[..., None].expand_as(stacked)
         flat = torch.zeros_like(stacked).scatter(2, order, stacked)
@@ -300,7 +224,6 @@ class CausalTransformer(EncoderModule):
 
     # Generation
 
-    @torch.no_grad()
     def continue_codes(
         self,
         codes: Tensor,
@@ -334,173 +257,6 @@ class CausalTransformer(EncoderModule):
         -------
         int64, shape (batch, sources, n_steps, levels)
         """
-        n_prompt, limit = codes.shape[2], self.context_steps(codes.shape[1])
-        draws = Draws(generator, temperature, top_p)
-        linear = None if self.linear is None else LinearState(self.linear, codes)
-        if linear is not None and not self.config.across_sources:
-            draws = draws._replace(mixing=mixing(linear.innovations))
-        grown = codes
-        while grown.shape[2] < n_prompt + n_steps:
-            start = max(0, grown.shape[2] - limit // 2)
-            n_new = min(limit - (grown.shape[2] - start), n_prompt + n_steps - grown.shape[2])
-            new = self._continue_part(grown, start, n_new, sources, linear, draws)
-            grown = torch.cat([grown, new], dim=2)
-        return grown[:, :, n_prompt:]
-
-    def _continue_part(
-        self,
-        grown: Tensor,
-        start: int,
-        n_new: int,
-        sources: Sources | None,
-        linear: LinearState | None,
-        draws: Draws,
-    ) -> Tensor:
-        """Draw `n_new` steps after all codes, of which the network reads those from `start` on."""
-        codes = grown[:, :, start:]
-        batch, n_sources, n_before, n_levels = codes.shape
-        blank = torch.cat([codes, codes.new_zeros(batch, n_sources, n_new, n_levels)], dim=2)
-        sequence, identity = self._sequence(blank, sources)
-        in_step = n_sources if self.config.across_sources else 1
-        of_step = n_levels * in_step
-        first, total = n_before * of_step, sequence.codes.shape[1]
-        caches = [KeyValueCache(total) for _ in self.blocks]
-        angles, filled = self._angles(sequence), sequence.codes.clone()
-        predicted = None if linear is None else linear.of_prompt(grown, start, in_step)
-        paired = self._pairs(filled, sequence, n_sources, slice(0, first + 1))
-        prompt = self._inputs(sequence.cut(0, first + 1), identity[:, : first + 1], predicted, paired)
-        hidden = self._run(prompt, angles[:, : first + 1], caches=caches)[:, -1:]
-        for index in range(first, total):
-            here = None if linear is None else linear.predict(index % in_step, in_step)
-            paired = self._pairs(filled, sequence, n_sources, slice(index, index + 1))
-            drawn = draws.draw(self._head(hidden, here, paired)[:, 0])
-            filled[:, index] = drawn
-            if linear is not None:
-                linear.add(drawn, index % in_step, in_step)
-            if index + 1 < total:
-                following = None if linear is None else linear.predict((index + 1) % in_step, in_step)
-                paired = self._pairs(filled, sequence, n_sources, slice(index + 1, index + 2))
-                token = self._token(drawn, sequence.level[:, index], identity[:, index + 1], following, paired)
-                hidden = self._run(token, angles[:, index + 1 : index + 2], caches=caches)
-        grid = filled[:, first:]
-        if self.config.across_sources:
-            return torch.unflatten(grid, 1, (n_new, n_sources, n_levels)).transpose(1, 2)
-        return torch.unflatten(torch.unflatten(grid, 1, (n_new, n_levels)), 0, (batch, n_sources))
-
-    # Parts
-
-    def _sequence(self, codes: Tensor, sources: Sources | None) -> tuple[TokenSequence, Tensor]:
-        """Flatten codes, and return what identifies each token: float, shape (sequences, tokens, width)."""
-        mask = None if sources is None else sources.mask
-        if self.config.across_sources:
-            sequence = flatten_codes(codes, mask)
-        else:
-            sequence = flatten_codes(codes.flatten(0, 1)[:, None])
-            valid = sequence.valid if mask is None else sequence.valid & mask.flatten()[:, None]
-            sequence = sequence._replace(valid=valid)
-        vectors_BSD = self._source_vectors(codes, sources)
-        if self.config.across_sources:
-            index = sequence.source[..., None].expand(-1, -1, vectors_BSD.shape[-1])
-            of_source = vectors_BSD.gather(1, index)
-        else:
-            of_source = vectors_BSD.flatten(0, 1)[:, None].expand(-1, sequence.codes.shape[1], -1)
-        return sequence, of_source + self.level_embedding(sequence.level)
-
-    def _source_vectors(self, codes: Tensor, sources: Sources | None) -> Tensor:
-        if self.tokenizer.sizes.n_sources is not None:
-            return self.source_embedding.weight.expand(len(codes), -1, -1)
-        if sources is None:
-            raise UserError("encoder 'causal': each channel is a source; pass the sensors of the codes")
-        pos, types = (part.masked_fill(~mask, 0) for part, mask in _masked(sources))
-        embedded: Tensor = self.sensor_embedding(pos.to(self.level_embedding.weight.dtype), types)
-        return embedded
-
-    def _in_order(self, linear: LinearPrediction | None, sequence: TokenSequence) -> LinearPrediction | None:
-        """Return a linear prediction in the order of a sequence: (sequences, tokens)."""
-        if linear is None:
-            return None
-        if not self.config.across_sources:
-            return LinearPrediction(*(part.flatten(0, 1) for part in linear))
-        return LinearPrediction(*(part.transpose(1, 2).flatten(1).gather(1, sequence.order) for part in linear))
-
-    def _pairs(
-        self, codes_BN: Tensor, sequence: TokenSequence, n_sources: int, tokens: slice = slice(None)
-    ) -> Position | None:
-        """Return what counts and the prediction of latents tell of tokens, or None if the network has no tables."""
-        if self.tables is None:
-            return None
-        in_step = n_sources if self.config.across_sources else 1
-        if not self.config.across_sources:  # each sequence has one source
-            source = torch.arange(len(codes_BN), device=codes_BN.device) % n_sources
-            sequence = sequence._replace(source=source[:, None].expand_as(codes_BN))
-        found = find_pairs(codes_BN, sequence, in_step * self.n_levels, tokens)
-        return found if self.latents is None else found._replace(remaining=self.latents.remaining(codes_BN, tokens))
-
-    def _head(self, hidden: Tensor, linear: LinearPrediction | None, pairs: Position | None) -> Tensor:
-        """Return logits of hidden features, added to the corrected linear prediction or to counted shares."""
-        hidden = self.last_norm(hidden)
-        logits: Tensor = self.predict_head(hidden)
-        if self.tables is not None and pairs is not None:
-            counted: Tensor = self.tables(pairs)
-            if self.latents is not None:
-                counted = self.latents(pairs, counted)
-            return logits.float() + counted
-        if linear is None or self.linear is None:
-            return logits
-        shift, widening = self.correct_linear(hidden).float().unbind(-1)
-        location = linear.location + shift * linear.scale
-        change = self.correct_tail(hidden).float() if self.config.heavy_tail else None
-        return logits.float() + self.linear.log_shares(location, linear.scale * widening.exp(), change)
-
-    def _inputs(
-        self, sequence: TokenSequence, identity: Tensor, linear: LinearPrediction | None, pairs: Position | None
-    ) -> Tensor:
-        """Add the code before each token, its linear prediction and its paired code to its identity."""
-        sizes = self.tokenizer.sizes
-        ids = sequence.level * sizes.n_codes + sequence.codes
-        begin = torch.full_like(ids[:, :1], sizes.n_levels * sizes.n_codes)
-        entered: Tensor = self.code_embedding(torch.cat([begin, ids[:, :-1]], dim=1)) + identity
-        return self._read(entered, linear, pairs)
-
-    def _token(
-        self,
-        code: Tensor,
-        level: Tensor,
-        identity: Tensor,
-        linear: LinearPrediction | None,
-        pairs: Position | None,
-    ) -> Tensor:
-        """Return the input of one token from the code before it, (sequences, 1, width)."""
-        entered: Tensor = (self.code_embedding(level * self.tokenizer.sizes.n_codes + code) + identity)[:, None]
-        return self._read(entered, linear, pairs)
-
-    def _read(self, entered: Tensor, linear: LinearPrediction | None, pairs: Position | None) -> Tensor:
-        """Add what the starting point tells of tokens to their input."""
-        if pairs is not None:
-            ids = torch.where(pairs.paired < 0, -1, pairs.level * self.tokenizer.sizes.n_codes + pairs.paired)
-            entered = entered + cast("Tensor", self.paired_embedding(ids % self.paired_embedding.num_embeddings))
-            return entered if pairs.remaining is None else entered + cast("Tensor", self.read_latent(pairs.remaining))
-        if linear is None:
-            return entered
-        parts = [linear.location, linear.scale.log(), linear.innovation.clamp(-MOST_INNOVATION, MOST_INNOVATION)]
-        return entered + cast("Tensor", self.read_linear(torch.stack(parts, dim=-1).to(self.read_linear.weight.dtype)))
-
-    def _angles(self, sequence: TokenSequence) -> Tensor:
-        head_dim = self.config.width // self.config.n_head
-        return rotary_angles(sequence.time, sequence.source, sequence.level, head_dim)
-
-    def _run(
-        self,
-        hidden: Tensor,
-        angles: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-        caches: Sequence[KeyValueCache] = (),
-    ) -> Tensor:
-        for number, block in enumerate(self.blocks):
-            hidden = block(hidden, angles, generator, caches[number] if caches else None)
-        return hidden
-
-
-def _masked(sources: Sources) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    return (sources.pos, sources.mask[..., None]), (sources.sensor_type, sources.mask)
+        return continue_codes(
+            self, codes, n_steps, generator=generator, temperature=temperature, top_p=top_p, sources=sources
+        )
