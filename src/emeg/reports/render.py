@@ -4,7 +4,7 @@ from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-PAGE_VERSION = 3
+PAGE_VERSION = 4
 """Part of the names of pages: raised when pages change, so that one of an older version is drawn again."""
 
 

@@ -11,6 +11,7 @@ from emeg.progress import Progress, silent
 from emeg.reports.lineage import metrics_over_steps, network_title
 from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table, metric_title, sentence, words
 from emeg.reports.plots import scores
+from emeg.reports.sections.by_task import gains_by_task, models_by_task
 from emeg.reports.sections.comparison import (
     Shown,
     budgets_picture,
@@ -73,19 +74,19 @@ def grid_page(store: Store, evaluations: Sequence[Evaluated], progress: Progress
         figures += own
     caption = "Every model on every task, with all labels or the largest number of examples"
     training, missing = _training(store, grids)
+    networks = _networks(store, grids)
     context = {
         "title": _title(grids, tasks),
-        "subtitle": _subtitle(store, grids, tasks, shown),
-        "notes": [
-            f"{name}: {note}" if len(grids) > 1 else f"{sentence(note)}."
-            for name, grid in grids.items()
-            for note in grid.provenance.get("notes", ())
-        ],
+        "subtitle": _subtitle(grids, networks, shown),
+        "notes": _notes(grids),
         "tiles": _tiles(grids, tasks, evaluations),
         "gates": gates_table(grids),
         "checks": _checks(evaluations),
         "checks_missing": [f"{one.name}: {NO_CHECKS}" for one in evaluations if one.checks is None],
         "forest": forest_picture(shown, tasks),
+        "by_task": [
+            one for one in (models_by_task(shown, tasks, networks), gains_by_task(grids, tasks, networks)) if one
+        ],
         "scores": scores_table(fullest(shown), caption, with_task=True, with_evaluation=len(grids) > 1),
         "tasks": sections,
         "training": training,
@@ -105,18 +106,35 @@ def _title(grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask]) -> s
     return titles[0] if len(titles) == 1 else f"Evaluation on {len(titles)} tasks"
 
 
-def _subtitle(
-    store: Store, grids: Mapping[str, GridSummary], tasks: Mapping[str, GridTask], shown: Sequence[Shown]
-) -> str:
+def _notes(grids: Mapping[str, GridSummary]) -> list[str]:
+    """Return what restricts the evaluations, each text once with the evaluations that it holds for."""
+    found: dict[str, list[str]] = {}
+    for name, grid in grids.items():
+        for note in grid.provenance.get("notes", ()):
+            found.setdefault(note, []).append(short_name(name))
+    if len(grids) == 1:
+        return [f"{sentence(note)}." for note in found]
+    return [
+        f"{sentence(note)} ({'all evaluations' if len(names) == len(grids) else ', '.join(names)})."
+        for note, names in found.items()
+    ]
+
+
+def _networks(store: Store, grids: Mapping[str, GridSummary]) -> dict[str, str]:
+    """Return the kind of each network that is still in the store, for readers."""
+    models = dict.fromkeys(str(grid.provenance.get("model") or "") for grid in grids.values())
+    return {name: _kind_of(store, name) for name in models if name and store.has("models", name)}
+
+
+def _subtitle(grids: Mapping[str, GridSummary], networks: Mapping[str, str], shown: Sequence[Shown]) -> str:
     n_subjects = len({name for one in shown for name in one.score.subjects})
     seeds = [f"{n} seed{'' if n == 1 else 's'}" for n in sorted({len(grid.seeds) for grid in grids.values()})]
     modes = sorted({grid.split_mode for grid in grids.values()})
     versions = sorted({grid.version for grid in grids.values()})
-    models = dict.fromkeys(str(grid.provenance.get("model") or "") for grid in grids.values())
-    networks = [f"{short_name(name)} {_kind_of(store, name)}" for name in models if name and store.has("models", name)]
+    named = [f"{short_name(name)} ({kind})" for name, kind in networks.items()]
     parts = [
         f"{n_subjects} subjects, {' or '.join(seeds)}, split mode {' and '.join(map(words, modes))}",
-        f"{'network' if len(networks) == 1 else 'networks'} {', '.join(networks)}" if networks else "",
+        f"{'network' if len(named) == 1 else 'networks'} {', '.join(named)}" if named else "",
         f"{'evaluation' if len(grids) == 1 else 'evaluations'} {', '.join(grids)}",
         f"emeg {', '.join(versions)}",
     ]
@@ -127,7 +145,7 @@ def _kind_of(store: Store, model: str) -> str:
     """Return the kind of an encoder for readers, and its tokens if it has a choice of them."""
     card = model_config(store, model)
     token = card.get("config", {}).get("token", "")
-    return f"({network_title(card, 'BrainOmni')}{f', tokens of a {token}' if token else ''})"
+    return f"{network_title(card, 'BrainOmni')}{f', tokens of a {token}' if token else ''}"
 
 
 def _tiles(
