@@ -153,6 +153,7 @@ def test_channels_that_are_not_eeg_by_name(name, kind):
         (["POL A1", "POL A10"], ["A10", "a1"], {"POL A1": 1, "POL A10": 0}),
         (["Fp1-F7"], ["Fp1"], {}),
         (["C3-A2", "C3-M1"], ["C3"], {}),
+        (["A1-A2"], ["A1"], {}),
         (["T3", "T7"], ["T7", "T3"], {"T3": 1, "T7": 0}),
         (["Fp1"], ["fp1", "FP1", "Fp1"], {"Fp1": 2}),
         (["Fp1"], ["fp1", "FP1"], {}),
@@ -161,6 +162,20 @@ def test_channels_that_are_not_eeg_by_name(name, kind):
 )
 def test_names_of_one_channel_meet_and_others_do_not(recorded, listed, expected):
     assert match_names(recorded, listed) == expected
+
+
+@pytest.mark.parametrize(
+    ("recorded", "listed", "expected"),
+    [
+        (["T3"], ["T7"], {}),
+        (["B3-A1"], ["B3", "A1"], {}),
+        (["B3-A1", "A1"], ["B3"], {}),
+        (["B3-A1", "POL B04"], ["B3", "b4"], {"B3-A1": 0, "POL B04": 1}),
+        (["B3-Ref"], ["B3", "A1"], {"B3-Ref": 0}),
+    ],
+)
+def test_names_of_contacts_mean_no_scalp_electrodes(recorded, listed, expected):
+    assert match_names(recorded, listed, scalp=False) == expected
 
 
 @given(st.permutations(sorted(STANDARD_NAMES)[:40]))

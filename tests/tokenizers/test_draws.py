@@ -46,6 +46,19 @@ def test_no_channel_of_a_hidden_region_is_visible(masked):
         assert len(hidden) <= largest
 
 
+def test_the_order_of_channels_hides_no_other_regions():
+    generator = torch.Generator().manual_seed(4)
+    region = torch.randint(4, (30, 8), generator=generator)
+    real = torch.rand(30, 8, generator=generator) < 0.8
+    real[:, :2] = True
+    drawn, moved = torch.randperm(8, generator=generator), torch.randperm(8, generator=generator)
+    seen = hide_regions(drawn, region, real, 0.5)
+    again = hide_regions(moved.argsort()[drawn], region[:, moved], real[:, moved], 0.5)
+    for row in range(30):
+        visible = moved[again.channels[row, again.mask[row]]]
+        assert visible.tolist() == seen.channels[row, seen.mask[row]].tolist()
+
+
 def tokenizer(tiny_config, **changes) -> BrainTokenizer:
     torch.manual_seed(0)
     return BrainTokenizer(type(tiny_config)(**{**tiny_config.model_dump(), **changes}))

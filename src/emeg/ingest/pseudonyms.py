@@ -81,6 +81,7 @@ _SAID = """
     audio
     auditory average avg axial bad baseline be beep begin beta bids bipolar biosemi blink blinks block boundary brain
     brainvision break breaks bti button bv calibration calm cap channel channels clean clip clipped close closed cnt
+    contact contacts dbs ecog ieeg seeg
     code coil condition continuous control coordsystem count counts cross crosstalk ctf cue cut data delta demo
     derivative device
     devices ds duplicate duplicates dry duke ear easy edf edge eeg eeglab egi electrode electrodes emg empty emptyroom

@@ -180,7 +180,7 @@ def open_header(facts: RecordingFacts, folder: Path) -> None:
             sidecars = table_in_file_time(sidecars, facts.breaks)
             notes = (*(note for note in notes if _OMITTED not in note), *moved)
         facts.sidecars = sidecars
-        table = apply_channels(facts.raw, facts.sidecars)
+        table = apply_channels(facts.raw, facts.sidecars, scalp=not facts.is_intracranial)
         place = apply_contacts if facts.is_intracranial else apply_electrodes
         placed = place(facts.raw, facts.sidecars)
         facts.events = find_events(facts.raw, facts.sidecars, source.format)

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -141,17 +142,21 @@ def like_electrode(part: str) -> bool:
     return part.casefold() in _NAMES or _NUMBERED.fullmatch(part) is not None
 
 
-def match_names(recorded: Sequence[str], listed: Sequence[str]) -> dict[str, int]:
+def match_names(recorded: Sequence[str], listed: Sequence[str], *, scalp: bool = True) -> dict[str, int]:
     """Match channel names of a recording with those of a table by the channel that they mean, not by their spelling.
 
     Equal names match first. Names left over match if they are equal without case, blanks, dots and underscores; then
     if they mean one electrode of the 10-05 system (`standard_name`); then if they are equal without an ``EEG`` prefix,
-    a common reference and leading zeros of a number. Beyond equal names, a match must be the only one on both sides.
+    a common reference and leading zeros of a number. Beyond equal names, a match must be the only one on both sides. A
+    derivation between two electrodes never matches one of the two.
 
     Parameters
     ----------
     recorded, listed : sequence of str
         Names of the recording's channels, and of the table's rows.
+    scalp : bool
+        Whether names may mean scalp electrodes. Contacts in the brain have names such as T3, T7 and A2 that mean other
+        contacts: T3 is not renamed T7, and ``B3-A2`` is a derivation if there is a contact A2.
 
     Returns
     -------
@@ -160,7 +165,9 @@ def match_names(recorded: Sequence[str], listed: Sequence[str]) -> dict[str, int
     """
     first = {name: index for index, name in reversed(list(enumerate(listed)))}
     found = {name: first[name] for name in recorded if name in first}
-    for key in (_spelling, standard_name, _label):
+    contacts = frozenset() if scalp else frozenset(map(_spelling, [*recorded, *listed]))
+    label = partial(_label, contacts=contacts)
+    for key in (_spelling, standard_name, label) if scalp else (_spelling, label):
         used = set(found.values())
         rows = _unique({index: key(name) for index, name in enumerate(listed) if index not in used})
         channels = _unique({name: key(name) for name in recorded if name not in found})
@@ -178,8 +185,12 @@ def _spelling(name: str) -> str:
     return re.sub(r"[\s._\0]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
-def _label(name: str) -> str:
-    """Return a name in small letters without prefix, common reference and leading zeros of numbers."""
+def _label(name: str, *, contacts: frozenset[str] = frozenset()) -> str:
+    """Return a name in small letters without prefix, common reference and leading zeros of numbers.
+
+    The second part of a name is no common reference if it is one of the contacts, or if both parts are ears.
+    """
     parts = electrode_parts(name)
-    kept = parts[:1] if len(parts) == 2 and _is_reference(parts[1]) else parts
+    has_reference = len(parts) == 2 and _is_reference(parts[1]) and not is_bipolar(name)
+    kept = parts[:1] if has_reference and _spelling(parts[1]) not in contacts else parts
     return "-".join(re.sub(r"(?<!\d)0+(?=\d)", "", _spelling(part)) for part in kept)

@@ -11,7 +11,7 @@ from emeg.errors import RecordingError
 from emeg.sensors.coils import REFERENCE_COILS, SENSOR_COILS, UNIT_NAMES, Coil, coil_id
 from emeg.sensors.electrode_positions import place_electrodes, unplaced_contacts
 from emeg.sensors.layout import EEG_COIL, Frame, Sensors, SensorType
-from emeg.sensors.names import is_bipolar, other_kind
+from emeg.sensors.names import electrode_parts, is_bipolar, other_kind
 
 if TYPE_CHECKING:
     import mne
@@ -25,6 +25,8 @@ _MEG_FRAMES: dict[int, Frame] = {_FRAME_UNKNOWN: "device", _FRAME_DEVICE: "devic
 
 _BIOSEMI = re.compile(r"EXG[1-8]|Status")
 """Channels that BioSemi's ActiView adds to every recording."""
+
+_NUMBERED_CONTACT = re.compile(r"[A-Za-z]+['_ ]?\d+")
 
 Channel = dict[str, Any]
 
@@ -139,8 +141,16 @@ def _contact(channel: Channel, frames: set[int]) -> _Sensor | str:
         return f"unit code {int(channel['unit'])} is not volt"
     position = np.array(channel["loc"][:3], np.float64)
     if int(channel["coord_frame"]) not in frames or not np.isfinite(position).all():
+        if _is_derivation(channel["ch_name"]):
+            return "derivation between two contacts without a position of its own in MNI coordinates"
         return "intracranial contact without a position in MNI coordinates"
     return _Sensor(kind, "V", position, np.zeros(3), EEG_COIL)
+
+
+def _is_derivation(name: str) -> bool:
+    """Check whether a name joins two contacts, such as ``LAMY1-LAMY2``."""
+    parts = electrode_parts(name)
+    return len(parts) == 2 and all(_NUMBERED_CONTACT.fullmatch(part) for part in parts)
 
 
 def _put(name: str, outcome: _Sensor | str, found: dict[str, _Sensor], dropped: dict[str, str]) -> None:

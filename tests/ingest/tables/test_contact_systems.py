@@ -12,6 +12,7 @@ from tests.ingest.conftest import ingested
 from emeg.bids_files import write_json, write_table
 from emeg.ingest.tables.contact_systems import read_contact_system
 from emeg.sensors import REGIONS, SensorType, sensor_regions
+from emeg.store import open_recording, read_catalog
 
 SFREQ, SECONDS = 512.0, 12
 SHAFT = {f"LA{i + 1}": (-22.0 - 4.0 * i, -6.0, -20.0) for i in range(6)}
@@ -32,6 +33,7 @@ def write_ieeg(
     system: dict[str, Any] | None = MNI_MM,
     channels: list[dict[str, Any]] | None = None,
     space: str = "",
+    hemisphere: dict[str, str] | None = None,
 ) -> Path:
     """Write a recording in BrainVision's format with its sidecars; return the folder."""
     types = TYPES if types is None else types
@@ -49,7 +51,8 @@ def write_ieeg(
     write_table(folder / f"{stem}_channels.tsv", rows if channels is None else channels)
     front = f"sub-{subject}{f'_space-{space}' if space else ''}"
     if positions is not None:
-        table = [dict(zip(("name", "x", "y", "z"), (name, *p), strict=True)) for name, p in positions.items()]
+        table = [dict(zip(("name", "x", "y", "z"), (name, *p), strict=False)) for name, p in positions.items()]
+        table = [row | ({"hemisphere": hemisphere[row["name"]]} if hemisphere else {}) for row in table]
         write_table(folder / f"{front}_electrodes.tsv", table)
     if system is not None:
         write_json(folder / f"{front}_coordsystem.json", system)
@@ -150,6 +153,75 @@ def test_of_two_spaces_the_normalised_one_is_used(tmp_path):
     np.testing.assert_allclose(recording.sensors.positions * 1e3, list(POSITIONS.values()), atol=1e-5)
 
 
+def test_a_normalised_table_without_positions_is_not_used(tmp_path):
+    archive = tmp_path / "archive"
+    write_ieeg(archive, space="ACPC", system={"iEEGCoordinateSystem": "ACPC", "iEEGCoordinateUnits": "mm"})
+    template = {name: p if name in LEAD else ("n/a",) * 3 for name, p in POSITIONS.items()}
+    write_ieeg(archive, space="MNI152NLin6Asym", positions=template)
+    row, _ = one(archive, tmp_path / "store")
+    assert row.n_channels == len(POSITIONS)
+    assert any("ACPC" in note for note in row.notes)
+
+
+def test_sessions_have_their_own_positions_or_those_of_the_subject(tmp_path):
+    """The second implant has a table of its own; the table of the subject is that of the first."""
+    archive = tmp_path / "archive"
+    folder = write_ieeg(archive)
+    for session in ("01", "02"):
+        own = archive / "sub-01" / f"ses-{session}" / "ieeg"
+        own.mkdir(parents=True)
+        for file in folder.glob("*task-rest*"):
+            content = file.read_bytes().replace(b"sub-01_task", f"sub-01_ses-{session}_task".encode())
+            (own / file.name.replace("sub-01", f"sub-01_ses-{session}")).write_bytes(content)
+    for file in folder.iterdir():
+        if "task-rest" in file.name:
+            file.unlink()
+        else:
+            file.rename(archive / "sub-01" / file.name)
+    folder.rmdir()
+    second = [dict(zip(("name", "x", "y", "z"), (n, x + 6, y, z), strict=True)) for n, (x, y, z) in POSITIONS.items()]
+    write_table(own / "sub-01_ses-02_electrodes.tsv", second)
+    write_json(own / "sub-01_ses-02_coordsystem.json", MNI_MM)
+    made = ingested(archive, tmp_path / "store")
+    for row in read_catalog(made.store):
+        found = open_recording(made.store, row.recording).sensors.positions * 1e3
+        shift = (6, 0, 0) if row.session.endswith("02") else (0, 0, 0)
+        np.testing.assert_allclose(found - np.array(shift), list(POSITIONS.values()), atol=1e-5)
+    assert len(made.result.ready) == 2
+
+
+def test_zero_and_contradicting_rows_are_no_positions(tmp_path):
+    folder = write_ieeg(tmp_path / "archive", positions={**POSITIONS, "LA1": (0, 0.0, "0")})
+    table = folder / "sub-01_electrodes.tsv"
+    again = "LA3\t-30.0\t-6.0\t-20.0\nLA2\t50\t1\t2\n"
+    table.write_text(table.read_text(encoding="utf-8") + again, encoding="utf-8")
+    row, recording = one(tmp_path / "archive", tmp_path / "store")
+    assert set(row.dropped) == {"LA1", "LA2"}
+    assert recording.sensors.names[0] == "LA3"
+    assert [sum(word in note for note in row.notes) for word in ("0 for x", "different positions")] == [1, 1]
+
+
+def test_contacts_do_not_have_the_names_of_scalp_electrodes(tmp_path):
+    """In the 10-20 system T3 was renamed T7, and A2 is an ear; both are contacts here."""
+    types = dict.fromkeys(("T3", "A1-A2", "B3-A2", "B4-Ref", "T5"), "SEEG")
+    positions = {"T7": (-40, -20, -10), "T5": (-45, -20, -10)}
+    positions |= {f"{letter}{i}": (-20 - i, 10, -20) for letter in "AB" for i in range(1, 5)}
+    write_ieeg(tmp_path / "archive", types=types, positions=positions)
+    row, recording = one(tmp_path / "archive", tmp_path / "store")
+    assert recording.sensors.names == ("B4-Ref", "T5")
+    np.testing.assert_allclose(recording.sensors.positions[0] * 1e3, positions["B4"], atol=1e-5)
+    assert "derivation" in row.dropped["A1-A2"]
+    assert "derivation" in row.dropped["B3-A2"]
+    assert "derivation" not in row.dropped["T3"]
+
+
+def test_few_contradicting_hemispheres_are_noted(tmp_path):
+    write_ieeg(tmp_path / "archive", hemisphere={name: "R" if name == "LA1" else "l" for name in POSITIONS})
+    row, recording = one(tmp_path / "archive", tmp_path / "store")
+    assert len(recording.sensors) == len(POSITIONS)
+    assert any("hemisphere" in note and "LA1" in note for note in row.notes)
+
+
 def test_names_meet_in_spite_of_case_and_zeros(tmp_path):
     respelt = {name.lower().replace("g0", "g"): p for name, p in POSITIONS.items()}
     write_ieeg(tmp_path / "archive", positions=respelt)
@@ -197,10 +269,16 @@ RUBBISH = {
     "only n/a": ({"positions": dict.fromkeys(POSITIONS, ("n/a",) * 3)}, ("electrodes.tsv", "positions")),
     "other names": ({"positions": {f"X{i}": p for i, p in enumerate(SHAFT.values())}}, ("electrodes.tsv",)),
     "pixels": ({"system": {**MNI_MM, "iEEGCoordinateUnits": "pixels"}}, ("pixels",)),
-    "no coordsystem": ({"system": None}, ("absent",)),
+    "no coordsystem": ({"system": None}, ("coordsystem.json",)),
     "no unit": ({"system": {"iEEGCoordinateSystem": "MNI152NLin2009cAsym"}}, ("millimetres taken for metres",)),
     "wrong unit": ({"system": {**MNI_MM, "iEEGCoordinateUnits": "cm"}}, ("centimetres", "m from the middle")),
     "other system": ({"system": {**MNI_MM, "iEEGCoordinateSystem": "Other"}}, ("'Other'",)),
+    "no system": ({"system": {"iEEGCoordinateUnits": "mm"}}, ("iEEGCoordinateSystem",)),
+    "surface of one person": ({"system": {**MNI_MM, "iEEGCoordinateSystem": "fsnative"}}, ("'fsnative'",)),
+    "no z": ({"positions": {name: p[:2] for name, p in POSITIONS.items()}}, ("no column 'z'",)),
+    "no numbers": ({"positions": {name: (f"[{p[0]}]", *p[1:]) for name, p in POSITIONS.items()}}, ("no numbers",)),
+    "mirrored": ({"hemisphere": dict.fromkeys(POSITIONS, "R")}, ("hemisphere",)),
+    "derivations": ({"types": {"LA1-LA2": "SEEG", "LA2-LA3": "SEEG"}}, ("derivation",)),
     "infants": ({"system": {**MNI_MM, "iEEGCoordinateSystem": "MNIInfant"}}, ("MNIInfant",)),
     "one point": ({"positions": dict.fromkeys(POSITIONS, (1.0, 2.0, 3.0))}, ("same position",)),
     "only EEG": ({"types": {"C3": "EEG", "C4": "EEG", "Cz": "EEG"}}, ("EEG", "ieeg")),
@@ -219,12 +297,28 @@ def test_rubbish_is_refused_in_one_line_with_its_cause(tmp_path, case):
     assert record.next_action
 
 
+def test_units_of_the_file_and_of_the_table(tmp_path):
+    """One note for all channels; the amplitude is that of the file, read by MNE-Python."""
+    rows = [{"name": name, "type": kind, "units": "mV", "status": "good"} for name, kind in TYPES.items()]
+    folder = write_ieeg(tmp_path / "archive", channels=rows)
+    row, recording = one(tmp_path / "archive", tmp_path / "store")
+    assert sum("mV" in note for note in row.notes) == 1
+    raw = mne.io.read_raw_brainvision(folder / "sub-01_task-rest_ieeg.vhdr", preload=True, verbose="error")
+    raw.resample(256.0, verbose="error")
+    mine, theirs = (
+        mne.filter.filter_data(signal.astype(float), 256.0, 5.0, 40.0, verbose="error")[:, 512:-512]
+        for signal in (recording.read(0, recording.n_samples), raw.get_data())
+    )
+    assert np.abs(mine - theirs).max() < 0.1 * theirs.std()
+
+
 def test_no_types_and_an_empty_folder(tmp_path):
     folder = write_ieeg(tmp_path / "archive")
     (folder / "sub-01_task-rest_channels.tsv").unlink()
     (tmp_path / "archive" / "sub-02" / "ieeg").mkdir(parents=True)
     record = refused(tmp_path / "archive", tmp_path / "store")
     assert "ieeg" in record.reason
+    assert "electrodes.tsv" not in record.reason  # the types are what is missing
     assert "channels.tsv" in record.next_action
 
 

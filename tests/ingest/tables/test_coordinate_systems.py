@@ -6,6 +6,7 @@ from emeg.ingest.tables.coordinate_systems import choose_pair, read_system
 
 CAPTRAK = {"EEGCoordinateSystem": "CapTrak", "EEGCoordinateUnits": "m"}
 TEMPLATE = {"EEGCoordinateSystem": "fsaverage", "EEGCoordinateUnits": "mm"}
+PLACED = [{"name": "Cz", "x": "0", "y": "0", "z": "0.1"}]
 LANDMARKS = {"AnatomicalLandmarkCoordinates": {"NAS": [0, 1, 0], "LPA": [-1, 0, 0], "RPA": [1, 0, 0]}}
 
 
@@ -31,7 +32,8 @@ def test_table_and_system_are_of_one_space(electrodes, systems, expected):
     paths = [name(space, "electrodes") for space in electrodes]
     contents = {name(space, "coordsystem"): stated for space, stated in systems.items()}
     table, system = expected
-    assert choose_pair(paths, list(contents), contents) == (
+    tables = dict.fromkeys(paths, PLACED)
+    assert choose_pair(tables, list(contents), contents) == (
         name(table, "electrodes"),
         "" if system is None else name(system, "coordsystem"),
     )
@@ -40,11 +42,27 @@ def test_table_and_system_are_of_one_space(electrodes, systems, expected):
 def test_the_nearest_table_of_a_space_counts():
     electrodes = ["space-CapTrak_electrodes.tsv", "sub-01/eeg/sub-01_space-CapTrak_electrodes.tsv"]
     systems = {"space-CapTrak_coordsystem.json": CAPTRAK}
-    assert choose_pair(electrodes, list(systems), systems) == (electrodes[1], "space-CapTrak_coordsystem.json")
+    tables = dict.fromkeys(electrodes, PLACED)
+    assert choose_pair(tables, list(systems), systems) == (electrodes[1], "space-CapTrak_coordsystem.json")
+
+
+@pytest.mark.parametrize(("n_known", "chosen"), [(0, "EEGLAB"), (1, "EEGLAB"), (2, "CapTrak")])
+def test_a_table_with_few_positions_is_not_chosen(n_known, chosen):
+    """Both systems can be used and rank alike; CapTrak's table comes last."""
+    unknown = {"name": "Cz", "x": "n/a", "y": "n/a", "z": "n/a"}
+    tables = {
+        name("EEGLAB", "electrodes"): PLACED * 4,
+        name("CapTrak", "electrodes"): PLACED * n_known + [unknown] * (4 - n_known),
+    }
+    contents = {
+        name("EEGLAB", "coordsystem"): {"EEGCoordinateSystem": "EEGLAB"},
+        name("CapTrak", "coordsystem"): CAPTRAK,
+    }
+    assert choose_pair(tables, list(contents), contents)[0] == name(chosen, "electrodes")
 
 
 def test_a_system_without_a_table_is_kept_for_its_landmarks():
-    assert choose_pair([], ["coordsystem.json"], {"coordsystem.json": CAPTRAK}) == ("", "coordsystem.json")
+    assert choose_pair({}, ["coordsystem.json"], {"coordsystem.json": CAPTRAK}) == ("", "coordsystem.json")
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,24 @@ def test_regions_are_masked_as_a_whole(regions, n_real, ratio, seed):
         assert bool(hidden) == (len(set(of.values())) > 1)
 
 
+def test_the_order_of_sensors_changes_no_mask():
+    generator = torch.Generator().manual_seed(4)
+    region, uniform = torch.randint(5, (40, 9), generator=generator), torch.rand(40, 9, generator=generator)
+    real = torch.rand(40, 9, generator=generator) < 0.8
+    order = torch.randperm(9, generator=generator)
+    masked = mask_regions(region, real, uniform, 0.4)
+    assert torch.equal(mask_regions(region[:, order], real[:, order], uniform[:, order], 0.4), masked[:, order])
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_a_region_is_masked_with_the_stated_probability_whatever_its_size(size):
+    """Of many regions, so that the rules for the lowest and the highest draw matter little."""
+    region = torch.arange(200).repeat_interleave(size).expand(20, -1) + 1
+    uniform = torch.rand(region.shape, generator=torch.Generator().manual_seed(5))
+    share = mask_regions(region, torch.ones_like(region, dtype=torch.bool), uniform, 0.3).float().mean()
+    assert abs(float(share) - 0.3) < 0.03  # four standard errors of 4,000 draws
+
+
 class ChannelEncoder:
     """Encoder over tokens of channels that remembers its input."""
 

@@ -24,8 +24,16 @@ class ChannelTable:
     notes: tuple[str, ...]
 
 
-def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
-    """Set the types that `channels.tsv` gives; MEG channels keep those of their coils.
+def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars, *, scalp: bool = True) -> ChannelTable:
+    """Set the types that `channels.tsv` states; MEG channels keep those of their coils.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+        Changed in place.
+    sidecars : Sidecars
+    scalp : bool
+        Whether names may mean scalp electrodes (`match_names`).
 
     Raises
     ------
@@ -37,7 +45,7 @@ def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
     bad = set(raw.info["bads"])
     if not sidecars.channels:
         return ChannelTable(factors, frozenset(bad), tuple(notes))
-    rows = _match(raw, sidecars.channels, notes, sidecars.path("channels"))
+    rows = _match(raw, sidecars.channels, notes, sidecars.path("channels"), scalp=scalp)
     types = dict(zip(raw.ch_names, channel_types(raw), strict=True))
     wanted = {}
     for name, row in rows.items():
@@ -51,10 +59,12 @@ def apply_channels(raw: "mne.io.BaseRaw", sidecars: Sidecars) -> ChannelTable:
     return ChannelTable(factors | _scales(raw, rows, wanted, notes), frozenset(bad), tuple(notes))
 
 
-def _match(raw: "mne.io.BaseRaw", table: Rows, notes: list[str], path: str) -> dict[str, dict[str, str]]:
+def _match(
+    raw: "mne.io.BaseRaw", table: Rows, notes: list[str], path: str, *, scalp: bool
+) -> dict[str, dict[str, str]]:
     """Return rows by channel: by name, or by order where as many rows as channels have other names."""
     rows = _distinct(table, path)
-    indices = match_names(raw.ch_names, [row["name"] for row in rows])
+    indices = match_names(raw.ch_names, [row["name"] for row in rows], scalp=scalp)
     if not indices and len(table) == len(raw.ch_names) == len(rows):
         return _by_order(raw, table, notes)
     if not indices:
@@ -121,6 +131,7 @@ def _scales(
     """Return factors to volts for channels whose file states no unit; the others are in volts already."""
     stated = raw._orig_units
     scales = {}
+    differing: dict[tuple[str, str], list[str]] = {}
     for name, kind in wanted.items():
         unit = volts(rows[name].get("units", ""))
         own = str(stated.get(name, "")).lower()
@@ -129,7 +140,12 @@ def _scales(
         if own in {"", "n/a", "none", "na"} and unit != 1.0:
             scales[name] = unit
         elif volts(own) not in {None, unit}:
-            notes.append(f"channels.tsv: {name!r} in {rows[name]['units']}, the file says {own}; the file's was used")
+            differing.setdefault((rows[name]["units"], str(stated[name])), []).append(name)
+    for (listed, in_file), names in differing.items():
+        notes.append(
+            f"channels.tsv: {len(names)} channels, such as {names[0]!r}, are in {listed} there, but the file says"
+            f" {in_file}; the file's unit was used"
+        )
     if scales:
         notes.append(f"unit of {len(scales)} channels taken from channels.tsv, since the file states none")
     return scales

@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from emeg.ingest.refusals import quoted
-from emeg.ingest.tables.coordinate_systems import read_landmarks, stated_unit
+from emeg.ingest.tables.coordinate_systems import folded_system, read_landmarks, shown_system, stated_unit
 from emeg.ingest.text_files import ABSENT
 from emeg.sensors.brain_space import MNI_OF_HEAD, MNI_OF_TALAIRACH, Affine
 
@@ -20,10 +19,6 @@ _AVERAGE_BRAIN = frozenset({"acpc", "talairach"})
 
 _SCANNER = frozenset({"scanras", "scanner"})
 """Systems with the directions of the body (right, anterior, superior), whose origin is anywhere."""
-
-_KNOWN = re.compile(
-    r"mni\w*|icbm\w*|colin27|ixi549space|fsaverage\w*|acpc|talairach|scanras|scanner|pixels|other|individual"
-)
 
 
 class ContactSystem(NamedTuple):
@@ -54,13 +49,13 @@ def read_contact_system(stated: Mapping[str, Any]) -> ContactSystem:
     """
     notes: list[str] = []
     unit = stated_unit(stated.get("iEEGCoordinateUnits"))
-    name = _folded(stated.get("iEEGCoordinateSystem"))
+    name = folded_system(stated.get("iEEGCoordinateSystem"))
     if _MNI.fullmatch(name):
         return ContactSystem(unit, name, np.eye(4), ())
     key = "AnatomicalLandmarkCoordinateUnits"
     of_landmarks = stated_unit(stated[key]) if str(stated.get(key) or "").strip() not in ABSENT else unit
     theirs = stated.get("AnatomicalLandmarkCoordinateSystem")
-    points = stated.get("AnatomicalLandmarkCoordinates") if _folded(theirs) in {"", "na", name} else None
+    points = stated.get("AnatomicalLandmarkCoordinates") if folded_system(theirs) in {"", "na", name} else None
     to_mni: Affine | None = None
     how = ""
     if name in _SCANNER and len(found := read_landmarks(points, of_landmarks, notes, names=_COMMISSURES)) == 3:
@@ -78,20 +73,25 @@ def read_contact_system(stated: Mapping[str, Any]) -> ContactSystem:
 _COMMISSURES = {"ac": ("ac",), "pc": ("pc",), "ih": ("ih",)}
 
 
-def shown_contact_system(stated: Mapping[str, Any]) -> str:
-    """Return the system's name for a message: names that BIDS knows as they are, others as `quoted` has them."""
-    system = str(stated.get("iEEGCoordinateSystem") or "absent")
-    return repr(system) if _KNOWN.fullmatch(_folded(system)) else quoted(system)
+def missing_transform(stated: Mapping[str, Any]) -> str:
+    """Return why positions in a coordinate system without a transform to MNI152 cannot be used, for a message."""
+    if not stated:
+        return "there is no coordsystem.json that states their coordinate system"
+    system = stated.get("iEEGCoordinateSystem")
+    if not system:
+        return "coordsystem.json has no iEEGCoordinateSystem"
+    if folded_system(system) in _SCANNER:
+        return (
+            f"iEEGCoordinateSystem {shown_system(system)} of coordsystem.json can only be brought to MNI152 by"
+            " landmarks (AC, PC and IH, or nasion, LPA and RPA), which are not in AnatomicalLandmarkCoordinates"
+        )
+    return f"iEEGCoordinateSystem {shown_system(system)} of coordsystem.json has no known relation to MNI152"
 
 
 def rank_contact_system(stated: Mapping[str, Any]) -> tuple[bool, bool]:
     """Return how well a system suits, to choose among several of a recording: positions usable, then normalised."""
     system = read_contact_system(stated)
     return system.to_mni is not None and system.unit is not None, system.is_exact
-
-
-def _folded(system: object) -> str:
-    return re.sub(r"[^a-z0-9]", "", str(system or "").lower())
 
 
 def _from_commissures(ac: NDArray[np.float64], pc: NDArray[np.float64], ih: NDArray[np.float64]) -> Affine:

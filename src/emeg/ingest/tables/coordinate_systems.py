@@ -20,6 +20,11 @@ _TEMPLATE_SYSTEMS = re.compile(
 )
 """Systems of templates and scanners that BIDS names: they say nothing of the person's own head."""
 
+_OTHER_SYSTEMS = frozenset(
+    {"acpc", "fsnative", "individual", "ixi549space", "na", "pixels", "ras", "scanras", "t1w", "tkreg"}
+)
+"""Further names of systems in use. None is the name of a person, so messages may repeat them."""
+
 _LANDMARKS = {"nasion": ("nas", "nasion"), "lpa": ("lpa",), "rpa": ("rpa",)}
 _FLAT = 0.1
 """Sine of the smallest angle of the landmarks' triangle from which they span a plane."""
@@ -53,21 +58,26 @@ def rank_system(stated: Mapping[str, Any]) -> tuple[bool, bool]:
 
 
 def choose_pair(
-    electrodes: Sequence[str],
+    electrodes: Mapping[str, Sequence[Mapping[str, str]]],
     coordsystems: Sequence[str],
     contents: Mapping[str, dict[str, Any]],
     rank: Callable[[Mapping[str, Any]], tuple[bool, bool]] = rank_system,
 ) -> tuple[str, str]:
     """Choose an electrodes table and the coordinate system that belongs to it, by the BIDS entity ``space``.
 
+    A table with less than half as many positions as another one of a usable system is not chosen: tables of a
+    template are often there with ``n/a`` for every electrode that was not normalised.
+
     Parameters
     ----------
-    electrodes, coordsystems : sequence of str
-        Paths of the recording's tables and systems, the most general first.
+    electrodes : mapping of str to sequence of mapping
+        Rows of the recording's tables by path, the most general first.
+    coordsystems : sequence of str
+        Paths of the recording's coordinate systems, the most general first.
     contents : mapping of str to dict
         Content of each coordinate system, by path.
     rank : callable
-        Rank of a system's content; the highest is chosen.
+        Rank of a system's content: whether its positions can be used, then whether it is preferred.
 
     Returns
     -------
@@ -77,9 +87,22 @@ def choose_pair(
     """
     if not electrodes:
         return "", coordsystems[-1] if coordsystems else ""
-    pairs = [(table, _system_of(table, electrodes, coordsystems)) for table in electrodes]
+    tables = tuple(electrodes)
+    pairs = [(table, _system_of(table, tables, coordsystems)) for table in tables]
+    ranks = [rank(contents.get(system, {})) for _, system in pairs]
+    counts = [sum(has_position(row) for row in electrodes[table]) for table in tables]
+    most = max((count for count, (usable, _) in zip(counts, ranks, strict=True) if usable), default=0)
 
-    return pairs[max(range(len(pairs)), key=lambda index: (*rank(contents.get(pairs[index][1], {})), index))]
+    def key(index: int) -> tuple[bool, bool, bool, int]:
+        usable, preferred = ranks[index]
+        return usable, 2 * counts[index] >= most, preferred, index
+
+    return pairs[max(range(len(pairs)), key=key)]
+
+
+def has_position(row: Mapping[str, str]) -> bool:
+    """Return whether a row of an electrodes table has all three coordinates."""
+    return all(row.get(axis, "") not in ABSENT for axis in "xyz")
 
 
 def _system_of(table: str, electrodes: Sequence[str], coordsystems: Sequence[str]) -> str:
@@ -103,13 +126,14 @@ def read_system(stated: Mapping[str, Any]) -> CoordinateSystem:
     key = "AnatomicalLandmarkCoordinateUnits"
     of_landmarks = stated_unit(stated[key]) if str(stated.get(key) or "").strip() not in ABSENT else unit
     landmarks = read_landmarks(stated.get("AnatomicalLandmarkCoordinates"), of_landmarks, notes)
-    return CoordinateSystem(unit, _folded(stated.get("EEGCoordinateSystem")), landmarks, tuple(notes))
+    return CoordinateSystem(unit, folded_system(stated.get("EEGCoordinateSystem")), landmarks, tuple(notes))
 
 
-def shown_system(stated: Mapping[str, Any]) -> str:
-    """Return the system's name for a message: names that BIDS knows as they are, others as `quoted` has them."""
-    system = str(stated.get("EEGCoordinateSystem") or "absent")
-    return repr(system) if _TEMPLATE_SYSTEMS.fullmatch(_folded(system)) else quoted(system)
+def shown_system(system: object) -> str:
+    """Return the name of a coordinate system for a message: known names as they are, others as `quoted` has them."""
+    known = _HEAD_SYSTEMS | _ALS_SYSTEMS | _OTHER_SYSTEMS
+    folded = folded_system(system)
+    return repr(system) if folded in known or _TEMPLATE_SYSTEMS.fullmatch(folded) else quoted(str(system))
 
 
 def stated_unit(stated: object) -> float | None:
@@ -117,7 +141,8 @@ def stated_unit(stated: object) -> float | None:
     return 1.0 if stated is None or stated == "" else metres(str(stated))
 
 
-def _folded(system: object) -> str:
+def folded_system(system: object) -> str:
+    """Return the name of a coordinate system in small letters, without blanks and marks."""
     return re.sub(r"[^a-z0-9]", "", str(system or "").lower())
 
 

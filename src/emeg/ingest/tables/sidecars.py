@@ -27,7 +27,21 @@ Rows = list[dict[str, str]]
 _KEYS = {"channels": "name", "events": "onset", "electrodes": "name"}
 """Tables, and the column that each cannot do without."""
 
-_NAMES = ("name", "type", "units", "status", "onset", "duration", "trial_type", "value", "sample", "x", "y", "z")
+_NAMES = (
+    "name",
+    "type",
+    "units",
+    "status",
+    "onset",
+    "duration",
+    "trial_type",
+    "value",
+    "sample",
+    "x",
+    "y",
+    "z",
+    "hemisphere",
+)
 _COLUMNS = {name.replace("_", ""): name for name in _NAMES} | {"unit": "units", "types": "type", "onsets": "onset"}
 """Columns that are read, by their names in small letters without blanks and dashes."""
 
@@ -90,7 +104,7 @@ def read_sidecars(source: Source, folder: Path) -> Sidecars:
         with _positions_only(notes):
             tables[path] = _read_table(folder, path, notes, key=_KEYS["electrodes"])
     rank = rank_contact_system if is_intracranial(source.path) else rank_system
-    electrodes, system = choose_pair(tuple(tables), tuple(systems), systems, rank)
+    electrodes, system = choose_pair(tables, tuple(systems), systems, rank)
     paths = {kind: found[-1] for kind in _KEYS if (found := source.sidecars_named(kind))} | {"electrodes": electrodes}
     paths = {kind: path for kind, path in paths.items() if path}
 

@@ -22,6 +22,8 @@ from emeg.tokenizers.braintokenizer.layers import N_POSITION
 
 NOT_COUNTED = -100
 """Marks codes that are not predicted."""
+UNIFORM_STEPS = 2**24
+"""Number of values that uniform random numbers in float32 have."""
 MASK_TOKEN_SHARE = 0.8
 """Share of the masked tokens that become the mask token; the others take the features of another token."""
 
@@ -122,7 +124,8 @@ def mask_regions(region_BS: Tensor, real_BS: Tensor, uniform_BS: Tensor, ratio: 
     real_BS : bool, shape (batch, sources)
         True for sensors that are there.
     uniform_BS : float32, shape (batch, sources)
-        Uniform random numbers, dimensionless; that of the first sensor of a region decides.
+        Uniform random numbers below 1, dimensionless. The fraction of the sum over a region's sensors, which is uniform
+        too, decides: it does not depend on the order of the sensors.
     ratio : float
         Probability that a region is masked.
 
@@ -133,7 +136,8 @@ def mask_regions(region_BS: Tensor, real_BS: Tensor, uniform_BS: Tensor, ratio: 
     own = -1 - torch.arange(region_BS.shape[1], device=region_BS.device)
     region_BS = torch.where(region_BS == 0, own, region_BS.long())
     same_BSS = (region_BS[:, :, None] == region_BS[:, None, :]) & real_BS[:, None, :]
-    drawn_BS = uniform_BS.gather(1, same_BSS.to(torch.int8).argmax(dim=2))
+    whole_BS = (uniform_BS * UNIFORM_STEPS).long()  # integers, because sums of floats depend on their order
+    drawn_BS = (same_BSS * whole_BS[:, None, :]).sum(dim=2).remainder(UNIFORM_STEPS).to(uniform_BS) / UNIFORM_STEPS
     lowest_B1 = drawn_BS.masked_fill(~real_BS, 2.0).amin(dim=1, keepdim=True)
     highest_B1 = drawn_BS.masked_fill(~real_BS, -1.0).amax(dim=1, keepdim=True)
     masked_BS = (drawn_BS <= ratio) | (drawn_BS == lowest_B1)
