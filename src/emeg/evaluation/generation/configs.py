@@ -34,6 +34,10 @@ class GenerateConfig(Config):
     """Divides the logits before a code is drawn; 0 takes the most likely code."""
     top_p: float = Field(1.0, gt=0, le=1)
     """Draw from the most likely codes whose probabilities together reach this value."""
+    hold_scale: bool = False
+    """Hold the scale of each channel's innovations at its average over the prompt. Otherwise the network changes it
+    after its own draws, and a continuation may become weaker and weaker. For networks that correct a linear
+    prediction."""
     ar_order: PositiveInt = 20
     """Largest order of the autoregressive linear model that is fitted to each prompt."""
     draws: PositiveInt = 1

@@ -41,6 +41,7 @@ def continue_with_network(
     top_p: float,
     seed: int,
     device: "torch.device",
+    hold_scale: bool = False,
     n_draws: int = 1,
 ) -> NDArray[np.float64]:
     """Continue the last samples of a stretch's past with a network, several times.
@@ -58,6 +59,8 @@ def continue_with_network(
         See `GenerateConfig`.
     seed : int
     device : torch.device
+    hold_scale : bool
+        See `GenerateConfig`.
     n_draws : int
         Continuations.
 
@@ -89,6 +92,7 @@ def continue_with_network(
             temperature=temperature,
             top_p=top_p,
             sources=sources,
+            hold_scale=hold_scale,
         )
         decoded = tokenizer.decode(torch.cat([codes, made], dim=2), pos, types)[..., n_prompt : n_prompt + n_after]
     scale = _scale(prompt, x_BCN[0].double().cpu().numpy(), sensors.types)

@@ -187,6 +187,7 @@ def _continue(
         top_p=config.top_p,
         seed=seed,
         device=device,
+        hold_scale=config.hold_scale,
         n_draws=config.draws,
     )
     linear = continue_with_linear_model(

@@ -55,6 +55,20 @@ class LinearPrediction(NamedTuple):
         return LinearPrediction(*(part[..., start:stop] for part in self))
 
 
+class ScaleChange(NamedTuple):
+    """How a network changes the scale and the tail of a linear prediction."""
+
+    widening: Tensor
+    """float32 (...): logarithm of the factor of the scale."""
+    tail: Tensor | None
+    """float32 (..., 2): change of the wide part of the mixture; None without a mixture."""
+
+    def of_source(self, source: int) -> "ScaleChange":
+        """Return the change of one source, from changes of shape (sequences, sources): (sequences, 1)."""
+        own = slice(source, source + 1)
+        return ScaleChange(self.widening[:, own], None if self.tail is None else self.tail[:, own])
+
+
 class LinearSums(NamedTuple):
     """Sums over samples with a whole past, from which coefficients follow. Float64; the last dimensions are given."""
 

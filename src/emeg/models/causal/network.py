@@ -25,7 +25,7 @@ from emeg.errors import UserError
 from emeg.models.causal.blocks import CausalBlock, KeyValueCache
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.latents import build_latents
-from emeg.models.causal.linear import LinearPrediction, build_linear
+from emeg.models.causal.linear import LinearPrediction, ScaleChange, build_linear
 from emeg.models.causal.sequence import TokenSequence, flatten_codes, rotary_angles
 from emeg.models.causal.tables import Position, build_tables, find_pairs
 from emeg.models.encoder_module import EncoderModule
@@ -109,6 +109,24 @@ class CausalNetwork(EncoderModule):
         """Return the number of latent steps that are read together."""
         of_step: int = self.tokenizer.sizes.n_levels * (n_sources if self.config.across_sources else 1)
         return max(2, self.config.context_tokens // of_step)
+
+    def predict_linearly(self, codes: Tensor) -> LinearPrediction | None:
+        """Predict every sample linearly from its past, or return None if the network has no linear prediction.
+
+        Parameters
+        ----------
+        codes : int64, shape (batch, sources, steps, levels)
+            Codes of whole segments: the prediction adapts to all that is before a sample.
+
+        Returns
+        -------
+        LinearPrediction or None
+            Each part has shape (batch, sources, steps).
+        """
+        if self.linear is None:
+            return None
+        predicted = self.linear(codes[..., 0].flatten(0, 1))
+        return LinearPrediction(*(torch.unflatten(part, 0, codes.shape[:2]) for part in predicted))
 
     def sequence_of(self, codes: Tensor, sources: Sources | None) -> tuple[TokenSequence, Tensor]:
         """Flatten codes into sequences, and return what identifies each token.
@@ -201,7 +219,13 @@ class CausalNetwork(EncoderModule):
         found = find_pairs(codes_BN, sequence, in_step * self.n_levels, tokens)
         return found if self.latents is None else found._replace(remaining=self.latents.remaining(codes_BN, tokens))
 
-    def logits_of(self, hidden: Tensor, linear: LinearPrediction | None, pairs: Position | None) -> Tensor:
+    def logits_of(
+        self,
+        hidden: Tensor,
+        linear: LinearPrediction | None,
+        pairs: Position | None,
+        held: ScaleChange | None = None,
+    ) -> Tensor:
         """Return logits of hidden features, added to the corrected linear prediction or to counted shares.
 
         Parameters
@@ -212,6 +236,8 @@ class CausalNetwork(EncoderModule):
             Output of `in_order`.
         pairs : Position or None
             Output of `pairs_of`.
+        held : ScaleChange, optional
+            Change of the linear prediction's scale in place of that of the network.
 
         Returns
         -------
@@ -226,10 +252,23 @@ class CausalNetwork(EncoderModule):
             return logits.float() + counted
         if linear is None or self.linear is None:
             return logits
-        shift, widening = self.correct_linear(hidden).float().unbind(-1)
-        location = linear.location + shift * linear.scale
-        change = self.correct_tail(hidden).float() if self.config.heavy_tail else None
-        return logits.float() + self.linear.log_shares(location, linear.scale * widening.exp(), change)
+        change = self._scale_change(hidden) if held is None else held
+        location = linear.location + self.correct_linear(hidden).float()[..., 0] * linear.scale
+        return logits.float() + self.linear.log_shares(location, linear.scale * change.widening.exp(), change.tail)
+
+    def scale_change(self, hidden: Tensor) -> ScaleChange:
+        """Return how the network changes the scale and the tail of the linear prediction of tokens.
+
+        Parameters
+        ----------
+        hidden : float, shape (sequences, tokens, width)
+            Dimensionless features behind the last block.
+        """
+        return self._scale_change(self.last_norm(hidden))
+
+    def _scale_change(self, normed: Tensor) -> ScaleChange:
+        tail = self.correct_tail(normed).float() if self.config.heavy_tail else None
+        return ScaleChange(self.correct_linear(normed).float()[..., 1], tail)
 
     def inputs_of(
         self, sequence: TokenSequence, identity: Tensor, linear: LinearPrediction | None, pairs: Position | None

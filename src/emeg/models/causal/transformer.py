@@ -60,24 +60,6 @@ class CausalTransformer(CausalNetwork):
             if self.latents is not None:
                 self.latents.fit(segments, vectors_of_codes(self.tokenizer), self.tables)
 
-    def predict_linearly(self, codes: Tensor) -> LinearPrediction | None:
-        """Predict every sample linearly from its past, or return None if the network has no linear prediction.
-
-        Parameters
-        ----------
-        codes : int64, shape (batch, sources, steps, levels)
-            Codes of whole segments: the prediction adapts to all that is before a sample.
-
-        Returns
-        -------
-        LinearPrediction or None
-            Each part has shape (batch, sources, steps).
-        """
-        if self.linear is None:
-            return None
-        predicted = self.linear(codes[..., 0].flatten(0, 1))
-        return LinearPrediction(*(torch.unflatten(part, 0, codes.shape[:2]) for part in predicted))
-
     def logits(
         self,
         codes: Tensor,
@@ -233,6 +215,7 @@ class CausalTransformer(CausalNetwork):
         temperature: float = 1.0,
         top_p: float = 1.0,
         sources: Sources | None = None,
+        hold_scale: bool = False,
     ) -> Tensor:
         """Draw the codes of further latent steps, one token after the other.
 
@@ -252,11 +235,21 @@ class CausalTransformer(CausalNetwork):
             Draw from the most likely codes whose probabilities together reach this value.
         sources : Sources, optional
             Sensors, if each channel is a source.
+        hold_scale : bool
+            Hold the scale of each source, and the tail of its distribution, at their average over the prompt. Without
+            effect on a network without a linear prediction of samples.
 
         Returns
         -------
         int64, shape (batch, sources, n_steps, levels)
         """
         return continue_codes(
-            self, codes, n_steps, generator=generator, temperature=temperature, top_p=top_p, sources=sources
+            self,
+            codes,
+            n_steps,
+            generator=generator,
+            temperature=temperature,
+            top_p=top_p,
+            sources=sources,
+            hold_scale=hold_scale,
         )
