@@ -47,6 +47,13 @@ class Column(NamedTuple):
 
     title: str
     is_number: bool = False
+    wraps: bool = False
+    """Whether a number and its interval may stand on two lines."""
+
+    @property
+    def classes(self) -> str:
+        """Names of the classes of its cells in HTML."""
+        return " ".join(name for name, is_set in (("n", self.is_number), ("wraps", self.wraps)) if is_set)
 
 
 class Cell(NamedTuple):

@@ -2,7 +2,7 @@
 
 from tests.reports.grids import SUBJECTS, grid, score
 
-from emeg.reports.sections.by_task import gains_by_task, models_by_task
+from emeg.reports.sections.by_task import MOST_TASKS, tables_by_task
 from emeg.reports.sections.comparison import Shown, unique
 
 
@@ -32,11 +32,11 @@ def tables(**evaluations):
     tasks = {one.id: one for each in evaluations.values() for one in each.tasks}
     shown = unique(Shown(name, one) for name, each in evaluations.items() for one in each.scores)
     networks = {"aaaaaaaa11": "network A", "bbbbbbbb22": "network B"}
-    return models_by_task(shown, tasks, networks), gains_by_task(evaluations, tasks, networks)
+    return tables_by_task(evaluations, shown, tasks, networks)
 
 
 def texts(table):
-    return [tuple(cell.text for cell in row.cells) for row in table.rows]
+    return [tuple(cell.text.replace("\N{NO-BREAK SPACE}", " ") for cell in row.cells) for row in table.rows]
 
 
 def test_each_model_has_one_row_with_networks_first():
@@ -65,12 +65,35 @@ def test_gains_over_random_weights_say_whether_they_passed():
 
 
 def test_a_single_task_has_its_own_table_only():
-    assert tables(e1=evaluation("aaaaaaaa11", {"t1": 0.7})) == (None, None)
+    assert tables(e1=evaluation("aaaaaaaa11", {"t1": 0.7})) == []
 
 
 def test_a_store_without_networks_has_no_gains():
     whole = evaluation("aaaaaaaa11", {"t1": 0.7, "<t2>": 0.8})
     rivals = whole.model_copy(update={"comparisons": (), "scores": whole.scores[::3]})
-    models, gains = tables(e1=rivals)
+    (models,) = tables(e1=rivals)
     assert texts(models) == [("band_power", "–", *["0.610 [0.560, 0.660]"] * 2)]
-    assert gains is None
+
+
+def test_many_tasks_have_tables_that_fit_on_a_sheet():
+    names = [f"t{k}" for k in range(MOST_TASKS + 1)]
+    found = tables(e1=evaluation("aaaaaaaa11", dict.fromkeys(names, 0.7)))
+    headings = [[column.title.split()[0] for column in table.columns[2:]] for table in found]
+    assert headings == [names[:4], names[4:]] * 2
+    assert all(len(table.rows) == (3 if k < 2 else 1) for k, table in enumerate(found))
+
+
+def test_models_have_one_order_in_all_tables():
+    """The second network comes first in an evaluation of the later tasks."""
+    names = [f"t{k}" for k in range(MOST_TASKS + 1)]
+    early, late = dict.fromkeys(names[:1], 0.7), dict.fromkeys(names[4:], 0.7)
+    found = tables(
+        e1=evaluation("aaaaaaaa11", early),
+        e2=evaluation("bbbbbbbb22", late),
+        e3=evaluation("aaaaaaaa11", dict.fromkeys(names, 0.7)),
+    )
+    order = [[text[0] for text in texts(table) if "bbbbbbbb" in text[0] or "aaaaaaaa" in text[0]] for table in found]
+    assert order[1] == [
+        "Pretrained (aaaaaaaa)", "Random weights (aaaaaaaa)", "Pretrained (bbbbbbbb)", "Random weights (bbbbbbbb)",
+    ]  # fmt: skip
+    assert order[3] == ["Pretrained (aaaaaaaa)", "Pretrained (bbbbbbbb)"]

@@ -11,7 +11,7 @@ from emeg.progress import Progress, silent
 from emeg.reports.lineage import metrics_over_steps, network_title
 from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table, metric_title, sentence, words
 from emeg.reports.plots import scores
-from emeg.reports.sections.by_task import gains_by_task, models_by_task
+from emeg.reports.sections.by_task import tables_by_task
 from emeg.reports.sections.comparison import (
     Shown,
     budgets_picture,
@@ -84,9 +84,7 @@ def grid_page(store: Store, evaluations: Sequence[Evaluated], progress: Progress
         "checks": _checks(evaluations),
         "checks_missing": [f"{one.name}: {NO_CHECKS}" for one in evaluations if one.checks is None],
         "forest": forest_picture(shown, tasks),
-        "by_task": [
-            one for one in (models_by_task(shown, tasks, networks), gains_by_task(grids, tasks, networks)) if one
-        ],
+        "by_task": tables_by_task(grids, shown, tasks, networks),
         "scores": scores_table(fullest(shown), caption, with_task=True, with_evaluation=len(grids) > 1),
         "tasks": sections,
         "training": training,
