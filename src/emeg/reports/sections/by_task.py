@@ -68,8 +68,8 @@ def models_by_task(shown: Sequence[Shown], tasks: Mapping[str, GridTask], networ
         rows.append(Row((*cells, *(_score(by_task.get(task)) for task in tasks)), strong=first.is_own))
     columns = (Column("model"), Column("network"), *(_column(_heading(task)) for task in tasks.values()))
     caption = (
-        "Every model on every task: mean over subjects and 95 % interval of balanced accuracy, or of the metric that the"
-        " heading names; in brackets the number of subjects"
+        "Every model on every task: mean over subjects and 95 % interval of balanced accuracy, or of the metric in the"
+        " heading; in brackets the number of subjects"
     )
     return Table(caption, columns, tuple(rows))
 
