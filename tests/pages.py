@@ -29,7 +29,10 @@ NOT_HERE = {
         ("0a63d6c6ca935094", "1b7e0c5d9f2a4c68", "emeg generate"),
         "needs a network that predicts the next token; tests/evaluation/generation runs it",
     ),
-    "implanted": "needs the simulated archive of the guide; tests/integration/test_intracranial.py runs it",
+    **dict.fromkeys(
+        ("implanted", "b05750ee85eec799", "ae86e418ff2ed71e"),
+        "needs the simulated archive of the guide; tests/integration/test_intracranial.py runs it",
+    ),
 }
 """Part of a command that cannot be run by a test: why. Such commands are parsed against their configuration class."""
 

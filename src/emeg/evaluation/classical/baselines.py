@@ -58,7 +58,8 @@ def fit_baseline(name: str, spectra: Spectra | None, labels: NDArray[np.int64], 
         return chance(labels, n_classes, rows)
     if spectra is None:
         raise UserError(
-            f"baseline {name} needs signals, but the task has no channels in common; choose recordings of one device"
+            f"baseline {name} needs signals, but the recordings share no channel; choose recordings of one subject or"
+            " one device"
         )
     return fit(spectra, labels, n_classes, rows)
 

@@ -8,15 +8,21 @@ from numpy.typing import NDArray
 
 from emeg.data import TaskWindows
 from emeg.evaluation.classical.spectra import Spectra
-from emeg.sensors import standard_name
+from emeg.sensors import sensor_keys, shared_sensors
 from emeg.store import Store, open_recording
+
+NO_CHANNEL = (
+    "the recordings share no channel (contacts in the brain are shared if their names agree and their positions are at"
+    " most 1 cm apart); choose recordings of one subject or one device in the task"
+)
+"""Why models of channels cannot run on a task, and what to do."""
 
 AT_ONCE = 64
 """Windows read at a time."""
 
 
 class CommonChannels(NamedTuple):
-    """Channels with one name and one type in every recording."""
+    """Channels that every recording has (`emeg.sensors.shared_sensors`)."""
 
     names: tuple[str, ...]
     sensor_type: NDArray[np.int8]
@@ -29,16 +35,12 @@ class CommonChannels(NamedTuple):
 def common_channels(store: Store, recordings: Sequence[str]) -> CommonChannels:
     """Return the channels that all recordings have, by standard name if there is one, in the order of the first.
 
-    `names` is empty if there are none.
+    Contacts in the brain are one channel only if their positions agree too. `names` is empty if there are none.
     """
-    rows: dict[str, dict[tuple[str, int], int]] = {}
-    bands = []
-    for recording in recordings:
-        opened = open_recording(store, recording)
-        names = [standard_name(name) or name for name in opened.sensors.names]
-        rows[recording] = {key: i for i, key in enumerate(zip(names, opened.sensors.types.tolist(), strict=True))}
-        bands.append(opened.attributes.pass_band)
-    shared = [key for key in rows[recordings[0]] if all(key in own for own in rows.values())]
+    opened = {recording: open_recording(store, recording) for recording in recordings}
+    bands = [one.attributes.pass_band for one in opened.values()]
+    rows = {name: {key: i for i, key in enumerate(sensor_keys(one.sensors))} for name, one in opened.items()}
+    shared = shared_sensors([one.sensors for one in opened.values()])
     return CommonChannels(
         names=tuple(name for name, _ in shared),
         sensor_type=np.array([kind for _, kind in shared], np.int8),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emeg.data.tasks.folds import Fold
+from emeg.evaluation.classical.channels import NO_CHANNEL
 from emeg.evaluation.embeddings import BATCH_SIZE, EmbeddingSpec
 from emeg.evaluation.probes import run_probes
 from emeg.evaluation.protocol.device_agreement import device_agreement
@@ -21,7 +22,7 @@ from emeg.evaluation.protocol.interfaces import Windows
 from emeg.evaluation.protocol.splits import TEST, TRAIN, VALIDATION
 from emeg.evaluation.protocol.task_data import TaskData
 from emeg.progress import Progress, silent
-from emeg.sensors import positions_with_regions, standard_name
+from emeg.sensors import positions_with_regions, sensor_keys
 from emeg.store import Store, open_recording
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def missing_probes(data: TaskData) -> str:
     if data.rule not in ACROSS:
         return f"probes need unseen subjects; the split rule is {data.rule.replace('_', ' ')}"
     if data.signal is None:
-        return "the recordings share no channel"
+        return NO_CHANNEL
     return ""
 
 
@@ -160,10 +161,7 @@ def embedder(store: Store, network: "EncoderModule", windows: Windows, spec: Emb
     from emeg.tokenizers.braintokenizer import normalise_signal
 
     sensors = open_recording(store, str(windows.recordings[0])).sensors
-    row_of = {
-        (standard_name(name) or name, int(kind)): row
-        for row, (name, kind) in enumerate(zip(sensors.names, sensors.types.tolist(), strict=True))
-    }
+    row_of = {key: row for row, key in enumerate(sensor_keys(sensors))}
     rows = [row_of[channel.name, int(channel.type)] for channel in windows.channels]
     positions, types = positions_with_regions(sensors)[rows], sensors.types[rows].astype(np.int64)
     device = next(network.parameters()).device

@@ -19,7 +19,8 @@ from emeg.evaluation.protocol.products import GridTask
 from emeg.reports.grid_plots import Curve, class_spectra, topographies
 from emeg.reports.markup import Figure, Picture
 from emeg.reports.sections.comparison import WITH_CLASSES
-from emeg.sensors import Sensors, topographic_xy
+from emeg.sensors import Sensors, sensor_keys, shared_sensors, topographic_xy
+from emeg.sensors.shared import SensorKey
 from emeg.store import Store, open_recording, read_catalog
 from emeg.store.catalog.parquet import table_of
 
@@ -185,13 +186,11 @@ def _by_kind(
     found = []
     for kind, unit in sorted({key for sensors, *_ in parts for key in _kinds(sensors)}):
         own = [part for part in parts if (kind, unit) in _kinds(part[0])]
-        names = [
-            name
-            for name, key in zip(own[0][0].names, _kinds(own[0][0]), strict=True)
-            if key == (kind, unit) and all(name in sensors.names for sensors, *_ in own)
-        ]
-        shared = own[0][0].take(np.isin(np.array(own[0][0].names), names))
-        level = np.concatenate([_level_of(sensors, level, names, (kind, unit)) for sensors, _, level, _ in own])
+        first = own[0][0]
+        of_kind = {key for key, one in zip(sensor_keys(first), _kinds(first), strict=True) if one == (kind, unit)}
+        keys = [key for key in shared_sensors([sensors for sensors, *_ in own]) if key in of_kind]
+        shared = first.take([sensor_keys(first).index(key) for key in keys])
+        level = np.concatenate([_level_of(sensors, level, keys, (kind, unit)) for sensors, _, level, _ in own])
         rows = np.concatenate([rows for *_, rows in own])
         found.append(
             _Measured(
@@ -207,12 +206,12 @@ def _kinds(sensors: Sensors) -> list[tuple[int, str]]:
 
 
 def _level_of(
-    sensors: Sensors, level: NDArray[np.float64], names: Sequence[str], key: tuple[int, str]
+    sensors: Sensors, level: NDArray[np.float64], keys: Sequence[SensorKey], kind: tuple[int, str]
 ) -> NDArray[np.float64]:
-    """Return the levels of the named channels of a recording; without names the median over those of a type."""
-    if names:
-        return level[:, [sensors.names.index(name) for name in names]]
-    own = np.array([one == key for one in _kinds(sensors)])
+    """Return the levels of some channels of a recording; without keys the median over those of a type."""
+    if keys:
+        return level[:, [sensor_keys(sensors).index(key) for key in keys]]
+    own = np.array([one == kind for one in _kinds(sensors)])
     return np.median(level[:, own], axis=1, keepdims=True)
 
 

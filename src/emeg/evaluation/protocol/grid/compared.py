@@ -5,6 +5,7 @@ from typing import Literal
 
 from emeg.data.corpus.registered import registry_id
 from emeg.errors import UserError
+from emeg.evaluation.classical.channels import NO_CHANNEL
 from emeg.evaluation.configs import EvaluateConfig
 from emeg.evaluation.embeddings import EmbeddingSpec
 from emeg.evaluation.leaks import declared_and_tested
@@ -101,7 +102,7 @@ def _unfit(name: str, data: TaskData) -> str:
     if data.recipe.kind not in rival.kinds:
         return f"it cannot do tasks of kind {data.recipe.kind}"
     if rival.input == "signal" and not data.shared_channels.names:
-        return "the recordings share no channel"
+        return NO_CHANNEL
     if rival.input == "low_level" and (data.stimuli is None or data.stimuli.low_level_BD is None):
         return "the task names no low-level features; set stimulus.low_level to their columns"
     return _trained_on(rival, data) or missing_reason(rival)
