@@ -24,6 +24,7 @@ NOT_HERE = {
     "emeg import-reference": "needs the published weights",
     "/shared/": "needs a cluster's file system",
     "toy.yaml": "needs the package of the guide; tests/training/test_added_tokenizer.py runs it",
+    "conv.yaml": "needs the package of the guide; tests/training/test_added_encoder.py runs it",
     **dict.fromkeys(("--root joint", "--out synth "), "belongs to a study that computes for hours"),
     **dict.fromkeys(
         ("0a63d6c6ca935094", "1b7e0c5d9f2a4c68", "emeg generate"),
@@ -62,6 +63,11 @@ def mentions_of(page: Path) -> list[str]:
 def files_of(page: Path) -> dict[str, str]:
     """Return the YAML files that a page shows: blocks whose first line is `# name.yaml`."""
     return dict(re.findall(r"```yaml\n# (\S+)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
+
+
+def toml_of(page: Path) -> dict[str, str]:
+    """Return the TOML files that a page shows: blocks whose first line is `# name.toml`."""
+    return dict(re.findall(r"```toml\n# (\S+)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL))
 
 
 def python_of(page: Path) -> list[str]:

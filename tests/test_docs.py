@@ -17,6 +17,7 @@ PYTHON_IS_RUN_BY = {
     "docs/how-to/use-a-model.md": "tests/inference/test_readme.py",
     "docs/reference/formats.md": "tests/integration/test_pages.py",
     "docs/how-to/add-a-tokenizer.md": "tests/training/test_added_tokenizer.py",
+    "docs/how-to/add-an-encoder.md": "tests/training/test_added_encoder.py",
     "docs/how-to/intracranial.md": "tests/integration/test_intracranial.py",
 }
 """Page with Python examples: the test that runs them."""

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from emeg.config import Config
 from emeg.errors import UserError
-from emeg.plugins import ROLE_OF_KIND, find_plugin, load_network
+from emeg.plugins import ROLE_OF_KIND, blaming, compare_packages, create, find_plugin, load_network, packages_of
 from emeg.tokenizers.braintokenizer.checks import check_input
 from emeg.tokenizers.braintokenizer.parameters import group_parameters
 from emeg.tokenizers.braintokenizer.precision import exact_float32
@@ -133,7 +133,7 @@ class TokenizerModule(nn.Module, Tokenizer):
 
     A subclass defines `kind` (the name of its entry point), `sizes`, `encode_latents`, `quantize`,
     `features_from_codes` and `decode`. One that learns defines `training_loss` too; without parameters, it is published
-    without training.
+    without training. `emeg.tokenizers.conformance.check_tokenizer` tries all of them on a signal.
 
     Parameters
     ----------
@@ -341,6 +341,43 @@ class TokenizerModule(nn.Module, Tokenizer):
         """Whether there are parameters to train."""
         return any(parameter.requires_grad for parameter in self.parameters())
 
+    def training_loss(
+        self,
+        x: Tensor,
+        pos: Tensor,
+        sensor_type: Tensor,
+        channel_mask: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        loss_ramp: float = 1.0,
+        follow: bool = True,
+    ) -> Any:  # noqa: ANN401 - each tokenizer has a named tuple of its own
+        """Compute the loss of a micro-batch; a tokenizer with parameters to train defines it.
+
+        Parameters
+        ----------
+        x : float, shape (batch, channels, samples)
+            Output of `normalise_signal`, dimensionless.
+        pos : float, shape (batch, channels, 6) or (batch, channels, 7)
+            Normalised positions and orientations, dimensionless; with 7 columns also the index of the region.
+        sensor_type : int, shape (batch, channels)
+            Codes of `SensorType`.
+        channel_mask : bool, shape (batch, channels), optional
+            True for real channels.
+        generator : torch.Generator, optional
+            Source of all draws.
+        loss_ramp : float
+            Rises from 0 to 1 over the first steps, for terms that would disturb the start.
+        follow : bool
+            Whether to update codebooks at once. Training passes False and calls `update_codebooks` after each step.
+
+        Returns
+        -------
+        named tuple of float tensors, scalars
+            The first field is ``total``, which is minimised; the others are logged.
+        """
+        raise UserError(f"tokenizer {self.kind!r}: it defines no training_loss; define it, or train nothing")
+
     def prepare(self, segments: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
         """Set what is estimated from training segments before the first step.
 
@@ -391,7 +428,9 @@ class TokenizerModule(nn.Module, Tokenizer):
 
     def save_pretrained(self, folder: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors`` into a folder, which is created if needed."""
-        extra = {} if self.kind in ROLE_OF_KIND else {"role": "tokenizer"}
+        extra: dict[str, Any] = {} if self.kind in ROLE_OF_KIND else {"role": "tokenizer"}
+        if packages := packages_of({"tokenizer": self.kind}):
+            extra["packages"] = packages
         save_model(folder, self.state_dict(), kind=self.kind, config=self.config, provenance=provenance, extra=extra)
 
     @classmethod
@@ -404,8 +443,12 @@ class TokenizerModule(nn.Module, Tokenizer):
             A file is missing or of another kind, or names or shapes do not match the configuration.
         """
         card = read_card(folder, cls.kind)
-        config = find_plugin("tokenizer", cls.kind).config
-        model = cls(config.checked(card["config"], source=f"{folder}/config.json: config"))
+        compare_packages(card, {"tokenizer": cls.kind}, source=str(folder))
+        config = find_plugin("tokenizer", cls.kind).config.checked(
+            card["config"], source=f"{folder}/config.json: config"
+        )
+        with blaming("tokenizer", cls.kind, "creating it"):
+            model = cls(config)
         load_strictly(model, load_weights(folder), source=str(folder))
         return model.eval()
 
@@ -428,7 +471,7 @@ def build_tokenizer(kind: str, config: Mapping[str, Any] | Config, *, source: st
     """
     if not isinstance(config, Config):
         config = find_plugin("tokenizer", kind).config.checked(dict(config), source=source)
-    made: TokenizerModule = load_network("tokenizer", kind)(config)
+    made: TokenizerModule = create("tokenizer", kind, TokenizerModule, config)
     return made
 
 
@@ -441,5 +484,5 @@ def load_tokenizer(folder: Path) -> TokenizerModule:
         The folder holds no tokenizer, or the package of its kind is not installed.
     """
     kind = str(read_card(folder, "tokenizer")["kind"])
-    loaded: TokenizerModule = load_network("tokenizer", kind).from_pretrained(folder)
+    loaded: TokenizerModule = load_network("tokenizer", kind, TokenizerModule).from_pretrained(folder)
     return loaded

@@ -2,16 +2,25 @@
 
 A package registers a `Plugin` as an entry point in the group ``emeg.tokenizers``, ``emeg.encoders`` or
 ``emeg.objectives``. The name of the entry point is the name in recipes, and the kind of the models that it makes.
+
+An entry point is read when its name is used, never before. A package that cannot be imported therefore stops only the
+commands that need it.
 """
 
+import functools
 import importlib
-from collections.abc import Mapping
+import logging
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal
 
 from emeg.config import Config
-from emeg.errors import UserError
+from emeg.errors import EmegError, UserError, machine_fault
 
 Role = Literal["tokenizer", "encoder", "objective"]
 GROUPS: dict[Role, str] = {
@@ -22,22 +31,45 @@ GROUPS: dict[Role, str] = {
 """Group of entry points of each role."""
 ROLE_OF_KIND = {"braintokenizer": "tokenizer", "brainomni": "encoder", "finetuned": "finetuned"}
 """Roles of models whose ``config.json`` states none, because it is older than other tokenizers and encoders."""
+OWN_PACKAGE = "emeg"
+"""Package whose names no other package can replace."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A tokenizer, an encoder or an objective."""
+    """A tokenizer, an encoder or an objective.
+
+    Raises
+    ------
+    UserError
+        A field has the wrong type; the message names the field.
+    """
 
     config: type[Config]
     """Class of its parameters."""
     network: type[Any] | str
     """Class that implements the protocol, or ``package.module:Class``, which is imported on first use."""
     presets: Mapping[str, Config] = field(default_factory=dict)
-    """Parameters by name, which a recipe chooses by ``network``."""
+    """Parameters by name, which a recipe chooses by ``network``; a tokenizer and an encoder need at least one."""
     title: str = ""
     """Name for readers, such as BrainTokenizer."""
     objective: str = ""
     """For an encoder: the objective that it is trained with if a recipe names none."""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.config, type) and issubclass(self.config, Config)):
+            raise UserError(f"Plugin: config is {self.config!r}; give a subclass of emeg.config.Config")
+        is_path = isinstance(self.network, str) and re.fullmatch(r"[\w.]+:\w+", self.network)
+        if not (is_path or isinstance(self.network, type)):
+            raise UserError(f"Plugin: network is {self.network!r}; give a class, or a string 'package.module:Class'")
+        for name, preset in self.presets.items():
+            if not isinstance(preset, self.config):
+                raise UserError(
+                    f"Plugin: preset {name!r} is a {type(preset).__name__}; give a {self.config.__name__}, the class"
+                    " that config names"
+                )
 
     def load(self) -> type[Any]:
         """Import the class that implements the protocol."""
@@ -61,22 +93,13 @@ def find_plugin(role: Role, name: str) -> Plugin:
     UserError
         No package registers the name, several do, or its module cannot be imported.
     """
-    entries = {entry.value: entry for entry in entry_points(group=GROUPS[role], name=name)}
-    if not entries:
-        known = ", ".join(plugin_names(role)) or "none is installed"
-        raise UserError(
-            f"{role} {name!r}: there is no such {role}; choose from {known}, or install the package that registers it"
-        )
-    if len(entries) > 1:
-        packages = ", ".join(sorted(_package(entry) for entry in entries.values()))
-        raise UserError(f"{role} {name!r}: several packages register it ({packages}); keep one of them")
-    (entry,) = entries.values()
+    entry = _find_entry(role, name)
     try:
         found = entry.load()
-    except Exception as error:  # foreign code may raise anything
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         raise UserError(
             f"{role} {name!r}: package {_package(entry)} registers it as {entry.value}, which cannot be imported"
-            f" ({type(error).__name__}: {error}); repair or uninstall that package"
+            f" ({type(error).__name__}: {_one_line(error)}); repair or uninstall that package"
         ) from error
     if not isinstance(found, Plugin):
         raise UserError(
@@ -86,21 +109,187 @@ def find_plugin(role: Role, name: str) -> Plugin:
     return found
 
 
-def load_network(role: Role, name: str) -> type[Any]:
+def load_network(role: Role, name: str, base: type[Any]) -> type[Any]:
     """Return the class that implements a tokenizer, an encoder or an objective.
+
+    Parameters
+    ----------
+    role : str
+    name : str
+        Name of the entry point.
+    base : type
+        Class that it is derived from, such as `TokenizerModule`, or a protocol.
 
     Raises
     ------
     UserError
-        No package registers the name, or its module cannot be imported.
+        No package registers the name, its module cannot be imported, or the class lacks a method of `base`.
     """
     plugin = find_plugin(role, name)
+    whose = name_plugin(role, name)
     try:
-        return plugin.load()
-    except (ImportError, AttributeError) as error:
+        found = plugin.load()
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         raise UserError(
-            f"{role} {name!r}: {plugin.network} cannot be imported ({error}); repair or uninstall its package"
+            f"{whose}: {plugin.network} cannot be imported ({type(error).__name__}: {_one_line(error)}); repair or"
+            " uninstall that package"
         ) from error
+    path = f"{found.__module__}:{found.__qualname__}" if isinstance(found, type) else repr(found)
+    if not isinstance(found, type) or not (_is_protocol(base) or issubclass(found, base)):
+        raise UserError(f"{whose}: {path} is no subclass of {base.__name__}; make it one of {_path(base)}")
+    if missing := [method for method in sorted(_abstract(base)) if _lacks(found, method)]:
+        raise UserError(
+            f"{whose}: {path} does not define {', '.join(missing)}; define what {_path(base)} documents under that name"
+        )
+    kind = getattr(found, "kind", name) if hasattr(base, "kind") else name
+    if kind != name:
+        raise UserError(
+            f"{whose}: {path} has kind {kind!r}, and models are found by their kind; set kind = {name!r}, or give the"
+            " entry point the name of its kind"
+        )
+    return found
+
+
+def create(role: Role, name: str, base: type[Any], *arguments: object) -> Any:  # noqa: ANN401 - a `base`
+    """Create the network of a tokenizer or encoder, or an objective.
+
+    Parameters
+    ----------
+    role : str
+    name : str
+        Name of the entry point.
+    base : type
+        See `load_network`.
+    *arguments : object
+        Arguments of the class.
+
+    Raises
+    ------
+    UserError
+        The class is refused by `load_network`, refuses its arguments, or fails.
+    """
+    network = load_network(role, name, base)
+    with blaming(role, name, "creating it"):
+        return network(*arguments)
+
+
+@contextmanager
+def blaming(role: Role, name: str, what: str) -> Iterator[None]:
+    """Turn an error that the code of a plugin raises in the block into one that names its package and its line.
+
+    Errors of emeg's own classes pass, and so do those of the machine, such as a full disk.
+
+    Parameters
+    ----------
+    role : str
+    name : str
+        Name of the entry point.
+    what : str
+        What the block does, such as the method that it calls.
+
+    Raises
+    ------
+    UserError
+        The block raised another error, which is the cause.
+    """
+    try:
+        yield
+    except (EmegError, MemoryError):
+        raise
+    except Exception as error:  # foreign code may raise anything
+        if isinstance(error, OSError) and machine_fault(error) is not None:
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UserError(
+            f"{name_plugin(role, name)}: {what} failed with {type(error).__name__}: {_one_line(error)} ({where});"
+            " correct it there, or choose another " + role
+        ) from error
+
+
+def default_objective(encoder: str) -> str:
+    """Return the name of the objective that an encoder is trained with if a recipe names none.
+
+    Raises
+    ------
+    UserError
+        No package registers the encoder, or its plugin names no objective.
+    """
+    objective = find_plugin("encoder", encoder).objective
+    if not objective:
+        raise UserError(
+            f"{name_plugin('encoder', encoder)}: its plugin names no objective; choose one by `objective` in the recipe"
+            f" ({', '.join(plugin_names('objective'))})"
+        )
+    return objective
+
+
+def name_plugin(role: Role, name: str) -> str:
+    """Return a name with the package that registers it, as messages begin: tokenizer 'toy' of package toy 1.0."""
+    package = package_of(role, name)
+    return f"{role} {name!r}" if package is None else f"{role} {name!r} of package {package}"
+
+
+def package_of(role: Role, name: str) -> str | None:
+    """Return name and version of the other package that registers a name; None for those of emeg, or if none does."""
+    try:
+        entry = _find_entry(role, name)
+    except UserError:
+        return None
+    if entry.dist is None or _package(entry) == OWN_PACKAGE:
+        return None
+    return f"{entry.dist.name} {entry.dist.version}"
+
+
+def packages_of(names: Mapping[Role, str]) -> dict[str, str]:
+    """Return name and version of the packages other than emeg that register the names, by role.
+
+    Parameters
+    ----------
+    names : mapping
+        Names of entry points by role.
+    """
+    found = {role: package_of(role, name) for role, name in names.items()}
+    return {role: package for role, package in found.items() if package is not None}
+
+
+def compare_packages(card: Mapping[str, Any], names: Mapping[Role, str], *, source: str) -> None:
+    """Log a warning if a model was written by other versions of packages than those that are installed.
+
+    Parameters
+    ----------
+    card : mapping
+        ``config.json`` of the model.
+    names : mapping
+        Names of its entry points by role.
+    source : str
+        Folder of the model, for the message.
+    """
+    installed = packages_of(names)
+    for role, package in dict(card.get("packages") or {}).items():
+        if installed.get(role, package) != package:
+            logger.warning(
+                "%s: its %s was written by package %s, and %s is installed; install the former if results differ",
+                source,
+                role,
+                package,
+                installed[role],
+            )
+
+
+def title_of(role: Role, name: str) -> str:
+    """Return the title of a plugin for readers; its name if the package is not installed or cannot be imported."""
+    try:
+        return find_plugin(role, name).title or name
+    except UserError as error:
+        logger.debug("%s %r has no title: %s", role, name, error)
+        return name
+
+
+def title_of_model(card: Mapping[str, Any]) -> str:
+    """Return the title of a model from its ``config.json``; its kind if its package is missing."""
+    role, kind = role_of(card), str(card.get("kind") or "")
+    return title_of(role, kind) if role in GROUPS else kind
 
 
 def role_of(card: Mapping[str, Any]) -> str:
@@ -114,5 +303,55 @@ def name_kind(kind: str) -> str:
     return f"{kind} ({examples[0]!r}, …)" if examples else repr(kind)
 
 
+def _find_entry(role: Role, name: str) -> EntryPoint:
+    entries = {entry.value: entry for entry in entry_points(group=GROUPS[role], name=name)}
+    if not entries:
+        known = ", ".join(plugin_names(role)) or "none is installed"
+        raise UserError(
+            f"{role} {name!r}: there is no such {role}; choose from {known}, or install the package that registers it"
+        )
+    own = [entry for entry in entries.values() if _package(entry) == OWN_PACKAGE]
+    packages = ", ".join(sorted(_package(entry) for entry in entries.values() if entry not in own))
+    if own and packages:
+        _warn_of_reserved(role, name, packages)
+        return own[0]
+    if len(entries) > 1:
+        raise UserError(f"{role} {name!r}: several packages register it ({packages}); keep one of them")
+    (entry,) = entries.values()
+    return entry
+
+
+@functools.cache
+def _warn_of_reserved(role: Role, name: str, packages: str) -> None:
+    logger.warning(
+        "%s %r: the one of emeg is used; package %s registers another under this name, which cannot be used. Rename the"
+        " entry point of that package",
+        role,
+        name,
+        packages,
+    )
+
+
 def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else "unknown"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _path(base: type[Any]) -> str:
+    return f"{base.__module__}.{base.__qualname__}"
+
+
+def _is_protocol(base: type[Any]) -> bool:
+    return bool(getattr(base, "_is_protocol", False))
+
+
+def _abstract(base: type[Any]) -> frozenset[str]:
+    return frozenset(getattr(base, "__abstractmethods__", ()))
+
+
+def _lacks(found: type[Any], method: str) -> bool:
+    defined = getattr(found, method, None)
+    return defined is None or bool(getattr(defined, "__isabstractmethod__", False))

@@ -1,12 +1,12 @@
 """A tokenizer of another package, the one of the guide, goes through every verb."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tests.messages import refusal
+from tests.other_packages import install_page
 from tests.pages import ROOT, files_of, python_of
 
 from emeg.data import Corpus, TokenSet
@@ -27,22 +27,11 @@ from emeg.training import (
 PAGE = ROOT / "docs/how-to/add-a-tokenizer.md"
 
 
-def install(folder: Path, name: str, group: str, **entries: str) -> None:
-    """Write what an installer writes for a package that registers entry points."""
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    lines = [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items())]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-
-
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Install the tokenizer of the guide; returns its recipe."""
-    (code,) = python_of(PAGE)
-    assert len(code.strip().splitlines()) <= 60
-    (tmp_path / "toy_tokenizer.py").write_text(code)
-    install(tmp_path, "toy-package", "emeg.tokenizers", toy="toy_tokenizer:PLUGIN")
+    assert len(python_of(PAGE)[0].strip().splitlines()) <= 60
+    install_page(PAGE, tmp_path, "toy_tokenizer")
     monkeypatch.syspath_prepend(str(tmp_path))
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(files_of(PAGE)["toy.yaml"])
@@ -98,24 +87,6 @@ def test_an_unknown_name_is_refused_with_the_choices(root):
         train_tokenizer(TrainTokenizerConfig(root=root, tokenizer="absent"))
     with refusal(UserError, "objective 'absent'", action="masked"):
         find_plugin("objective", "absent")
-
-
-def test_a_package_that_cannot_be_imported_is_named_with_the_reason(tmp_path, monkeypatch):
-    (tmp_path / "broken_tokenizer.py").write_text("import no_such_library\n")
-    install(tmp_path, "broken-package", "emeg.tokenizers", broken="broken_tokenizer:PLUGIN", other="json:dumps")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with refusal(UserError, "broken-package", "no_such_library", action="that package"):
-        find_plugin("tokenizer", "broken")
-    with refusal(UserError, "broken-package", "json:dumps", action="emeg.plugins.Plugin"):
-        find_plugin("tokenizer", "other")
-
-
-def test_a_name_of_two_packages_is_refused(tmp_path, monkeypatch):
-    install(tmp_path, "one", "emeg.encoders", twice="one:PLUGIN")
-    install(tmp_path, "two", "emeg.encoders", twice="two:PLUGIN")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with refusal(UserError, "encoder 'twice'", "one, two", action="keep"):
-        find_plugin("encoder", "twice")
 
 
 def test_existing_recipes_keep_the_names_of_their_products():

@@ -18,14 +18,14 @@ SEEDS = (0, 1, 2)
 
 
 class FinetuneConfig(FinetuneFromRecipe):
-    """Fine-tune and probe a BrainOmni on a task, fold by fold, on subjects that its corpus holds out."""
+    """Fine-tune and probe an encoder on a task, fold by fold, on subjects that its corpus holds out."""
 
     option_group: ClassVar[str] = "training"
 
     root: str = runtime_field(..., group="data")
     """Store: a folder or any fsspec URI."""
     model: str | None = option(None, group="model")
-    """BrainOmni to begin from (also --from): a model of the store, or a folder or organisation/name on a hub, which is
+    """Encoder to begin from (also --from): a model of the store, or a folder or organisation/name on a hub, which is
     copied into the store. Default: the only one in the store."""
     corpus: str | None = option(None, group="data")
     """Corpus whose held-out subjects are used; default: the corpus the model was trained on."""
@@ -92,7 +92,7 @@ class EvaluateConfig(FinetuneFromRecipe):
     finetuned: str | None = option(None, group="model")
     """Fine-tuned model; default: the only one. Without one there is no task table."""
     model: str | None = option(None, group="model")
-    """BrainOmni to evaluate if nothing was fine-tuned; not needed if the store holds only one."""
+    """Encoder to evaluate if nothing was fine-tuned; not needed if the store holds only one."""
     corpus: str | None = option(None, group="data")
     """Corpus with the unseen subjects; default: the corpus the model was trained on."""
     baselines: tuple[Literal["band_power", "tangent_space", "chance"], ...] = ("band_power", "tangent_space", "chance")

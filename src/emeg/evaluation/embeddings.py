@@ -35,7 +35,7 @@ class EmbeddingSpec(NamedTuple):
     """Network and pooling of features."""
 
     model: str
-    """BrainOmni of the store."""
+    """Encoder of the store."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """Trained weights, or fresh ones of the same sizes."""
     seed: int = 0
@@ -54,7 +54,7 @@ class EmbeddingCard(Config):
     version: str
     """Version of emeg."""
     model: str
-    """BrainOmni."""
+    """Encoder."""
     weights: Literal["pretrained", "random"]
     """Weights of the network."""
     seed: int

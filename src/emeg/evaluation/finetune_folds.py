@@ -13,6 +13,7 @@ from emeg.evaluation.configs import FinetuneConfig, FinetuneResult
 from emeg.evaluation.fold_fitting import Plan, Work, fit_works, plan_finetuning
 from emeg.evaluation.predictions import Outcome, predictions, summarise_model
 from emeg.evaluation.products import HISTORIES, PREDICTIONS, write_table
+from emeg.plugins import title_of_model
 from emeg.progress import Progress, silent
 from emeg.store import Store, model_config, read_catalog
 from emeg.training.dataset_use import FIELD, DatasetUse, describe_use, inherited_datasets
@@ -133,11 +134,11 @@ def _write_card(
         },
     }
     (locate(folder) / "config.json").write_json(card)
-    (locate(folder) / "README.md").write_bytes(_readme(plan, metrics, kept).encode())
+    (locate(folder) / "README.md").write_bytes(_readme(plan, of_model, metrics, kept).encode())
 
 
 def _datasets(store: Store, plan: Plan, kept: Work) -> list[DatasetUse]:
-    """List the datasets of the published weights: those of the BrainOmni, and those of the fold they were fitted on."""
+    """List the datasets of the published weights: those of the encoder, and those of the fold they were fitted on."""
     windows = plan.task.windows
     rows = windows.of(plan.task.folds[kept.fold].train)
     subjects, recorded = windows.subjects[rows], windows.recordings[rows]
@@ -160,12 +161,12 @@ def _datasets(store: Store, plan: Plan, kept: Work) -> list[DatasetUse]:
     return found
 
 
-def _readme(plan: Plan, metrics: dict[str, float | None], kept: Work) -> str:
+def _readme(plan: Plan, of_model: dict[str, Any], metrics: dict[str, float | None], kept: Work) -> str:
     task = plan.task
     rows = [f"| {name} | {value:.3f} |" for name, value in sorted(metrics.items()) if value is not None]
     return "\n".join(
         [
-            f"# {task.config.name}: BrainOmni {plan.config.model}, fine-tuned",
+            f"# {task.config.name}: {title_of_model(of_model)} {plan.config.model}, fine-tuned",
             "",
             f"Classes: {', '.join(task.windows.classes)}. {len(task.windows)} windows of {task.config.window_s:g} s of"
             f" {len(set(task.windows.subjects.tolist()))} subjects held out of corpus {plan.config.corpus}, in"

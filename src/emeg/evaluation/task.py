@@ -88,7 +88,7 @@ def check_unseen(subjects: set[str], corpora: Mapping[str, Mapping[str, str]]) -
 
 
 class Ancestry(NamedTuple):
-    """Products that a BrainOmni was made from; None if unknown (imported weights)."""
+    """Products that an encoder was made from; None if unknown (imported weights)."""
 
     corpus: str | None
     tokens: str | None
@@ -99,7 +99,7 @@ class Ancestry(NamedTuple):
 
 
 def ancestry(store: Store, model: str) -> Ancestry:
-    """Return the tokens, the tokenizer and the splits of the corpora that a BrainOmni was made from."""
+    """Return the tokens, the tokenizer and the splits of the corpora that an encoder was made from."""
     provenance = model_config(store, model).get("provenance") or {}
     recipe = provenance.get("recipe") or {}
     corpus = provenance.get("corpus")

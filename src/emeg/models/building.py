@@ -6,7 +6,7 @@ from typing import Any
 
 from emeg.models.encoder_module import DEFAULT_ENCODER, EncoderModule, encoder_parts
 from emeg.models.readout.kinds import Pooling, pooling_of
-from emeg.plugins import load_network
+from emeg.plugins import create, load_network
 from emeg.tokenizers.braintokenizer.pretrained import read_card
 from emeg.tokenizers.interface import build_tokenizer
 
@@ -29,7 +29,7 @@ def build_encoder(card: Mapping[str, Any], *, source: str) -> EncoderModule:
     """
     kind = str(card.get("kind", DEFAULT_ENCODER))
     config, tokenizer = encoder_parts(card, kind, source=source)
-    made: EncoderModule = load_network("encoder", kind)(config, tokenizer)
+    made: EncoderModule = create("encoder", kind, EncoderModule, config, tokenizer)
     return made
 
 
@@ -42,7 +42,7 @@ def load_encoder(folder: Path) -> EncoderModule:
         The folder holds no encoder, or the package of its kind is not installed.
     """
     kind = str(read_card(folder, "encoder")["kind"])
-    loaded: EncoderModule = load_network("encoder", kind).from_pretrained(folder)
+    loaded: EncoderModule = load_network("encoder", kind, EncoderModule).from_pretrained(folder)
     return loaded
 
 

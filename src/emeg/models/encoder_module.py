@@ -20,10 +20,18 @@ from emeg.models.interface import Encoder, Objective, PretrainingLosses, Sources
 from emeg.models.objectives.building import build_objective
 from emeg.models.parameters import groups_beside_tokenizer
 from emeg.models.readout.kinds import Pooling, pooling_of
-from emeg.plugins import ROLE_OF_KIND, find_plugin
+from emeg.plugins import (
+    ROLE_OF_KIND,
+    blaming,
+    compare_packages,
+    default_objective,
+    find_plugin,
+    name_plugin,
+    packages_of,
+)
 from emeg.tokenizers.braintokenizer.pretrained import load_strictly, load_weights, read_card, save_model
 from emeg.tokenizers.braintokenizer.windows import stride_of
-from emeg.tokenizers.interface import Tokenizer, Tokens, build_tokenizer
+from emeg.tokenizers.interface import Tokenizer, TokenizerModule, Tokens, build_tokenizer
 
 DEFAULT_ENCODER = "brainomni"
 """Kind of an encoder whose description states none."""
@@ -35,8 +43,9 @@ class EncoderModule(nn.Module, Encoder):
     """Base of encoders.
 
     A subclass defines `kind` (the name of its entry point), `n_features`, `depth`, `embed_latents`, and what its
-    objective needs. For masked prediction this is ``mask_token`` (n_dim features), `hidden` and ``predict_head`` (a
-    linear layer to levels · codes), with ``mask_ratio`` and ``overlap_ratio`` in the configuration.
+    objective needs. Its configuration has ``overlap_ratio``, the overlap of the tokens that it reads. For masked
+    prediction it defines ``mask_token`` (n_dim features), `hidden` and ``predict_head`` (a linear layer to levels ·
+    codes), and its configuration has ``mask_ratio``. `emeg.models.conformance.check_encoder` tries an encoder.
 
     Parameters
     ----------
@@ -177,7 +186,7 @@ class EncoderModule(nn.Module, Encoder):
         latents = self.tokenizer.encode_latents(
             x, pos, sensor_type, overlap=overlap, channel_mask=channel_mask, check_values=check_values
         )
-        return self.embed_latents(latents, layers=layers)
+        return self._over_channels(latents, self.channel_sources(pos, sensor_type, channel_mask), layers)
 
     def embed_tokens(self, tokens: Tokens, sources: Sources | None = None, *, layers: Sequence[int] = ()) -> Tensor:
         """Embed tokens: float32, shape (batch, sources, steps, n_features).
@@ -187,12 +196,16 @@ class EncoderModule(nn.Module, Encoder):
         tokens : Tokens
             Codes and features of the tokenizer.
         sources : Sources, optional
-            Sensors, if each channel is a source.
+            Sensors, if each channel is a source; the result is averaged over them then, to one source.
         layers : sequence of int
             Layers to return instead; see `embed_latents`.
         """
-        del sources
-        return self.embed_latents(tokens.features, layers=layers)
+        return self._over_channels(tokens.features, sources, layers)
+
+    def _over_channels(self, latents: Tensor, sources: Sources | None, layers: Sequence[int]) -> Tensor:
+        """Embed latents, and average over the channels if each is a source."""
+        embedded = self.embed_latents(latents, layers=layers)
+        return embedded if sources is None else sources.average(embedded)
 
     def channel_sources(self, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Sources | None:
         """Return the sensors of a signal if each channel is a source, else None.
@@ -233,7 +246,7 @@ class EncoderModule(nn.Module, Encoder):
         sources: Sources | None = None,
     ) -> PretrainingLosses:
         if self.objective is None:
-            self.objective = build_objective(find_plugin("encoder", self.kind).objective, {}, encoder=self)
+            self.objective = build_objective(default_objective(self.kind), {}, encoder=self)
         losses: PretrainingLosses = self.objective.loss(
             self, features, codes, generator=generator, draws=draws, sources=sources
         )
@@ -283,7 +296,9 @@ class EncoderModule(nn.Module, Encoder):
 
     def save_pretrained(self, folder: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors``, including the weights of the tokenizer."""
-        extra = {} if self.kind in ROLE_OF_KIND else {"role": "encoder"}
+        extra: dict[str, Any] = {} if self.kind in ROLE_OF_KIND else {"role": "encoder"}
+        if packages := packages_of({"encoder": self.kind, "tokenizer": self.tokenizer.kind}):
+            extra["packages"] = packages
         if self.tokenizer.kind != DEFAULT_TOKENIZER:
             extra["tokenizer_kind"] = self.tokenizer.kind
         save_model(
@@ -313,8 +328,11 @@ class EncoderModule(nn.Module, Encoder):
             A file is missing or of another kind, or names or shapes do not match the configuration.
         """
         folder = resolve(folder, revision=revision)
-        config, tokenizer = encoder_parts(read_card(folder, cls.kind), cls.kind, source=f"{folder}/config.json")
-        model = cls(config, tokenizer)
+        card = read_card(folder, cls.kind)
+        config, tokenizer = encoder_parts(card, cls.kind, source=f"{folder}/config.json")
+        compare_packages(card, {"encoder": cls.kind, "tokenizer": tokenizer.kind}, source=str(folder))
+        with blaming("encoder", cls.kind, "creating it"):
+            model = cls(config, tokenizer)
         load_strictly(model, load_weights(folder), source=str(folder))
         return model.eval()
 
@@ -349,7 +367,24 @@ class MaskedEncoder(EncoderModule):
         return int(self.config.num_quantizers_used)
 
 
-def encoder_parts(card: Mapping[str, Any], kind: str, *, source: str) -> tuple[Config, Tokenizer]:
+def overlap_of(config: Config, encoder: str) -> float:
+    """Return the share of a window that the next window repeats, from the configuration of an encoder.
+
+    Raises
+    ------
+    UserError
+        The configuration has no number from 0 to below 1 of the name ``overlap_ratio``.
+    """
+    overlap = getattr(config, "overlap_ratio", None)
+    if not isinstance(overlap, float | int) or not 0 <= overlap < 1:
+        raise UserError(
+            f"{name_plugin('encoder', encoder)}: overlap_ratio of {type(config).__name__} is {overlap!r}; define the"
+            " field overlap_ratio, from 0 to below 1, the overlap of the tokens that it reads"
+        )
+    return float(overlap)
+
+
+def encoder_parts(card: Mapping[str, Any], kind: str, *, source: str) -> tuple[Config, TokenizerModule]:
     """Return the configuration of an encoder and its tokenizer with initial weights."""
     config = find_plugin("encoder", kind).config.checked(dict(card.get("config", {})), source=f"{source}: config")
     tokenizer_kind = str(card.get("tokenizer_kind", DEFAULT_TOKENIZER))

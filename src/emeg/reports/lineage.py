@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from emeg.evaluation.products import EvaluationSummary
-from emeg.plugins import GROUPS, find_plugin, plugin_names, role_of
+from emeg.plugins import title_of_model
 from emeg.store import Store
 from emeg.store.catalog.parquet import table_of
 
@@ -53,9 +53,9 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
     }
     titles = {
         "corpus": "corpus",
-        "tokenizer": network_title(models["tokenizer"], "BrainTokenizer"),
+        "tokenizer": title_of_model(models["tokenizer"]) or "BrainTokenizer",
         "tokens": "tokens",
-        "model": network_title(models["model"], "BrainOmni"),
+        "model": title_of_model(models["model"]) or "BrainOmni",
         "finetuned": "fine-tuned",
     }
     parts = [("Corpus", {key: corpus.get(key) for key in ("config", "split_rule", "subjects")})] if corpus else []
@@ -68,14 +68,6 @@ def find_lineage(store: Store, figures: EvaluationSummary) -> Lineage:
         products=tuple(Product(titles[kind], name, made_from[kind]) for kind, name in names.items() if name),
         parts=tuple(parts),
     )
-
-
-def network_title(card: dict[str, Any], default: str) -> str:
-    """Return the name of a network for readers; its kind if the package that knows more is not installed."""
-    role, kind = role_of(card), str(card.get("kind") or "")
-    if role not in GROUPS or kind not in plugin_names(role):
-        return kind or default
-    return find_plugin(role, kind).title or kind
 
 
 def _json(store: Store, kind: str, name: str, file: str) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Names of models: a hash of everything that can change them. Loads no network library."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from emeg.config import Config
 from emeg.data import Corpus
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
-from emeg.plugins import Role, find_plugin
+from emeg.plugins import Role, find_plugin, packages_of
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.version import __version__
@@ -27,11 +28,10 @@ def encoder_network(config: PretrainConfig) -> Config:
 def _network(role: Role, name: str, config: TrainingConfig) -> Config:
     plugin = find_plugin(role, name)
     if config.network not in plugin.presets:
-        raise UserError(
-            f"network={config.network!r}: {role} {name} has no such preset; choose from {', '.join(plugin.presets)}"
-        )
+        known = ", ".join(plugin.presets) or "those that its package adds to presets of its Plugin, which has none"
+        raise UserError(f"network={config.network!r}: {role} {name} has no such preset; choose from {known}")
     sizes = {**plugin.presets[config.network].model_dump(), **config.overrides}
-    return plugin.config.checked(sizes, source="overrides")
+    return plugin.config.checked(sizes, source=f"overrides of {role} {name}, preset {config.network}")
 
 
 def with_sensor_kinds(store: Store, config: C) -> C:
@@ -54,14 +54,16 @@ def with_sensor_kinds(store: Store, config: C) -> C:
 
 def tokenizer_name(config: TrainTokenizerConfig) -> str:
     """Return the name of the tokenizer that `config`, its corpus resolved, trains."""
-    return _name(config.tokenizer, config, tokenizer_network(config))
+    return _name(config.tokenizer, config, tokenizer_network(config), packages_of({"tokenizer": config.tokenizer}))
 
 
 def encoder_name(config: PretrainConfig) -> str:
     """Return the name of the encoder that `config`, its tokens resolved, trains."""
-    if config.objective == find_plugin("encoder", config.encoder).objective:
+    default = find_plugin("encoder", config.encoder).objective
+    packages = packages_of({"encoder": config.encoder, "objective": config.objective or default})
+    if config.objective == default:
         config = config.model_copy(update={"objective": None})  # stating the default changes nothing
-    return _name(config.encoder, config, encoder_network(config))
+    return _name(config.encoder, config, encoder_network(config), packages)
 
 
 UNUSED_STEPS = {"braintokenizer": 1500, "brainomni": 300}
@@ -71,7 +73,7 @@ UNUSED_LEARNING_RATE = 3e-4
 """The quantizer's learning rate in the name of a BrainOmni, which trains none; in names for the same reason."""
 
 
-def _name(kind: str, config: TrainingConfig, network: Config) -> str:
+def _name(kind: str, config: TrainingConfig, network: Config, packages: Mapping[str, str]) -> str:
     replaced = {"network", "overrides", "from_model", "transfer", "tokenizer", "encoder"}
     fields = {key: value for key, value in config.product_fields().items() if key not in replaced}
     if config.from_model is not None:
@@ -81,7 +83,10 @@ def _name(kind: str, config: TrainingConfig, network: Config) -> str:
         fields["from"] = {"weights": sha256_file(weights), "transfer": config.transfer}
     fields["steps"] = fields["steps"] or UNUSED_STEPS.get(kind, 0)
     fields["optimiser"] = {"quantizer_learning_rate": UNUSED_LEARNING_RATE, **fields["optimiser"]}
-    return hash_json({"kind": kind, "version": __version__, "network": network.product_fields(), "config": fields})
+    named = {"kind": kind, "version": __version__, "network": network.product_fields(), "config": fields}
+    if packages:  # another version of a package may train another model from the same settings
+        named["packages"] = dict(packages)
+    return hash_json(named)
 
 
 def finished(store: Store, name: str) -> TrainResult:

@@ -6,7 +6,7 @@ import torch
 
 from emeg.data import n_in_pairs
 from emeg.models import EncoderModule
-from emeg.plugins import load_network
+from emeg.plugins import create
 from emeg.store import Store, model_config
 from emeg.tokenizers.interface import build_tokenizer
 from emeg.training.configs import PretrainConfig, TrainTokenizerConfig
@@ -86,6 +86,8 @@ def count_parameters(store: Store, training: TrainTokenizerConfig | PretrainConf
         stored = model_config(store, str(tokenizer)) if is_there else {}
         kind, sizes = stored.get("kind", "braintokenizer"), stored.get("config", {})
         frozen_tokenizer = build_tokenizer(kind, sizes, source=f"model {tokenizer}")
-        network: EncoderModule = load_network("encoder", training.encoder)(encoder_network(training), frozen_tokenizer)
+        network: EncoderModule = create(
+            "encoder", training.encoder, EncoderModule, encoder_network(training), frozen_tokenizer
+        )
         frozen = sum(p.numel() for p in frozen_tokenizer.parameters())
         return sum(p.numel() for p in network.parameters()) - frozen

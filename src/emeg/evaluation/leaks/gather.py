@@ -52,7 +52,7 @@ def gather_setup(
     has_classes : bool
         Whether labels are class indices.
     model : str, optional
-        BrainOmni of the store that is evaluated.
+        Encoder of the store that is evaluated.
     groups : mapping
         Key shared by names of one person or family.
     fits : sequence of FitRecord

@@ -38,7 +38,7 @@ class FineTunedNetwork:
     name: FineTunedMode
     data: "TaskData"
     model: str
-    """BrainOmni of the store."""
+    """Encoder of the store."""
     weights: Literal["pretrained", "random"]
     recipe: FinetuneRecipe
     """How a network is fitted; its learning rates and its number of epochs are the settings to choose from."""
@@ -114,7 +114,7 @@ class FineTunedEstimator:
     Parameters
     ----------
     model : Path
-        Folder of a BrainOmni.
+        Folder of an encoder.
     windows : Windows
         All windows of the task.
     recipe : FinetuneRecipe

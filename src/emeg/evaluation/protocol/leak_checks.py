@@ -68,7 +68,7 @@ def check_task(
     store : Store
     data : TaskData
     model : str, optional
-        BrainOmni that is evaluated.
+        Encoder that is evaluated.
     with_signal : bool
         Also compare windows by content.
     progress : Progress

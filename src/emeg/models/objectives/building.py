@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emeg.models.interface import Objective
-from emeg.plugins import find_plugin, load_network
+from emeg.plugins import blaming, create, find_plugin
 
 
 def build_objective(name: str, options: Mapping[str, Any], *, encoder: Any) -> Objective:  # noqa: ANN401 - any encoder
@@ -24,6 +24,7 @@ def build_objective(name: str, options: Mapping[str, Any], *, encoder: Any) -> O
         No package registers the name, an option is refused, or the encoder lacks what the objective needs.
     """
     config = find_plugin("objective", name).config.checked(dict(options), source=f"objective {name}")
-    objective: Objective = load_network("objective", name)(config)
-    objective.check(encoder)
+    objective: Objective = create("objective", name, Objective, config)
+    with blaming("objective", name, "check"):
+        objective.check(encoder)
     return objective

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emeg.evaluation.protocol.products import GridSummary, GridTask
+from emeg.plugins import title_of_model
 from emeg.progress import Progress, silent
-from emeg.reports.lineage import metrics_over_steps, network_title
+from emeg.reports.lineage import metrics_over_steps
 from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table, metric_title, sentence, words
 from emeg.reports.plots import scores
 from emeg.reports.sections.by_task import tables_by_task
@@ -143,7 +144,7 @@ def _kind_of(store: Store, model: str) -> str:
     """Return the kind of an encoder for readers, and its tokens if it has a choice of them."""
     card = model_config(store, model)
     token = card.get("config", {}).get("token", "")
-    return f"{network_title(card, 'BrainOmni')}{f', tokens of a {token}' if token else ''}"
+    return f"{title_of_model(card)}{f', tokens of a {token}' if token else ''}"
 
 
 def _tiles(
@@ -258,9 +259,9 @@ def _training(store: Store, grids: Mapping[str, GridSummary]) -> tuple[list[dict
             continue
         tokenizer = str((model_config(store, model).get("provenance") or {}).get("tokenizer") or "")
         drawn = []
-        for stage, default, name in (("tokenizer", "BrainTokenizer", tokenizer), ("model", "BrainOmni", model)):
+        for stage, name in (("tokenizer", tokenizer), ("model", model)):
             if (table := metrics_over_steps(store, name)) is not None:
-                title = f"{network_title(model_config(store, name), default)} {short_name(name)}"
+                title = f"{title_of_model(model_config(store, name))} {short_name(name)}"
                 drawn.append({"title": title, "pictures": training_pictures(stage, table, title)})
         if not drawn:
             missing.append(f"model {model} keeps no metrics over steps: it was imported or not trained here")

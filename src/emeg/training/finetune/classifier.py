@@ -400,9 +400,10 @@ def _fit_once(
     torch.manual_seed(draw_seed(recipe.seed, 0, 1))
     classifier = Classifier(backbone, len(windows.classes) if targets is None else targets.n_outputs, recipe)
     if recipe.mode == "lora":
-        if not isinstance(backbone.blocks, nn.Module):
+        blocks = getattr(backbone, "blocks", None)
+        if not isinstance(blocks, nn.Module):
             raise UserError(f"mode 'lora': encoder {backbone.kind!r} has no blocks to adapt; choose full or probe")
-        add_lora(backbone, backbone.blocks)
+        add_lora(backbone, blocks)
         learning_rate = learning_rate * LORA_RATE
     classifier.train()
     n_steps = recipe.epochs * -(-len(fold.train) // recipe.batch_size)

@@ -24,10 +24,12 @@ from torch import Tensor
 from emeg.data import BatchReader, Corpus, MicroBatch, tokens_name, write_tokens
 from emeg.errors import TransientError
 from emeg.files import replacing
+from emeg.plugins import name_plugin
 from emeg.progress import Progress, silent
 from emeg.store import Store, find_model, n_parameters
 from emeg.store.runs import RunNote, note_run
 from emeg.tokenizers.braintokenizer import normalise_signal
+from emeg.tokenizers.conformance import check_codes
 from emeg.tokenizers.interface import load_tokenizer
 from emeg.training.configs import TokenizeConfig, TokenizeResult
 from emeg.training.device import pick_device
@@ -175,9 +177,10 @@ class PartWriter:
 
     def encode(self, micro_batch: MicroBatch) -> NDArray[np.int64]:
         """Compute codes, int64 of shape (batch, sources, steps, levels)."""
-        codes: NDArray[np.int64] = self.codes_of(
-            signal_batch(self._reader.read(micro_batch)), overlap=self._config.overlap
-        ).numpy()
+        found = self.codes_of(signal_batch(self._reader.read(micro_batch)), overlap=self._config.overlap)
+        who = name_plugin("tokenizer", self._tokenizer.kind)
+        check_codes(found, None, self._tokenizer.sizes.n_codes, who=f"{who}: tokenize")
+        codes: NDArray[np.int64] = found.numpy()
         return codes
 
     def codes_of(self, batch: SignalBatch, *, overlap: float) -> Tensor:

@@ -1,6 +1,6 @@
 """Train an encoder on stored tokens: what the training process does.
 
-Shape letters: B batch, S latent sources, T latent steps, D features.
+Shape letters: B batch, S latent sources, T latent steps, D features, Q quantizer levels.
 """
 
 import logging
@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 
 from emeg import metrics
-from emeg.data import Corpus, SamplingPlan, TokenSet
+from emeg.data import Corpus, MicroBatch, SamplingPlan, TokenSet
 from emeg.errors import UserError
 from emeg.models import BrainOmni, EncoderModule, Sources, build_objective
-from emeg.plugins import find_plugin, load_network
+from emeg.models.conformance import check_encoder, check_objective
+from emeg.models.encoder_module import overlap_of
+from emeg.plugins import blaming, create, default_objective, title_of
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.interface import Tokenizer, Tokens, load_tokenizer
@@ -37,6 +39,8 @@ from emeg.training.warm_start import begin_from, prepare_new
 PREPARATION_SEGMENTS = 128
 """Most training segments that an encoder is fitted to before its first step."""
 PREPARATION_BATCH = 16
+TRIAL_WINDOWS = 4
+"""Windows on which an encoder is tried before its first step, if each channel is a source; all of them otherwise."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +53,9 @@ class EncoderTraining(Training):
 
     def __init__(self, network: EncoderModule, **rest: Any) -> None:  # noqa: ANN401 - of `Training`
         super().__init__(network, **rest)
-        plugin = find_plugin("encoder", network.kind)
-        self.title = plugin.title or network.kind
+        self.title = title_of("encoder", network.kind)
         if network.objective is None:
-            network.objective = build_objective(plugin.objective, {}, encoder=network)
+            network.objective = build_objective(default_objective(network.kind), {}, encoder=network)
         # a fixed list: ranks add theirs up, and one of them may have seen nothing
         self._names = network.objective.metric_names(network)
         self._seen = torch.zeros(len(self._names), 2, dtype=self._width)
@@ -165,6 +168,15 @@ def training_tokens(tokens: TokenSet, corpus: Corpus, tokenizer: Tokenizer) -> I
             yield Tokens(*(values[None, : int(channels[row])] for values in own))
 
 
+def _trial(tokens: TokenSet, corpus: Corpus, tokenizer: Tokenizer) -> tuple[Tokens, Sources | None]:
+    """Read the tokens of one training segment, and the sensors if each channel is a source."""
+    row = int(np.flatnonzero(corpus.column("split") == "train")[0])
+    batch = TokenReader(tokens, corpus).read(MicroBatch((row,), (0,), corpus.n_samples))
+    n_steps = TRIAL_WINDOWS * tokenizer.sizes.steps_per_window if tokens.by_channel else None
+    codes_BSTQ = batch.codes[:, :, :n_steps]
+    return Tokens(tokenizer.features_from_codes(codes_BSTQ), codes_BSTQ), _sources_of(batch)
+
+
 def encoder_training(
     config: PretrainConfig, store: Store, tokens: TokenSet, corpus: Corpus, n_steps: int, history: History
 ) -> EncoderTraining:
@@ -177,19 +189,25 @@ def encoder_training(
         objective.
     """
     sizes: Any = encoder_network(config)
-    if sizes.overlap_ratio != tokens.overlap:
+    overlap = overlap_of(sizes, config.encoder)
+    if overlap != tokens.overlap:
         raise UserError(
-            f"tokens {tokens.name} have overlap {tokens.overlap}, the network overlap_ratio={sizes.overlap_ratio};"
+            f"tokens {tokens.name} have overlap {tokens.overlap}, the network overlap_ratio={overlap};"
             f" pass overrides overlap_ratio={tokens.overlap}, or tokenize with the other"
         )
     tokenizer = load_tokenizer(store.local_copy("models", tokens.tokenizer))
     tokenizer.requires_grad_(requires_grad=False)
     torch.manual_seed(config.seed)
-    network: EncoderModule = load_network("encoder", config.encoder)(sizes, tokenizer).train()
-    objective = config.objective or find_plugin("encoder", config.encoder).objective
+    network: EncoderModule = create("encoder", config.encoder, EncoderModule, sizes, tokenizer)
+    network.train()
+    objective = config.objective or default_objective(config.encoder)
     network.objective = build_objective(objective, config.objective_options, encoder=network)
     lineage = begin_from(network, config, store, role="encoder")
-    prepare_new(network, lineage, lambda: network.prepare(training_tokens(tokens, corpus, tokenizer)))
+    with blaming("encoder", config.encoder, "prepare"):
+        prepare_new(network, lineage, lambda: network.prepare(training_tokens(tokens, corpus, tokenizer)))
+    trial = _trial(tokens, corpus, tokenizer)
+    check_encoder(network, *trial)
+    check_objective(objective, network, *trial)
     adjust(network, config)
     tokenizer.eval()
     return EncoderTraining(

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from emeg import metrics
 from emeg.data import BatchReader, Corpus, MicroBatch, SamplingPlan
-from emeg.plugins import find_plugin
+from emeg.plugins import blaming, name_plugin, title_of
 from emeg.progress import Progress, silent
 from emeg.store import Store
 from emeg.tokenizers.braintokenizer import BrainTokenizer, normalise_signal
+from emeg.tokenizers.conformance import check_tokenizer, loss_terms
 from emeg.tokenizers.interface import TokenizerModule, build_tokenizer
 from emeg.training.configs import TrainResult, TrainTokenizerConfig
 from emeg.training.device import is_gpu
@@ -70,7 +71,8 @@ class TokenizerTraining(Training):
         **rest: Any,  # noqa: ANN401 - of `Training`
     ) -> None:
         super().__init__(network, **rest)
-        self.title = find_plugin("tokenizer", network.kind).title or network.kind
+        self.title = title_of("tokenizer", network.kind)
+        self._who = name_plugin("tokenizer", network.kind)
         self._reconstruction = reconstruction
         self._group_of = group_of
         self._ramp_steps = ramp_steps
@@ -90,7 +92,7 @@ class TokenizerTraining(Training):
                 batch, shown = widen(batch, shown, late), late
             batch = keep_channels(batch, shown, generator)
         with self.naming(batch.step, batch.segments):
-            losses = cast("Any", self.network).training_loss(
+            losses = self.network.training_loss(
                 batch.signal,
                 batch.pos,
                 batch.sensor_type,
@@ -99,8 +101,8 @@ class TokenizerTraining(Training):
                 loss_ramp=loss_ramp(batch.step, self._ramp_steps),
                 follow=False,
             )
-        terms = losses._asdict()
-        loss: Tensor = terms.pop("total")
+        terms = loss_terms(losses, who=self._who)
+        loss = terms.pop("total")
         self.count(batch.step, batch.segments, loss, terms)
         return loss
 
@@ -258,7 +260,10 @@ def tokenizer_training(
     torch.manual_seed(config.seed)
     network: TokenizerModule = build_tokenizer(config.tokenizer, tokenizer_network(config), source="overrides")
     lineage = begin_from(network, config, Store.open(config.root), role="tokenizer")
-    prepare_new(network, lineage, lambda: network.prepare(TrainingSegments(corpus)))
+    segments = TrainingSegments(corpus)
+    with blaming("tokenizer", config.tokenizer, "prepare"):
+        prepare_new(network, lineage, lambda: network.prepare(segments))
+    check_tokenizer(network, *next(iter(segments)))
     adjust(network, config)
     sizes = network.sizes
     devices, channels = corpus.column("device"), corpus.column("channels")
