@@ -84,7 +84,7 @@ def check_objective(name: str, encoder: EncoderModule, tokens: Tokens, sources: 
     _check_names(names, who)
     generator = torch.Generator(tokens.features.device).manual_seed(0)
     with in_evaluation(encoder), torch.enable_grad(), blaming(role, name, "loss"):
-        losses = encoder.pretraining_loss(tokens.features, tokens.codes, generator=generator, sources=sources)
+        losses = objective.loss(encoder, tokens.features, tokens.codes, generator=generator, sources=sources)
     _check_losses(losses, names, learns=any(p.requires_grad for p in encoder.parameters()), who=who)
 
 

@@ -263,7 +263,9 @@ def tokenizer_training(
     segments = TrainingSegments(corpus)
     with blaming("tokenizer", config.tokenizer, "prepare"):
         prepare_new(network, lineage, lambda: network.prepare(segments))
-    check_tokenizer(network, *next(iter(segments)))
+    x_BCN, *sensors = next(iter(segments))
+    if bool(torch.isfinite(x_BCN).all()):  # otherwise the first step names the recording
+        check_tokenizer(network, x_BCN, *sensors)
     adjust(network, config)
     sizes = network.sizes
     devices, channels = corpus.column("device"), corpus.column("channels")
