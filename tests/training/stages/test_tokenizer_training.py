@@ -306,7 +306,7 @@ def test_later_steps_show_more_channels_of_fewer_windows(root):
     module = tokenizer_training(config, Corpus.open(Store.open(root)), 4, History())
     shown = []
     module.network.training_loss = lambda x, *rest, **more: (
-        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros(())] * 6)
+        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros((), requires_grad=True)] * 6)
     )
     for step in range(4):
         signal, pos = torch.randn(5, 8, 512), torch.randn(5, 8, 6)
@@ -320,7 +320,7 @@ def test_later_steps_show_more_channels_of_fewer_windows(root):
     earlier = TrainTokenizerConfig(**{**config.model_dump(), "late_from": 0.25})
     module = tokenizer_training(earlier, Corpus.open(Store.open(root)), 4, History())
     module.network.training_loss = lambda x, *rest, **more: (
-        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros(())] * 6)
+        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros((), requires_grad=True)] * 6)
     )
     for step in range(4):
         module.training_step(SignalBatch(step, 0, signal, pos, torch.zeros(5, 8).long(), None, (0, 1, 2, 3, 4)), 0)
@@ -329,7 +329,7 @@ def test_later_steps_show_more_channels_of_fewer_windows(root):
     unchanged = TrainTokenizerConfig(**{**config.model_dump(), "late_channels": 2})
     module = tokenizer_training(unchanged, Corpus.open(Store.open(root)), 4, History())
     module.network.training_loss = lambda x, *rest, **more: (
-        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros(())] * 6)
+        shown.append(x.shape[:2]) or TokenizerLosses(*[torch.zeros((), requires_grad=True)] * 6)
     )
     module.training_step(SignalBatch(3, 0, signal, pos, torch.zeros(5, 8).long(), None, (0, 1, 2, 3, 4)), 0)
     assert shown == [(5, 3)], "fewer channels than before change nothing"
