@@ -16,7 +16,7 @@ from tests.messages import refusal
 
 from emeg.errors import EmegError, TransientError, UserError
 from emeg.store import Store
-from emeg.store.files import SCHEMA
+from emeg.store.files import SCHEMA, marker_of
 
 WRITER = """
 import sys
@@ -188,6 +188,20 @@ def test_sweep_spares_living_writers(local_store: Store) -> None:
         assert [path.name.partition("-")[0] for path in partial.iterdir()] == ["models", "models"]
     assert local_store.names("models") == ["a"]
     assert local_store.sweep() == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb", "option"),
+    [("corpora", "shard", "--corpus"), ("tokens", "tokenize", "--tokens"), ("evaluations", "evaluate", "--evaluation")],
+)
+def test_only_names_the_verb_and_the_option(local_store: Store, kind: str, verb: str, option: str) -> None:
+    with refusal(UserError, kind, action=f"`emeg {verb}`"):
+        local_store.only(kind, None)
+    for name in ("a", "b"):
+        with local_store.publishing(kind, name) as folder:
+            (folder / marker_of(kind)).write_text("{}")
+    with refusal(UserError, kind, action=option):
+        local_store.only(kind, None)
 
 
 def test_only(store: Store) -> None:

@@ -13,13 +13,13 @@ from emeg.store.migrations import migrate
 from emeg.store.node_copies import NodeCopies
 from emeg.uri import Location, locate
 
-_MAKERS = {
-    "corpora": "`emeg shard`",
-    "tokens": "`emeg tokenize`",
-    "models": "`emeg train-tokenizer` or `emeg pretrain`",
-    "evaluations": "`emeg evaluate`",
+_OPTIONS = {
+    "corpora": ("`emeg shard`", "--corpus"),
+    "tokens": ("`emeg tokenize`", "--tokens"),
+    "models": ("`emeg train-tokenizer` or `emeg pretrain`", "--model or --tokenizer"),
+    "evaluations": ("`emeg evaluate`", "--evaluation"),
 }
-"""Verbs that make products, by kind."""
+"""Verbs that make products, and the option that names one, by kind."""
 
 OLDEST_READABLE = 1
 """Oldest version that can be read as it is; a writer migrates the store to `SCHEMA` first."""
@@ -100,8 +100,8 @@ class Store(StoreFiles):
         if name is not None and self.has(kind, name):
             return name
         names = self.names(kind)
-        make = f"make one first with {_MAKERS[kind]}" if kind in _MAKERS else "make one first"
-        listed = f"name one of {preview_names(names)}" if names else make
+        maker, option = _OPTIONS.get(kind, ("its verb", "its option"))
+        listed = f"name one of {preview_names(names)} with {option}" if names else f"make one first with {maker}"
         if name is not None:
             raise UserError(f"{self.root}: no {name!r} in {kind}/; {listed}")
         if len(names) != 1:
