@@ -153,6 +153,22 @@ def test_of_two_spaces_the_normalised_one_is_used(tmp_path):
     np.testing.assert_allclose(recording.sensors.positions * 1e3, list(POSITIONS.values()), atol=1e-5)
 
 
+@pytest.mark.parametrize("stated", ["Other", "n/a", None])
+def test_the_space_of_the_file_name_counts_where_the_content_names_none(tmp_path, stated):
+    """MNE-BIDS issue 723: archives in MNI space whose `coordsystem.json` says ``Other``."""
+    system = {"iEEGCoordinateUnits": "mm"} | ({"iEEGCoordinateSystem": stated} if stated else {})
+    write_ieeg(tmp_path / "archive", system=system, space="MNI152NLin2009bAsym")
+    row, recording = one(tmp_path / "archive", tmp_path / "store")
+    np.testing.assert_allclose(recording.sensors.positions * 1e3, list(POSITIONS.values()), atol=1e-5)
+    assert any("MNI152NLin2009bAsym" in note for note in row.notes)
+
+
+def test_the_space_of_the_file_name_does_not_replace_a_system(tmp_path):
+    system = {**MNI_MM, "iEEGCoordinateSystem": "Pixels"}
+    write_ieeg(tmp_path / "archive", system=system, space="MNI152NLin2009bAsym")
+    assert "'Pixels'" in refused(tmp_path / "archive", tmp_path / "store").reason
+
+
 def test_a_normalised_table_without_positions_is_not_used(tmp_path):
     archive = tmp_path / "archive"
     write_ieeg(archive, space="ACPC", system={"iEEGCoordinateSystem": "ACPC", "iEEGCoordinateUnits": "mm"})

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from emeg.ingest.listing.bids import parse_name
 from emeg.ingest.tables.coordinate_systems import folded_system, read_landmarks, shown_system, stated_unit
 from emeg.ingest.text_files import ABSENT
 from emeg.sensors.brain_space import MNI_OF_HEAD, MNI_OF_TALAIRACH, Affine
@@ -33,6 +34,31 @@ class ContactSystem(NamedTuple):
     def is_exact(self) -> bool:
         """Check whether positions were normalised to the template by their dataset."""
         return _MNI.fullmatch(self.name) is not None
+
+
+def name_by_space(stated: Mapping[str, Any], path: str, notes: list[str]) -> dict[str, Any]:
+    """Return the content of a `coordsystem.json` with the system that its file name states, if the content has none.
+
+    Some software writes ``Other`` into the file and the template into its name (``space-MNI152NLin2009bAsym``).
+
+    Parameters
+    ----------
+    stated : mapping
+        Content of the file.
+    path : str
+        Its path in the archive.
+    notes : list of str
+        Receives that the name was used.
+    """
+    space = parse_name(path).entities.get("space", "")
+    known = _MNI.fullmatch(folded_system(space)) or folded_system(space) in _AVERAGE_BRAIN | _SCANNER
+    if not known or folded_system(stated.get("iEEGCoordinateSystem")) not in {"", "na", "other"}:
+        return dict(stated)
+    found = shown_system(stated.get("iEEGCoordinateSystem") or "absent")
+    notes.append(
+        f"{path}: iEEGCoordinateSystem is {found}; the space of the file's name, {space}, was used for positions"
+    )
+    return {**stated, "iEEGCoordinateSystem": space}
 
 
 def read_contact_system(stated: Mapping[str, Any]) -> ContactSystem:

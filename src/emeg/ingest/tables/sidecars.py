@@ -12,7 +12,7 @@ from typing import Any
 from emeg.errors import RecordingError
 from emeg.ingest.refusals import quoted
 from emeg.ingest.source import Source
-from emeg.ingest.tables.contact_systems import rank_contact_system
+from emeg.ingest.tables.contact_systems import name_by_space, rank_contact_system
 from emeg.ingest.tables.coordinate_systems import choose_pair, rank_system
 from emeg.ingest.tables.datatype import is_intracranial
 from emeg.ingest.text_files import ABSENT, decode_text
@@ -103,7 +103,10 @@ def read_sidecars(source: Source, folder: Path) -> Sidecars:
     for path in source.sidecars_named("electrodes"):
         with _positions_only(notes):
             tables[path] = _read_table(folder, path, notes, key=_KEYS["electrodes"])
-    rank = rank_contact_system if is_intracranial(source.path) else rank_system
+    intracranial = is_intracranial(source.path)
+    if intracranial:
+        systems = {path: name_by_space(content, path, notes) for path, content in systems.items()}
+    rank = rank_contact_system if intracranial else rank_system
     electrodes, system = choose_pair(tables, tuple(systems), systems, rank)
     paths = {kind: found[-1] for kind in _KEYS if (found := source.sidecars_named(kind))} | {"electrodes": electrodes}
     paths = {kind: path for kind, path in paths.items() if path}
