@@ -28,6 +28,7 @@ WHOLE_ROOMS = {
     "sensors/test_devices.py": "sensors of real recordings",
     "store/test_bucket_connection.py": "a bucket that does not answer",
     "tokenizers/test_conformance.py": "what a tokenizer of another package may return",
+    "tokenizers/test_kernels.py": "learned tokens of single samples",
     "tokenizers/test_mulaw.py": "tokens of single samples",
     "tokenizers/test_options.py": "options of the tokenizer beyond the release",
     "tokenizers/test_quantizer_study.py": "the study of quantizers, in its tiny form",
