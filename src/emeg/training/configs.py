@@ -156,9 +156,10 @@ class TrainTokenizerConfig(TrainingConfig):
 
     recipe: str = runtime_field("braintokenizer-emeg-nano", group="training")
     """Recipe with the values of all other options: braintokenizer-emeg-nano, braintokenizer-emeg-base, braintokenizer
-    (the paper), braintokenizer-nano (its small form), mulaw (tokens of single samples), or a .yaml file."""
+    (the paper), braintokenizer-nano (its small form), mulaw (tokens of single samples), kernels-nano (learned tokens of
+    single samples), or a .yaml file."""
     tokenizer: str = option("braintokenizer", group="model")
-    """Tokenizer to train: braintokenizer, mulaw, or the name under which a package registers another."""
+    """Tokenizer to train: braintokenizer, kernels, mulaw, or the name under which a package registers another."""
     corpus: str | None = option(None, group="data")
     """Corpus to train on; default: the only one in the store."""
     optimiser: TokenizerOptimiserConfig = recipe_field()
