@@ -103,8 +103,14 @@ def traces(signal: NDArray[np.float32], model: NDArray[np.float32], names: Seque
         return as_svg(figure)
 
 
-def spectra(freqs: NDArray[np.float64], signal: NDArray[np.float64], model: NDArray[np.float64], title: str) -> str:
-    """Draw the median power spectrum of signals and of their reconstructions.
+def spectra(
+    freqs: NDArray[np.float64],
+    signal: NDArray[np.float64],
+    model: NDArray[np.float64],
+    title: str,
+    names: tuple[str, str] = ("signal", "reconstruction"),
+) -> str:
+    """Draw the power spectrum of signals and of their reconstructions.
 
     Parameters
     ----------
@@ -112,13 +118,16 @@ def spectra(freqs: NDArray[np.float64], signal: NDArray[np.float64], model: NDAr
         Hz.
     signal, model : float, shape (frequencies,)
         Power per Hz, in one unit.
+    title : str
+    names : tuple of str
+        Names of both curves.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(2.6, 2.0))
         axes = figure.subplots()
         shown = freqs > 0
-        axes.loglog(freqs[shown], signal[shown], color=SIGNAL, lw=1.1, label="signal")
-        axes.loglog(freqs[shown], model[shown], color=MODEL, lw=1.1, label="reconstruction")
+        axes.loglog(freqs[shown], signal[shown], color=SIGNAL, lw=1.1, label=names[0])
+        axes.loglog(freqs[shown], model[shown], color=MODEL, lw=1.1, label=names[1])
         axes.set(xlabel="Hz", title=title, xticks=[1, 4, 8, 13, 30, 90])
         axes.set_xticklabels(["1", "4", "8", "13", "30", "90"])
         axes.minorticks_off()
