@@ -50,6 +50,6 @@ def test_an_encoder_of_another_package_is_trained_and_embeds(conv, root, tmp_pat
     changed = config.model_copy(update={"objective": "masked", "objective_options": {}})
     with refusal(UserError, "objective 'masked'", "mask_token", action="objective"):
         pretrain(changed)
-    with refusal(UserError, "overlap_ratio=0.25", action="overlap_ratio=0.0"):
+    with refusal(UserError, "overlap_ratio=0.25", action="--overlap 0.25"):
         pretrain(config.model_copy(update={"overrides": {}}))
     assert len(store.names("models")) == 2

@@ -357,7 +357,8 @@ class MaskedEncoder(EncoderModule):
         if config.num_quantizers_used > tokenizer.sizes.n_levels:
             raise UserError(
                 f"num_quantizers_used is {config.num_quantizers_used}, but the tokenizer has"
-                f" {tokenizer.sizes.n_levels}. Set it to at most that number."
+                f" {tokenizer.sizes.n_levels}. Set it to at most that number:"
+                f" --overrides '{{\"num_quantizers_used\": {tokenizer.sizes.n_levels}}}'."
             )
         super().__init__(config, tokenizer)
 

@@ -124,7 +124,7 @@ def test_best_weights_are_those_of_the_best_validation(tokens_root, tmp_path):
 
 
 def test_another_overlap_is_refused(tokens_root, tmp_path):
-    with refusal(UserError, "overlap 0.25", action="overlap_ratio=0.25"):
+    with refusal(UserError, "overlap 0.25", action='{"overlap_ratio": 0.25}'):
         pretrain(config_of(tokens_root, tmp_path, overrides={"lm_dim": 32, "lm_head": 4, "overlap_ratio": 0.5}))
 
 

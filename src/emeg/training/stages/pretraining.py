@@ -192,8 +192,8 @@ def encoder_training(
     overlap = overlap_of(sizes, config.encoder)
     if overlap != tokens.overlap:
         raise UserError(
-            f"tokens {tokens.name} have overlap {tokens.overlap}, the network overlap_ratio={overlap};"
-            f" pass overrides overlap_ratio={tokens.overlap}, or tokenize with the other"
+            f"tokens {tokens.name} have overlap {tokens.overlap}, the network overlap_ratio={overlap}; pass"
+            f" --overrides '{{\"overlap_ratio\": {tokens.overlap}}}', or run `emeg tokenize --overlap {overlap}`"
         )
     tokenizer = load_tokenizer(store.local_copy("models", tokens.tokenizer))
     tokenizer.requires_grad_(requires_grad=False)
