@@ -116,7 +116,7 @@ def test_a_class_that_does_not_fit_its_entry_point_is_refused(folder):
     }
     install(folder, "lab", {"emeg.encoders": entries}, version="2.1")
     assert load_network("encoder", "small", Interface).__name__ == "Base"
-    with refusal(UserError, "encoder 'less' of package lab 2.1", "other_code:Less", "embed", action="Interface"):
+    with refusal(UserError, "'less'", "lab 2.1", "other_code:Less", "embed", action="Interface"):
         load_network("encoder", "less", Interface)
     with refusal(UserError, "lab 2.1", "kind 'small'", action="'alias'"):
         load_network("encoder", "alias", Interface)

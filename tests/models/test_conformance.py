@@ -84,7 +84,7 @@ def test_embeddings_of_channels_are_averaged_over_the_channels_that_are_there(gu
     ],
 )
 def test_an_embedding_that_does_not_fit_is_refused(guide, change, found, action):
-    with refusal(UserError, "encoder 'conv' of package toy-encoder 1.0", found, action=action):
+    with refusal(UserError, "'conv'", "toy-encoder 1.0", found, action=action):
         check_encoder(encoder_of(guide, **change), *tokens_of())
 
 
@@ -109,7 +109,7 @@ def losses(guide, change):
 def test_a_loss_that_does_not_fit_is_refused(guide, change, found, action):
     encoder = encoder_of(guide)
     encoder.objective = losses(guide, change)
-    with refusal(UserError, "objective 'restore' of package toy-encoder 1.0", found, action=action):
+    with refusal(UserError, "'restore'", "toy-encoder 1.0", found, action=action):
         check_objective("restore", encoder, *tokens_of())
 
 

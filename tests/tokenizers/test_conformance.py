@@ -64,7 +64,7 @@ def test_the_tokenizer_of_the_guide_is_accepted_unchanged(guide):
 )
 def test_a_result_that_does_not_fit_is_refused(guide, method, change, found, action):
     made = type("Changed", (guide.Toy,), {method: changed(getattr(guide.Toy, method), change)})
-    with refusal(UserError, "tokenizer 'toy' of package toy-tokenizer 1.0", found, action=action):
+    with refusal(UserError, "toy-tokenizer 1.0", found, action=action):
         check_tokenizer(made(guide.ToyConfig()), *signal())
 
 
