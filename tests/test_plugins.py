@@ -13,12 +13,12 @@ from emeg.models.config import BrainOmniConfig
 from emeg.plugins import (
     Plugin,
     blaming,
-    compare_packages,
     create,
     default_objective,
     find_plugin,
     load_network,
     package_of,
+    reading_model,
     title_of_model,
 )
 
@@ -148,8 +148,21 @@ def test_the_version_of_a_package_is_part_of_the_name_of_its_models(folder, capl
     (folder / "lab-1.0.dist-info").rename(folder / "lab-2.0.dist-info")
     (folder / "lab-2.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 2.0\n")
     assert encoder_name(config) != first
-    with caplog.at_level(logging.WARNING, logger="emeg.plugins"):
-        compare_packages({"packages": {"encoder": "lab 1.0"}}, {"encoder": "small"}, source="models/x")
-    assert "lab 1.0" in caplog.text
-    assert "lab 2.0" in caplog.text
     assert package_of("encoder", "brainomni") is None
+
+
+def test_reading_a_model_names_the_packages_that_wrote_it(folder, caplog):
+    install(folder, "lab", {"emeg.encoders": {"small": "other_code:SMALL"}}, version="2.0")
+    card = {"kind": "small", "packages": {"encoder": "lab 1.0"}}
+    with caplog.at_level(logging.WARNING, logger="emeg.plugins"), reading_model(card, source="models/x"):
+        pass
+    assert all(part in caplog.text for part in ("models/x", "lab 1.0", "lab 2.0"))
+    same = {"kind": "small", "packages": {"encoder": "lab 2.0"}}
+    gone = {"kind": "gone", "packages": {"encoder": "lost 1.0"}}
+    for written, names, action in (
+        (card, ("models/x", "lab 1.0", "lab 2.0"), "width"),
+        (gone, ("models/x", "lost 1.0"), "width"),
+        (same, (), "width"),
+    ):
+        with refusal(UserError, *names, action=action), reading_model(written, source="models/x"):
+            raise UserError("config.json: width; correct width")

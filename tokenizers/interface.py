@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from emeg.config import Config
 from emeg.errors import UserError
-from emeg.plugins import ROLE_OF_KIND, blaming, compare_packages, create, find_plugin, load_network, packages_of
+from emeg.plugins import ROLE_OF_KIND, blaming, create, find_plugin, load_network, packages_of, reading_model
 from emeg.tokenizers.braintokenizer.checks import check_input
 from emeg.tokenizers.braintokenizer.parameters import group_parameters
 from emeg.tokenizers.braintokenizer.precision import exact_float32
@@ -443,7 +443,6 @@ class TokenizerModule(nn.Module, Tokenizer):
             A file is missing or of another kind, or names or shapes do not match the configuration.
         """
         card = read_card(folder, cls.kind)
-        compare_packages(card, {"tokenizer": cls.kind}, source=str(folder))
         config = find_plugin("tokenizer", cls.kind).config.checked(
             card["config"], source=f"{folder}/config.json: config"
         )
@@ -483,6 +482,7 @@ def load_tokenizer(folder: Path) -> TokenizerModule:
     UserError
         The folder holds no tokenizer, or the package of its kind is not installed.
     """
-    kind = str(read_card(folder, "tokenizer")["kind"])
-    loaded: TokenizerModule = load_network("tokenizer", kind, TokenizerModule).from_pretrained(folder)
+    card = read_card(folder, "tokenizer")
+    with reading_model(card, source=folder):
+        loaded: TokenizerModule = load_network("tokenizer", str(card["kind"]), TokenizerModule).from_pretrained(folder)
     return loaded

@@ -253,28 +253,37 @@ def packages_of(names: Mapping[Role, str]) -> dict[str, str]:
     return {role: package for role, package in found.items() if package is not None}
 
 
-def compare_packages(card: Mapping[str, Any], names: Mapping[Role, str], *, source: str) -> None:
-    """Log a warning if a model was written by other versions of packages than those that are installed.
+@contextmanager
+def reading_model(card: Mapping[str, Any], *, source: object) -> Iterator[None]:
+    """Name the packages that wrote a model where reading it fails; log a warning if their versions differ.
 
     Parameters
     ----------
     card : mapping
         ``config.json`` of the model.
-    names : mapping
-        Names of its entry points by role.
-    source : str
-        Folder of the model, for the message.
+    source : object
+        Where the model is, such as its folder, for the message.
+
+    Raises
+    ------
+    UserError
+        The block raised one, and a package that wrote the model is not installed in that version.
     """
-    installed = packages_of(names)
+    kinds = {"encoder": card.get("kind"), "tokenizer": card.get("tokenizer_kind") or card.get("kind")}
+    others = []
     for role, package in dict(card.get("packages") or {}).items():
-        if installed.get(role, package) != package:
-            logger.warning(
-                "%s: its %s was written by package %s, and %s is installed; install the former if results differ",
-                source,
-                role,
-                package,
-                installed[role],
-            )
+        installed = package_of(role, str(kinds.get(role)))
+        if installed != package:
+            others.append(f"package {package}, and {installed or 'no package of that name'} is installed")
+    difference = "; ".join(others)
+    try:
+        yield
+    except UserError as error:
+        if not others:
+            raise
+        raise UserError(f"{source}: written by {difference}. Install the former, because: {error}") from error
+    if others:
+        logger.warning("%s: written by %s; install the former if results differ", source, difference)
 
 
 def title_of(role: Role, name: str) -> str:

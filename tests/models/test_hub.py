@@ -91,6 +91,10 @@ def test_refusals_of_the_hub_are_reported(hub, tmp_path, model):
     check_message(done.stderr.splitlines()[-1], "UserError: lab/m:", "401", action="HF_TOKEN")
     done = run("from emeg.models import BrainOmni\nBrainOmni.from_pretrained('lab/none')\n", hub, tmp_path)
     check_message(done.stderr.splitlines()[-1], "UserError: lab/none:", "404", action="rights")
+    hub.shutdown()
+    hub.server_close()
+    done = run(push, hub, tmp_path)
+    check_message(done.stderr.splitlines()[-1], "TransientError: lab/m:", action="again")
 
 
 def test_a_folder_is_no_repository(tmp_path, monkeypatch, model):

@@ -163,8 +163,8 @@ def _name(config: EvaluateConfig, evaluated: Evaluated) -> str:
 def _evaluate_and_publish(
     store: Store, config: EvaluateConfig, evaluated: Evaluated, name: str, progress: Progress
 ) -> None:
+    made, counts = _judge_tokenizer(store, config, evaluated, progress)  # first, for it refuses what cannot be loaded
     outcome = None if evaluated.finetuned is None else judge_task(store, config, evaluated.finetuned, progress=progress)
-    made, counts = _judge_tokenizer(store, config, evaluated, progress)
     summary = EvaluationSummary(
         version=__version__,
         task=None if outcome is None else outcome.task,

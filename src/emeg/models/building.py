@@ -6,7 +6,7 @@ from typing import Any
 
 from emeg.models.encoder_module import DEFAULT_ENCODER, EncoderModule, encoder_parts
 from emeg.models.readout.kinds import Pooling, pooling_of
-from emeg.plugins import create, load_network
+from emeg.plugins import create, load_network, reading_model
 from emeg.tokenizers.braintokenizer.pretrained import read_card
 from emeg.tokenizers.interface import build_tokenizer
 
@@ -28,7 +28,8 @@ def build_encoder(card: Mapping[str, Any], *, source: str) -> EncoderModule:
         No package registers the encoder or the tokenizer, or a configuration is refused.
     """
     kind = str(card.get("kind", DEFAULT_ENCODER))
-    config, tokenizer = encoder_parts(card, kind, source=source)
+    with reading_model(card, source=source):
+        config, tokenizer = encoder_parts(card, kind, source=source)
     made: EncoderModule = create("encoder", kind, EncoderModule, config, tokenizer)
     return made
 
@@ -41,8 +42,9 @@ def load_encoder(folder: Path) -> EncoderModule:
     UserError
         The folder holds no encoder, or the package of its kind is not installed.
     """
-    kind = str(read_card(folder, "encoder")["kind"])
-    loaded: EncoderModule = load_network("encoder", kind, EncoderModule).from_pretrained(folder)
+    card = read_card(folder, "encoder")
+    with reading_model(card, source=folder):
+        loaded: EncoderModule = load_network("encoder", str(card["kind"]), EncoderModule).from_pretrained(folder)
     return loaded
 
 
@@ -55,7 +57,8 @@ def default_pooling(folder: Path) -> Pooling:
         The folder holds no encoder, or the package of its kind is not installed.
     """
     card = read_card(folder, "encoder")
-    config, _ = encoder_parts(card, str(card["kind"]), source=f"{folder}/config.json")
+    with reading_model(card, source=folder):
+        config, _ = encoder_parts(card, str(card["kind"]), source=f"{folder}/config.json")
     return pooling_of(config)
 
 

@@ -23,7 +23,6 @@ from emeg.models.readout.kinds import Pooling, pooling_of
 from emeg.plugins import (
     ROLE_OF_KIND,
     blaming,
-    compare_packages,
     default_objective,
     find_plugin,
     name_plugin,
@@ -328,9 +327,7 @@ class EncoderModule(nn.Module, Encoder):
             A file is missing or of another kind, or names or shapes do not match the configuration.
         """
         folder = resolve(folder, revision=revision)
-        card = read_card(folder, cls.kind)
-        config, tokenizer = encoder_parts(card, cls.kind, source=f"{folder}/config.json")
-        compare_packages(card, {"encoder": cls.kind, "tokenizer": tokenizer.kind}, source=str(folder))
+        config, tokenizer = encoder_parts(read_card(folder, cls.kind), cls.kind, source=f"{folder}/config.json")
         with blaming("encoder", cls.kind, "creating it"):
             model = cls(config, tokenizer)
         load_strictly(model, load_weights(folder), source=str(folder))

@@ -31,7 +31,7 @@ def upload(folder: Path, repo: str, *, licence: str, private: bool, message: str
         commit = api.upload_folder(folder_path=folder, repo_id=repo, commit_message=message)
     except hub.errors.HfHubHTTPError as error:
         raise _refused(repo, error) from error
-    except OSError as error:
+    except _connection_errors(hub) as error:
         raise TransientError(f"{repo}: the hub does not respond ({error}); try again") from error
     return str(commit.oid)
 
@@ -58,7 +58,7 @@ def fetch(repo: str, *, revision: str | None = None) -> Path:
         return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=list(FILES)))
     except hub.errors.HfHubHTTPError as error:
         raise _refused(repo, error) from error
-    except (OSError, hub.errors.LocalEntryNotFoundError) as error:
+    except (*_connection_errors(hub), hub.errors.LocalEntryNotFoundError) as error:
         raise TransientError(
             f"{repo}: the hub does not respond ({' '.join(str(error).split())[:200]}); try again"
         ) from error
@@ -80,6 +80,11 @@ def _hub() -> Any:  # noqa: ANN401 - a module that need not be there
     except ImportError as error:
         raise UserError("huggingface_hub is not installed; run pip install -c constraints.txt 'emeg[hub]'") from error
     return huggingface_hub
+
+
+def _connection_errors(hub: Any) -> tuple[type[Exception], ...]:  # noqa: ANN401 - the library
+    """Return the errors of a connection that fails: those of files, and the bases of the library's own, which its client raises."""
+    return (OSError, *hub.errors.HfHubHTTPError.__bases__)
 
 
 def _refused(repo: str, error: Any) -> UserError | TransientError:  # noqa: ANN401 - the library's error
