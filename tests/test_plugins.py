@@ -130,11 +130,14 @@ def test_a_class_that_does_not_fit_its_entry_point_is_refused(folder):
         default_objective("small")
 
 
-def test_errors_of_emeg_and_of_the_machine_are_not_blamed_on_a_package():
+def test_errors_of_emeg_and_of_the_machine_are_not_blamed_on_a_package(folder):
+    install(folder, "lab", {"emeg.encoders": {"small": "other_code:SMALL"}})
     for error in (UserError("x"), PermissionError(13, "denied", "file"), MemoryError()):
-        with pytest.raises(type(error)) as caught, blaming("encoder", "brainomni", "embed"):
+        with pytest.raises(type(error)) as caught, blaming("encoder", "small", "embed"):
             raise error
         assert caught.value is error
+    with pytest.raises(ZeroDivisionError), blaming("encoder", "brainomni", "embed"):  # a fault of emeg
+        raise ZeroDivisionError
 
 
 def test_the_version_of_a_package_is_part_of_the_name_of_its_models(folder, caplog):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from emeg.errors import UserError
 from emeg.plugins import blaming, name_plugin
+from emeg.tokenizers.braintokenizer.layers import N_POSITION
 from emeg.tokenizers.braintokenizer.precision import exact_float32
 from emeg.tokenizers.interface import TokenizerModule
 from emeg.tokenizers.sizes import TokenizerSizes
@@ -49,6 +50,7 @@ def check_tokenizer(tokenizer: TokenizerModule, x: Tensor, pos: Tensor, sensor_t
         sizes = check_sizes(tokenizer.sizes, who=who)
     x = x[..., : TRIAL_WINDOWS * sizes.window_length]
     given = (x, pos, sensor_type)
+    with_region = (x, torch.nn.functional.pad(pos[..., :N_POSITION], (0, 1)), sensor_type)
     n_sources = sizes.n_sources or x.shape[1]
     with in_evaluation(tokenizer), torch.no_grad(), exact_float32(x.device.type):
         shape_BST = (len(x), n_sources, tokenizer.steps_of(x.shape[-1]))
@@ -66,6 +68,8 @@ def check_tokenizer(tokenizer: TokenizerModule, x: Tensor, pos: Tensor, sensor_t
         check_tensor(made, tuple(wanted.shape), who=f"{who}: reconstruct, which calls decode,")
         with blaming("tokenizer", kind, "tokenize"):
             again_BSTQ = tokenizer.tokenize(*given).codes
+        with blaming("tokenizer", kind, "tokenize with the regions of the sensors in a seventh column of pos"):
+            tokenizer.tokenize(*with_region)
     if not torch.equal(codes_BSTQ.long(), again_BSTQ.long()):
         raise UserError(
             f"{who}: the same signal has other codes at the second call; let encode_latents and quantize draw nothing"

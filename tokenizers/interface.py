@@ -229,8 +229,8 @@ class TokenizerModule(nn.Module, Tokenizer):
     def tokenize(
         self, x: Tensor, pos: Tensor, sensor_type: Tensor, overlap: float = 0.0, channel_mask: Tensor | None = None
     ) -> Tokens:
-        with torch.no_grad(), exact_float32(x.device.type):
-            check_input(x, pos, sensor_type, channel_mask)
+        check_input(x, pos, sensor_type, channel_mask)
+        with torch.no_grad(), exact_float32(x.device.type), blaming("tokenizer", self.kind, "tokenize"):
             codes_BSTQ = self.quantize(self.encode_latents(x, pos, sensor_type, overlap, channel_mask))
             return Tokens(self.features_from_codes(codes_BSTQ), codes_BSTQ)
 

@@ -175,9 +175,9 @@ def create(role: Role, name: str, base: type[Any], *arguments: object) -> Any:  
 
 @contextmanager
 def blaming(role: Role, name: str, what: str) -> Iterator[None]:
-    """Turn an error that the code of a plugin raises in the block into one that names its package and its line.
+    """Turn an error that the code of another package raises in the block into one that names the package and the line.
 
-    Errors of emeg's own classes pass, and so do those of the machine, such as a full disk.
+    Errors of emeg's own classes pass, and so do those of the machine, such as a full disk, and all of emeg's own code.
 
     Parameters
     ----------
@@ -197,7 +197,8 @@ def blaming(role: Role, name: str, what: str) -> Iterator[None]:
     except (EmegError, MemoryError):
         raise
     except Exception as error:  # foreign code may raise anything
-        if isinstance(error, OSError) and machine_fault(error) is not None:
+        is_of_machine = isinstance(error, OSError) and machine_fault(error) is not None
+        if is_of_machine or type(error).__name__ == "OutOfMemoryError" or package_of(role, name) is None:
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}, line {last.lineno}"

@@ -78,6 +78,13 @@ def test_sizes_that_cannot_be_used_are_refused(guide, field, value, action):
         check_tokenizer(type("Changed", (guide.Toy,), {"sizes": sizes})(guide.ToyConfig()), *signal())
 
 
+def test_positions_may_have_a_seventh_column(guide):
+    """Verbs that know the regions of the sensors pass them."""
+    strict = type("Strict", (guide.Toy,), {"weights": lambda self, pos, mask: pos @ self.directions})
+    with refusal(UserError, "toy-tokenizer 1.0", "seventh column", action="another tokenizer"):
+        check_tokenizer(strict(guide.ToyConfig()), *signal())
+
+
 def test_a_tokenizer_that_learns_needs_a_loss(guide):
     tokenizer = guide.Toy(guide.ToyConfig())
     tokenizer.gain = torch.nn.Parameter(torch.ones(1))

@@ -203,7 +203,8 @@ class EncoderModule(nn.Module, Encoder):
 
     def _over_channels(self, latents: Tensor, sources: Sources | None, layers: Sequence[int]) -> Tensor:
         """Embed latents, and average over the channels if each is a source."""
-        embedded = self.embed_latents(latents, layers=layers)
+        with blaming("encoder", self.kind, "embed_latents"):
+            embedded = self.embed_latents(latents, layers=layers)
         return embedded if sources is None else sources.average(embedded)
 
     def channel_sources(self, pos: Tensor, sensor_type: Tensor, channel_mask: Tensor | None = None) -> Sources | None:

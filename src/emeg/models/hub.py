@@ -83,7 +83,7 @@ def _hub() -> Any:  # noqa: ANN401 - a module that need not be there
 
 
 def _connection_errors(hub: Any) -> tuple[type[Exception], ...]:  # noqa: ANN401 - the library
-    """Return the errors of a connection that fails: those of files, and the bases of the library's own, which its client raises."""
+    """Return the errors of a connection that fails: those of files, and the bases of the library's own errors."""
     return (OSError, *hub.errors.HfHubHTTPError.__bases__)
 
 
