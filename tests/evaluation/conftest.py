@@ -13,7 +13,7 @@ from tests.small_models import (
 
 from emeg.data import ShardConfig, TokenSet, shard
 from emeg.models import BrainOmni, BrainOmniConfig
-from emeg.sensors import Sensors
+from emeg.sensors import Sensors, SensorType
 from emeg.store import CatalogRow, Event, RecordingAttributes, Store, publish_row, write_recording
 from emeg.tokenizers.braintokenizer import BrainTokenizerConfig
 from emeg.training import TokenizeConfig, tokenize
@@ -32,6 +32,7 @@ def add_person(
     conditions: tuple[str, ...] = ("left", "right"),
     events: bool = True,
     seconds: float = 40.0,
+    kind: SensorType = SensorType.EEG,
 ) -> str:
     """Trials of 2 s of some conditions in turn; alpha is stronger on the left and on the right alternately."""
     recording = f"d{subject}{device}{session}"
@@ -40,7 +41,7 @@ def add_person(
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     sensors = Sensors(
         names=names,
-        types=np.zeros(len(names), np.int8),
+        types=np.full(len(names), kind, np.int8),
         units=("V",) * len(names),
         positions=directions * 0.09,
         orientations=np.zeros((len(names), 3)),
@@ -59,9 +60,9 @@ def add_person(
     write_recording(store, recording, signal.astype(np.float32), sensors=sensors, attributes=attributes, bad=bad)
     row = CatalogRow(
         recording=recording,
-        modality="eeg",
+        modality="eeg" if kind == SensorType.EEG else "ieeg",
         n_channels=len(names),
-        n_eeg=len(names),
+        n_eeg=len(names) * (kind == SensorType.EEG),
         n_magnetometers=0,
         n_gradiometers=0,
         sfreq_source=SFREQ,

@@ -30,6 +30,7 @@ from emeg.evaluation.rivals import RIVALS
 from emeg.hashing import sha256_file
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.transformer import CausalTransformer
+from emeg.sensors import SensorType
 from emeg.store import Store, model_config, write_facts
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
@@ -395,6 +396,25 @@ def test_sessions_and_blocks_run_without_a_network(tmp_path):
     assert band_power.mean > 0.9
     assert band_power.interval is None, "three subjects are too few for an interval"
     assert find_runs(store, {"d01x"}, set()).runs == (result.evaluation,), "a withdrawal finds its files"
+
+
+def test_implanted_subjects_are_scored_as_if_each_were_alone(tmp_path):
+    """Electrodes A and B are elsewhere in the second subject, who has more of them: nothing is shared."""
+    root = str(tmp_path / "store")
+    store = Store.open(root, create=True)
+    add_person(store, "00", names=("A1", "B1", "C1"), kind=SensorType.SEEG)
+    add_person(store, "01", names=("B1", "A1", "D1", "D2", "E1"), kind=SensorType.SEEG)
+    own = {"modality": "ieeg", "split": {"rule": "within_subject_blocks", "n_folds": 4}}
+    tasks = [write_recipe(tmp_path, HANDS, id="both", **own)]
+    tasks += [write_recipe(tmp_path, HANDS, id=f"only{k}", subjects=[f"d/{k}"], **own) for k in ("00", "01")]
+    result = evaluate(config_of(root, *tasks, rivals=("band_power",)))
+    rows = tables_of(root, result.evaluation)["results"].to_pylist()
+    own_rows = [row for row in rows if row["subject"] and row["metric"] == "balanced_accuracy"]
+    together = {(row["subject"], row["fold"]): row["value"] for row in own_rows if row["task"] == "both"}
+    alone = {(row["subject"], row["fold"]): row["value"] for row in own_rows if row["task"] != "both"}
+    assert together == alone
+    assert {subject for subject, _ in together} == {"d/00", "d/01"}
+    assert np.mean(list(together.values())) > 0.8
 
 
 def test_chance_is_not_below_chance_where_one_subject_is_left_out(root, tmp_path):

@@ -116,6 +116,8 @@ class _Case(NamedTuple):
     table_BD: NDArray[np.float64] | None  # noqa: N815
     """Features of the stimuli."""
     seed: int
+    channels: tuple[Channel, ...] = ()
+    """Channels of `inputs` if they are signals."""
 
     def tested(self, rows: NDArray[np.int64], predicted: NDArray[np.float64]) -> Outcomes:
         windows = self.data.windows
@@ -150,7 +152,7 @@ def compute_cell(data: TaskData, compared: Compared, cell: Cell, *, budget: int,
     predicted: list[NDArray[np.float64]] = []
     setting_of: dict[str, str] = {}
     for part in parts:
-        setting, found = _choose_and_predict(case, part, settings)
+        setting, found = _choose_and_predict(_of_subject(case, part), part, settings)
         text = json.dumps(dict(setting), sort_keys=True)
         predicted += found
         for episode in part.test:
@@ -183,6 +185,7 @@ def procedure_of(
     case = _case(data, compared, compared.cell(data.recipe.id, examples, seed, 0), "cpu")
     part = manifest.parts(0, data.windows.subjects)[0]
     part = part._replace(test=part.test[:1])
+    case = _of_subject(case, part)
     settings = compared.rival.settings(budget)
 
     def run(X: NDArray[Any], labels: NDArray[Any]) -> Outcome:
@@ -214,7 +217,17 @@ def _case(data: TaskData, compared: Compared, cell: Cell, device: str) -> _Case:
         targets = table_BD[data.windows.labels]
     if cell.condition == "calibrated":
         inputs = _calibrated(data, inputs, cell)
-    return _Case(data, compared, inputs, targets, truth, table_BD, cell.seed)
+    channels = data.signal.channels if compared.rival.input == "signal" and data.signal is not None else ()
+    return _Case(data, compared, inputs, targets, truth, table_BD, cell.seed, channels)
+
+
+def _of_subject(case: _Case, part: Part) -> _Case:
+    """Return the case with the channels of the subject of a part, if every subject has its own."""
+    signal = case.data.signal if case.compared.rival.input == "signal" else None
+    if signal is None or not signal.own_channels:
+        return case
+    channels = signal.own_channels[str(case.data.windows.subjects[part.test[0].predict[0]])]
+    return case._replace(inputs=case.inputs[:, : len(channels)], channels=channels)
 
 
 def _inputs(data: TaskData, compared: Compared, cell: Cell, device: str) -> NDArray[Any]:
@@ -328,14 +341,13 @@ def _fitted(
     case: _Case, fit_input: NDArray[Any], fit_target: NDArray[Any], settings: Sequence[Setting]
 ) -> Iterator[Callable[[NDArray[Any]], NDArray[np.float64]]]:
     recipe, data = case.data.recipe, case.data
-    channels = data.signal.channels if case.compared.rival.input == "signal" and data.signal is not None else ()
     space: SharedSpace | None = None
     for setting in settings:
         estimator = case.compared.rival.estimator(
             setting,
             kind=recipe.kind,
             n_classes=data.n_classes,
-            channels=channels,
+            channels=case.channels,
             sfreq=data.windows.sfreq,
             seed=case.seed,
         )

@@ -38,7 +38,7 @@ def summarise_task(data: TaskData, *, uses_signal: bool) -> GridTask:
     }
     n_channels = None
     if uses_signal:
-        n_channels = 0 if data.signal is None else len(data.signal.channels)
+        n_channels = 0 if data.signal is None else data.signal.signal_BCN.shape[1]
     return GridTask(
         id=recipe.id,
         title=recipe.title,

@@ -6,6 +6,7 @@ Shape letters: B batch, C channels, N samples, D features.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from emeg.evaluation.classical.channels import CommonChannels, common_channels
 from emeg.evaluation.embeddings import EmbeddingSpec, embed
 from emeg.evaluation.protocol.interfaces import Channel, Windows
 from emeg.evaluation.protocol.scoring import OF_KIND
-from emeg.evaluation.protocol.splits import SplitManifest, make_paper_splits, make_splits
+from emeg.evaluation.protocol.splits import ALONE, SplitManifest, make_paper_splits, make_splits
 from emeg.progress import Progress, silent
 from emeg.sensors import SensorType
 from emeg.sensors.layout import INTRACRANIAL_TYPES, MEG_TYPES
@@ -87,10 +88,13 @@ def _scaled_columns(source: str, table: pa.Table, names: Sequence[str]) -> NDArr
 
 
 class Signal(NamedTuple):
-    """Windows of the channels that all recordings of a task share."""
+    """Windows of the channels that models of signals read."""
 
     signal_BCN: NDArray[np.float32]  # noqa: N815
     channels: tuple[Channel, ...]
+    """Channels that all recordings share; empty if every subject has its own."""
+    own_channels: Mapping[str, tuple[Channel, ...]] = MappingProxyType({})
+    """Channels by subject, if every subject has its own: the first channels of the subject's windows; zeros follow."""
 
 
 @dataclass(eq=False)
@@ -142,8 +146,30 @@ class TaskData:
     @cached_property
     def shared_channels(self) -> CommonChannels:
         """Channels that all recordings of the task share, those of the sensors that the recipe asks for."""
-        recordings = sorted(set(self.windows.recordings.tolist()))
-        shared = common_channels(self.store, recordings)
+        return self._channels_shared_by(np.ones(len(self.windows), bool))
+
+    @cached_property
+    def own_channels(self) -> dict[str, CommonChannels]:
+        """Channels that all recordings of a subject share, by subject; empty if subjects are not fitted separately.
+
+        Only for electrodes in the brain, which differ between subjects. Encoding compares responses of the same
+        channels.
+        """
+        if self.rule not in ALONE or self.recipe.kind == "encoding":
+            return {}
+        subjects = self.windows.subjects
+        found = {name: self._channels_shared_by(subjects == name) for name in np.unique(subjects).tolist()}
+        is_inside = any(np.isin(own.sensor_type, INTRACRANIAL_TYPES).any() for own in found.values())
+        return found if is_inside else {}
+
+    @property
+    def has_channels(self) -> bool:
+        """Whether models of signals have channels: of all recordings, or of those of each subject."""
+        sets = list(self.own_channels.values()) or [self.shared_channels]
+        return all(own.names for own in sets)
+
+    def _channels_shared_by(self, rows: NDArray[np.bool_]) -> CommonChannels:
+        shared = common_channels(self.store, sorted(set(self.windows.recordings[rows].tolist())))
         if self.recipe.sensors is None:
             return shared
         wanted = {"eeg": (SensorType.EEG,), "meg": MEG_TYPES, "ieeg": INTRACRANIAL_TYPES}[self.recipe.sensors]
@@ -157,23 +183,28 @@ class TaskData:
     @cached_property
     def signal(self) -> Signal | None:
         """Signals of all windows; None if the recordings share no channel."""
-        shared = self.shared_channels
-        if not shared.names:
+        if not self.has_channels:
             return None
+        sets = list(self.own_channels.values()) or [self.shared_channels]
         n_samples = self.windows.n_samples
-        signal_BCN = np.empty((len(self.windows), len(shared.names), n_samples), np.float32)
-        for recording, picks in shared.picks.items():
+        signal_BCN = np.zeros((len(self.windows), max(len(own.names) for own in sets), n_samples), np.float32)
+        for recording, picks in ((name, picks) for own in sets for name, picks in own.picks.items()):
             opened = open_recording(self.store, recording)
             for row in np.flatnonzero(self.windows.recordings == recording).tolist():
                 start = int(self.windows.starts[row])
-                signal_BCN[row] = opened.read(start, start + n_samples)[picks]
+                signal_BCN[row, : len(picks)] = opened.read(start, start + n_samples)[picks]
+        if self.own_channels:
+            return Signal(signal_BCN, (), {name: self._described(own) for name, own in self.own_channels.items()})
+        return Signal(signal_BCN, self._described(self.shared_channels))
+
+    def _described(self, shared: CommonChannels) -> tuple[Channel, ...]:
+        """Return the channels with the positions that they have in their first recording."""
         recording, picks = next(iter(shared.picks.items()))
         positions = open_recording(self.store, recording).sensors.positions[picks]
-        channels = tuple(
+        return tuple(
             Channel(name, SensorType(kind), (float(x), float(y), float(z)))
             for name, kind, (x, y, z) in zip(shared.names, shared.sensor_type.tolist(), positions.tolist(), strict=True)
         )
-        return Signal(signal_BCN, channels)
 
     @cached_property
     def windows_in_memory(self) -> "LabelledWindows":

@@ -101,7 +101,7 @@ def _unfit(name: str, data: TaskData) -> str:
         raise UserError(f"rivals: there is no rival {name!r}; use one of {', '.join(RIVALS)}")
     if data.recipe.kind not in rival.kinds:
         return f"it cannot do tasks of kind {data.recipe.kind}"
-    if rival.input == "signal" and not data.shared_channels.names:
+    if rival.input == "signal" and not data.has_channels:
         return NO_CHANNEL
     if rival.input == "low_level" and (data.stimuli is None or data.stimuli.low_level_BD is None):
         return "the task names no low-level features; set stimulus.low_level to their columns"

@@ -1,5 +1,6 @@
 from .across_subjects import calibration_windows as calibration_windows
 from .manifest import (
+    ALONE as ALONE,
     CALIBRATION as CALIBRATION,
     SIDES as SIDES,
     SUPPORT as SUPPORT,
