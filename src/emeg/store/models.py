@@ -6,6 +6,13 @@ from emeg.errors import UserError
 from emeg.plugins import name_kind, role_of
 from emeg.store.products import Store
 
+_OPTIONS = {
+    "tokenizer": ("`emeg train-tokenizer` or `emeg import-reference`", "--tokenizer"),
+    "encoder": ("`emeg pretrain` or `emeg import-reference`", "--model"),
+    "finetuned": ("`emeg finetune`", "--finetuned"),
+}
+"""Verbs that make models, and the option that names one, by role."""
+
 
 def find_model(store: Store, role: str, name: str | None) -> str:
     """Resolve a model of one role (tokenizer, encoder, finetuned): `name`, or the only one.
@@ -24,7 +31,8 @@ def find_model(store: Store, role: str, name: str | None) -> str:
         return name
     names = models_of(store, role)
     if len(names) != 1:
-        listed = f"name one of {', '.join(names)}" if names else "train or import one first"
+        maker, option = _OPTIONS[role]
+        listed = f"name one of {', '.join(names)} with {option}" if names else f"make one first with {maker}"
         raise UserError(f"{store.root}: models/ holds {len(names)} of kind {name_kind(role)}; {listed}")
     return names[0]
 
