@@ -68,8 +68,8 @@ def check_tokenizer(tokenizer: TokenizerModule, x: Tensor, pos: Tensor, sensor_t
         check_tensor(made, tuple(wanted.shape), who=f"{who}: reconstruct, which calls decode,")
         with blaming("tokenizer", kind, "tokenize"):
             again_BSTQ = tokenizer.tokenize(*given).codes
-        with blaming("tokenizer", kind, "tokenize with the regions of the sensors in a seventh column of pos"):
-            tokenizer.tokenize(*with_region)
+        with blaming("tokenizer", kind, "encode_latents with the regions of the sensors in a seventh column of pos"):
+            tokenizer.encode_latents(*with_region)
     if not torch.equal(codes_BSTQ.long(), again_BSTQ.long()):
         raise UserError(
             f"{who}: the same signal has other codes at the second call; let encode_latents and quantize draw nothing"

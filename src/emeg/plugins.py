@@ -275,16 +275,18 @@ def reading_model(card: Mapping[str, Any], *, source: object) -> Iterator[None]:
     for role, package in dict(card.get("packages") or {}).items():
         installed = package_of(role, str(kinds.get(role)))
         if installed != package:
-            others.append(f"package {package}, and {installed or 'no package of that name'} is installed")
-    difference = "; ".join(others)
+            others.append(f"package {package} (installed: {installed or 'none'})")
+    difference = ", ".join(others)
     try:
         yield
     except UserError as error:
         if not others:
             raise
-        raise UserError(f"{source}: written by {difference}. Install the former, because: {error}") from error
+        raise UserError(
+            f"{source}: written by {difference}. Install the version that wrote it, because {error}"
+        ) from error
     if others:
-        logger.warning("%s: written by %s; install the former if results differ", source, difference)
+        logger.warning("%s: written by %s; install the version that wrote it if results differ", source, difference)
 
 
 def title_of(role: Role, name: str) -> str:

@@ -203,7 +203,7 @@ class EncoderModule(nn.Module, Encoder):
 
     def _over_channels(self, latents: Tensor, sources: Sources | None, layers: Sequence[int]) -> Tensor:
         """Embed latents, and average over the channels if each is a source."""
-        with blaming("encoder", self.kind, "embed_latents"):
+        with blaming("encoder", self.kind, f"embed_latents with layers={tuple(layers)}"):
             embedded = self.embed_latents(latents, layers=layers)
         return embedded if sources is None else sources.average(embedded)
 
