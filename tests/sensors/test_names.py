@@ -172,6 +172,9 @@ def test_names_of_one_channel_meet_and_others_do_not(recorded, listed, expected)
         (["B3-A1", "A1"], ["B3"], {}),
         (["B3-A1", "POL B04"], ["B3", "b4"], {"B3-A1": 0, "POL B04": 1}),
         (["B3-Ref"], ["B3", "A1"], {"B3-Ref": 0}),
+        (["A1-2", "A2-3"], ["A1", "A2", "A3"], {}),
+        (["A1-2", "a2-3"], ["A1-2", "A2-3"], {"A1-2": 0, "a2-3": 1}),
+        (["A1-0", "A1-1", "A2"], ["A1", "a2"], {"A2": 1}),
     ],
 )
 def test_names_of_contacts_mean_no_scalp_electrodes(recorded, listed, expected):

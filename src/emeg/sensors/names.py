@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import chain
 from typing import TypeVar
 
@@ -59,6 +58,7 @@ _REFERENCES = frozenset(
 
 _PREFIX = re.compile(r"^(?:EEG|POL)[\s_:.\-]+", re.IGNORECASE)
 _SEPARATOR = re.compile(r"\s*[-\u2013:]\s*")
+_SHORT = re.compile(r"(.*\d)\s*-\s*\d+")
 _NUMBERED = re.compile(r"[A-Za-z]{0,3}'?\d{1,3}")
 
 _KINDS = {
@@ -156,7 +156,7 @@ def match_names(recorded: Sequence[str], listed: Sequence[str], *, scalp: bool =
         Names of the recording's channels, and of the table's rows.
     scalp : bool
         Whether names may mean scalp electrodes. Contacts in the brain have names such as T3, T7 and A2 that mean other
-        contacts: T3 is not renamed T7, and ``B3-A2`` is a derivation if there is a contact A2.
+        contacts: T3 is not renamed T7, ``B3-A2`` is a derivation if there is a contact A2, and so is ``B3-4``.
 
     Returns
     -------
@@ -166,7 +166,11 @@ def match_names(recorded: Sequence[str], listed: Sequence[str], *, scalp: bool =
     first = {name: index for index, name in reversed(list(enumerate(listed)))}
     found = {name: first[name] for name in recorded if name in first}
     contacts = frozenset() if scalp else frozenset(map(_spelling, [*recorded, *listed]))
-    label = partial(_label, contacts=contacts)
+    short = frozenset() if scalp else _short_derivations(recorded) | _short_derivations(listed)
+
+    def label(name: str) -> str | None:
+        return None if name in short else _label(name, contacts=contacts)
+
     for key in (_spelling, standard_name, label) if scalp else (_spelling, label):
         used = set(found.values())
         rows = _unique({index: key(name) for index, name in enumerate(listed) if index not in used})
@@ -179,6 +183,13 @@ def _unique(keys: Mapping[T, str | None]) -> dict[str, T]:
     """Return what each key stands for, for keys that stand for one thing only."""
     counts = Counter(keys.values())
     return {key: thing for thing, key in keys.items() if key and counts[key] == 1}
+
+
+def _short_derivations(names: Sequence[str]) -> frozenset[str]:
+    """Return names such as ``A1-2``, but not ``A1-0`` and ``A1-1``, by which MNE-Python tells repeated names apart."""
+    found = {name: match[1] for name in names if (match := _SHORT.fullmatch(name))}
+    n_names = Counter(found.values())
+    return frozenset(name for name, base in found.items() if n_names[base] == 1)
 
 
 def _spelling(name: str) -> str:

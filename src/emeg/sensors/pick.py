@@ -27,6 +27,7 @@ _BIOSEMI = re.compile(r"EXG[1-8]|Status")
 """Channels that BioSemi's ActiView adds to every recording."""
 
 _NUMBERED_CONTACT = re.compile(r"[A-Za-z]+['_ ]?\d+")
+_SHORT_DERIVATION = re.compile(r"[A-Za-z]+['_ ]?\d+\s*-\s*\d+")
 
 Channel = dict[str, Any]
 
@@ -148,9 +149,10 @@ def _contact(channel: Channel, frames: set[int]) -> _Sensor | str:
 
 
 def _is_derivation(name: str) -> bool:
-    """Check whether a name joins two contacts, such as ``LAMY1-LAMY2``."""
+    """Check whether a name joins two contacts, such as ``LAMY1-LAMY2`` or ``LAMY1-2``."""
     parts = electrode_parts(name)
-    return len(parts) == 2 and all(_NUMBERED_CONTACT.fullmatch(part) for part in parts)
+    both = len(parts) == 2 and all(_NUMBERED_CONTACT.fullmatch(part) for part in parts)
+    return both or _SHORT_DERIVATION.fullmatch(name) is not None
 
 
 def _put(name: str, outcome: _Sensor | str, found: dict[str, _Sensor], dropped: dict[str, str]) -> None:

@@ -219,7 +219,7 @@ def test_zero_and_contradicting_rows_are_no_positions(tmp_path):
 
 def test_contacts_do_not_have_the_names_of_scalp_electrodes(tmp_path):
     """In the 10-20 system T3 was renamed T7, and A2 is an ear; both are contacts here."""
-    types = dict.fromkeys(("T3", "A1-A2", "B3-A2", "B4-Ref", "T5"), "SEEG")
+    types = dict.fromkeys(("T3", "A1-A2", "B3-A2", "B1-2", "B4-Ref", "T5"), "SEEG")
     positions = {"T7": (-40, -20, -10), "T5": (-45, -20, -10)}
     positions |= {f"{letter}{i}": (-20 - i, 10, -20) for letter in "AB" for i in range(1, 5)}
     write_ieeg(tmp_path / "archive", types=types, positions=positions)
@@ -228,6 +228,7 @@ def test_contacts_do_not_have_the_names_of_scalp_electrodes(tmp_path):
     np.testing.assert_allclose(recording.sensors.positions[0] * 1e3, positions["B4"], atol=1e-5)
     assert "derivation" in row.dropped["A1-A2"]
     assert "derivation" in row.dropped["B3-A2"]
+    assert "derivation" in row.dropped["B1-2"]
     assert "derivation" not in row.dropped["T3"]
 
 
