@@ -32,7 +32,7 @@ class CausalConfig(Config):
     instead of one normal distribution and a floor; the network changes the weight and the width of the wide one."""
     code_tables: bool = False
     """Start from the counted shares of codes, and of pairs of codes, in training segments, which the network corrects.
-    For tokens of latent sources."""
+    Latent sources have shares of their own, channels share theirs."""
     latent_prediction: bool = False
     """Start from a linear prediction of each latent as well, from all sources one step earlier and from the sources
     before it at the same step. With `code_tables` and `across_sources`."""
@@ -47,6 +47,10 @@ class CausalConfig(Config):
             )
         if self.heavy_tail and not self.linear_taps:
             raise ValueError("heavy_tail needs a linear prediction; set linear_taps, or leave heavy_tail out")
+        if self.code_tables and self.linear_taps:
+            raise ValueError(
+                "code_tables and linear_taps are two starting points; set code_tables: false or linear_taps: 0"
+            )
         if self.latent_prediction and not (self.code_tables and self.across_sources):
             raise ValueError(
                 "latent_prediction needs code_tables: true and across_sources: true; set them, or leave it out"
@@ -65,10 +69,12 @@ class CausalConfig(Config):
 PRESETS: dict[str, CausalConfig] = {
     "nano": CausalConfig(code_tables=True, latent_prediction=True),
     "nano-channels": CausalConfig(across_sources=False, context_tokens=256, linear_taps=32),
+    "nano-samples": CausalConfig(across_sources=False, context_tokens=256, code_tables=True),
 }
 """Configurations by name. `nano` fits tokenizers with latent sources: counted shares of codes, a linear prediction of
 latents, and their correction. `nano-channels` predicts each channel from its
-own past, by a linear prediction and its correction, and fits tokens of single samples."""
+own past, by a linear prediction and its correction, and fits µ-law tokens. `nano-samples` does so by counts, and fits
+learned tokens of single samples."""
 
 PLUGIN = Plugin(
     CausalConfig, "emeg.models.causal.transformer:CausalTransformer", PRESETS, "Causal transformer", "next_token"

@@ -15,6 +15,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from emeg.errors import UserError
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.tables import LEFT_OUT, CodeTables, Position, position_of
 from emeg.tokenizers.interface import Tokenizer
@@ -212,10 +213,21 @@ class LatentPrediction(nn.Module):
 
 
 def build_latents(config: CausalConfig, tokenizer: Tokenizer) -> LatentPrediction | None:
-    """Return the prediction of latents that a configuration asks for, without effect until `fit`; None if for none."""
+    """Return the prediction of latents that a configuration asks for, without effect until `fit`; None if for none.
+
+    Raises
+    ------
+    UserError
+        The tokens have no fixed sources.
+    """
     sizes = tokenizer.sizes
-    if not config.latent_prediction or sizes.n_sources is None:
+    if not config.latent_prediction:
         return None
+    if sizes.n_sources is None:
+        raise UserError(
+            f"latent_prediction: tokens of {getattr(tokenizer, 'kind', '')!r} have no fixed sources to predict from"
+            " each other; set it to false, or choose the network nano-channels (µ-law tokens) or nano-samples"
+        )
     return LatentPrediction(sizes.n_sources, sizes.n_levels, sizes.n_codes, sizes.n_dim)
 
 

@@ -309,7 +309,8 @@ def build_linear(config: CausalConfig, tokenizer: Tokenizer) -> AdaptiveLinear |
     if edges is None:
         raise UserError(
             f"linear_taps is {config.linear_taps}, but codes of tokenizer {getattr(tokenizer, 'kind', '')!r} are no"
-            " samples of channels; set linear_taps to 0, or choose tokens of single samples (recipe mulaw)"
+            " intervals of amplitude; choose µ-law tokens (recipe mulaw), or the network nano-samples (for tokens of"
+            " samples) or nano (for latent sources)"
         )
     codes = torch.arange(tokenizer.sizes.n_codes)[None, None, :, None]
     centres = tokenizer.decode(codes, torch.zeros(1, 1, 6), torch.zeros(1, 1, dtype=torch.int64))[0, 0]

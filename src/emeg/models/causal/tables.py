@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from emeg.errors import UserError
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.sequence import TokenSequence
 from emeg.tokenizers.interface import Tokenizer
@@ -48,7 +47,7 @@ class CodeTables(nn.Module):
     Parameters
     ----------
     n_sources, n_levels, n_codes : int
-        Sizes of the tokens.
+        Sizes of the tokens; 1 source: all sources share their counts.
     """
 
     by_source: Tensor
@@ -116,7 +115,7 @@ class CodeTables(nn.Module):
 
     def forward(self, position: Position) -> Tensor:
         """Return the log probability of every code: float32, shape (batch, tokens, codes)."""
-        shares = self.by_source[position.source, position.level]
+        shares = self.by_source[position.source.clamp(max=len(self.by_source) - 1), position.level]
         counts = self.pairs[position.level, position.paired.clamp(min=0)]
         counts = counts.masked_fill((position.paired < 0)[..., None], 0.0)
         weight = self.smoothing[position.level][..., None]
@@ -126,20 +125,12 @@ class CodeTables(nn.Module):
 def build_tables(config: CausalConfig, tokenizer: Tokenizer) -> CodeTables | None:
     """Return the tables that a configuration asks for, uniform until `fit`; None if it asks for none.
 
-    Raises
-    ------
-    UserError
-        The tokens have no fixed sources.
+    Channels share their counts, because their number differs from recording to recording.
     """
     if not config.code_tables:
         return None
     sizes = tokenizer.sizes
-    if sizes.n_sources is None:
-        raise UserError(
-            f"code_tables: tokens of {getattr(tokenizer, 'kind', '')!r} have no fixed sources to count codes of; set"
-            " code_tables to false, or choose the network nano-channels"
-        )
-    return CodeTables(sizes.n_sources, sizes.n_levels, sizes.n_codes)
+    return CodeTables(sizes.n_sources or 1, sizes.n_levels, sizes.n_codes)
 
 
 def pair(codes: Tensor) -> Tensor:
