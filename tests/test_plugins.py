@@ -1,6 +1,7 @@
 """Packages that register tokenizers, encoders and objectives: sound, broken, colliding, in two versions."""
 
 import logging
+from typing import Any
 
 import pytest
 from tests.messages import refusal
@@ -13,6 +14,7 @@ from emeg.models.config import BrainOmniConfig
 from emeg.plugins import (
     Plugin,
     blaming,
+    check_settings,
     create,
     default_objective,
     find_plugin,
@@ -128,6 +130,19 @@ def test_a_class_that_does_not_fit_its_entry_point_is_refused(folder):
         create("encoder", "small", Interface, None)
     with refusal(UserError, "lab 2.1", action="next_token"):
         default_objective("small")
+
+
+class Settings(Config):
+    value: Any = None
+
+
+def test_settings_must_be_the_same_after_they_were_written():
+    """A set would give a model another name in each process; the others could not be written or not be read again."""
+    for value in (1, 0.5, "a", (1, 2), None):
+        check_settings(Settings(value=list(value) if isinstance(value, tuple) else value), who="t")
+    for value in (float("inf"), float("nan"), b"\xff", {"a", "b"}, frozenset({"a"}), (1, 2)):
+        with refusal(UserError, "t: ", "value", action=""):
+            check_settings(Settings(value=value), who="t")
 
 
 def test_errors_of_emeg_and_of_the_machine_are_not_blamed_on_a_package(folder):

@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from emeg.config import Config
 from emeg.errors import EmegError, UserError, machine_fault
+from emeg.hashing import canonical_json
 
 Role = Literal["tokenizer", "encoder", "objective"]
 GROUPS: dict[Role, str] = {
@@ -171,6 +172,39 @@ def create(role: Role, name: str, base: type[Any], *arguments: object) -> Any:  
     network = load_network(role, name, base)
     with blaming(role, name, "creating it"):
         return network(*arguments)
+
+
+def check_settings(config: Config, *, who: str) -> None:
+    """Raise an error if settings are not the same after they were written as JSON, the form in which models keep them.
+
+    Parameters
+    ----------
+    config : Config
+    who : str
+        Beginning of the message.
+
+    Raises
+    ------
+    UserError
+        The message names the field at fault.
+    """
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, set | frozenset):  # in JSON its order changes from process to process, and names with it
+            raise UserError(f"{who}: setting {name} is a set, which has no order; make it a tuple")
+        try:
+            canonical_json(config.model_dump(mode="json", include={name}))
+        except ValueError as error:
+            raise UserError(
+                f"{who}: setting {name} is {value!r}, which JSON cannot hold ({_one_line(error)}); use a finite number,"
+                " a string, or a list of them"
+            ) from error
+    read = type(config).checked(config.model_dump(mode="json"), source=who)
+    if changed := [name for name in type(config).model_fields if getattr(read, name) != getattr(config, name)]:
+        raise UserError(
+            f"{who}: settings {', '.join(changed)} have other values after they were written as JSON; use types that"
+            " JSON can hold"
+        )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from emeg.config import Config
 from emeg.data import Corpus
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
-from emeg.plugins import Role, find_plugin, packages_of
+from emeg.plugins import Role, check_settings, find_plugin, name_plugin, packages_of
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.version import __version__
@@ -31,7 +31,9 @@ def _network(role: Role, name: str, config: TrainingConfig) -> Config:
         known = ", ".join(plugin.presets) or "those that its package adds to presets of its Plugin, which has none"
         raise UserError(f"network={config.network!r}: {role} {name} has no such preset; choose from {known}")
     sizes = {**plugin.presets[config.network].model_dump(), **config.overrides}
-    return plugin.config.checked(sizes, source=f"overrides of {role} {name}, preset {config.network}")
+    network = plugin.config.checked(sizes, source=f"overrides of {role} {name}, preset {config.network}")
+    check_settings(network, who=name_plugin(role, name))
+    return network
 
 
 def with_sensor_kinds(store: Store, config: C) -> C:

@@ -51,8 +51,9 @@ class EncoderTraining(Training):
     network: EncoderModule
     verb = "pretrain"
 
-    def __init__(self, network: EncoderModule, **rest: Any) -> None:  # noqa: ANN401 - of `Training`
+    def __init__(self, network: EncoderModule, *, objective: str = "", **rest: Any) -> None:  # noqa: ANN401 - of `Training`
         super().__init__(network, **rest)
+        self._objective = objective
         self.title = title_of("encoder", network.kind)
         if network.objective is None:
             network.objective = build_objective(default_objective(network.kind), {}, encoder=network)
@@ -102,7 +103,12 @@ class EncoderTraining(Training):
         self.log("validation/loss", means[metrics.LOSS], logger=False, batch_size=1, sync_dist=True)
 
     def _predict(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        with self.naming(batch.step, batch.segments):
+        kind, objective = self.network.kind, self._objective
+        with (
+            self.naming(batch.step, batch.segments),
+            blaming("encoder", kind, "the loss"),
+            blaming("objective", objective, "loss"),
+        ):
             features_BSTD = self.network.tokenizer.features_from_codes(batch.codes)
             losses = self.network.pretraining_loss(
                 features_BSTD, batch.codes, generator=generator, sources=_sources_of(batch)
@@ -212,6 +218,7 @@ def encoder_training(
     tokenizer.eval()
     return EncoderTraining(
         network,
+        objective=objective,
         groups=network.parameter_groups(
             learning_rate=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
         ),

@@ -91,7 +91,7 @@ class TokenizerTraining(Training):
             if late > shown and batch.step >= self._late_step:
                 batch, shown = widen(batch, shown, late), late
             batch = keep_channels(batch, shown, generator)
-        with self.naming(batch.step, batch.segments):
+        with self.naming(batch.step, batch.segments), blaming("tokenizer", self.network.kind, "training_loss"):
             losses = self.network.training_loss(
                 batch.signal,
                 batch.pos,
@@ -161,8 +161,9 @@ class TokenizerTraining(Training):
             return
         x_BCN = self._normalised(batch)
         given = (x_BCN, batch.pos, batch.sensor_type)
-        latents_BSTD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
-        made_BCWL = self.network.reconstruct(*given, channel_mask=batch.channel_mask)
+        with blaming("tokenizer", self.network.kind, "reconstruct"):
+            latents_BSTD = self.network.encode_latents(*given, overlap=0.0, channel_mask=batch.channel_mask)
+            made_BCWL = self.network.reconstruct(*given, channel_mask=batch.channel_mask)
         if is_filler:
             return
         self._reconstruction.add(
