@@ -42,8 +42,9 @@ class Kernels(TokenizerModule):
     """Code each sample of a channel by the kernel that is to be added from this sample on.
 
     Each channel is a source, each sample a latent step. A code depends on the samples of its window up to its own, and
-    changes the signal from its own sample on. There are no windows to overlap: an overlap other than 0 is refused.
-    Positions, sensor types and generators are not used.
+    changes the signal from its own sample on. In training a sample is a mixture of codes, which becomes a single code,
+    and the loss is the squared error of the signal. There are no windows to overlap: an overlap other than 0 is
+    refused. Positions, sensor types and generators are not used.
 
     Parameters
     ----------
@@ -133,6 +134,7 @@ class Kernels(TokenizerModule):
         made = _add_shifted(self.features_from_codes(codes))
         return made if channel_mask is None else made.masked_fill(~channel_mask[..., None], 0.0)
 
+    @override
     def training_loss(
         self,
         x: Tensor,
@@ -144,25 +146,7 @@ class Kernels(TokenizerModule):
         loss_ramp: float = 1.0,
         follow: bool = True,
     ) -> KernelsLosses:
-        """Reconstruct a signal from mixtures of codes, which become single codes, and compute the squared error.
-
-        Parameters
-        ----------
-        x : float, shape (batch, channels, samples)
-            Output of `normalise_signal`, dimensionless.
-        pos : float, shape (batch, channels, 6)
-            Not used. Dimensionless.
-        sensor_type : int, shape (batch, channels)
-            Not used. Codes of `SensorType`.
-        channel_mask : bool, shape (batch, channels), optional
-            True for real channels.
-        generator : torch.Generator, optional
-            Not used.
-        loss_ramp : float
-            Weight of the nearest kernel in the mixture, from 0 to 1. The rest is shared by closeness.
-        follow : bool
-            Not used: kernels are learned by the gradient.
-        """
+        # loss_ramp is the weight of the nearest kernel in a mixture of codes; the rest is shared by closeness
         del generator, follow
         latents = self.encode_latents(x, pos, sensor_type, 0.0, channel_mask)
         distances = self._distances(latents)
