@@ -79,6 +79,18 @@ def test_a_trigger_channel_is_named_and_a_real_difference_is_none(setup):
     assert label_in_channel(replace(setup, signal_BCN=stronger.astype(np.float32))) == []
 
 
+def test_a_trigger_channel_of_one_subject_is_found_where_subjects_have_channels_of_their_own(setup):
+    subject = setup.subjects[0]
+    own = setup.subjects == subject
+    signal = setup.signal_BCN.copy()
+    signal[own, 1] = 5.0 + 3.0 * setup.labels[own, None]
+    apart = replace(setup, signal_BCN=signal, channel_names=())
+    assert label_in_channel(apart) == [
+        f"channel number 2 of {subject}: its level is the label of all {own.sum()} windows"
+    ]
+    assert label_in_channel(replace(setup, channel_names=())) == []
+
+
 def test_a_stimulus_on_two_sides_is_a_leak_where_unseen_ones_are_tested(setup):
     unseen = replace(setup, rule="unseen_stimuli", labels=np.arange(24))
     assert stimuli_on_two_sides(unseen) == []

@@ -102,23 +102,34 @@ def label_in_channel(setup: Setup) -> list[str]:
     """List channels whose values hold the label, as a trigger channel among the signals does.
 
     Such a channel is constant in each window, or nearly so, and its level separates the classes without overlap.
+    Channels without common names are other ones in each subject, so that each subject is checked alone.
     """
     if not setup.has_classes or setup.signal_BCN is None or len(np.unique(setup.labels)) < 2:
         return []
-    signal_BCN = np.asarray(setup.signal_BCN, np.float64)
+    if setup.channel_names:
+        return _levels_of_labels(setup, np.ones(len(setup.labels), bool), "")
+    subjects = np.unique(setup.subjects).tolist()
+    return [found for name in subjects for found in _levels_of_labels(setup, setup.subjects == name, f" of {name}")]
+
+
+def _levels_of_labels(setup: Setup, rows: NDArray[np.bool_], whose: str) -> list[str]:
+    labels = setup.labels[rows]
+    if len(np.unique(labels)) < 2:
+        return []
+    signal_BCN = np.asarray(setup.signal_BCN, np.float64)[rows]
     level = np.median(signal_BCN, axis=-1)
     within = np.median(np.abs(signal_BCN - level[..., None]), axis=-1).mean(axis=0)
     found = []
     for channel in range(signal_BCN.shape[1]):
         values = level[:, channel]
         spread = float(values.std())
-        classes = [values[setup.labels == k] for k in np.unique(setup.labels)]
+        classes = [values[labels == k] for k in np.unique(labels)]
         ranges = sorted((float(own.min()), float(own.max())) for own in classes)
         apart = min(b[0] - a[1] for a, b in itertools.pairwise(ranges))
         widest = max(high - low for low, high in ranges)
         if spread > 0 and apart > 2 * widest and within[channel] < 0.1 * apart and min(map(len, classes)) > 2:
             name = setup.channel_names[channel] if channel < len(setup.channel_names) else f"number {channel + 1}"
-            found.append(f"channel {name}: its level is the label of all {len(values)} windows")
+            found.append(f"channel {name}{whose}: its level is the label of all {len(values)} windows")
     return found
 
 

@@ -82,6 +82,7 @@ class Setup:
     signal_BCN: NDArray[np.float32] | None = None  # noqa: N815
     """V, T or T/m; None if windows are not compared by content."""
     channel_names: tuple[str, ...] = ()
+    """Names of the channels; empty if every subject has channels of its own."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Key shared by the names of one person or one family, by global name."""
     fingerprints: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
