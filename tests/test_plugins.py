@@ -159,7 +159,9 @@ def test_the_version_of_a_package_is_part_of_the_name_of_its_models(folder, capl
     from emeg.training import PretrainConfig
     from emeg.training.product_names import encoder_name
 
-    config = PretrainConfig(root="r", recipe="brainomni-nano", tokens="t", encoder="small", network="default")
+    config = PretrainConfig(
+        root="r", recipe="brainomni-nano", tokens="t", encoder="small", network="default", objective="masked"
+    )
     install(folder, "lab", {"emeg.encoders": {"small": "other_code:SMALL"}})
     assert package_of("encoder", "small") == "lab 1.0"
     first = encoder_name(config)
@@ -167,6 +169,8 @@ def test_the_version_of_a_package_is_part_of_the_name_of_its_models(folder, capl
     (folder / "lab-2.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: lab\nVersion: 2.0\n")
     assert encoder_name(config) != first
     assert package_of("encoder", "brainomni") is None
+    with refusal(UserError, "objective_options of masked", "ratio", action="ratio"):
+        encoder_name(config.model_copy(update={"objective_options": {"ratio": 1}}))
 
 
 def test_reading_a_model_names_the_packages_that_wrote_it(folder, caplog):

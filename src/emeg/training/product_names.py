@@ -7,7 +7,7 @@ from emeg.config import Config
 from emeg.data import Corpus
 from emeg.errors import UserError
 from emeg.hashing import hash_json, sha256_file
-from emeg.plugins import Role, check_settings, find_plugin, name_plugin, packages_of
+from emeg.plugins import Role, check_settings, default_objective, find_plugin, name_plugin, packages_of
 from emeg.store import Store
 from emeg.training.configs import PretrainConfig, TrainingConfig, TrainResult, TrainTokenizerConfig
 from emeg.version import __version__
@@ -60,10 +60,20 @@ def tokenizer_name(config: TrainTokenizerConfig) -> str:
 
 
 def encoder_name(config: PretrainConfig) -> str:
-    """Return the name of the encoder that `config`, its tokens resolved, trains."""
-    default = find_plugin("encoder", config.encoder).objective
-    packages = packages_of({"encoder": config.encoder, "objective": config.objective or default})
-    if config.objective == default:
+    """Return the name of the encoder that `config`, its tokens resolved, trains.
+
+    Raises
+    ------
+    UserError
+        There is no such encoder or objective, or the settings of one of them are refused.
+    """
+    objective = config.objective or default_objective(config.encoder)
+    options = find_plugin("objective", objective).config.checked(
+        dict(config.objective_options), source=f"objective_options of {objective}"
+    )
+    check_settings(options, who=name_plugin("objective", objective))
+    packages = packages_of({"encoder": config.encoder, "objective": objective})
+    if config.objective == find_plugin("encoder", config.encoder).objective:
         config = config.model_copy(update={"objective": None})  # stating the default changes nothing
     return _name(config.encoder, config, encoder_network(config), packages)
 

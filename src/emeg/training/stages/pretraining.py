@@ -105,9 +105,9 @@ class EncoderTraining(Training):
     def _predict(self, batch: TokenBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         kind, objective = self.network.kind, self._objective
         with (
-            self.naming(batch.step, batch.segments),
             blaming("encoder", kind, "the loss"),
             blaming("objective", objective, "loss"),
+            self.naming(batch.step, batch.segments),
         ):
             features_BSTD = self.network.tokenizer.features_from_codes(batch.codes)
             losses = self.network.pretraining_loss(

@@ -91,7 +91,7 @@ class TokenizerTraining(Training):
             if late > shown and batch.step >= self._late_step:
                 batch, shown = widen(batch, shown, late), late
             batch = keep_channels(batch, shown, generator)
-        with self.naming(batch.step, batch.segments), blaming("tokenizer", self.network.kind, "training_loss"):
+        with blaming("tokenizer", self.network.kind, "training_loss"), self.naming(batch.step, batch.segments):
             losses = self.network.training_loss(
                 batch.signal,
                 batch.pos,
