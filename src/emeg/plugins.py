@@ -354,7 +354,8 @@ def _find_entry(role: Role, name: str) -> EntryPoint:
     if not entries:
         known = ", ".join(plugin_names(role)) or "none is installed"
         raise UserError(
-            f"{role} {name!r}: there is no such {role}; choose from {known}, or install the package that registers it"
+            f"{role} {name!r}: there is no such {role}; choose from {known}, or install the package that registers it,"
+            " again if its entry points have changed since"
         )
     own = [entry for entry in entries.values() if _package(entry) == OWN_PACKAGE]
     packages = ", ".join(sorted(_package(entry) for entry in entries.values() if entry not in own))
