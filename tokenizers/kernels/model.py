@@ -135,6 +135,25 @@ class Kernels(TokenizerModule):
         return made if channel_mask is None else made.masked_fill(~channel_mask[..., None], 0.0)
 
     @override
+    @torch.no_grad()
+    def code_edges(self) -> Tensor | None:
+        """Return the middles between the first samples of neighbouring kernels, if these are in ascending order.
+
+        A kernel is nearly its first sample (99.98 % of its energy with 128 codes), so that this is the interval of the
+        amplitude that the earlier kernels leave, not of the amplitude itself.
+
+        Returns
+        -------
+        float32, shape (codes + 1,), or None
+            Edges in the scale of `normalise_signal`, dimensionless; −∞ first and ∞ last. None if the order is another.
+        """
+        levels = self.kernels[:, 0]
+        if not bool((levels.diff() > 0).all()):
+            return None
+        ends = levels.new_full((1,), torch.inf)
+        return torch.cat([-ends, (levels[1:] + levels[:-1]) / 2, ends])
+
+    @override
     def training_loss(
         self,
         x: Tensor,

@@ -9,13 +9,14 @@ from tests.messages import refusal
 from tests.small_models import TINY
 
 from emeg.errors import UserError
-from emeg.models import Sources
+from emeg.models import Sources, load_encoder
 from emeg.models.causal.config import CausalConfig
 from emeg.models.causal.drawing import Draws, mixing
 from emeg.models.causal.linear import LinearState
 from emeg.models.causal.transformer import CausalTransformer
 from emeg.tokenizers.braintokenizer import BrainTokenizer
 from emeg.tokenizers.interface import Tokens
+from emeg.tokenizers.kernels import Kernels, KernelsConfig
 from emeg.tokenizers.mulaw import MuLaw, MuLawConfig
 
 RESONANCE = (1.6, -0.8)
@@ -129,6 +130,32 @@ def test_draws_of_channels_are_correlated_and_keep_their_distributions():
     correlation = torch.corrcoef(drawn.T.double())
     assert correlation[0, 1] > 0.6
     assert abs(correlation[0, 2]) < 0.1
+
+
+def test_learned_samples_are_predicted_by_their_first_value_and_saved_with_it(tmp_path):
+    """Edges and centres follow from trained kernels, which a loaded network does not have when it is built."""
+    torch.manual_seed(0)
+    tokenizer = Kernels(KernelsConfig(n_codes=32, width=4, window_length=64))
+    levels = torch.linspace(-2, 2, 32) + 0.05 * torch.linspace(-2, 2, 32) ** 3
+    with torch.no_grad():
+        tokenizer.kernels[:, 0] = levels
+        tokenizer.kernels[:, 1:] = 0.01
+    config = CausalConfig(across_sources=False, linear_taps=4, width=32, n_head=2, depth=2, context_tokens=192)
+    network = CausalTransformer(config, tokenizer).eval()
+    assert torch.equal(network.linear.centres, levels)
+    assert torch.allclose(network.linear.edges[1:-1], (levels[1:] + levels[:-1]) / 2)
+    codes = torch.randint(32, (1, N_CHANNELS, 64, 1))
+    sources = Sources(
+        torch.randn(1, N_CHANNELS, 6), torch.zeros(1, N_CHANNELS).long(), torch.ones(1, N_CHANNELS).bool()
+    )
+    network.save_pretrained(tmp_path)
+    loaded = load_encoder(tmp_path)
+    assert torch.equal(loaded.logits(codes, sources)[0], network.logits(codes, sources)[0])
+    with torch.no_grad():
+        tokenizer.kernels[0, 0] = 3.0
+    assert tokenizer.code_edges() is None
+    with refusal(UserError, "linear_taps", "kernels", action="nano-samples"):
+        CausalTransformer(config, tokenizer)
 
 
 def test_tokens_that_are_no_samples_are_refused():

@@ -99,6 +99,8 @@ class AdaptiveLinear(nn.Module):
         Sample that each code stands for, dimensionless.
     heavy_tail : bool
         Innovations have a mixture of two normal distributions instead of one.
+    keep_codes : bool
+        Save edges and centres with the weights, because they do not follow from a configuration.
     """
 
     gram: Tensor
@@ -107,15 +109,17 @@ class AdaptiveLinear(nn.Module):
     edges: Tensor
     centres: Tensor
 
-    def __init__(self, n_taps: int, edges_K: Tensor, centres_K: Tensor, *, heavy_tail: bool = False) -> None:
+    def __init__(
+        self, n_taps: int, edges_K: Tensor, centres_K: Tensor, *, heavy_tail: bool = False, keep_codes: bool = False
+    ) -> None:
         super().__init__()
         self.n_taps = n_taps
         self.register_buffer("gram", torch.eye(n_taps, dtype=torch.float64))
         self.register_buffer("cross", torch.zeros(n_taps, dtype=torch.float64))
         self.register_buffer("power", torch.ones((), dtype=torch.float64))
         # infinite edges would make the gradient NaN
-        self.register_buffer("edges", edges_K.clamp(-FARTHEST, FARTHEST), persistent=False)
-        self.register_buffer("centres", centres_K, persistent=False)
+        self.register_buffer("edges", edges_K.clamp(-FARTHEST, FARTHEST), persistent=keep_codes)
+        self.register_buffer("centres", centres_K, persistent=keep_codes)
         self.mixture = NormalMixture() if heavy_tail else None
 
     @torch.no_grad()
@@ -312,9 +316,15 @@ def build_linear(config: CausalConfig, tokenizer: Tokenizer) -> AdaptiveLinear |
             " intervals of amplitude; choose µ-law tokens (recipe mulaw), or the network nano-samples (for tokens of"
             " samples) or nano (for latent sources)"
         )
-    codes = torch.arange(tokenizer.sizes.n_codes)[None, None, :, None]
-    centres = tokenizer.decode(codes, torch.zeros(1, 1, 6), torch.zeros(1, 1, dtype=torch.int64))[0, 0]
-    return AdaptiveLinear(config.linear_taps, edges, centres, heavy_tail=config.heavy_tail)
+    n_codes = tokenizer.sizes.n_codes
+    codes = torch.arange(n_codes, device=edges.device)[
+        :, None, None, None
+    ]  # each alone: codes may change later samples
+    no_sensor = torch.zeros(n_codes, 1, 6, device=edges.device), torch.zeros(n_codes, 1, device=edges.device).long()
+    with torch.no_grad():
+        centres = tokenizer.decode(codes, *no_sensor)[:, 0, 0].clone()
+    is_trained = isinstance(tokenizer, nn.Module) and next(tokenizer.parameters(), None) is not None
+    return AdaptiveLinear(config.linear_taps, edges, centres, heavy_tail=config.heavy_tail, keep_codes=is_trained)
 
 
 class LinearState:
