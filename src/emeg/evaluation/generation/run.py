@@ -159,8 +159,8 @@ def _load_network(store: Store, model: str, device: Any) -> Any:  # noqa: ANN401
     network: Any = load_encoder(store.local_copy("models", model)).to(device).eval()
     if not hasattr(network, "continue_codes"):
         raise UserError(
-            f"model {model}: encoder {network.kind!r} cannot continue signals; choose one that was trained with the objective"
-            " next_token, such as the recipe nexttoken-nano trains"
+            f"model {model}: encoder {network.kind!r} cannot continue signals; choose one that was trained with the"
+            " objective next_token, such as the recipe nexttoken-nano trains"
         )
     return network
 
