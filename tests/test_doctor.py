@@ -4,12 +4,14 @@ import time
 
 import pytest
 from tests.messages import check_message, refusal
+from tests.other_packages import install
 
 from emeg.doctor import (
     DoctorConfig,
     FaultError,
     check_bucket,
     check_name,
+    check_plugins,
     check_ranks,
     check_rendezvous,
     check_versions,
@@ -106,5 +108,20 @@ def test_all_faults_come_together_and_what_hangs_is_one(tmp_path, monkeypatch):
     hold.set()
     assert time.monotonic() - began < 60  # what the verb promises
     check_message(
-        caught.value, "4 of 9", "disk: ", str(tmp_path / "none"), "gpu: ", "ranks: ", "bucket: ", action="mount"
+        caught.value, "4 of 10", "disk: ", str(tmp_path / "none"), "gpu: ", "ranks: ", "bucket: ", action="mount"
     )
+
+
+def test_packages_that_cannot_be_imported_are_all_named(tmp_path, monkeypatch):
+    """One sound package, one that fails at import, and one whose class is missing."""
+    (tmp_path / "sound_code.py").write_text(
+        "from emeg.config import Config\nfrom emeg.plugins import Plugin\n"
+        "GOOD = Plugin(Config, dict)\nLESS = Plugin(Config, 'sound_code:Missing')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    install(tmp_path, "sound", {"emeg.encoders": {"good": "sound_code:GOOD"}})
+    assert "good (sound 1.0)" in check_plugins()
+    install(tmp_path, "broken", {"emeg.tokenizers": {"gone": "no_such_module:PLUGIN"}})
+    install(tmp_path, "half", {"emeg.objectives": {"less": "sound_code:LESS"}}, version="0.2")
+    with refusal(FaultError, "'gone'", "broken", "'less'", "half 0.2", action="uninstall"):
+        check_plugins()

@@ -124,6 +124,7 @@ def checks_for(config: DoctorConfig, environment: Mapping[str, str]) -> dict[str
         "gpu": lambda: check_gpu(config.device, environment),
         "bucket": lambda: check_bucket(config.root),
         "versions": lambda: check_versions(config.constraints),
+        "plugins": check_plugins,
     }
 
 
@@ -329,6 +330,29 @@ def check_versions(constraints: str | None) -> str:
     if wrong:
         raise FaultError("; ".join(wrong[:8]), "run pip install -c constraints.txt emeg")
     return f"Python {platform.python_version()}, {n} packages as asked for"
+
+
+def check_plugins() -> str:
+    """Import every tokenizer, encoder and objective that another package registers."""
+    from emeg.plugins import GROUPS, blaming, find_plugin, package_of, plugin_names
+
+    own, foreign, faults = 0, [], []
+    for role in GROUPS:
+        for name in plugin_names(role):
+            try:
+                plugin = find_plugin(role, name)
+                package = package_of(role, name)
+                if package is None:
+                    own += 1
+                    continue
+                with blaming(role, name, "its import"):
+                    plugin.load()
+                foreign.append(f"{name} ({package})")
+            except UserError as error:
+                faults.append(str(error))
+    if faults:
+        raise FaultError("; ".join(faults), "uninstall or repair these packages; commands that need none of them work")
+    return f"{own} of emeg; of other packages: {', '.join(foreign) or 'none'}"
 
 
 def _requirements(constraints: str | None) -> Iterator[str]:
