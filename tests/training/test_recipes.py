@@ -16,7 +16,7 @@ from emeg.training.configs import FinetuneRecipe, TrainingConfig
 from emeg.training.division import divide
 from emeg.training.launch.slurm import dump_for_node
 from emeg.training.product_names import encoder_name, encoder_network, tokenizer_name, tokenizer_network
-from emeg.training.recipes import FromRecipe, refuse_default
+from emeg.training.recipes import FromRecipe, kind_of, refuse_default
 
 CONFIGS = {"braintokenizer": TrainTokenizerConfig, "brainomni": PretrainConfig, "finetune": FinetuneConfig}
 RECIPES = {
@@ -243,6 +243,29 @@ def test_a_recipe_of_ones_own_extends_another(tmp_path):
     assert (mine.steps, mine.epochs, mine.network, mine.ramp_steps) == (5, None, "paper", 300)
     own.write_text(f"extends: {own}\n")
     with refusal(UserError, "mine.yaml", action="`extends`"):
+        TrainTokenizerConfig(root="store", recipe=str(own))
+
+
+def test_recipes_that_extend_each_other_are_refused(tmp_path):
+    """Two files, and three of which the last returns to the second."""
+    names = [tmp_path / f"{name}.yaml" for name in "abc"]
+    for own, base in zip(names, (names[1], names[2], names[1]), strict=True):
+        own.write_text(f"extends: {base}\n")
+    for name in names[:2]:
+        with refusal(UserError, str(name), "c.yaml", action="`extends`"):
+            TrainTokenizerConfig(root="store", recipe=str(name))
+    with refusal(UserError, "a.yaml", action="`extends`"):
+        kind_of(str(names[0]))
+
+
+def test_a_recipe_of_another_verb_names_the_verb_and_the_file_that_extends_it(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("extends: brainomni-nano\n")
+    for name in (str(own), "brainomni-nano"):
+        with refusal(UserError, name, "'brainomni-nano'" if name == str(own) else "recipe", action="emeg pretrain"):
+            TrainTokenizerConfig(root="store", recipe=name)
+    own.write_text("extends: nix\n")
+    with refusal(UserError, "mine.yaml", "'nix'", action="choose from"):
         TrainTokenizerConfig(root="store", recipe=str(own))
 
 

@@ -4,7 +4,7 @@ A configuration that a recipe completes (`FromRecipe`) takes each field from the
 the field's own default. What results is complete: its `model_dump` means the same, whatever recipe it names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, get_args
@@ -25,6 +25,8 @@ TELLING: dict[RecipeKind, str] = {
     "finetune": "fit",
 }
 """Field that only recipes of a kind have."""
+VERBS: dict[RecipeKind, str] = {"tokenizer": "train-tokenizer", "encoder": "pretrain", "finetune": "finetune"}
+"""Verb that reads the recipes of a kind."""
 ALTERNATIVES = (("steps", "epochs"),)
 """Fields of which exactly one counts: a value for one of them replaces the recipe's value for the other."""
 
@@ -126,15 +128,28 @@ def read_recipe(config_class: type[FromRecipe], name: str) -> dict[str, Any]:
     Raises
     ------
     UserError
-        There is no such recipe, it is for another configuration, or it is not a mapping.
+        There is no such recipe, it is for another configuration, it is not a mapping, or it extends itself.
     """
-    if not is_file(name):
-        return _read_shipped(config_class.recipe_kind, name)
-    own = _load(Path(name))
-    base = str(own.pop("extends", config_class.model_fields["recipe"].default))
-    if Path(base) == Path(name):
-        raise UserError(f"recipe {name}: it extends itself; name another recipe after `extends`")
-    return merge_values(config_class, read_recipe(config_class, base), own)
+    *files, last = _chain(name, default=str(config_class.model_fields["recipe"].default))
+    values = _read_shipped(config_class.recipe_kind, last, extended_by=files)
+    for file in reversed(files):
+        own = _load(Path(file))
+        own.pop("extends", None)
+        values = merge_values(config_class, values, own)
+    return values
+
+
+def _chain(name: str, *, default: str) -> list[str]:
+    """Return a recipe and those that it extends, up to a shipped one; a file that names none extends `default`."""
+    found = [name]
+    while is_file(found[-1]):
+        base = str(_load(Path(found[-1])).get("extends", default))
+        if is_file(base) and Path(base).resolve() in {Path(one).resolve() for one in found}:
+            raise UserError(
+                f"recipe {name}: {found[-1]} extends {base}, which extends it in turn; name another after `extends`"
+            )
+        found.append(base)
+    return found
 
 
 def kind_of(name: str) -> RecipeKind:
@@ -143,15 +158,15 @@ def kind_of(name: str) -> RecipeKind:
     Raises
     ------
     UserError
-        There is no such recipe, or it is not a mapping.
+        There is no such recipe, it is not a mapping, or it extends itself.
     """
-    if is_file(name):
-        own = _load(Path(name))
-        return kind_of(str(own["extends"])) if "extends" in own else _told_by(own)
+    *files, last = _chain(name, default="")
+    if not last:  # the last file extends nothing
+        return _told_by(_load(Path(files[-1])))
     known = [recipe for kind in TELLING for recipe in shipped_recipes(kind)]
-    if name not in known:
-        raise _unknown(name, known)
-    return _told_by(_load(_folder() / f"{name}.yaml"))
+    if last not in known:
+        raise _unknown(last, known, files)
+    return _told_by(_load(_folder() / f"{last}.yaml"))
 
 
 def _told_by(values: Mapping[str, Any]) -> RecipeKind:
@@ -172,16 +187,28 @@ def is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _read_shipped(kind: RecipeKind, name: str) -> dict[str, Any]:
+def _read_shipped(kind: RecipeKind, name: str, *, extended_by: Sequence[str]) -> dict[str, Any]:
     file = _folder() / f"{name}.yaml"
     values = _load(file) if file.parent == _folder() and file.is_file() else {}
-    if not values or _told_by(values) != kind:
-        raise _unknown(name, shipped_recipes(kind))
+    if not values:
+        raise _unknown(name, shipped_recipes(kind), extended_by)
+    if (found := _told_by(values)) != kind:
+        raise UserError(
+            f"{_named(name, extended_by)}: it is a recipe of another verb; run `emeg {VERBS[found]}`, or choose from"
+            f" {', '.join(shipped_recipes(kind))}"
+        )
     return values
 
 
-def _unknown(name: str, known: list[str]) -> UserError:
-    return UserError(f"recipe {name!r}: there is no such recipe; choose from {', '.join(known)}, or give a .yaml file")
+def _named(name: str, extended_by: Sequence[str]) -> str:
+    """Return a recipe as messages name it, with the file that extends it."""
+    return f"recipe {extended_by[-1]}, extends: {name!r}" if extended_by else f"recipe {name!r}"
+
+
+def _unknown(name: str, known: list[str], extended_by: Sequence[str] = ()) -> UserError:
+    return UserError(
+        f"{_named(name, extended_by)}: there is no such recipe; choose from {', '.join(known)}, or give a .yaml file"
+    )
 
 
 def _load(file: Path) -> dict[str, Any]:
