@@ -303,3 +303,21 @@ def test_an_unfinished_grid_gets_no_page(tmp_path):
     store.write_bytes(b"", "runs", "e1", "cells", "hands--chance--seed0-fold0.parquet")
     with refusal(UserError, "hands--chance--seed0-fold1", "1 of 2", action="emeg evaluate --tasks"):
         report(ReportConfig(root=str(store.root), evaluation="e1"))
+
+
+@pytest.mark.parametrize(
+    ("card", "named"),
+    [
+        ({"kind": "brainomni", "config": {"token": "window"}}, "BrainOmni, tokens of a window"),
+        ({"kind": "causal", "role": "encoder", "tokenizer_kind": "mulaw"}, "Causal transformer, µ-law"),
+        ({"kind": "causal", "role": "encoder", "tokenizer_kind": "absent"}, "Causal transformer, absent"),
+        ({"kind": "causal", "role": "encoder"}, "Causal transformer"),
+    ],
+)
+def test_networks_are_told_apart_by_their_tokens(store, card, named):
+    publish(store, "e1", "aaaaaaaa11", 0.7)
+    with store.publishing("models", "aaaaaaaa11") as folder:
+        (folder / "config.json").write_text(json.dumps(card))
+    text = text_of(made(store)[0])
+    assert f"aaaaaaaa ({named})" in text
+    assert f"BrainOmni, logistic (aaaaaaaa) {named} 0.700" in text.replace("\N{NO-BREAK SPACE}", " ")

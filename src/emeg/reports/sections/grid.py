@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emeg.evaluation.protocol.products import GridSummary, GridTask
-from emeg.plugins import title_of_model
+from emeg.plugins import title_of, title_of_model
 from emeg.progress import Progress, silent
 from emeg.reports.lineage import metrics_over_steps
 from emeg.reports.markup import Cell, Column, Figure, Picture, Row, Table, metric_title, sentence, words
@@ -141,10 +141,15 @@ def _subtitle(grids: Mapping[str, GridSummary], networks: Mapping[str, str], sho
 
 
 def _kind_of(store: Store, model: str) -> str:
-    """Return the kind of an encoder for readers, and its tokens if it has a choice of them."""
+    """Return the kind of an encoder for readers, its tokens if it has a choice, and a tokenizer of another kind."""
     card = model_config(store, model)
-    token = card.get("config", {}).get("token", "")
-    return f"{title_of_model(card)}{f', tokens of a {token}' if token else ''}"
+    token, tokenizer = card.get("config", {}).get("token", ""), card.get("tokenizer_kind")
+    parts = [
+        title_of_model(card),
+        f"tokens of a {token}" if token else "",
+        title_of("tokenizer", str(tokenizer)) if tokenizer else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _tiles(
