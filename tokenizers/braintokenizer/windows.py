@@ -87,3 +87,20 @@ def cut_windows(x_BCN: Tensor, window_length: int, overlap: float) -> Tensor:
     if missing > 0:
         x_BCN = F.pad(x_BCN, (0, missing))
     return x_BCN.unfold(-1, window_length, stride)[:, :, :n_windows]
+
+
+def to_whole_windows(x: Tensor, length: int, channel_mask: Tensor | None = None) -> Tensor:
+    """Cut a signal to whole windows, pad a shorter one to a window, and set absent channels to 0: float32.
+
+    Parameters
+    ----------
+    x : float, shape (batch, channels, samples)
+        Normalised signal, dimensionless.
+    length : int
+        Samples in a window.
+    channel_mask : bool, shape (batch, channels), optional
+        True for real channels.
+    """
+    n_samples = count_windows(x.shape[-1], length, 0.0) * length
+    whole = F.pad(x.float(), (0, max(0, n_samples - x.shape[-1])))[..., :n_samples]
+    return whole if channel_mask is None else whole.masked_fill(~channel_mask[..., None], 0.0)

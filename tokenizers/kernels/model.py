@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from emeg.errors import UserError
-from emeg.tokenizers.braintokenizer.windows import count_windows
+from emeg.tokenizers.braintokenizer.windows import to_whole_windows
 from emeg.tokenizers.interface import TokenizerModule, TokenizerSizes
 from emeg.tokenizers.kernels.config import KernelsConfig
 
@@ -103,12 +103,8 @@ class Kernels(TokenizerModule):
             raise UserError(
                 f"overlap: is {overlap}, but tokens of single samples have no windows to overlap; pass --overlap 0"
             )
-        length = self.config.window_length
-        n_samples = count_windows(x.shape[-1], length, 0.0) * length
-        x = nn.functional.pad(x.float(), (0, max(0, n_samples - x.shape[-1])))[..., :n_samples]
-        if channel_mask is not None:
-            x = x.masked_fill(~channel_mask[..., None], 0.0)
-        windows = x.reshape(-1, length, 1)
+        x = to_whole_windows(x, self.config.window_length, channel_mask)
+        windows = x.reshape(-1, self.config.window_length, 1)
         latents: Tensor = self.project(self.recurrent(windows)[0])
         first = nn.functional.pad(windows, (0, self.config.kernel_length - 1))
         return (latents + first).view(*x.shape, -1)
@@ -173,7 +169,7 @@ class Kernels(TokenizerModule):
         hard = nn.functional.one_hot(distances.argmin(dim=-1), self.config.n_codes).to(soft)
         weights = soft + loss_ramp * (hard - soft).detach()
         made = _add_shifted(weights @ self.kernels)
-        target = nn.functional.pad(x.float(), (0, max(0, made.shape[-1] - x.shape[-1])))[..., : made.shape[-1]]
+        target = to_whole_windows(x, self.config.window_length)
         is_real = torch.ones_like(target[..., 0], dtype=torch.bool) if channel_mask is None else channel_mask
         error = (made - target)[is_real].square().mean()
         power = target[is_real].square().mean().clamp(min=torch.finfo(torch.float32).tiny)

@@ -10,7 +10,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from emeg.errors import UserError
-from emeg.tokenizers.braintokenizer.windows import count_windows
+from emeg.tokenizers.braintokenizer.windows import to_whole_windows
 from emeg.tokenizers.interface import TokenizerModule, TokenizerSizes
 from emeg.tokenizers.mulaw.config import MuLawConfig
 
@@ -50,11 +50,7 @@ class MuLaw(TokenizerModule):
     ) -> Tensor:
         if overlap != 0:
             raise UserError(f"overlap: is {overlap}, but µ-law tokens have no windows to overlap; pass --overlap 0")
-        length = self.config.window_length
-        n_samples = count_windows(x.shape[-1], length, 0.0) * length
-        x = torch.nn.functional.pad(x.float(), (0, max(0, n_samples - x.shape[-1])))[..., :n_samples]
-        if channel_mask is not None:
-            x = x.masked_fill(~channel_mask[..., None], 0.0)
+        x = to_whole_windows(x, self.config.window_length, channel_mask)
         unit = (x / self.config.limit).clamp(-1.0, 1.0)
         return (unit.sign() * torch.log1p(self.config.mu * unit.abs()) / log1p(self.config.mu))[..., None]
 

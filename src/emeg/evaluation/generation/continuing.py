@@ -92,7 +92,7 @@ def continue_with_network(
             temperature=temperature,
             top_p=top_p,
             sources=sources,
-            hold_scale=hold_scale,
+            **({"hold_scale": True} if hold_scale else {}),  # encoders of other packages may not know it
         )
         decoded = tokenizer.decode(torch.cat([codes, made], dim=2), pos, types)[..., n_prompt : n_prompt + n_after]
     scale = _scale(prompt, x_BCN[0].double().cpu().numpy(), sensors.types)
