@@ -36,7 +36,8 @@ class Oracle:
         prompt = average_reference(stretch.before[:, -n_prompt:], stretch.sensors.types)
         self._after = average_reference(stretch.after, stretch.sensors.types) / (prompt.std() + 1e-5)
 
-    def continue_codes(self, codes, n_steps, **settings):
+    def continue_codes(self, codes, n_steps, *, generator, temperature, top_p, sources):
+        """Continue without the keyword `hold_scale`, which encoders of other packages need not have."""
         x = torch.from_numpy(self._after)[None].float()
         made = self.tokenizer.tokenize(x, torch.zeros(1, 5, 6), torch.zeros(1, 5).long()).codes
         assert made.shape[2] == n_steps
